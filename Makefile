@@ -1,0 +1,58 @@
+# Two commands matter: `make demo` and `make test`. Both do all their own set-up.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
+DEMO := demo
+export HF_HUB_OFFLINE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup java demo test test-slow check format lock bench clean
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: java $(VENV)/.installed ## a virtual environment with the locked dependencies
+
+java:
+	@bash .ci/java
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed. On Debian 12: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python lacks venv. On Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: setup ## MovieLens-100K from catalog to served, trained semantic IDs
+	@$(BIN)/qarm init $(DEMO) >/dev/null
+	@cp examples/movielens_100k/qarm.yaml $(DEMO)/qarm.yaml
+	@$(BIN)/python examples/movielens_100k/download.py $(DEMO)/catalog
+	@cd $(DEMO) && $(BIN)/qarm run
+
+test: setup ## the test suite
+	$(BIN)/python -m pytest
+
+test-slow: setup ## the suites that take minutes: a standalone cluster, kill -9 at every stage
+	$(BIN)/python -m pytest -m slow
+
+check: setup ## format and lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: setup ## mend what check would say
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+
+lock: setup ## write requirements.lock anew from pyproject.toml
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
+
+bench: setup ## every benchmark; each prints a ratio against a peer of the same run
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean: ## remove what demo and tests made, not the virtual environment
+	rm -rf $(DEMO) .pytest_cache .ruff_cache spark-warehouse

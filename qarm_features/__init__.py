@@ -1,0 +1,32 @@
+"""Semantic IDs as first-class, trainable features in a feature store.
+
+The flow (each arrow is one Spark job; stages meet only in Delta tables and versioned artifacts)::
+
+    your catalog --ingest_catalog--> items, interactions, rejected_rows
+    items --embed_items--> item_embeddings               (an ItemEncoder, encoder version v<n>)
+    item_embeddings --fit_codebooks--> codebooks v<n>    (ResidualKMeans over all rows)
+    item_embeddings --assign_semantic_ids--> item_semantic_ids
+    interactions --build_user_behavior--> user_behavior
+    item_semantic_ids, user_behavior --publish_features--> Feast views, online store, then the flip
+    interactions, views --build_training_set--> training_rows
+    training_rows --train_ranking_model--> ranking models v<n>
+
+The shape legend, used in every docstring:
+
+    B  batch              M  modalities               L  levels of residual quantization
+    T  behaviours         N  tokens of a modality     K  centroids in a codebook
+    H  heads              Q  query tokens             D  embedding dimension
+
+This module imports nothing, so that a torch user never loads Spark and a Spark user never loads torch.
+"""
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    """Loads ``ItemEncoder`` on first use, because it needs torch and transformers."""
+    if name == "ItemEncoder":
+        from qarm_features.item_encoder import ItemEncoder
+
+        return ItemEncoder
+    raise AttributeError(f"module 'qarm_features' has no attribute {name!r}")

@@ -1,0 +1,107 @@
+"""The params of `ResidualKMeans` and its model, in pyspark.ml's way: camelCase, with setters and getters."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from pyspark.ml.functions import vector_to_array
+from pyspark.ml.linalg import VectorUDT
+from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.ml.param.shared import HasInputCol, HasMaxIter, HasOutputCol, HasSeed, HasTol
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DoubleType, FloatType
+
+
+class EmbeddingColumns(HasInputCol, HasOutputCol):
+    """What estimator and model share: the columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._setDefault(inputCol="embedding", outputCol="rq_codes")
+
+    def setInputCol(self, value: str):
+        """Sets the column of embeddings (D)."""
+        return self._set(inputCol=value)
+
+    def setOutputCol(self, value: str):
+        """Sets the column of codes that the model adds."""
+        return self._set(outputCol=value)
+
+    def embeddings(self, dataset: DataFrame) -> Column:
+        """Returns the input column as an array; refuses a missing one and other types."""
+        name = self.getInputCol()
+        if name not in dataset.columns:
+            present = ", ".join(dataset.columns)
+            raise ValueError(f"inputCol is {name}, must be a column of the DataFrame. Present: {present}.")
+        kind, column = dataset.schema[name].dataType, F.col(f"`{name}`")
+        if isinstance(kind, VectorUDT):
+            return vector_to_array(column, "float32").alias("embedding")
+        if isinstance(kind, ArrayType) and isinstance(kind.elementType, (FloatType, DoubleType)):
+            return column.alias("embedding")
+        raise ValueError(
+            f"inputCol {name} is {kind.simpleString()}, must be array<float>, array<double> or a vector. Cast it."
+        )
+
+
+class ResidualKMeansParams(EmbeddingColumns, HasMaxIter, HasTol, HasSeed):
+    """The params of the estimator, see there."""
+
+    numLevels = Param(Params._dummy(), "numLevels", "L, at least 1.", TypeConverters.toInt)
+    codebookSize = Param(Params._dummy(), "codebookSize", "K, at least 1.", TypeConverters.toInt)
+    initialCodebooks = Param(
+        Params._dummy(), "initialCodebooks", "(L, K, D) to start from.", partial(np.asarray, dtype=np.float32)
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._setDefault(numLevels=3, codebookSize=256, maxIter=10, tol=1e-4, seed=0)
+
+    def setNumLevels(self, value: int):
+        """Sets L."""
+        return self._set(numLevels=value)
+
+    def setCodebookSize(self, value: int):
+        """Sets K."""
+        return self._set(codebookSize=value)
+
+    def setMaxIter(self, value: int):
+        """Sets the most Lloyd steps per level."""
+        return self._set(maxIter=value)
+
+    def setTol(self, value: float):
+        """Sets the shift, relative to the data's variance, at which a level stops."""
+        return self._set(tol=value)
+
+    def setSeed(self, value: int):
+        """Sets the seed."""
+        return self._set(seed=value)
+
+    def setInitialCodebooks(self, value: np.ndarray | list):
+        """Sets the codebooks (L, K, D) to start from."""
+        return self._set(initialCodebooks=value)
+
+    def getNumLevels(self) -> int:
+        """Returns L."""
+        return self.getOrDefault(self.numLevels)
+
+    def getCodebookSize(self) -> int:
+        """Returns K."""
+        return self.getOrDefault(self.codebookSize)
+
+    def getInitialCodebooks(self) -> np.ndarray | None:
+        """Returns the codebooks (L, K, D) float32 to start from, None if there are none."""
+        return self.getOrDefault(self.initialCodebooks) if self.isDefined(self.initialCodebooks) else None
+
+    def check_params(self) -> None:
+        """Refuses params out of range.
+
+        Raises:
+            ValueError: numLevels, codebookSize or maxIter is below 1, or tol below 0.
+        """
+        for name in ("numLevels", "codebookSize", "maxIter"):
+            if (value := self.getOrDefault(name)) < 1:
+                raise ValueError(f"{name} is {value}, must be at least 1.")
+        if not self.getTol() >= 0:
+            raise ValueError(f"tol is {self.getTol()}, must be at least 0.")

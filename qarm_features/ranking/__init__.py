@@ -1,0 +1,28 @@
+"""What a ranking model imports to train on semantic IDs: torch only, never Spark, Feast or Delta.
+
+In: ``training_rows`` as Parquet files. Out: a folder with the ranking model, its item vocabulary and its metrics.
+"""
+
+from qarm_features.ranking.batches import RankingBatch, TrainingRows
+from qarm_features.ranking.item_vocabulary import ItemVocabulary, item_vocabulary
+from qarm_features.ranking.metrics import area_under_roc, log_loss, user_auc
+from qarm_features.ranking.ranking_model import RankingModel
+from qarm_features.ranking.semantic_id_embedding import SemanticIDEmbedding
+from qarm_features.ranking.target_attention import TargetAttention
+from qarm_features.ranking.training import train_ranking_model
+from qarm_features.ranking.training_options import TrainingOptions
+
+__all__ = [
+    "ItemVocabulary",
+    "RankingBatch",
+    "RankingModel",
+    "SemanticIDEmbedding",
+    "TargetAttention",
+    "TrainingOptions",
+    "TrainingRows",
+    "area_under_roc",
+    "item_vocabulary",
+    "log_loss",
+    "train_ranking_model",
+    "user_auc",
+]

@@ -1,0 +1,1 @@
+"""One Spark job per file, each runnable by spark-submit; the command line runs the same functions."""

@@ -1,0 +1,67 @@
+"""One Spark session for the whole suite, and one small project that is run once from catalog to ranking."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("FEAST_USAGE", "False")
+os.environ["PYSPARK_PYTHON"] = sys.executable
+
+from pathlib import Path
+
+import pytest
+from toy_catalog import write_toy_project
+
+from qarm_features.settings import Settings, SparkOptions, load_settings
+from spark_jobs.session import JobContext, start_session
+
+
+@pytest.fixture(scope="session")
+def spark():
+    """A local session with two cores and Delta."""
+    session = start_session(SparkOptions(master="local[2]", conf={"spark.sql.shuffle.partitions": "4"}), name="tests")
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory, spark) -> JobContext:
+    """A toy project of 64 items after every job has run; tests may read it, none may change it."""
+    from spark_jobs.runs import inputs, record_run
+    from spark_jobs.session import run_job
+
+    context = open_project(write_toy_project(tmp_path_factory.mktemp("project")), spark)
+    for job in all_jobs():
+        seen = inputs(job, context.settings)
+        record_run(job, context.settings, seen, run_job(job, context), 1.0)
+    return context
+
+
+@pytest.fixture
+def fresh_project(tmp_path, spark) -> JobContext:
+    """A toy project of 64 items before any job has run."""
+    return open_project(write_toy_project(tmp_path), spark)
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    """Settings of an empty folder."""
+    return load_settings(write_toy_project(tmp_path) / "qarm.yaml")
+
+
+def open_project(folder: Path, spark) -> JobContext:
+    """Returns a context on the suite's own session."""
+    context = JobContext(load_settings(folder / "qarm.yaml"))
+    context.spark = spark
+    return context
+
+
+def all_jobs():
+    """Returns every job in its order."""
+    from importlib import import_module
+
+    from qarm_features.cli import JOBS
+
+    return [getattr(import_module(f"spark_jobs.{name}"), name) for name in JOBS]

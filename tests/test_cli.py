@@ -1,0 +1,96 @@
+"""The command line on the toy project: what a person types and sees."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+QARM = str(Path(sys.executable).with_name("qarm"))
+
+
+def qarm(folder, *arguments):
+    return subprocess.run([QARM, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(project):
+    return project.settings.feature_repo_path.parent
+
+
+def test_a_run_with_nothing_to_do_starts_no_spark_and_ends_with_the_summary(folder):
+    done = qarm(folder, "run")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("unchanged, skipped") == 9
+    assert "Ivy" not in done.stderr
+    for part in (
+        "What was made",
+        "semantic IDs, codebook version 0",
+        "codebook quality",
+        "AUC per user",
+        "report.html",
+    ):
+        assert part in done.stdout
+
+
+def test_show_prints_the_codes_and_the_neighbors_with_their_titles(folder):
+    done = qarm(folder, "show", "0", "--neighbors", "3")
+
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if "sea part" in line]
+    assert len(lines) == 4
+    assert "sea part one, a comedy" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("show", "999"), "error: Item 999 has no semantic ID under codebook version 0"),
+        (("run", "--until", "never"), "error: --until is never, must be one of ingest-catalog, embed-items"),
+        (
+            ("run", "--config", "none.yaml"),
+            "error: --config is none.yaml, must be an existing file. Run: qarm init DIR",
+        ),
+    ],
+)
+def test_a_wrong_input_ends_in_one_clear_line(folder, arguments, message):
+    done = qarm(folder, *arguments)
+
+    assert done.returncode == 1
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_init_writes_a_project(tmp_path):
+    done = qarm(tmp_path, "init", "mine")
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "mine" / "feature_repo" / "feature_store.yaml").is_file()
+    assert "qarm run" in done.stdout
+
+
+def test_doctor_finds_this_machine_fit(folder):
+    done = qarm(folder, "doctor")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in ("Java: ", "Spark and Delta: ", "wrote and read 1 row", "encoder: ", "384 dimensions", "2 views"):
+        assert part in done.stdout
+    assert "Redis: the online store is sqlite" in done.stdout
+
+
+def test_doctor_says_how_to_mend_what_fails(monkeypatch, tmp_path):
+    from qarm_features.doctor import Check, checks
+
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    by_name = {check.name: check for check in checks(tmp_path / "qarm.yaml")}
+
+    java, settings = by_name["Java"], by_name["settings"].run()
+
+    assert java.run().state == "failed"
+    assert "openjdk-17" in java.mend
+    assert settings.state == "failed"
+    assert "must be an existing file" in settings.found
+    assert Check("x", lambda: 1 / 0, "").run().found == "ZeroDivisionError: division by zero"

@@ -1,0 +1,34 @@
+"""``qarm init`` writes a project that loads as it stands."""
+
+from qarm_features.project import write_project
+from qarm_features.settings import Settings, load_settings
+
+
+def test_the_written_settings_load_and_are_the_defaults(tmp_path):
+    write_project(tmp_path)
+
+    settings = load_settings(tmp_path / "qarm.yaml")
+
+    for name in ("encoder", "codebooks", "behavior", "publishing", "ranking", "spark", "seed"):
+        assert getattr(settings, name) == Settings.model_fields[name].default
+
+
+def test_the_registry_is_found_from_any_working_directory(tmp_path):
+    write_project(tmp_path)
+
+    text = (tmp_path / "feature_repo" / "feature_store.yaml").read_text()
+
+    assert f"path: sqlite:///{tmp_path.resolve()}/feature_repo/registry.db" in text
+
+
+def test_files_that_are_there_already_are_left_alone(tmp_path):
+    (tmp_path / "qarm.yaml").write_text("mine")
+
+    written = write_project(tmp_path)
+
+    assert (tmp_path / "qarm.yaml").read_text() == "mine"
+    assert [path.name for path in written] == [
+        "feature_definitions.py",
+        "feature_store.production.yaml",
+        "feature_store.yaml",
+    ]

@@ -1,0 +1,51 @@
+"""New items get codes; an item that has some keeps them."""
+
+import numpy as np
+
+from qarm_features.artifacts import Artifacts
+from qarm_features.quality import semantic_id_quality
+from qarm_features.quantizers import ResidualKMeansModel
+from qarm_features.semantic_ids import assign_semantic_ids, load_codebooks, save_codebooks
+
+CODEBOOKS = np.array([[[0, 0], [10, 10]], [[0, 1], [1, 0]]], dtype=np.float32)  # L = 2, K = 2, D = 2
+
+
+def model():
+    return ResidualKMeansModel.from_codebooks(CODEBOOKS, inputCol="embedding", outputCol="rq_codes")
+
+
+def test_items_without_codes_get_them_and_assigned_ones_do_not_move(spark):
+    embeddings = spark.createDataFrame(
+        [(1, [0.0, 1.0], 0), (2, [11.0, 10.0], 0), (3, [11.0, 10.0], 0), (4, [0.0, 1.0], 5)],
+        "item_id long, embedding array<float>, encoder_version int",
+    )
+    assigned = spark.createDataFrame([(3, 0), (1, 9)], "item_id long, codebook_version int")
+
+    rows = assign_semantic_ids(embeddings, assigned, model=model(), codebook_version=0, encoder_version=0)
+
+    found = {r["item_id"]: (r["rq_codes"], r["codebook_version"], r["encoder_version"]) for r in rows.collect()}
+    assert found == {1: ([0, 0], 0, 0), 2: ([1, 1], 0, 0)}
+
+
+def test_codebooks_come_back_from_their_artifact_bit_by_bit(tmp_path, spark):
+    artifact = Artifacts(tmp_path, "codebooks").publish(lambda folder: save_codebooks(model(), folder))
+
+    loaded = load_codebooks(artifact)
+
+    assert loaded.codebooks.dtype == np.float32
+    assert (loaded.codebooks == CODEBOOKS).all()
+
+
+def test_quality_counts_collisions_and_usage_over_all_items(spark):
+    ids = spark.createDataFrame([([0, 1],), ([0, 1],), ([0, 0],), ([1, 0],)], "rq_codes array<int>")
+
+    quality = semantic_id_quality(ids, num_levels=2, codebook_size=4)
+
+    assert (quality["items"], quality["semantic_ids"], quality["largest_bucket"]) == (4, 3, 2)
+    assert (quality["collision_rate"], quality["unique_share"]) == (0.5, 0.5)
+    assert [(lv["level"], lv["codes_in_use"], lv["code_usage"]) for lv in quality["levels"]] == [
+        (0, 2, 0.5),
+        (1, 2, 0.5),
+    ]
+    # level 0: shares 3/4 and 1/4, entropy .5623 nats; level 1: 1/2 and 1/2
+    np.testing.assert_allclose([lv["perplexity"] for lv in quality["levels"]], [1.7548, 2.0], atol=1e-4)

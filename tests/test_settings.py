@@ -1,0 +1,70 @@
+"""Settings come from the file, then from variables, then from flags; a wrong one is named as it was typed."""
+
+import pytest
+
+from qarm_features.settings import Settings, SettingsError, load_settings
+
+MINIMAL = "items: {path: items.parquet}\ninteractions: {path: clicks.csv}\n"
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(text):
+        (tmp_path / "qarm.yaml").write_text(text)
+        return tmp_path / "qarm.yaml"
+
+    return write
+
+
+def test_a_flag_wins_over_a_variable_and_a_variable_over_the_file(config, monkeypatch):
+    path = config(MINIMAL + "seed: 1\ncodebooks: {num_levels: 2, codebook_size: 8}\n")
+    monkeypatch.setenv("QARM_CODEBOOKS__NUM_LEVELS", "4")
+    monkeypatch.setenv("QARM_SEED", "2")
+
+    settings = load_settings(path, seed=3)
+
+    assert (settings.seed, settings.codebooks.num_levels, settings.codebooks.codebook_size) == (3, 4, 8)
+
+
+def test_relative_paths_count_from_the_folder_of_the_file(config):
+    settings = load_settings(config(MINIMAL + "artifacts: /elsewhere\nwarehouse: s3a://bucket/qarm\n"))
+
+    assert settings.path(settings.items.path) == str(settings.feature_repo_path.parent / "items.parquet")
+    assert str(settings.artifacts_path) == "/elsewhere"
+    assert settings.warehouse_path == "s3a://bucket/qarm"
+
+
+def test_a_section_whose_lines_are_all_commented_out_has_its_defaults(config):
+    assert load_settings(config(MINIMAL + "codebooks:\n  # num_levels: 4\n")).codebooks.num_levels == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL + "codebooks: {num_level: 2}", r"codebooks.num_level in .* is not a setting. Did you mean num_levels\?"),
+        ("items: {path: a.csv}", "interactions in .* is missing, must be set."),
+        (MINIMAL + "codebooks: {num_levels: 0}", "codebooks.num_levels is 0: .*or equal to 1.* QARM_CODEBOOKS__NUM_LEVELS"),
+        ("items: {path: a.csv, table: b}\ninteractions: {path: a.csv}", "path and table: exactly one of them must be set"),
+        ("items: {path: a.bin}\ninteractions: {path: a.csv}", "format of a.bin is not known from its suffix, must be set"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_named(config, text, message):
+    with pytest.raises(SettingsError, match=message):
+        load_settings(config(text))
+
+
+def test_a_missing_file_says_what_to_run(tmp_path):
+    with pytest.raises(SettingsError, match="--config is .*, must be an existing file. Run: qarm init DIR"):
+        load_settings(tmp_path / "qarm.yaml")
+
+
+def test_every_setting_has_a_description():
+    def undescribed(model):
+        for name, field in model.model_fields.items():
+            kind = field.annotation
+            if isinstance(kind, type) and hasattr(kind, "model_fields"):
+                yield from undescribed(kind)
+            elif not field.description:
+                yield name
+
+    assert list(undescribed(Settings)) == []

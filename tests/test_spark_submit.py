@@ -1,0 +1,103 @@
+"""Every job file works by spark-submit on a standalone cluster of two worker processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyspark
+import pytest
+from toy_catalog import write_toy_project
+
+from qarm_features.cli import JOBS
+from qarm_features.settings import load_settings
+from qarm_features.tables import ITEM_SEMANTIC_IDS, TRAINING_ROWS, Warehouse
+
+ROOT = Path(__file__).resolve().parents[1]
+SPARK_HOME = Path(pyspark.__file__).parent
+ENVIRONMENT = {
+    **os.environ,
+    "SPARK_HOME": str(SPARK_HOME),
+    "PYSPARK_PYTHON": sys.executable,
+    "SPARK_LOCAL_IP": "127.0.0.1",
+}
+DELTA = "io.delta:delta-spark_4.2_2.13:4.4.0"
+
+pytestmark = pytest.mark.slow
+
+
+def daemon(role: str, *arguments: str, log: Path) -> subprocess.Popen:
+    command = [
+        str(SPARK_HOME / "bin" / "spark-class"),
+        f"org.apache.spark.deploy.{role}",
+        *arguments,
+        "--webui-port",
+        "0",
+    ]
+    with open(log, "w") as output:
+        return subprocess.Popen(command, env=ENVIRONMENT, cwd=log.parent, stdout=output, stderr=subprocess.STDOUT)
+
+
+def wait_for(pattern: str, log: Path, seconds: float = 60) -> re.Match:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = re.search(pattern, log.read_text())
+        if found:
+            return found
+        time.sleep(0.2)
+    raise TimeoutError(f"{log} never said {pattern}: {log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Yields the URL of a master with two workers of one core each."""
+    folder = tmp_path_factory.mktemp("cluster")
+    processes = [daemon("master.Master", "--host", "127.0.0.1", "--port", "0", log=folder / "master.log")]
+    try:
+        url = wait_for(r"spark://127\.0\.0\.1:\d+", folder / "master.log")[0]
+        for number in (1, 2):
+            log = folder / f"worker{number}.log"
+            processes.append(daemon("worker.Worker", "--cores", "1", "--memory", "2g", url, log=log))
+            wait_for("Successfully registered with master", log)
+        yield url
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def test_every_job_runs_on_two_workers_from_catalog_to_report(cluster, tmp_path):
+    folder = write_toy_project(tmp_path)
+    submit = [
+        str(SPARK_HOME / "bin" / "spark-submit"), "--master", cluster, "--packages", DELTA,
+        "--conf", "spark.executor.memory=1g", "--conf", "spark.sql.shuffle.partitions=4",
+        "--conf", "spark.databricks.delta.snapshotPartitions=2", "--conf", "spark.ui.enabled=false",
+    ]  # fmt: skip
+
+    for job in JOBS:
+        command = [*submit, str(ROOT / "spark_jobs" / f"{job}.py"), "--config", str(folder / "qarm.yaml")]
+        done = subprocess.run(
+            command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, f"{job}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
+        said = done.stdout + done.stderr  # spark-submit sends what Python says to its own stdout
+        assert re.search(rf"{job}: \d+ rows in, \d+ out, \d+ rejected", said), job
+
+    warehouse = Warehouse.of(load_settings(folder / "qarm.yaml"))
+    assert warehouse.arrow(ITEM_SEMANTIC_IDS).count_rows() == 64
+    assert warehouse.arrow(TRAINING_ROWS).count_rows() == 800
+    assert (folder / "artifacts" / "report" / "report.html").is_file()
+
+
+def test_a_wrong_input_ends_in_one_clear_line_and_exit_code_1(tmp_path):
+    command = [sys.executable, str(ROOT / "spark_jobs" / "embed_items.py"), "--config", str(tmp_path / "none.yaml")]
+
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "embed_items failed: --config is" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,69 @@
+"""64 items of four themes, 40 users who each like one theme: small enough to check by hand, real in every stage."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from qarm_features.project import write_project
+
+_THEMES = {
+    "sea": "pirates sail the ocean, a ship, a captain, waves and an island treasure",
+    "space": "astronauts fly a rocket to a distant planet among stars and galaxies",
+    "kitchen": "a chef cooks pasta, bread and soup in a busy restaurant kitchen",
+    "court": "a lawyer defends a client before the judge and the jury in court",
+}
+_PARTS = ("part one", "part two", "the return", "the end")
+_MOODS = ("a comedy", "a drama", "for children", "a documentary")
+
+SETTINGS = """\
+seed: 0
+max_rejected_share: 0.5
+items:
+  path: catalog/items.parquet
+  title: title
+  text: [title, plot]
+interactions:
+  path: catalog/interactions.parquet
+  label: rating
+  positive_from: 4
+codebooks: {num_levels: 2, codebook_size: 4, max_iter: 10}
+behavior: {max_length: 8}
+ranking: {epochs: 2, batch_size: 64}
+"""
+
+
+def toy_items() -> pd.DataFrame:
+    """Returns 64 items: item_id 0..63, theme item_id // 16."""
+    rows = [(f"{theme} {part}, {mood}", plot) for theme, plot in _THEMES.items() for part in _PARTS for mood in _MOODS]
+    return pd.DataFrame(rows, columns=["title", "plot"]).rename_axis("item_id").reset_index()
+
+
+def toy_interactions() -> pd.DataFrame:
+    """Returns 40 users x 20 ratings: user u rates theme u % 4 with 5, the others with 2, ten minutes apart."""
+    random = np.random.default_rng(0)
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    rows = []
+    for step in range(20):
+        for user in range(40):
+            own = user % 4 == step % 4 or step % 2 == 0
+            theme = user % 4 if own else (user + 1) % 4
+            item = theme * 16 + int(random.integers(16))
+            at = start + timedelta(hours=step, minutes=user)
+            rows.append((user, item, at, 5 if own else 2))
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "event_timestamp", "rating"])
+    frame["event_timestamp"] = frame["event_timestamp"].dt.as_unit("us")
+    return frame
+
+
+def write_toy_project(folder: Path) -> Path:
+    """Writes the catalog, the click log and the settings of the toy project."""
+    (folder / "catalog").mkdir(parents=True, exist_ok=True)
+    toy_items().to_parquet(folder / "catalog" / "items.parquet", index=False)
+    toy_interactions().to_parquet(folder / "catalog" / "interactions.parquet", index=False)
+    write_project(folder)
+    (folder / "qarm.yaml").write_text(SETTINGS)
+    return folder
