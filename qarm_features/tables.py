@@ -269,8 +269,12 @@ class Warehouse:
 
     def arrow(self, table: Table, *, version: int | None = None) -> pyarrow.dataset.Dataset:
         """Opens a table as a pyarrow dataset, which streams it in batches without Spark."""
+        from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
+
         self._require(table)
-        return self._delta(table, version).to_pyarrow_dataset()
+        # delta-rs would lend Arrow a file system in Python; Arrow's reading threads then abort an interpreter that ends.
+        local = None if "://" in self.root else SubTreeFileSystem(self.path(table), LocalFileSystem())
+        return self._delta(table, version).to_pyarrow_dataset(filesystem=local)
 
     def _delta(self, table: Table, version: int | None = None) -> DeltaTable:
         return DeltaTable(self.path(table), version=version)

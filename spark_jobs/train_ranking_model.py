@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +12,12 @@ from typing import Annotated
 import typer
 from pyspark.ml.torch.distributor import TorchDistributor
 
-from qarm_features.artifacts import Artifact, Artifacts, fingerprint
+from qarm_features.artifacts import Artifact, fingerprint
 from qarm_features.feature_store.feature_views import Release
 from qarm_features.feature_store.releases import require_promoted_release
 from qarm_features.ranking import TrainingOptions
-from qarm_features.ranking import train_ranking_model as train
-from qarm_features.settings import Settings
-from qarm_features.tables import TRAINING_ROWS, Warehouse
+from qarm_features.ranking import train_ranking_models as train
+from qarm_features.tables import TRAINING_ROWS
 from spark_jobs.session import Counts, JobContext, job, main
 
 VARIANTS = {"item IDs": {"use_semantic_ids": False}, "item IDs + semantic IDs": {"use_semantic_ids": True}}
@@ -35,24 +36,24 @@ def train_ranking_model(
     ] = None,
 ) -> Counts:
     """Trains the reference ranking model on item IDs alone and on item IDs with semantic IDs, and tests both."""
-    settings, models = context.settings, context.artifacts("ranking_models")
+    settings = context.settings
     release = require_promoted_release(settings)
     _ = context.spark  # TorchDistributor places its processes by the session
     trained = [
-        _train_variant(models, settings, release, variant=variant, seed=settings.seed + number)
-        for variant in VARIANTS
+        model
         for number in range(num_seeds or settings.ranking.num_seeds)
+        for model in _train_variants(context, release, seed=settings.seed + number)
     ]
     rows = context.warehouse.read(TRAINING_ROWS).where(f"codebook_version = {release.codebook_version}").count()
     aucs = [f"{model.manifest['variant']} {model.manifest['metrics']['test']['auc']:.4f}" for model in trained]
     return Counts(rows, rows, 0, "test AUC: " + ", ".join(aucs))
 
 
-def _train_variant(models: Artifacts, settings: Settings, release: Release, *, variant: str, seed: int) -> Artifact:
-    """Trains one model, or returns the version that was trained on the same rows in the same way."""
-    warehouse = Warehouse.of(settings)
+def _train_variants(context: JobContext, release: Release, *, seed: int) -> list[Artifact]:
+    """Trains the variants of one seed in one launch; those trained on the same rows in the same way are taken as is."""
+    settings, models = context.settings, context.artifacts("ranking_models")
     files = {
-        split: warehouse.files(TRAINING_ROWS, codebook_version=release.codebook_version, split=split)
+        split: context.warehouse.files(TRAINING_ROWS, codebook_version=release.codebook_version, split=split)
         for split in ("train", "valid", "test")
     }
     options = TrainingOptions(
@@ -62,24 +63,24 @@ def _train_variant(models: Artifacts, settings: Settings, release: Release, *, v
         behavior_length=settings.behavior.max_length,
         seed=seed,
     )
-    made_from = {"variant": variant, "seed": seed, "inputs": fingerprint([files, str(options)])}
-    existing = models.find(**made_from)
-    if existing is not None:
-        return existing
+    made_from = {"seed": seed, "inputs": fingerprint([files, str(options)])}
+    missing = [variant for variant in VARIANTS if models.find(variant=variant, **made_from) is None]
     with tempfile.TemporaryDirectory() as folder:
-        processes = settings.ranking.num_processes
-        TorchDistributor(num_processes=processes, local_mode=processes == 1, use_gpu=False).run(
-            train, files["train"], files["valid"], files["test"], folder,
-            options=options, num_levels=release.num_levels, codebook_size=release.codebook_size,
-            codebook_version=release.codebook_version, **VARIANTS[variant],
-        )  # fmt: skip
-        metrics = json.loads((Path(folder) / "metrics.json").read_text())
-
-        def copy(target: Path) -> None:
-            for file in Path(folder).iterdir():
-                (target / file.name).write_bytes(file.read_bytes())
-
-        return models.publish(copy, **made_from, codebook_version=release.codebook_version, metrics=metrics)
+        outputs = {variant: Path(folder) / str(number) for number, variant in enumerate(missing)}
+        if missing:
+            processes = settings.ranking.num_processes
+            TorchDistributor(num_processes=processes, local_mode=processes == 1, use_gpu=False).run(
+                train, [{"output_dir": str(outputs[variant]), **VARIANTS[variant]} for variant in missing],
+                train_files=files["train"], valid_files=files["valid"], test_files=files["test"], options=options,
+                num_levels=release.num_levels, codebook_size=release.codebook_size,
+                codebook_version=release.codebook_version,
+            )  # fmt: skip
+        for variant, output in outputs.items():
+            metrics = json.loads((output / "metrics.json").read_text())
+            copy = functools.partial(shutil.copytree, output, dirs_exist_ok=True)
+            version = {"codebook_version": release.codebook_version, "metrics": metrics}
+            models.publish(copy, variant=variant, **made_from, **version)
+    return [models.find(variant=variant, **made_from) for variant in VARIANTS]
 
 
 if __name__ == "__main__":

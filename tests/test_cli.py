@@ -40,7 +40,7 @@ def test_show_prints_the_codes_and_the_neighbors_with_their_titles(folder):
     done = qarm(folder, "show", "0", "--neighbors", "3")
 
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if "sea part" in line]
+    lines = [line for line in done.stdout.splitlines() if " sea " in line]
     assert len(lines) == 4
     assert "sea part one, a comedy" in lines[0]
 

@@ -61,7 +61,9 @@ def cluster(tmp_path_factory):
         url = wait_for(r"spark://127\.0\.0\.1:\d+", folder / "master.log")[0]
         for number in (1, 2):
             log = folder / f"worker{number}.log"
-            processes.append(daemon("worker.Worker", "--cores", "1", "--memory", "2g", url, log=log))
+            processes.append(
+                daemon("worker.Worker", "--cores", "1", "--memory", "2g", "--work-dir", str(folder), url, log=log)
+            )
             wait_for("Successfully registered with master", log)
         yield url
     finally:

@@ -9,7 +9,7 @@ from qarm_features.ranking.metrics import area_under_roc, log_loss, user_auc
 from qarm_features.ranking.ranking_model import RankingModel
 from qarm_features.ranking.semantic_id_embedding import SemanticIDEmbedding
 from qarm_features.ranking.target_attention import TargetAttention
-from qarm_features.ranking.training import train_ranking_model
+from qarm_features.ranking.training import train_ranking_model, train_ranking_models
 from qarm_features.ranking.training_options import TrainingOptions
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "item_vocabulary",
     "log_loss",
     "train_ranking_model",
+    "train_ranking_models",
     "user_auc",
 ]

@@ -9,7 +9,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict
@@ -97,6 +97,27 @@ def train_ranking_model(
             (Path(output_dir) / METRICS_FILE).write_text(json.dumps(metrics, indent=2, allow_nan=False))
         processes.wait()
     return metrics
+
+
+def train_ranking_models(
+    models: Sequence[Mapping[str, Any]], *, options: TrainingOptions | None = None, **shared: Any
+) -> list[dict[str, Any]]:
+    """Trains several ranking models one after another in processes that are started and joined once.
+
+    Args:
+        models: arguments of :func:`train_ranking_model` that differ, ``output_dir`` among them, one mapping per model.
+        options: how to train all of them; None for the defaults.
+        shared: arguments of :func:`train_ranking_model` that all have in common.
+
+    Returns:
+        What :func:`train_ranking_model` returns, for each model.
+
+    Raises:
+        ValueError: as :func:`train_ranking_model`.
+    """
+    options = options or TrainingOptions()
+    with joined_processes(seed=options.seed, num_threads=options.num_threads, use_gpu=options.use_gpu):
+        return [train_ranking_model(options=options, **shared, **model) for model in models]
 
 
 def evaluate(model: RankingModel, loader: DataLoader, processes: Processes) -> dict[str, float | int | None]:

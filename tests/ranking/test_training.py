@@ -14,7 +14,14 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from qarm_features.ranking import ItemVocabulary, RankingModel, TrainingOptions, TrainingRows, train_ranking_model
+from qarm_features.ranking import (
+    ItemVocabulary,
+    RankingModel,
+    TrainingOptions,
+    TrainingRows,
+    train_ranking_model,
+    train_ranking_models,
+)
 
 NUM_CODES = 8
 MODEL = {"num_levels": 2, "codebook_size": NUM_CODES, "codebook_version": 0, "item_dim": 8, "code_dim": 8}
@@ -164,11 +171,12 @@ def train_as_rank(rank: int, port: int, splits: dict[str, list[str]], output_dir
     environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in environment.items()})
     options = replace(OPTIONS, epochs=3, use_gpu=False)
-    metrics = train_ranking_model(**splits, output_dir=output_dir, options=options, **MODEL)
+    models = [{"output_dir": f"{output_dir}/ids", "use_semantic_ids": False}, {"output_dir": output_dir}]
+    _, metrics = train_ranking_models(models, **splits, options=options, **MODEL)
     (Path(output_dir) / f"of_rank_{rank}.json").write_text(json.dumps(metrics))
 
 
-def test_two_processes_with_uneven_shares_train_one_model(splits, tmp_path):
+def test_two_processes_with_uneven_shares_train_one_model_after_another(splits, tmp_path):
     """897 rows: rank 0 makes 7 steps of 64 rows, rank 1 one step more; 3 test rows: 1 and 2."""
     uneven = splits | {
         "train_files": [write_planted_rows(tmp_path / "train.parquet", seed=0, first_item=0, num_rows=897)],
@@ -186,7 +194,8 @@ def test_two_processes_with_uneven_shares_train_one_model(splits, tmp_path):
     assert metrics["valid"]["auc"] > 0.75
     assert (metrics["valid"]["rows"], metrics["test"]["rows"]) == (1500, 3)
     assert [json.loads((tmp_path / f"of_rank_{rank}.json").read_text()) for rank in (0, 1)] == [metrics, metrics]
-    RankingModel.from_pretrained(tmp_path)
+    assert RankingModel.from_pretrained(tmp_path).semantic_ids is not None
+    assert RankingModel.from_pretrained(tmp_path / "ids").semantic_ids is None
 
 
 def test_files_of_another_codebook_version_are_refused(splits, tmp_path):
