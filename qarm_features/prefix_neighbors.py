@@ -68,7 +68,7 @@ def item_cards(
                 nearest[item_id] = heapq.nsmallest(num_neighbors, nearest[item_id] + found, key=lambda n: (-n[0], n[1]))
     shown = [*item_ids, *[n[1] for found in nearest.values() for n in found]]
     titles = warehouse.arrow(ITEMS).to_table(["item_id", "title", "text"], filter=ds.field("item_id").isin(shown))
-    title_of = {row["item_id"]: row["title"] or row["text"][:60] for row in titles.to_pylist()}
+    title_of = {row["item_id"]: row["title"] or (row["text"] or "(no title)")[:60] for row in titles.to_pylist()}
     return [
         ItemCard(
             item_id,

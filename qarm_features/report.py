@@ -5,6 +5,7 @@ In: the tables and artifacts of a project. Out: ``report.html`` (no network need
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def collect_figures(warehouse: Warehouse, settings: Settings) -> dict[str, Any]:
         "centroids": _examples(titled),
         "popular_items": [r["item_id"] for r in popular.orderBy(F.desc("events"), "item_id").limit(5).collect()],
         "ranking": ranking_results(settings, release.codebook_version),
+        "encoders": encoder_evaluation(settings),
     }
     codes.unpersist()
     return figures
@@ -63,6 +65,12 @@ def ranking_results(settings: Settings, codebook_version: int) -> list[dict[str,
             found[manifest["variant"], manifest["seed"]] = manifest
     names = ("variant", "seed", "version", "metrics")
     return [{name: manifest[name] for name in names} for _, manifest in sorted(found.items())]
+
+
+def encoder_evaluation(settings: Settings) -> dict[str, Any] | None:
+    """Returns the figures of the last ``evaluate-encoder``, or None."""
+    path = settings.artifacts_path / "evaluations" / "encoder.json"
+    return json.loads(path.read_text()) if path.is_file() else None
 
 
 def render_report(figures: dict[str, Any], folder: Path) -> Path:

@@ -18,6 +18,16 @@ from qarm_features.prefix_neighbors import ItemCard, item_cards
 from qarm_features.settings import Settings
 from qarm_features.tables import Warehouse
 
+_SLICES = {
+    "all": "all",
+    "head": "head: first 25% of impressions",
+    "torso": "torso: next 50%",
+    "tail": "tail: last 25%",
+    "new": "new: not shown before",
+    "few": "at most 5 positives before",
+    "unseen pairs": "pairs that training never saw",
+}
+
 
 def item_table(cards: list[ItemCard], *, codebook_version: int) -> Table:
     """Lays out items, each above its neighbours; the shared prefix of a neighbour's codes is bright."""
@@ -62,6 +72,21 @@ def summary(warehouse: Warehouse, settings: Settings) -> RenderableType:
         "",
         Panel(todo, title="What to do next", title_align="left"),
     )
+
+
+def encoder_table(figures: dict[str, Any]) -> Table:
+    """Lays out HitRate@k by encoder version and slice, as ``evaluate-encoder`` measured it."""
+    k, frozen = figures["k"], figures["frozen"]
+    title = f"HitRate@{k} of what users clicked next, later than {figures['since'][:16]} and than all item pairs"
+    table = Table(title=title, title_justify="left", box=None)
+    names = [f"encoder v{v}{', frozen' if int(v) == frozen else ''}" for v in figures["hit_rate"]]
+    for name in ("target items", "co-clicks", *names, "chance"):
+        table.add_column(name, justify="left" if name == "target items" else "right")
+    for name, count in figures["pairs"].items():
+        rates = [rates[name] for rates in figures["hit_rate"].values()]
+        shown = ["-" if rate is None else f"{rate:.4f}" for rate in rates]
+        table.add_row(_SLICES[name], f"{count:,}", *shown, f"{figures['chance']:.4f}")
+    return table
 
 
 def _codes(codes: list[int], shared: int) -> str:

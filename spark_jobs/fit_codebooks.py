@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from pyspark.sql import functions as F
 
-from qarm_features.item_encoder import current_encoder
+from qarm_features.encoder_versions import current_encoder
 from qarm_features.quantizers import ResidualKMeans
 from qarm_features.semantic_ids import save_codebooks
 from qarm_features.tables import ITEM_EMBEDDINGS, ITEMS
@@ -27,7 +27,7 @@ def fit_codebooks(
     """Fits residual k-means over all items. Codebooks stay frozen until the encoder or their settings change, or --refit:
     new items get codes from the frozen ones, so no published semantic ID moves."""
     settings, warehouse, codebooks = context.settings, context.warehouse, context.artifacts("codebooks")
-    encoder = current_encoder(context.artifacts("encoders"), settings.encoder)
+    encoder = current_encoder(context.artifacts("encoders"), settings)
     embeddings = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
     embeddings = embeddings.join(warehouse.read(ITEMS).select("item_id"), on="item_id", how="left_semi")
     rows = embeddings.count()

@@ -58,7 +58,7 @@ def _state(name: str, settings: Settings) -> Any:
     """A table's Delta version, or what is in an artifact's folder; None when there is nothing."""
     if not name.endswith("/"):
         return Warehouse.of(settings).version(_TABLES[name])
-    if name in ("releases/", "report/"):
+    if name in ("releases/", "report/", "evaluations/"):
         files = sorted((settings.artifacts_path / name).glob("*.json"))
         return [file.read_text() for file in files] or None
     latest = Artifacts(settings.artifacts_path, name.rstrip("/")).latest()

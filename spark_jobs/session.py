@@ -22,6 +22,7 @@ from qarm_features.settings import Settings, SparkOptions, load_settings
 from qarm_features.tables import Warehouse
 
 if typing.TYPE_CHECKING:
+    from pyspark.ml.torch.distributor import TorchDistributor
     from pyspark.sql import SparkSession
 
 log = logging.getLogger("qarm")
@@ -144,6 +145,15 @@ def _stderr_to(log_file: Path | None):
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def torch_distributor(context: JobContext, num_processes: int) -> TorchDistributor:
+    """Returns what starts training processes: one beside the driver, several as tasks of the cluster, with its GPUs."""
+    from pyspark.ml.torch.distributor import TorchDistributor
+
+    gpus = float(context.spark.sparkContext.getConf().get("spark.task.resource.gpu.amount", "0"))
+    alone = num_processes == 1
+    return TorchDistributor(num_processes=num_processes, local_mode=alone, use_gpu=not alone and gpus > 0)
 
 
 def current_codebooks(context: JobContext, codebook_version: int | None = None) -> Artifact:

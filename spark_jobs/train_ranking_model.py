@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pyspark.ml.torch.distributor import TorchDistributor
 
 from qarm_features.artifacts import Artifact, fingerprint
 from qarm_features.feature_store.feature_views import Release
@@ -18,7 +17,7 @@ from qarm_features.feature_store.releases import require_promoted_release
 from qarm_features.ranking import TrainingOptions
 from qarm_features.ranking import train_ranking_models as train
 from qarm_features.tables import TRAINING_ROWS
-from spark_jobs.session import Counts, JobContext, job, main
+from spark_jobs.session import Counts, JobContext, job, main, torch_distributor
 
 VARIANTS = {"item IDs": {"use_semantic_ids": False}, "item IDs + semantic IDs": {"use_semantic_ids": True}}
 
@@ -38,7 +37,6 @@ def train_ranking_model(
     """Trains the reference ranking model on item IDs alone and on item IDs with semantic IDs, and tests both."""
     settings = context.settings
     release = require_promoted_release(settings)
-    _ = context.spark  # TorchDistributor places its processes by the session
     trained = [
         model
         for number in range(num_seeds or settings.ranking.num_seeds)
@@ -68,8 +66,7 @@ def _train_variants(context: JobContext, release: Release, *, seed: int) -> list
     with tempfile.TemporaryDirectory() as folder:
         outputs = {variant: Path(folder) / str(number) for number, variant in enumerate(missing)}
         if missing:
-            processes = settings.ranking.num_processes
-            TorchDistributor(num_processes=processes, local_mode=processes == 1, use_gpu=False).run(
+            torch_distributor(context, settings.ranking.num_processes).run(
                 train, [{"output_dir": str(outputs[variant]), **VARIANTS[variant]} for variant in missing],
                 train_files=files["train"], valid_files=files["valid"], test_files=files["test"], options=options,
                 num_levels=release.num_levels, codebook_size=release.codebook_size,

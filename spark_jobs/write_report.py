@@ -8,7 +8,7 @@ from spark_jobs.session import Counts, JobContext, job, main
 
 @job(
     after="publish-features",
-    reads=("items", "item_semantic_ids", "releases/", "codebooks/", "ranking_models/"),
+    reads=("items", "item_semantic_ids", "releases/", "codebooks/", "ranking_models/", "evaluations/"),
     writes=("report/",),
 )
 def write_report(context: JobContext) -> Counts:

@@ -9,10 +9,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("FEAST_USAGE", "False")
 os.environ["PYSPARK_PYTHON"] = sys.executable
 
-from pathlib import Path
 
 import pytest
-from toy_catalog import write_toy_project
+from toy_catalog import all_jobs, open_project, write_toy_project
 
 from qarm_features.settings import Settings, SparkOptions, load_settings
 from spark_jobs.session import JobContext, start_session
@@ -49,19 +48,3 @@ def fresh_project(tmp_path, spark) -> JobContext:
 def settings(tmp_path) -> Settings:
     """Settings of an empty folder."""
     return load_settings(write_toy_project(tmp_path) / "qarm.yaml")
-
-
-def open_project(folder: Path, spark) -> JobContext:
-    """Returns a context on the suite's own session."""
-    context = JobContext(load_settings(folder / "qarm.yaml"))
-    context.spark = spark
-    return context
-
-
-def all_jobs():
-    """Returns every job in its order."""
-    from importlib import import_module
-
-    from qarm_features.cli import JOBS
-
-    return [getattr(import_module(f"spark_jobs.{name}"), name) for name in JOBS]

@@ -49,7 +49,7 @@ def test_show_prints_the_codes_and_the_neighbors_with_their_titles(folder):
     ("arguments", "message"),
     [
         (("show", "999"), "error: Item 999 has no semantic ID under codebook version 0"),
-        (("run", "--until", "never"), "error: --until is never, must be one of ingest-catalog, embed-items"),
+        (("run", "--until", "never"), "error: --until is never, must be one of ingest-catalog, mine-item-pairs"),
         (
             ("run", "--config", "none.yaml"),
             "error: --config is none.yaml, must be an existing file. Run: qarm init DIR",

@@ -6,8 +6,7 @@ import json
 
 import pandas as pd
 import pytest
-from conftest import open_project
-from toy_catalog import write_toy_project
+from toy_catalog import open_project, write_toy_project
 
 from qarm_features import ingest
 from qarm_features.ingest import IngestError, check_interactions, check_items, read_source
@@ -52,6 +51,79 @@ def test_a_bad_item_is_rejected_with_its_reason_and_as_it_came(spark):
     assert rows_of(checked.accepted, "item_id") == [(8,)]
     rejected = {tuple(json.loads(r["row"]).values()): (r["table"], r["reason"]) for r in checked.rejected.collect()}
     assert rejected == {row: ("items", reason) for row, reason in bad.items()}
+
+
+def test_media_and_vectors_become_content_and_each_has_its_own_hash(spark):
+    source = ItemSource(
+        path="x.parquet", text=["text"], image="image", audio="audio", precomputed="v", precomputed_dim=2
+    )
+    rows = [
+        (1, "a", None, None, None),
+        (2, None, None, "a", None),
+        (3, " ", bytearray(b"a"), "", [1.0, 2.0]),
+        (4, "a", bytearray(b"b"), " a ", [1.0, 2.5]),
+        (5, None, bytearray(b""), None, None),
+    ]
+    raw = spark.createDataFrame(rows, "item_id int, text string, image binary, audio string, v array<double>")
+
+    checked = check_items(raw, source)
+
+    found = {row["item_id"]: row for row in checked.accepted.collect()}
+    names = ("text", "image", "image_uri", "audio", "audio_uri", "precomputed")
+    assert {item: tuple(row[name] for name in names) for item, row in found.items()} == {
+        1: ("a", None, None, None, None, None),
+        2: (None, None, None, None, "a", None),
+        3: (None, b"a", None, None, None, [1.0, 2.0]),
+        4: ("a", b"b", None, None, "a", [1.0, 2.5]),
+    }
+    assert len({row["content_hash"] for row in found.values()}) == 4
+    (rejected,) = checked.rejected.collect()
+    assert rejected["reason"] == "content is empty"
+    assert json.loads(rejected["row"])["image"] == "0 bytes"
+
+
+@pytest.mark.parametrize("kind", ["array<double>", "json"])
+def test_a_vector_of_another_length_or_with_a_hole_is_rejected_with_its_reason(spark, kind):
+    source = ItemSource(path="x.csv", text=[], precomputed="v", precomputed_dim=2)
+    vectors = [[1.0, 2.0], [1.0], [1.0, None], [1.0, float("nan")], [1.0, 1e300], None, []]
+    raw = spark.createDataFrame(list(enumerate(vectors)), "item_id int, v array<double>")
+    if kind == "json":
+        texts = ["[1, 2.0]", "[1.0]", "[1.0, null]", '[1.0, "NaN"]', "[1.0, 1e300]", " ", "[]", "1 2", '[1, "a"]']
+        raw = spark.createDataFrame(list(enumerate(texts)), "item_id int, v string")
+
+    checked = check_items(raw, source)
+
+    assert rows_of(checked.accepted, "item_id", "precomputed") == [(0, [1.0, 2.0])]
+    reasons = {json.loads(row["row"])["item_id"]: row["reason"] for row in checked.rejected.collect()}
+    no_array = {7: "precomputed is not an array of numbers", 8: "precomputed is not an array of numbers"}
+    assert reasons == {
+        1: "precomputed does not have 2 numbers",
+        2: "precomputed holds a null or a number that is not finite",
+        3: "precomputed holds a null or a number that is not finite",
+        4: "precomputed holds a null or a number that is not finite",
+        5: "content is empty",
+        6: "precomputed does not have 2 numbers",
+    } | (no_array if kind == "json" else {})
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            {"image": "n"},
+            "items.image is n, a column of int, must be one of binary or of strings that name files or URIs",
+        ),
+        (
+            {"precomputed": "n", "precomputed_dim": 2},
+            "items.precomputed is n, a column of int, must be one of arrays of numbers or of such arrays as JSON",
+        ),
+    ],
+)
+def test_a_content_column_of_a_wrong_type_is_refused(spark, setting, message):
+    raw = spark.createDataFrame([(1, 2)], "item_id int, n int")
+
+    with pytest.raises(IngestError, match=message):
+        check_items(raw, ItemSource(path="x.csv", text=[], **setting))
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
@@ -142,6 +214,8 @@ def test_a_missing_column_is_named_with_those_present(spark):
 @pytest.mark.parametrize("kind", ["parquet", "delta", "csv", "jsonl", "table"])
 def test_every_source_format_gives_the_same_items(spark, tmp_path, kind):
     frame = pd.DataFrame({"sku": ["1", "2"], "name": ["Lamp", 'Big, "red" lamp'], "about": ["Warm", "Café"]})
+    frame["poster"] = ["a.jpg", None]
+    frame["vector"] = [[1, 2], [3, 4]] if kind != "csv" else ["[1, 2]", "[3,4]"]
     path = str(tmp_path / f"items.{kind}")
     if kind == "parquet":
         frame.to_parquet(path)
@@ -154,11 +228,22 @@ def test_every_source_format_gives_the_same_items(spark, tmp_path, kind):
     else:
         spark.createDataFrame(frame).createOrReplaceTempView("my_items")
     place = {"table": "my_items"} if kind == "table" else {"path": path, "format": kind}
-    source = ItemSource(**place, item_id="sku", title="name", text=["name", "about"])
+    source = ItemSource(
+        **place,
+        item_id="sku",
+        title="name",
+        text=["name", "about"],
+        image="poster",
+        precomputed="vector",
+        precomputed_dim=2,
+    )
 
     checked = check_items(read_source(spark, source, source.path), source)
 
-    assert rows_of(checked.accepted, "item_id", "text") == [(1, "Lamp. Warm"), (2, 'Big, "red" lamp. Café')]
+    assert rows_of(checked.accepted, "item_id", "text", "image_uri", "precomputed") == [
+        (1, "Lamp. Warm", "a.jpg", [1.0, 2.0]),
+        (2, 'Big, "red" lamp. Café', None, [3.0, 4.0]),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,8 @@ def warehouse(tmp_path_factory, spark):
     )
     warehouse.append(ITEM_SEMANTIC_IDS, ids)
     titles = [(item, None if item == "b" else item.upper(), f"text of {item}", "") for item, _ in codes]
-    warehouse.overwrite(
-        ITEMS, spark.createDataFrame(titles, "item_id string, title string, text string, content_hash string")
-    )
+    items = spark.createDataFrame(titles, "item_id string, title string, text string, content_hash string")
+    warehouse.overwrite(ITEMS, warehouse.empty(ITEMS).unionByName(items, allowMissingColumns=True))
     return warehouse
 
 

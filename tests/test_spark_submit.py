@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pyspark
 import pytest
-from toy_catalog import write_toy_project
+from toy_catalog import SETTINGS, write_toy_project
 
-from qarm_features.cli import JOBS
+from qarm_features.cli import JOBS, OTHER_JOBS
 from qarm_features.settings import load_settings
 from qarm_features.tables import ITEM_SEMANTIC_IDS, TRAINING_ROWS, Warehouse
 
@@ -26,6 +26,12 @@ ENVIRONMENT = {
     "SPARK_LOCAL_IP": "127.0.0.1",
 }
 DELTA = "io.delta:delta-spark_4.2_2.13:4.4.0"
+
+ALIGNED = """\
+encoder: {align: true, dim: 32, num_layers: 1, num_queries: 2}
+item_pairs: {als_rank: 4}
+alignment: {epochs: 2, batch_size: 64, num_processes: 2}
+"""
 
 pytestmark = pytest.mark.slow
 
@@ -72,15 +78,17 @@ def cluster(tmp_path_factory):
             process.wait(timeout=30)
 
 
+@pytest.mark.timeout(1800)
 def test_every_job_runs_on_two_workers_from_catalog_to_report(cluster, tmp_path):
     folder = write_toy_project(tmp_path)
+    (folder / "qarm.yaml").write_text(SETTINGS + ALIGNED)
     submit = [
         str(SPARK_HOME / "bin" / "spark-submit"), "--master", cluster, "--packages", DELTA,
         "--conf", "spark.executor.memory=1g", "--conf", "spark.sql.shuffle.partitions=4",
         "--conf", "spark.databricks.delta.snapshotPartitions=2", "--conf", "spark.ui.enabled=false",
     ]  # fmt: skip
 
-    for job in JOBS:
+    for job in JOBS + OTHER_JOBS:
         command = [*submit, str(ROOT / "spark_jobs" / f"{job}.py"), "--config", str(folder / "qarm.yaml")]
         done = subprocess.run(
             command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False

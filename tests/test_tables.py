@@ -19,12 +19,17 @@ def test_rows_take_the_tables_order_and_types(warehouse, spark):
         [("h", "a text", 7, "Lamp")], "content_hash string, text string, item_id int, title string"
     )
 
-    warehouse.overwrite(ITEMS, rows)
+    warehouse.overwrite(ITEMS, warehouse.empty(ITEMS).unionByName(rows, allowMissingColumns=True))
 
     assert warehouse.read(ITEMS).dtypes == [
         ("item_id", "bigint"),
         ("title", "string"),
         ("text", "string"),
+        ("image", "binary"),
+        ("image_uri", "string"),
+        ("audio", "binary"),
+        ("audio_uri", "string"),
+        ("precomputed", "array<float>"),
         ("content_hash", "string"),
     ]
     assert warehouse.version(ITEMS) == 0
@@ -59,5 +64,7 @@ def test_a_missing_table_says_which_job_makes_it(warehouse):
 
 
 def test_a_missing_column_is_named(warehouse, spark):
-    with pytest.raises(TableError, match="Rows for items lack title, content_hash. Present: item_id, text."):
-        warehouse.overwrite(ITEMS, spark.createDataFrame([(1, "a")], "item_id int, text string"))
+    with pytest.raises(
+        TableError, match="Rows for item_embeddings lack embedding, encoder_version. Present: item_id, "
+    ):
+        warehouse.overwrite(ITEM_EMBEDDINGS, spark.createDataFrame([(1, "a")], "item_id int, content_hash string"))

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from qarm_features.project import write_project
+from qarm_features.settings import load_settings
+from spark_jobs.session import JobContext
 
 _THEMES = {
     "sea": "pirates sail the ocean, a ship, a captain, waves and an island treasure",
@@ -67,3 +69,19 @@ def write_toy_project(folder: Path) -> Path:
     write_project(folder)
     (folder / "qarm.yaml").write_text(SETTINGS)
     return folder
+
+
+def open_project(folder: Path, spark) -> JobContext:
+    """Returns a context of a project's folder on the suite's own session."""
+    context = JobContext(load_settings(folder / "qarm.yaml"))
+    context.spark = spark
+    return context
+
+
+def all_jobs():
+    """Returns every job that `qarm run` runs on the toy project, in its order."""
+    from importlib import import_module
+
+    from qarm_features.cli import ALIGNMENT_JOBS, JOBS
+
+    return [getattr(import_module(f"spark_jobs.{name}"), name) for name in JOBS if name not in ALIGNMENT_JOBS]

@@ -24,8 +24,7 @@ from spark_jobs.publish_features import publish_features
 @pytest.fixture(scope="module")
 def two_versions(tmp_path_factory, spark):
     """A project whose table holds codebook versions 0 and 1 for the same 3 items; nothing is published."""
-    from conftest import open_project
-    from toy_catalog import write_toy_project
+    from toy_catalog import open_project, write_toy_project
 
     context = open_project(write_toy_project(tmp_path_factory.mktemp("versions")), spark)
     rows = spark.createDataFrame(
@@ -148,7 +147,7 @@ def test_a_view_holds_only_its_own_codebook_version(two_versions):
 
 def test_publishing_again_serves_new_items_and_moves_no_published_id(fresh_project):
     import pandas as pd
-    from conftest import all_jobs
+    from toy_catalog import all_jobs
 
     jobs = {job.name: job for job in all_jobs()}
     first = (

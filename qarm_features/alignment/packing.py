@@ -1,0 +1,163 @@
+"""Parquet parts in, memory-mapped files for training out.
+
+In, as Spark writes it (``source``)::
+
+    items/*.parquet    item_index int64: 0..n-1, each once, in the order of the item ids; and raw columns of items:
+                       text, image, image_uri, audio, audio_uri, precomputed (those there are; nullable)
+    pairs/*.parquet    trigger_index int64, target_index int64, weight double > 0, split "train" | "valid"
+
+Out (``target``), opened by :class:`~qarm_features.alignment.training_data.TrainingData`::
+
+    items.arrow        record batches of a few rows in the order of the parts: one read touches one batch
+    item_rows.npy      (n, 2) int32: record batch and row of each item index
+    train_pairs.npy    (P, 2) int64, train_weights.npy (P,) float32, valid_pairs.npy (V, 2) int64: sorted by pair
+    known_pairs.npy    sorted int64 keys of the train pairs, see known_pairs.py
+
+Items are streamed. Pairs are held at once, at most about 150 bytes each: 3 GB for 20 million.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from qarm_features.alignment.known_pairs import pair_keys
+from qarm_features.artifacts import fingerprint
+
+RAW_COLUMNS = ("text", "image", "image_uri", "audio", "audio_uri", "precomputed")
+_PAIR_COLUMNS = ("trigger_index", "target_index", "weight", "split")
+_ROWS = {True: 16, False: 256}  # rows of a record batch, with and without bytes of media
+
+
+def packed(source: str | Path, scratch: str | Path | None = None) -> Path:
+    """Packs training data unless the same parts were packed before, and returns the packed folder.
+
+    Any number of processes may call it at once: each folder appears by one rename.
+
+    Args:
+        source: folder with items/ and pairs/.
+        scratch: local folder for the packed files, about as large as the source; None: within source.
+    """
+    parts = sorted(Path(source).glob("*/*.parquet"))
+    stamp = fingerprint([(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts])
+    target = Path(scratch or source) / f"packed-{stamp}"
+    if not target.is_dir():
+        pack_training_data(source, target)
+    return target
+
+
+def pack_training_data(source: str | Path, target: str | Path) -> None:
+    """Writes the memory-mapped files of a source folder.
+
+    Args:
+        source: folder with items/ and pairs/.
+        target: folder that is made; left as it is when another process was faster.
+
+    Raises:
+        ValueError: if parts or columns are missing, item_index is not 0..n-1 each once, a pair names another item,
+            pairs an item with itself or has a weight that is not above 0, or a split has too few pairs.
+    """
+    target = Path(target)
+    draft = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
+    draft.mkdir(parents=True)
+    try:
+        num_items = _pack_items(_parts(Path(source) / "items"), draft)
+        _pack_pairs(_parts(Path(source) / "pairs"), draft, num_items)
+        try:
+            os.rename(draft, target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _parts(folder: Path) -> list[Path]:
+    parts = sorted(folder.glob("*.parquet"))
+    if not parts:
+        raise ValueError(f"{folder} holds no Parquet file, must hold at least one. Run: qarm align-encoder")
+    return parts
+
+
+def _pack_items(parts: Sequence[Path], folder: Path) -> int:
+    """Streams the items into one Arrow IPC file and returns their number."""
+    schema = pq.read_schema(parts[0])
+    names = [name for name in RAW_COLUMNS if name in schema.names]
+    if not names or "item_index" not in schema.names:
+        raise ValueError(
+            f"{parts[0]} has columns {', '.join(schema.names)}, must have item_index and one of "
+            f"{', '.join(RAW_COLUMNS)}. Run: qarm align-encoder"
+        )
+    size = _ROWS[bool({"image", "audio"} & set(names))]
+    raw = pa.schema([schema.field(name).with_metadata(None) for name in names])
+    indexes, places, number = [], [], 0
+    with pa.ipc.new_file(str(folder / "items.arrow"), raw) as writer:
+        for part in parts:
+            with pq.ParquetFile(part) as file:
+                for rows in file.iter_batches(size, columns=["item_index", *names]):
+                    indexes.append(_numbers(rows.column("item_index"), np.int64))
+                    places.append(np.stack([np.full(len(rows), number), np.arange(len(rows))], 1).astype(np.int32))
+                    writer.write_batch(rows.select(names).cast(raw))
+                    number += 1
+    index, place = np.concatenate(indexes), np.concatenate(places)
+    if not np.array_equal(np.sort(index), np.arange(len(index))):
+        raise ValueError(
+            f"item_index of {len(index)} items runs from {index.min()} to {index.max()} with gaps or repeats, "
+            f"must be 0 to {len(index) - 1}, each once. Number the items anew."
+        )
+    item_rows = np.empty_like(place)
+    item_rows[index] = place
+    np.save(folder / "item_rows.npy", item_rows)
+    return len(index)
+
+
+def _pack_pairs(parts: Sequence[Path], folder: Path, num_items: int) -> None:
+    trigger, target, weight, train = (np.concatenate(column) for column in zip(*map(_read_pairs, parts)))
+    for name, index in {"trigger_index": trigger, "target_index": target}.items():
+        if len(index) and not 0 <= index.min() <= index.max() < num_items:
+            raise ValueError(
+                f"{name} runs from {index.min()} to {index.max()}, must be an item_index from 0 to {num_items - 1}."
+            )
+    if (trigger == target).any():
+        raise ValueError(f"Item {trigger[trigger == target][0]} is paired with itself, must be paired with another.")
+    if not (weight > 0).all():
+        raise ValueError(f"weight of a pair is {weight[~(weight > 0)][0]}, must be above 0. Leave such pairs out.")
+    if train.sum() < 2 or train.all():
+        raise ValueError(
+            f"pairs hold {train.sum()} train and {(~train).sum()} valid rows, must hold at least 2 and 1. "
+            "Mine more pairs or change alignment.valid_share."
+        )
+    order = np.lexsort((weight, target, trigger))  # whatever the parts, the same order
+    pairs, train = np.stack([trigger, target], 1)[order], train[order]
+    np.save(folder / "train_pairs.npy", pairs[train])
+    np.save(folder / "train_weights.npy", weight[order][train].astype(np.float32))
+    np.save(folder / "valid_pairs.npy", pairs[~train])
+    np.save(folder / "known_pairs.npy", pair_keys(*pairs[train].T, num_items))
+
+
+def _read_pairs(part: Path) -> tuple[np.ndarray, ...]:
+    missing = sorted(set(_PAIR_COLUMNS) - set(pq.read_schema(part).names))
+    if missing:
+        raise ValueError(f"{part} has no column {', '.join(missing)}, must have {', '.join(_PAIR_COLUMNS)}.")
+    table = pq.read_table(part, columns=list(_PAIR_COLUMNS))
+    unknown = sorted(set(pc.unique(table["split"]).to_pylist()) - {"train", "valid"}, key=str)
+    if unknown:
+        raise ValueError(f"split of a pair is {unknown[0]}, must be train or valid.")
+    train = pc.equal(table["split"], "train").to_numpy()
+    columns = [_numbers(table[name], dtype) for name, dtype in zip(_PAIR_COLUMNS, (np.int64, np.int64, np.float64))]
+    return (*columns, train)
+
+
+def _numbers(column: pa.Array | pa.ChunkedArray, dtype: type) -> np.ndarray:
+    if column.null_count:
+        raise ValueError(f"{column.null_count} values of item_index, trigger_index, target_index or weight are null, "
+                         "must be numbers. Leave such rows out.")  # fmt: skip
+    return np.asarray(column).astype(dtype)

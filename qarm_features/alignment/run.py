@@ -1,0 +1,233 @@
+"""One alignment run: its weights, how far it came, and its way through epochs, checkpoints and early stop."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from qarm_features.alignment.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from qarm_features.alignment.experiment_log import LogMetrics, experiment_log
+from qarm_features.alignment.gathering import broadcast_weights
+from qarm_features.alignment.held_out import draw_held_out, encode_items, held_out_loss, hit_rate
+from qarm_features.alignment.item_content import ItemContent
+from qarm_features.alignment.loss import LOG_TEMPERATURE_BOUNDS, bounded_temperature
+from qarm_features.alignment.options import AlignmentOptions
+from qarm_features.alignment.steps import (
+    LOG_TEMPERATURE,
+    adamw,
+    add_gradients,
+    encode_items_of,
+    learning_rate,
+    learning_weights,
+)
+from qarm_features.alignment.training_data import PairBatch, TrainingData
+from qarm_features.artifacts import fingerprint
+from qarm_features.ranking.processes import Processes
+
+logger = logging.getLogger("qarm_features.alignment")
+
+_UNTRAINED = -1  # stands for the best epoch while none is better than the untrained encoder
+
+
+class AlignmentRun:
+    """Trains an encoder.
+
+    Args:
+        encoder: on processes.device.
+        data: the packed training data.
+        options: how to train.
+        processes: those that take part.
+        checkpoint_dir: folder for checkpoints; None: none.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        data: TrainingData,
+        options: AlignmentOptions,
+        processes: Processes,
+        checkpoint_dir: str | Path | None,
+    ):
+        self.encoder, self.data, self.options, self.processes = encoder, data, options, processes
+        self.checkpoint_dir = checkpoint_dir
+        self.content = ItemContent(encoder, data.items, cache_bytes=options.cache_bytes)
+        self.held_out = draw_held_out(
+            data, max_pairs=options.max_valid_pairs, num_candidates=options.num_candidates, seed=options.seed
+        )
+        self.weights = learning_weights(encoder, options.temperature, processes.device)
+        broadcast_weights(self.weights.values(), processes)
+        self.optimizer = adamw(self.weights, options)
+        self.best: dict[str, Tensor] = {}
+        self.state: dict[str, Any] = {"epoch": 0, "batch": 0, "loss_sum": 0.0, "seconds": 0.0, "epochs": []}
+
+    def train(self) -> dict[str, Any]:
+        """Trains to the end, puts the best weights into the encoder and returns the metrics but the options."""
+        if not self._resume():
+            self.state |= {"untrained": self._measure(), "best_epoch": _UNTRAINED, "inputs": self._inputs()}
+            self.best = self._weights_now()
+        first = self.processes.rank == 0  # it alone writes and logs
+        with experiment_log("align-encoder", asdict(self.options), active=first) as log:
+            while self.state["epoch"] < self.options.epochs and not self._has_stopped():
+                self._train_epoch()
+                self._end_epoch(log)
+        self._load(self.best)
+        self.encoder.eval()
+        return self._metrics()
+
+    def _train_epoch(self) -> None:
+        """Makes the steps of an epoch from ``state["batch"]`` on."""
+        self.encoder.train()
+        number = self.data.num_batches
+        console = Console(stderr=True)
+        hidden = self.processes.rank > 0 or not console.is_terminal
+        with Progress(console=console, transient=True, disable=hidden) as progress:
+            bar = progress.add_task(f"epoch {self.state['epoch']}", total=number, completed=self.state["batch"])
+            for batch in self.data.batches(self.state["epoch"], first=self.state["batch"]):
+                started = time.perf_counter()
+                self.state["loss_sum"] += self._step(batch) * len(batch.weight)
+                self.state["batch"] += 1
+                self.state["seconds"] += time.perf_counter() - started
+                progress.advance(bar)
+                if self.state["batch"] % self.options.checkpoint_steps == 0 and self.state["batch"] < number:
+                    self._save()
+
+    def _step(self, batch: PairBatch) -> float:
+        step = self._steps_done()
+        # Dropout depends on the step alone, so that a resumed training drops the same.
+        seed = (self.options.seed * 1_000_003 + step) * self.processes.world_size + self.processes.rank
+        torch.manual_seed(seed % 2**63)
+        self.optimizer.zero_grad(set_to_none=True)
+        wanted = self.options.num_anchors if self.options.geometry_weight else 0
+        anchors = self.data.anchors(self.state["epoch"], self.state["batch"], number=wanted)
+        loss = add_gradients(
+            self.content, batch, anchors, self.weights, data=self.data, options=self.options, processes=self.processes
+        )
+        nn.utils.clip_grad_norm_(self.weights.values(), self.options.max_grad_norm)
+        num_steps = self.options.epochs * self.data.num_batches
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, num_steps, self.options)
+        self.optimizer.step()
+        self.weights[LOG_TEMPERATURE].data.clamp_(*LOG_TEMPERATURE_BOUNDS)
+        return loss
+
+    def _end_epoch(self, log: LogMetrics) -> None:
+        """Measures, keeps the weights when they are the best so far, logs and saves a checkpoint."""
+        measured, epoch = self._measure(), self.state["epoch"]
+        num_pairs = len(self.data.pairs)
+        entry = {
+            "train_loss": self.state["loss_sum"] / num_pairs,
+            "valid_loss": measured["loss"],
+            "valid_hit_rate": measured["hit_rate"],
+            "temperature": float(bounded_temperature(self.weights[LOG_TEMPERATURE].detach())),
+            "pairs_per_second": num_pairs / max(self.state["seconds"], 1e-9),
+        }
+        if _rank_of(measured) > _rank_of(self._best_measured()):
+            self.state["best_epoch"], self.best = epoch, self._weights_now()
+        self.state["epochs"].append(entry)
+        self.state |= {"epoch": epoch + 1, "batch": 0, "loss_sum": 0.0, "seconds": 0.0}
+        self._save()
+        if self.processes.rank == 0:
+            log(entry, epoch)
+            logger.info(
+                "epoch %d: train loss %.4f, valid loss %.4f, valid HitRate@10 %.4f, temperature %.4f, %.0f pairs/s",
+                epoch, *entry.values(),
+            )  # fmt: skip
+
+    def _measure(self) -> dict[str, float]:
+        """Returns the loss and the HitRate@10 of held-out pairs, the same in every process."""
+        self.encoder.eval()
+        embeddings = encode_items(
+            lambda index: encode_items_of(self.content, index),
+            self.held_out.items,
+            self.processes,
+            micro_batch_size=self.options.micro_batch_size,
+        )
+        return self.processes.broadcast(
+            lambda: {
+                "loss": held_out_loss(
+                    embeddings, self.held_out, self.weights[LOG_TEMPERATURE], data=self.data, options=self.options
+                ),
+                "hit_rate": hit_rate(embeddings, self.held_out, self.data.known),
+            }
+        )
+
+    def _best_measured(self) -> dict[str, float]:
+        if self.state["best_epoch"] == _UNTRAINED:
+            return self.state["untrained"]
+        entry = self.state["epochs"][self.state["best_epoch"]]
+        return {"loss": entry["valid_loss"], "hit_rate": entry["valid_hit_rate"]}
+
+    def _has_stopped(self) -> bool:
+        return self.state["epoch"] - 1 - max(self.state["best_epoch"], 0) >= self.options.patience
+
+    def _steps_done(self) -> int:
+        return self.state["epoch"] * self.data.num_batches + self.state["batch"]
+
+    def _metrics(self) -> dict[str, Any]:
+        best, rejected = self.state["best_epoch"], self.processes.gather(set(self.content.rejected))
+        return {
+            "untrained": self.state["untrained"],
+            "valid": self._best_measured(),
+            "epochs": self.state["epochs"],
+            "best_epoch": None if best == _UNTRAINED else best,
+            "rejected_items": self.processes.broadcast(lambda: len(set().union(*rejected))),
+            "num_pairs": len(self.data.pairs),
+            "num_weights": sum(weight.numel() for weight in self.weights.values()),
+        }
+
+    def _weights_now(self) -> dict[str, Tensor]:
+        return {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
+
+    def _load(self, weights: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, weight in weights.items():
+                self.weights[name].copy_(weight)
+
+    def _inputs(self) -> dict[str, Any]:
+        """Returns what the training is made from; without what changes the speed only."""
+        faster = {"num_threads", "use_gpu", "cache_bytes", "micro_batch_size", "checkpoint_steps"}
+        options = {name: value for name, value in asdict(self.options).items() if name not in faster}
+        encoder = fingerprint(getattr(self.encoder, "config", None))
+        return options | {"items": len(self.data.items), "pairs": self.data.fingerprint, "encoder": encoder}
+
+    def _save(self) -> None:
+        if self.checkpoint_dir is not None and self.processes.rank == 0:
+            tensors = {
+                "weights": self._weights_now(),
+                "best": self.best,
+                "optimizer": optimizer_tensors(self.optimizer, self.weights),
+            }
+            save_checkpoint(self.checkpoint_dir, self._steps_done(), Checkpoint(self.state, tensors))
+        self.processes.wait()
+
+    def _resume(self) -> bool:
+        """Goes on from the newest checkpoint of the first process; returns whether there is one."""
+        if self.checkpoint_dir is None:
+            return False
+        found = self.processes.broadcast(lambda: load_checkpoint(self.checkpoint_dir, inputs=self._inputs()))
+        if found is None:
+            return False
+        self.state, self.best = found.state, found.tensors["best"]
+        self._load(found.tensors["weights"])
+        restore_optimizer(self.optimizer, self.weights, found.tensors["optimizer"])
+        logger.info("goes on from epoch %d, batch %d", self.state["epoch"], self.state["batch"])
+        return True
+
+
+def _rank_of(measured: dict[str, float]) -> tuple[float, float]:
+    """Returns what is larger when a measure is better: more hits, then a lower loss."""
+    return measured["hit_rate"], -measured["loss"]

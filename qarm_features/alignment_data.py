@@ -1,0 +1,87 @@
+"""Item pairs and the content of their items, laid out for training outside Spark.
+
+In: ``item_pairs`` and ``items``. Out: a folder of ``items/*.parquet``, numbered from 0 (all items of the pairs and about as
+many others), and ``pairs/*.parquet`` of those numbers, as :mod:`qarm_features.alignment.packing` reads them. ::
+
+    trigger_item_id  target_item_id  source        weight      trigger_index  target_index  weight  split
+    12               7               item-to-item  0.25    ->  1              0             2.25    train
+    12               7               user-to-item  2.0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from qarm_features.item_pairs.positives import dense_index
+
+_DRAWS = 1 << 20
+_LEAST_OTHERS = 10_000
+
+
+def write_alignment_data(
+    pairs: DataFrame,
+    items: DataFrame,
+    folder: str | Path,
+    *,
+    columns: Sequence[str],
+    max_pairs: int,
+    valid_share: float,
+    seed: int,
+) -> int:
+    """Writes the training data of item alignment; pairs of items that are no longer in the catalog are left out.
+
+    Args:
+        pairs: Rows of ``item_pairs``; the weights of a pair's sources are added up.
+        items: Rows of ``items``.
+        folder: Where to; the training processes must see it.
+        columns: Raw columns that the encoder reads.
+        max_pairs: About how many pairs are kept at most, drawn by hash.
+        valid_share: Share held out for the early stop, drawn by hash; a pair and its reverse are held out together.
+        seed: Of both draws.
+
+    Returns:
+        How many pairs were written.
+    """
+    known = items.select("item_id")
+    pairs = pairs.groupBy("trigger_item_id", "target_item_id").agg(F.sum("weight").alias("weight"))
+    for side in ("trigger_item_id", "target_item_id"):
+        pairs = pairs.join(known.withColumnRenamed("item_id", side), on=side, how="left_semi")
+    pairs = pairs.withColumn("draw", _draw(seed)).persist()
+    total = pairs.count()
+    kept = pairs.where(F.col("draw") >= (1 - min(1.0, max_pairs / max(total, 1))) * _DRAWS)
+    ends = [kept.select(F.col(side).alias("item_id")) for side in ("trigger_item_id", "target_item_id")]
+    paired = ends[0].unionByName(ends[1]).distinct().persist()
+    index = dense_index(paired.unionByName(_others(known, paired, seed)), "item_id", "item_index").persist()
+    content = items.select("item_id", *columns).join(index, on="item_id", how="inner")
+    content.select(F.col("item_index").cast("bigint").alias("item_index"), *columns).write.mode("overwrite").parquet(
+        f"{folder}/items"
+    )
+    for side in ("trigger", "target"):
+        of_side = index.select(F.col("item_id").alias(f"{side}_item_id"), F.col("item_index").alias(f"{side}_index"))
+        kept = kept.join(of_side, on=f"{side}_item_id", how="inner")
+    held_out = _draw(seed + 1) < valid_share * _DRAWS
+    rows = kept.select(
+        F.col("trigger_index").cast("bigint").alias("trigger_index"),
+        F.col("target_index").cast("bigint").alias("target_index"),
+        "weight",
+        F.when(held_out, "valid").otherwise("train").alias("split"),
+    ).persist()
+    rows.write.mode("overwrite").parquet(f"{folder}/pairs")
+    return rows.count()
+
+
+def _others(items: DataFrame, paired: DataFrame, seed: int) -> DataFrame:
+    """Draws items that are in no pair, about as many as are in one: what the encoder must not forget how to encode."""
+    others = items.join(paired, on="item_id", how="left_anti")
+    share = max(paired.count(), _LEAST_OTHERS) / max(others.count(), 1)
+    return others.where(F.pmod(F.xxhash64(F.lit(seed), "item_id"), F.lit(_DRAWS)) < min(1.0, share) * _DRAWS)
+
+
+def _draw(seed: int):
+    """A number in [0, 2**20) that a pair and its reverse share."""
+    first, second = F.least("trigger_item_id", "target_item_id"), F.greatest("trigger_item_id", "target_item_id")
+    return F.pmod(F.xxhash64(F.lit(seed), first, second), F.lit(_DRAWS))

@@ -1,0 +1,150 @@
+"""Media given by URI become bytes, from allowed roots only.
+
+In: a local path, a ``file://`` URI or a URI of a pyarrow filesystem (``s3://``, ``gs://``, ``hdfs://``). Out: at most
+``max_bytes`` bytes. A catalog is written by others, so a URI of it may name nothing outside the roots: symlinks are
+resolved before the check, ``..`` is refused, and credentials and options come from the root, never from the row.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import stat
+from collections.abc import Sequence
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from pyarrow import ArrowException
+from pyarrow import fs as arrow_fs
+
+from qarm_features.encoders.tokens import BrokenContent
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def read_media(uri: str, *, roots: Sequence[str], max_bytes: int, medium: str = "media") -> bytes:
+    """Reads one medium.
+
+    Args:
+        uri: Where it lies. A relative path is looked for under each local root in turn.
+        roots: Folders and URI prefixes under which media may be read; none allows nothing.
+        max_bytes: A larger file is refused before it is read.
+        medium: ``image`` or ``audio``: the first word of the reason.
+
+    Returns:
+        The content.
+
+    Raises:
+        BrokenContent: The URI lies outside the roots, or the file is missing, no file, too large or unreadable.
+        ValueError: A root that the URI lies under cannot be opened: a setting is wrong, not the row.
+    """
+    if "\0" in uri or not uri.strip():
+        raise BrokenContent(f"{medium} URI is empty or holds a null character")
+    try:
+        if _is_local(uri):
+            return _read_local(_local_path(uri), roots, max_bytes, medium)
+        return _read_remote(uri, roots, max_bytes, medium)
+    except FileNotFoundError:
+        raise BrokenContent(f"{medium} does not exist") from None
+    except (OSError, ArrowException, UnicodeError):  # their text may hold the URI, and the URI credentials
+        raise BrokenContent(f"{medium} cannot be read") from None
+
+
+def media_bytes(raw: bytes | str, *, roots: Sequence[str], max_bytes: int, medium: str) -> bytes:
+    """Returns the bytes of a raw value that holds them or names them by URI.
+
+    Raises:
+        BrokenContent: As ``read_media``, or the value is empty, larger than ``max_bytes`` or of another type.
+    """
+    if isinstance(raw, str):
+        raw = read_media(raw, roots=roots, max_bytes=max_bytes, medium=medium)
+    if not isinstance(raw, bytes | bytearray | memoryview):
+        raise BrokenContent(f"{medium} is neither bytes nor a URI")
+    if len(raw) == 0:
+        raise BrokenContent(f"{medium} is empty")
+    if len(raw) > max_bytes:
+        raise BrokenContent(f"{medium} is larger than {max_bytes} bytes")
+    return bytes(raw)
+
+
+def _is_local(uri: str) -> bool:
+    return not _SCHEME.match(uri) or uri.lower().startswith("file://")
+
+
+def _local_path(uri: str) -> str:
+    return unquote(urlsplit(uri).path) if _SCHEME.match(uri) else uri
+
+
+def _read_local(path: str, roots: Sequence[str], max_bytes: int, medium: str) -> bytes:
+    folders = [os.path.realpath(_local_path(root)) for root in roots if root and _is_local(root)]
+    candidates = [path] if os.path.isabs(path) else [os.path.join(folder, path) for folder in folders]
+    real = [os.path.realpath(candidate) for candidate in candidates]
+    inside = [file for file in real if any(os.path.commonpath([file, folder]) == folder for folder in folders)]
+    if not inside:
+        raise BrokenContent(f"{medium} URI is outside media_roots")
+    file = next(filter(os.path.exists, inside), inside[0])
+    # A pipe would block the open, and a symlink put there after the check would lead out.
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise BrokenContent(f"{medium} URI is not a file")
+    with os.fdopen(descriptor, "rb") as stream:
+        return _read_bounded(stream, status.st_size, max_bytes, medium)
+
+
+def _read_remote(uri: str, roots: Sequence[str], max_bytes: int, medium: str) -> bytes:
+    place = _split(uri, medium)
+    if place.query or place.fragment or "@" in place.netloc:
+        raise BrokenContent(f"{medium} URI holds credentials or options, which belong in media_roots")
+    parts = unquote(place.path).split("/")[1:]
+    if not {".", "..", ""}.isdisjoint(parts):
+        raise BrokenContent(f"{medium} URI is outside media_roots")
+    for root in roots:
+        if not root or _is_local(root):
+            continue
+        base = urlsplit(root)
+        above = [part for part in unquote(base.path).split("/") if part]
+        host = base.netloc.rpartition("@")[2]
+        if (base.scheme.lower(), host) == (place.scheme, place.netloc) and parts[: len(above)] == above:
+            filesystem, folder = _open_root(root)
+            file = "/".join([folder.rstrip("/"), *parts[len(above) :]])
+            return _read_arrow(filesystem, file, max_bytes, medium)
+    raise BrokenContent(f"{medium} URI is outside media_roots")
+
+
+def _split(uri: str, medium: str) -> SplitResult:
+    try:
+        return urlsplit(uri)
+    except ValueError:
+        raise BrokenContent(f"{medium} URI is not a URI") from None
+
+
+@functools.lru_cache(maxsize=32)
+def _open_root(root: str) -> tuple[arrow_fs.FileSystem, str]:
+    try:
+        return arrow_fs.FileSystem.from_uri(root)
+    except (OSError, ArrowException, ValueError) as error:
+        place = urlsplit(root)
+        shown = f"{place.scheme}://{place.netloc.rpartition('@')[2]}{place.path}"
+        raise ValueError(
+            f"encoder.media_roots holds {shown}, must be a place that pyarrow can open. "
+            f"Check its spelling, driver and credentials ({type(error).__name__})."
+        ) from None
+
+
+def _read_arrow(filesystem: arrow_fs.FileSystem, file: str, max_bytes: int, medium: str) -> bytes:
+    info = filesystem.get_file_info(file)
+    if info.type == arrow_fs.FileType.NotFound:
+        raise FileNotFoundError(file)
+    if info.type != arrow_fs.FileType.File:
+        raise BrokenContent(f"{medium} URI is not a file")
+    with filesystem.open_input_stream(file, compression=None) as stream:
+        return _read_bounded(stream, info.size or 0, max_bytes, medium)
+
+
+def _read_bounded(stream, size: int, max_bytes: int, medium: str) -> bytes:
+    content = stream.read(max_bytes + 1) if size <= max_bytes else b""
+    if size > max_bytes or len(content) > max_bytes:  # a file may grow between the two looks at it
+        raise BrokenContent(f"{medium} is larger than {max_bytes} bytes")
+    return content

@@ -1,0 +1,164 @@
+"""Item-to-item pairs by Swing: two items are similar when many pairs of users, who share little else, have both.
+
+In: a user's latest positives. Out: for every item its most similar items. With I_u the items of user u, U_i the users of
+item i, and w_u = 1 / sqrt(|I_u|)::
+
+    swing(i, j) = sum over user pairs {u, v} in U_i and U_j of  w_u * w_v / (alpha + |I_u and I_v in common|)
+
+Source: Yang et al., *Large Scale Product Graph Construction for Recommendation in E-commerce*, arXiv 2010.05525, section 4;
+the weights w_u are those of its widely used variant, which keep heavy users from voting more than light ones.
+
+Cost, with C = ``max_items_per_user`` and H = ``max_users_per_item``: no join of users with users. Interactions are shuffled
+three times as small rows, then once as at most min(interactions, items x H) rows with all items of their user, 12 bytes an
+item, at most 12 x C bytes a row. An item's own work is at most H x H x C multiplications in memory for H x C items: it
+grows with interactions, never with users squared.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from qarm_features.item_pairs.sorted_groups import group_offsets, packed, unpacked, whole_groups
+from qarm_features.settings import ItemPairs
+
+_BLOCK = 4_000_000  # numbers of a dense product held at once
+
+
+class Targets(NamedTuple):
+    """The target items of one trigger item.
+
+    Attributes:
+        items: (J,) int32, ascending.
+        scores: (J,) float64, above 0.
+        support: (J,) int64, user pairs behind each, at least 1.
+        micros: (J,) int64, the latest interaction with the trigger or the target by a user who has both.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+    support: np.ndarray
+    micros: np.ndarray
+
+
+def swing_targets(item: int, offsets: np.ndarray, items: np.ndarray, micros: np.ndarray, *, alpha: float) -> Targets:
+    """Scores all items against one trigger item.
+
+    Args:
+        item: The trigger.
+        offsets: (U + 1,), where the items of each of its U users begin.
+        items: Distinct items of every user, the trigger among them, joined.
+        micros: Their times.
+        alpha: Smoothing, at least 0.
+
+    Returns:
+        The items that at least two of the users have.
+    """
+    from scipy.sparse import csr_array
+
+    lengths = np.diff(offsets)
+    num_users = len(lengths)
+    user = np.repeat(np.arange(num_users), lengths)
+    latest = np.maximum(micros, np.repeat(micros[items == item], lengths))
+    distinct, column, users_of = np.unique(items, return_inverse=True, return_counts=True)
+    shared = users_of >= 2  # the others are in no intersection of two users
+    if not shared.any():
+        return Targets(distinct[:0], np.empty(0), users_of[:0], micros[:0])
+    keep = shared[column]
+    order = np.argsort(column[keep], kind="stable")
+    user, latest, users_of = user[keep][order], latest[keep][order], users_of[shared]
+    starts = np.concatenate([[0], np.cumsum(users_of)])
+    has = csr_array((np.ones(len(user)), user, starts), shape=(len(users_of), num_users))
+    overlaps = (has.T @ has).toarray()
+    weights = 1 / np.sqrt(lengths)
+    pair_weights = np.outer(weights, weights) / (alpha + np.maximum(overlaps, 1))
+    np.fill_diagonal(pair_weights, 0)
+    scores = np.empty(len(users_of))
+    step = max(1, _BLOCK // num_users)
+    for start in range(0, len(users_of), step):
+        part = has[start : start + step]
+        row = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
+        scores[start : start + step] = np.add.reduceat((part @ pair_weights)[row, part.indices], part.indptr[:-1]) / 2
+    others = distinct[shared] != item
+    found = (distinct[shared], scores, users_of * (users_of - 1) // 2, np.maximum.reduceat(latest, starts[:-1]))
+    return Targets(*[values[others] for values in found])
+
+
+def swing_pairs(latest: DataFrame, item_index: DataFrame, *, settings: ItemPairs, seed: int) -> DataFrame:
+    """Finds the target items of every item by Swing.
+
+    Args:
+        latest: ``user_id``, ``item_id``, ``micros``; a user's latest positives.
+        item_index: ``item_id``, ``item``, numbered in the order of the IDs.
+        settings: The section ``item_pairs``.
+        seed: Of the hash by which a popular item's users are drawn.
+
+    Returns:
+        ``trigger_item_id``, ``target_item_id``, ``weight``, ``micros``; of a trigger the ``max_pairs_per_item`` heaviest
+        targets, ties by ID. An item is the trigger of its own targets; (j, i) is found from j.
+    """
+    once = latest.repartition("user_id").groupBy("user_id", "item_id").agg(F.max("micros").alias("micros"))
+    drawn = Window.partitionBy("item_id").orderBy("draw", "user_id")
+    rows = once.join(item_index, on="item_id", how="inner").withColumn("draw", F.xxhash64("user_id", F.lit(seed)))
+    rows = rows.withColumn("kept", F.row_number().over(drawn) <= settings.max_users_per_item)
+    by_user = rows.select("user_id", "item", "micros", "draw", "kept").repartition("user_id")
+    by_user = by_user.sortWithinPartitions("user_id", "item")
+    by_item = by_user.mapInArrow(_attach_users_items, "item int, draw bigint, items binary, times binary")
+    by_item = by_item.repartition("item").sortWithinPartitions("item", "draw")
+    score = functools.partial(
+        _score_items,
+        alpha=settings.swing_alpha,
+        min_support=settings.min_support,
+        max_pairs=settings.max_pairs_per_item,
+    )
+    pairs = by_item.mapInArrow(score, "trigger int, target int, weight double, micros bigint")
+    triggers = item_index.select(F.col("item_id").alias("trigger_item_id"), F.col("item").alias("trigger"))
+    targets = item_index.select(F.col("item_id").alias("target_item_id"), F.col("item").alias("target"))
+    pairs = pairs.join(triggers, on="trigger", how="inner").join(targets, on="target", how="inner")
+    return pairs.select("trigger_item_id", "target_item_id", "weight", "micros")
+
+
+def _attach_users_items(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Gives every kept row of a user all items of that user, those that are not kept for their own item included."""
+    for rows in whole_groups(batches, "user_id"):
+        offsets = group_offsets(rows["user_id"])
+        lengths = np.diff(offsets)
+        of_row = np.repeat(np.arange(len(lengths)), lengths)
+        kept = np.flatnonzero(rows["kept"].to_numpy(zero_copy_only=False) & (lengths > 1)[of_row])
+        users = pa.array(of_row[kept])
+        columns = [rows[name].take(pa.array(kept)) for name in ("item", "draw")]
+        columns += [packed(offsets, rows[name].to_numpy()).take(users) for name in ("item", "micros")]
+        yield pa.RecordBatch.from_arrays(columns, ["item", "draw", "items", "times"])
+
+
+def _score_items(
+    batches: Iterator[pa.RecordBatch], *, alpha: float, min_support: int, max_pairs: int
+) -> Iterator[pa.RecordBatch]:
+    for rows in whole_groups(batches, "item"):
+        groups = group_offsets(rows["item"])
+        triggers = rows["item"].to_numpy()[groups[:-1]]
+        offsets, items = unpacked(rows["items"], np.int32)
+        micros = unpacked(rows["times"], np.int64)[1]
+        found = []
+        for trigger, first, last in zip(triggers, groups[:-1], groups[1:]):
+            own = slice(offsets[first], offsets[last])
+            users = offsets[first : last + 1] - own.start
+            targets = swing_targets(trigger, users, items[own], micros[own], alpha=alpha)
+            best = _heaviest(targets, min_support, max_pairs)
+            found.append((np.repeat(trigger, len(best.items)), best.items, best.scores, best.micros))
+        columns = [pa.array(np.concatenate(parts)) for parts in zip(*found)]
+        yield pa.RecordBatch.from_arrays(columns, ["trigger", "target", "weight", "micros"])
+
+
+def _heaviest(targets: Targets, min_support: int, max_pairs: int) -> Targets:
+    """Keeps the heaviest targets. Rounded, so that scores that are equal on paper tie whatever the order of their sum."""
+    targets = targets._replace(scores=np.round(targets.scores, 12))
+    enough = np.flatnonzero(targets.support >= min_support)
+    best = enough[np.lexsort((targets.items[enough], -targets.scores[enough]))[:max_pairs]]
+    return Targets(*[values[best] for values in targets])

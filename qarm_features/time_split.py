@@ -1,0 +1,30 @@
+"""The log is cut by time into train, valid and test, at the same moments for every stage that must not see the future.
+
+In: ``interactions``. Out: two moments at full hours: valid starts at the first, test at the second.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+_HOUR = 3600
+
+
+def time_cuts(interactions: DataFrame, *, valid_share: float, test_share: float) -> tuple[datetime, datetime]:
+    """Returns when valid and test start.
+
+    Cut at full hours, so that the exact percentiles need memory by hours of the log, not by its rows.
+
+    Args:
+        interactions: ``event_timestamp``, at least one row.
+        valid_share: Share of the latest rows but test, in (0, 1).
+        test_share: Share of the latest rows, in (0, 1).
+    """
+    hour = F.floor(F.unix_seconds("event_timestamp") / _HOUR)
+    cuts = F.percentile(hour, [1 - valid_share - test_share, 1 - test_share]).alias("cuts")
+    valid_from, test_from = (math.ceil(cut) * _HOUR for cut in interactions.agg(cuts).first()["cuts"])
+    return datetime.fromtimestamp(valid_from, UTC), datetime.fromtimestamp(test_from, UTC)

@@ -1,0 +1,73 @@
+"""interactions, item_pairs, encoders -> HitRate@k of what users clicked next, by encoder version."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from pyspark.sql import functions as F
+from rich.console import Console
+
+from qarm_features import encoder_evaluation as evaluation
+from qarm_features.artifacts import write_json
+from qarm_features.encoder_versions import current_encoder, unaligned_encoder
+from qarm_features.screen import encoder_table
+from qarm_features.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_PAIRS, ITEMS
+from spark_jobs.embed_items import embed_items
+from spark_jobs.session import Counts, JobContext, job, main
+
+
+@job(
+    after="mine-item-pairs, align-encoder",
+    reads=("items", "interactions", "item_pairs", "encoders/"),
+    writes=("item_embeddings", "evaluations/"),
+    settings=("items", "encoder", "seed"),
+)
+def evaluate_encoder(
+    context: JobContext,
+    encoder_version: Annotated[int | None, typer.Option(help="Encoder to evaluate; by default the newest.")] = None,
+    k: Annotated[int, typer.Option(help="Nearest items looked at.", min=1)] = 10,
+    max_pairs: Annotated[int, typer.Option(help="Most co-clicks looked at, drawn by seed.", min=1)] = 20_000,
+) -> Counts:
+    """Measures how often the next positive of a user, later than all mined pairs, is among the k items nearest to the one
+    before; against the frozen encoder and against chance. What is not embedded yet is embedded first."""
+    settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
+    frozen = unaligned_encoder(encoders, settings)
+    wanted = encoders.get(encoder_version) if encoder_version is not None else current_encoder(encoders, settings)
+    versions = sorted({wanted.version, *([frozen.version] if frozen else [])})
+    for version in versions:
+        embed_items.function(context, encoder_version=version)
+    known, log = warehouse.read(ITEM_PAIRS), warehouse.read(INTERACTIONS)
+    last = known.agg(F.unix_micros(F.max("event_timestamp"))).first()[0] or 0
+    since = datetime.fromtimestamp((last + 1) / 1e6, UTC)
+    pairs = evaluation.future_co_clicks(log, since=since, max_pairs=max_pairs, seed=settings.seed).persist()
+    described = evaluation.describe_pairs(pairs, evaluation.popularity_slices(log, until=since), known)
+    if described.empty:
+        raise ValueError(
+            f"interactions has no co-click since {since:%Y-%m-%d %H:%M}, the last that item pairs were mined from; must "
+            "have some. Run: qarm mine-item-pairs --until an earlier time"
+        )
+    embeddings = warehouse.read(ITEM_EMBEDDINGS)
+    embeddings = embeddings.join(
+        warehouse.read(ITEMS).select("item_id", "content_hash"), on=["item_id", "content_hash"]
+    )
+    ranks = {
+        version: evaluation.target_ranks(pairs, known, embeddings.where(F.col("encoder_version") == version))
+        for version in versions
+    }
+    num_items = embeddings.where(F.col("encoder_version") == wanted.version).count()
+    figures = evaluation.summarize(ranks, described, num_items=num_items, k=k)
+    figures |= {"since": since.isoformat(), "frozen": frozen and frozen.version, "encoder_version": wanted.version}
+    write_json(settings.artifacts_path / "evaluations" / "encoder.json", figures)
+    Console(highlight=False).print(encoder_table(figures))
+    used = figures["pairs"]["all"]
+    return Counts(len(described), used, len(described) - used, f"HitRate@{k} {_rates(figures)}")
+
+
+def _rates(figures: dict) -> str:
+    return ", ".join(f"v{version} {rates['all'] or 0:.4f}" for version, rates in figures["hit_rate"].items())
+
+
+if __name__ == "__main__":
+    main(evaluate_encoder)

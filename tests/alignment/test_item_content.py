@@ -1,0 +1,101 @@
+"""Items by index: frozen tokens are computed once, rejected items are all 0, and the cache changes nothing."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from planted_pairs import planted_encoder, write_planted_source
+
+from qarm_features.alignment.item_content import ItemContent
+from qarm_features.alignment.packing import packed
+from qarm_features.alignment.training_data import PackedItems
+
+
+@pytest.fixture(scope="module")
+def items(tmp_path_factory) -> PackedItems:
+    return PackedItems(packed(write_planted_source(tmp_path_factory.mktemp("items") / "source")))
+
+
+@pytest.fixture
+def encoder():
+    torch.manual_seed(0)
+    return planted_encoder()
+
+
+def counted_rows(encoder) -> list[int]:
+    """Returns a list that grows by the number of rows at each call of the encoder of precomputed vectors."""
+    calls = []
+    encoder.encoders["precomputed"].register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
+    return calls
+
+
+def test_embeddings_are_those_of_the_encoder_itself(encoder, items):
+    index = np.array([5, 100, 5])
+
+    embeddings = ItemContent(encoder, items, cache_bytes=10**6).encode(index)
+
+    expected = encoder.encode(items.columns(index)).embeddings
+    assert torch.allclose(embeddings, expected, atol=2e-3)  # tokens are kept as float16
+
+
+def test_tokens_of_a_frozen_backbone_are_computed_once(encoder, items):
+    content, calls = ItemContent(encoder, items, cache_bytes=10**6), counted_rows(encoder)
+
+    for _ in range(3):
+        content.encode(np.array([0, 1, 70]))
+
+    assert calls == [64, 56]  # two blocks of neighbouring items
+
+
+def test_without_memory_they_are_computed_each_time_and_alike(encoder, items):
+    index = np.arange(80)
+    expected = ItemContent(encoder, items, cache_bytes=10**6).encode(index)
+    content, calls = ItemContent(encoder, items, cache_bytes=0), counted_rows(encoder)
+
+    first, second = content.encode(index), content.encode(index)
+
+    assert torch.allclose(first, expected, atol=1e-6)
+    assert torch.equal(first, second)
+    assert len(calls) > 2
+    assert content._cache == {}
+
+
+def test_a_trained_backbone_is_run_each_time_and_gets_its_gradient(encoder, items):
+    """The vectors pass a linear map that is trained; decoding happens once."""
+    module = encoder.encoders["precomputed"]
+    module.trained, module.scale = True, torch.nn.Parameter(torch.ones(()))
+    forward = module.forward
+    module.forward = lambda decoded: forward(decoded)._replace(values=forward(decoded).values * module.scale)
+    decoded, plain = [], module.decode
+    module.decode = lambda raw: decoded.append(1) or plain(raw)
+    content = ItemContent(encoder, items, cache_bytes=10**6)
+
+    for _ in range(2):
+        content.encode(np.array([0, 1]))[:, 0].sum().backward()
+
+    assert module.scale.grad is not None
+    assert len(decoded) == 64
+
+
+def test_an_item_with_broken_content_is_all_0_and_its_reason_is_kept(encoder, tmp_path):
+    vectors = [[1.0] * 12] * 120
+    vectors[2] = [0.0] * 12
+    source = write_planted_source(tmp_path / "source", precomputed=pa.array(vectors))
+    content = ItemContent(encoder, PackedItems(packed(source)), cache_bytes=10**6)
+
+    embeddings = content.encode(np.array([1, 2, 3]))
+
+    assert embeddings.any(1).tolist() == [True, False, True]
+    assert content.rejected == {2: "precomputed is all zero"}
+    assert not content.encode(np.array([2])).any()
+
+
+@pytest.mark.parametrize("value", [1e6, 1e-6])
+def test_numbers_that_float16_cannot_hold_are_kept_as_they_are(encoder, tmp_path, value):
+    vectors = (np.eye(120, 12) + 1) * value
+    source = write_planted_source(tmp_path / "source", precomputed=pa.array(list(vectors)))
+    items = PackedItems(packed(source))
+
+    embeddings = ItemContent(encoder, items, cache_bytes=10**6).encode(np.arange(3))
+
+    assert torch.allclose(embeddings, encoder.encode(items.columns(np.arange(3))).embeddings, atol=1e-6)

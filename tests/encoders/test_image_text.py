@@ -1,0 +1,80 @@
+"""A vision-language model encodes an item's image and text together."""
+
+import pytest
+import tiny_backbones
+import torch
+from media_files import picture
+from transformers import AutoModelForImageTextToText
+
+from qarm_features.encoders import BrokenContent, ImageTextEncoder
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return ImageTextEncoder(tiny_backbones.llava(tmp_path_factory.mktemp("llava")))
+
+
+def test_tokens_are_the_last_hidden_states_over_image_and_text(encoder):
+    pair = encoder.decode({"image": picture(), "text": "red lamp"})
+
+    tokens = encoder([pair])
+
+    from qarm_features.encoders.image_text import _picture
+
+    inputs = encoder.processor(text="<image>\nred lamp", images=_picture(pair["image"]), return_tensors="pt")
+    reference = AutoModelForImageTextToText.from_pretrained(encoder.config["backbone"]).eval()
+    with torch.no_grad():
+        expected = reference(**inputs, output_hidden_states=True).hidden_states[-1]
+    assert tokens.values.shape == (1, 9 + 2, 16) and encoder.dim == 16
+    torch.testing.assert_close(tokens.values, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_items_without_an_image_or_a_text_share_a_batch_with_whole_ones(encoder):
+    rows = [
+        encoder.decode({"image": None, "text": "blue"}),
+        encoder.decode({"image": picture(), "text": "red lamp"}),
+        encoder.decode({"image": picture("JPEG"), "text": None}),
+    ]
+
+    tokens = encoder(rows)
+
+    assert tokens.mask.sum(1).tolist() == [1, 11, 9]
+    for row, pair in enumerate(rows):
+        alone = encoder([pair])
+        torch.testing.assert_close(
+            tokens.values[row][tokens.mask[row]], alone.values[0][alone.mask[0]], atol=1e-5, rtol=0
+        )
+
+
+def test_an_image_is_shrunk_and_a_text_is_cut(encoder):
+    pair = encoder.decode({"image": picture("PNG", (2000, 500)), "text": "lamp " * 10_000})
+
+    assert pair["image"].shape == (3, 192, 768)
+    assert len(pair["text"]) == 16 * 128
+
+
+def test_broken_pairs_are_refused(encoder):
+    for raw, reason in [
+        ({"image": None, "text": None}, "image and text are both missing"),
+        ({"image": None, "text": 7}, "text is not a string"),
+        ({"image": b"text", "text": "lamp"}, "image is not JPEG, PNG or WebP"),
+        ({"image": "/etc/hostname", "text": "lamp"}, "image URI is outside media_roots"),
+    ]:
+        with pytest.raises(BrokenContent, match=f"^{reason}$"):
+            encoder.decode(raw)
+
+
+def test_a_frozen_model_is_restored_by_its_name_and_lora_is_saved(encoder):
+    adapted = ImageTextEncoder(encoder.config["backbone"], lora_rank=2)
+
+    assert not encoder.trained and set(encoder.state_dict()) == encoder.frozen_names()
+    assert ImageTextEncoder(**encoder.config).config == encoder.config
+    trained = {name for name, p in adapted.named_parameters() if p.requires_grad}
+    assert adapted.trained and trained == set(adapted.state_dict()) - adapted.frozen_names() != set()
+
+
+def test_a_backbone_without_a_processor_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"encoder.image_text_backbone is .*, must hold a processor of images and text"
+    ):
+        ImageTextEncoder(tiny_backbones.wav2vec2(tmp_path))
