@@ -30,7 +30,9 @@ def write_project(folder: Path, *, modalities: list[str], period: str, seed: int
     log = {name: pd.read_parquet(DATA / f"interactions_{name}.parquet") for name in ("train", "valid", "test")}
     kept = [log["train"], log["valid"]] if period == "valid" else list(log.values())
     folder.mkdir(parents=True)
-    pd.concat(kept).drop_duplicates(["user_id", "item_id", "event_timestamp"]).to_parquet(folder / "log.parquet")
+    pd.concat(kept).drop_duplicates(["user_id", "item_id", "event_timestamp"]).to_parquet(
+        folder / "log.parquet", coerce_timestamps="us"
+    )
     pd.read_parquet(DATA / "items.parquet").to_parquet(folder / "items.parquet")
     items = {"path": "items.parquet", "title": "title", "text": TEXT if "text" in modalities else []}
     if "image" in modalities:

@@ -4,6 +4,7 @@ import importlib
 
 import pyarrow as pa
 import pytest
+from pyspark.sql import functions as F
 from toy_catalog import SETTINGS, open_project, write_toy_project
 
 from qarm_features.embedding import _as_json, _rebatch, items_to_embed
