@@ -62,7 +62,7 @@ def _state(name: str, settings: Settings) -> Any:
         files = sorted((settings.artifacts_path / name).glob("*.json"))
         return [file.read_text() for file in files] or None
     latest = Artifacts(settings.artifacts_path, name.rstrip("/")).latest()
-    return latest and latest.manifest["files"]
+    return latest and [latest.version, latest.manifest["files"]]
 
 
 def _source_state(settings: Settings, source: Source) -> Any:
