@@ -23,8 +23,14 @@ def time_cuts(interactions: DataFrame, *, valid_share: float, test_share: float)
         interactions: ``event_timestamp``, at least one row.
         valid_share: Share of the latest rows but test, in (0, 1).
         test_share: Share of the latest rows, in (0, 1).
+
+    Raises:
+        ValueError: There is no row.
     """
     hour = F.floor(F.unix_seconds("event_timestamp") / _HOUR)
     cuts = F.percentile(hour, [1 - valid_share - test_share, 1 - test_share]).alias("cuts")
-    valid_from, test_from = (math.ceil(cut) * _HOUR for cut in interactions.agg(cuts).first()["cuts"])
+    found = interactions.agg(cuts).first()["cuts"]
+    if found is None:
+        raise ValueError("Table interactions has 0 rows, must have some. Run: qarm ingest-catalog")
+    valid_from, test_from = (math.ceil(cut) * _HOUR for cut in found)
     return datetime.fromtimestamp(valid_from, UTC), datetime.fromtimestamp(test_from, UTC)

@@ -1,0 +1,23 @@
+"""The log is cut by time at full hours."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from qarm_features.time_split import time_cuts
+
+
+def test_valid_and_test_start_at_full_hours_that_leave_their_shares(spark):
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    rows = [(start + timedelta(minutes=30 * step),) for step in range(200)]  # two rows an hour, hours 0 to 99
+
+    cuts = time_cuts(spark.createDataFrame(rows, "event_timestamp timestamp"), valid_share=0.1, test_share=0.2)
+
+    assert cuts == (start + timedelta(hours=70), start + timedelta(hours=80))
+
+
+def test_an_empty_log_is_named(spark):
+    empty = spark.createDataFrame([], "event_timestamp timestamp")
+
+    with pytest.raises(ValueError, match="Table interactions has 0 rows, must have some. Run: qarm ingest-catalog"):
+        time_cuts(empty, valid_share=0.1, test_share=0.1)
