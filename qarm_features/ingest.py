@@ -18,12 +18,11 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from qarm_features.settings import InteractionSource, ItemSource, Source
-from qarm_features.tables import INTERACTIONS, ITEMS, Table
+from qarm_features.tables import INTERACTIONS, ITEM_CONTENT, ITEMS, Table
 
 _CORRUPT = "_corrupt_record"
 _RAW = "_raw"
 _REASON = "_reason"
-_CONTENT = ("text", "image", "image_uri", "audio", "audio_uri", "precomputed")
 _EARLIEST, _LATEST = 0, 4_102_444_800  # 1970 to 2100: a number outside is mostly one given in another unit
 
 
@@ -80,7 +79,7 @@ def check_items(raw: DataFrame, source: ItemSource) -> Checked:
     rows = raw.select(
         item_id.value.alias("item_id"),
         title.alias("title"),
-        *[content.get(name, F.lit(None)).cast(ITEMS.column(name).type).alias(name) for name in _CONTENT],
+        *[content.get(name, F.lit(None)).cast(ITEMS.column(name).type).alias(name) for name in ITEM_CONTENT],
         F.sha2(F.concat_ws(",", *hashes), 256).alias("content_hash"),
         _first_reason([*_unreadable(raw), *item_id.checks, *checks]),
         _as_it_came(raw),

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qarm_features.encoders import ENCODERS
-from qarm_features.encoders.tokens import BrokenContent, Tokens, average_tokens
+from qarm_features.encoders.tokens import BrokenContent, Tokens, average_tokens, mean_pool
 from qarm_features.q_former import FusionQFormer
-from qarm_features.tables import ITEMS
+from qarm_features.tables import ITEM_CONTENT
 
 _WEIGHTS = "model.safetensors"
 _CONFIG = "config.json"
@@ -222,17 +222,4 @@ class ItemEncoder(
 
 def raw_columns(modalities: Iterable[str]) -> list[str]:
     """Returns the columns of ``items`` that hold the content of some modalities."""
-    return [column.name for column in ITEMS.columns if column.name.removesuffix("_uri") in set(modalities)]
-
-
-def mean_pool(tokens: Tokens) -> Tensor:
-    """Averages the tokens that stand.
-
-    Args:
-        tokens: (B, N, D) and its mask (B, N).
-
-    Returns:
-        (B, D); zeros where no token stands.
-    """
-    mask = tokens.mask.unsqueeze(-1).to(tokens.values.dtype)
-    return (tokens.values * mask).sum(1) / mask.sum(1).clamp(min=1)
+    return [name for name in ITEM_CONTENT if name.removesuffix("_uri") in set(modalities)]

@@ -69,6 +69,7 @@ ITEMS = Table(
     "ingest-catalog",
     "The catalog.",
 )
+ITEM_CONTENT = ("text", "image", "image_uri", "audio", "audio_uri", "precomputed")  # what encoders read of an item
 INTERACTIONS = Table(
     "interactions",
     ("user_id", "item_id", "event_timestamp"),

@@ -65,14 +65,15 @@ class ItemContent:
         Returns:
             (A, D) unit L2 norm, D the sum over frozen modalities; all 0 where an item has none of them.
         """
-        device = next(self.encoder.parameters()).device
-        pooled = [
-            torch.stack([_pooled(row, name, self.encoder.encoders[name].dim) for row in self._rows(index)])
-            if len(index)
-            else torch.zeros(0, self.encoder.encoders[name].dim)
-            for name in self.frozen
-        ]
-        return normalize(torch.cat(pooled or [torch.zeros(len(index), 1)], dim=1), dim=-1).to(device)
+        rows, parts = self._rows(index), []
+        for name in self.frozen:
+            part = torch.zeros(len(rows), self.encoder.encoders[name].dim)
+            for place, row in enumerate(rows):
+                if row and name in row:
+                    part[place] = normalize(row[name].float().mean(0), dim=-1)
+            parts.append(part)
+        together = torch.cat(parts or [torch.zeros(len(rows), 1)], dim=1)
+        return normalize(together, dim=-1).to(next(self.encoder.parameters()).device)
 
     def _rows(self, index: np.ndarray) -> list[dict[str, Any] | None]:
         """Returns per item the float16 tokens (N, D) of frozen and the decoded values of trained modalities."""
@@ -133,10 +134,6 @@ class ItemContent:
                 mask = mask.new_zeros(len(rows), *mask.shape[1:]).index_copy(0, place, mask)
             tokens[name] = Tokens(values, mask)
         return tokens
-
-
-def _pooled(row: dict[str, Any] | None, name: str, dim: int) -> Tensor:
-    return normalize(row[name].float().mean(0), dim=-1) if row and name in row else torch.zeros(dim)
 
 
 def _compact(tokens: Tensor) -> Tensor:

@@ -31,8 +31,8 @@ import pyarrow.parquet as pq
 
 from qarm_features.alignment.known_pairs import pair_keys
 from qarm_features.artifacts import fingerprint
+from qarm_features.tables import ITEM_CONTENT
 
-RAW_COLUMNS = ("text", "image", "image_uri", "audio", "audio_uri", "precomputed")
 _PAIR_COLUMNS = ("trigger_index", "target_index", "weight", "split")
 _ROWS = {True: 16, False: 256}  # rows of a record batch, with and without bytes of media
 
@@ -90,11 +90,11 @@ def _parts(folder: Path) -> list[Path]:
 def _pack_items(parts: Sequence[Path], folder: Path) -> int:
     """Streams the items into one Arrow IPC file and returns their number."""
     schema = pq.read_schema(parts[0])
-    names = [name for name in RAW_COLUMNS if name in schema.names]
+    names = [name for name in ITEM_CONTENT if name in schema.names]
     if not names or "item_index" not in schema.names:
         raise ValueError(
             f"{parts[0]} has columns {', '.join(schema.names)}, must have item_index and one of "
-            f"{', '.join(RAW_COLUMNS)}. Run: qarm align-encoder"
+            f"{', '.join(ITEM_CONTENT)}. Run: qarm align-encoder"
         )
     size = _ROWS[bool({"image", "audio"} & set(names))]
     raw = pa.schema([schema.field(name).with_metadata(None) for name in names])

@@ -24,6 +24,20 @@ class BrokenContent(ValueError):
     """One row's content cannot be decoded; ``str(error)`` is the reason, free of the row's own content."""
 
 
+def mean_pool(tokens: Tokens) -> Tensor:
+    """Averages the tokens that stand; a masked one contributes nothing, whatever its value.
+
+    Args:
+        tokens: (B, N, D) and its mask (B, N).
+
+    Returns:
+        (B, D); zeros where no token stands.
+    """
+    values, mask = tokens
+    # Not times the mask: NaN times zero is NaN.
+    return values.masked_fill(~mask.unsqueeze(-1), 0.0).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+
+
 def average_tokens(tokens: Tokens, most: int) -> Tokens:
     """Averages neighbouring tokens until at most ``most`` stand in a row, each of about equally many.
 
