@@ -86,6 +86,21 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
         """Sets any of the constructor's arguments."""
         return self._set(**self._input_kwargs)
 
+    def fit_from(self, dataset: DataFrame, codebooks: np.ndarray) -> ResidualKMeansModel:
+        """Fits as `fit` does, from given codebooks on: a refit that starts where the last one ended.
+
+        Args:
+            dataset: rows with the column of embeddings (D).
+            codebooks: (L, K, D), finite, as of a fitted model.
+
+        Returns:
+            The model; with maxIter = 1 and rows that did not change it stays close to the given one.
+
+        Raises:
+            ValueError: The codebooks have another shape than the params and rows ask for, or are not finite.
+        """
+        return self.copy({self.initialCodebooks: np.asarray(codebooks, dtype=np.float32)}).fit(dataset)
+
     def write(self) -> MLWriter:
         """Returns a writer of the params."""
         return _EstimatorWriter(self)

@@ -64,6 +64,14 @@ def test_the_first_level_equals_scikit_learn_from_the_same_centroids(catalog, em
     np.testing.assert_allclose(model.training_summary[0]["sse"], expected.inertia_, rtol=1e-4)
 
 
+def test_a_refit_starts_where_the_last_fit_ended(catalog):
+    rested = ResidualKMeans(numLevels=2, codebookSize=6, maxIter=50, tol=0.0, seed=7).fit(catalog)
+
+    again = ResidualKMeans(numLevels=2, codebookSize=6, maxIter=1, seed=99).fit_from(catalog, rested.codebooks)
+
+    np.testing.assert_allclose(again.codebooks, rested.codebooks, atol=1e-6)
+
+
 @pytest.mark.parametrize("partitions", [1, 7])
 def test_partitions_and_row_order_change_no_bit(estimator, catalog, model, codes, partitions):
     shuffled = catalog.orderBy(F.xxhash64("item_id")).repartition(partitions)
