@@ -58,7 +58,7 @@ class SparkRun:
     def __init__(self, folder: str, *, workers: int, batch_size: int, max_tokens: int):
         from qarm_features.artifacts import Artifacts
         from qarm_features.item_encoder import ItemEncoder
-        from qarm_features.settings import SparkOptions
+        from qarm_features.settings_sections import SparkOptions
         from spark_jobs.session import start_session
 
         started = time.perf_counter()

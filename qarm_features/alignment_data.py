@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from qarm_features.item_pairs.positives import dense_index
 
 _DRAWS = 1 << 20
+_PAIR = ("trigger_item_id", "target_item_id")
 _LEAST_OTHERS = 10_000
 
 
@@ -47,14 +48,15 @@ def write_alignment_data(
         How many pairs were written.
     """
     known = items.select("item_id")
-    pairs = pairs.groupBy("trigger_item_id", "target_item_id").agg(F.sum("weight").alias("weight"))
-    for side in ("trigger_item_id", "target_item_id"):
+    pairs = pairs.groupBy(*_PAIR).agg(F.sum("weight").alias("weight"))
+    for side in _PAIR:
         pairs = pairs.join(known.withColumnRenamed("item_id", side), on=side, how="left_semi")
-    pairs = pairs.withColumn("draw", _draw(seed)).persist()
+    ends = F.least(*_PAIR), F.greatest(*_PAIR)  # a pair and its reverse share their draws
+    pairs = pairs.withColumn("draw", _draw(seed, *ends)).persist()
     total = pairs.count()
     kept = pairs.where(F.col("draw") >= (1 - min(1.0, max_pairs / max(total, 1))) * _DRAWS)
-    ends = [kept.select(F.col(side).alias("item_id")) for side in ("trigger_item_id", "target_item_id")]
-    paired = ends[0].unionByName(ends[1]).distinct().persist()
+    triggers, targets = (kept.select(F.col(side).alias("item_id")) for side in _PAIR)
+    paired = triggers.unionByName(targets).distinct().persist()
     index = dense_index(paired.unionByName(_others(known, paired, seed)), "item_id", "item_index").persist()
     content = items.select("item_id", *columns).join(index, on="item_id", how="inner")
     content.select(F.col("item_index").cast("bigint").alias("item_index"), *columns).write.mode("overwrite").parquet(
@@ -63,7 +65,7 @@ def write_alignment_data(
     for side in ("trigger", "target"):
         of_side = index.select(F.col("item_id").alias(f"{side}_item_id"), F.col("item_index").alias(f"{side}_index"))
         kept = kept.join(of_side, on=f"{side}_item_id", how="inner")
-    held_out = _draw(seed + 1) < valid_share * _DRAWS
+    held_out = _draw(seed + 1, *ends) < valid_share * _DRAWS
     rows = kept.select(
         F.col("trigger_index").cast("bigint").alias("trigger_index"),
         F.col("target_index").cast("bigint").alias("target_index"),
@@ -78,10 +80,9 @@ def _others(items: DataFrame, paired: DataFrame, seed: int) -> DataFrame:
     """Draws items that are in no pair, about as many as are in one: what the encoder must not forget how to encode."""
     others = items.join(paired, on="item_id", how="left_anti")
     share = max(paired.count(), _LEAST_OTHERS) / max(others.count(), 1)
-    return others.where(F.pmod(F.xxhash64(F.lit(seed), "item_id"), F.lit(_DRAWS)) < min(1.0, share) * _DRAWS)
+    return others.where(_draw(seed, "item_id") < min(1.0, share) * _DRAWS)
 
 
-def _draw(seed: int):
-    """A number in [0, 2**20) that a pair and its reverse share."""
-    first, second = F.least("trigger_item_id", "target_item_id"), F.greatest("trigger_item_id", "target_item_id")
-    return F.pmod(F.xxhash64(F.lit(seed), first, second), F.lit(_DRAWS))
+def _draw(seed: int, *columns: Column | str) -> Column:
+    """A number in [0, 2**20) drawn by a hash of the columns."""
+    return F.pmod(F.xxhash64(F.lit(seed), *columns), F.lit(_DRAWS))

@@ -112,7 +112,7 @@ def show(
     """Shows an item's semantic ID and its neighbours by shared prefix."""
     from qarm_features.prefix_neighbors import item_cards
     from qarm_features.screen import item_table
-    from qarm_features.tables import Warehouse
+    from qarm_features.warehouse import Warehouse
 
     settings = load_settings(config)
     version = _latest_codebooks(settings)
@@ -164,7 +164,7 @@ def _latest_codebooks(settings) -> int:
 
 def _print_summary(settings) -> None:
     from qarm_features.screen import summary
-    from qarm_features.tables import Warehouse
+    from qarm_features.warehouse import Warehouse
 
     console.print(summary(Warehouse.of(settings), settings))
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from qarm_features.settings import SparkOptions, load_settings
+from qarm_features.settings import load_settings
+from qarm_features.settings_sections import SparkOptions
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def _java() -> Result | str:
 
 
 def _delta() -> str:
-    from qarm_features.tables import REJECTED_ROWS, Warehouse
+    from qarm_features.tables import REJECTED_ROWS
+    from qarm_features.warehouse import Warehouse
     from spark_jobs.session import start_session
 
     with tempfile.TemporaryDirectory() as folder:

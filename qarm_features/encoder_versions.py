@@ -68,9 +68,7 @@ def current_encoder(artifacts: Artifacts, settings: Settings) -> Artifact:
         ValueError: ``encoder.align`` is true and no aligned version has these settings.
     """
     if not settings.encoder.align:
-        return _find(artifacts, settings, aligned=False) or publish_encoder(
-            artifacts, item_encoder_from_settings(settings, aligned=False), settings
-        )
+        return _found_or_published(artifacts, settings)
     found = _find(artifacts, settings, aligned=True)
     if found is None:
         raise ValueError(
@@ -84,14 +82,15 @@ def unaligned_encoder(artifacts: Artifacts, settings: Settings) -> Artifact | No
 
     None where no modality has a pretrained backbone: there is nothing to encode with before training.
     """
-    found = _find(artifacts, settings, aligned=False)
-    if found is not None:
-        return found
     try:
-        encoder = item_encoder_from_settings(settings, aligned=False)
+        return _found_or_published(artifacts, settings)
     except NoPretrainedBackbone:
         return None
-    return publish_encoder(artifacts, encoder, settings)
+
+
+def _found_or_published(artifacts: Artifacts, settings: Settings) -> Artifact:
+    found = _find(artifacts, settings, aligned=False)
+    return found or publish_encoder(artifacts, item_encoder_from_settings(settings, aligned=False), settings)
 
 
 def _find(artifacts: Artifacts, settings: Settings, *, aligned: bool) -> Artifact | None:

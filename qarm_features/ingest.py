@@ -17,17 +17,22 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from qarm_features.settings import InteractionSource, ItemSource, Source
+from qarm_features.ingest_columns import (
+    Check,
+    IngestError,
+    TypedId,
+    as_text,
+    content_columns,
+    label_column,
+    non_empty,
+    timestamp_column,
+)
+from qarm_features.settings_sections import InteractionSource, ItemSource, Source
 from qarm_features.tables import INTERACTIONS, ITEM_CONTENT, ITEMS, Table
 
 _CORRUPT = "_corrupt_record"
 _RAW = "_raw"
 _REASON = "_reason"
-_EARLIEST, _LATEST = 0, 4_102_444_800  # 1970 to 2100: a number outside is mostly one given in another unit
-
-
-class IngestError(ValueError):
-    """The source cannot be read as the settings say, or too much of it is rejected."""
 
 
 class Checked(NamedTuple):
@@ -70,9 +75,9 @@ def check_items(raw: DataFrame, source: ItemSource) -> Checked:
         IngestError: A column that the settings name is not there.
     """
     raw = _require_columns(raw, source, "items")
-    item_id = _Id(raw, "item_id", source.item_id, source.item_id_type)
-    title = F.lit(None).cast("string") if source.title is None else _non_empty(_as_text(raw, source.title))
-    content, checks = _content(raw, source)
+    item_id = TypedId(raw, "item_id", source.item_id, source.item_id_type)
+    title = F.lit(None).cast("string") if source.title is None else non_empty(as_text(raw, source.title))
+    content, checks = content_columns(raw, source)
     hashes = [F.concat(F.lit(f"{name}:"), F.sha2(_as_bytes(name, value), 256)) for name, value in content.items()]
     present = [F.when(value.isNotNull(), True) for value in content.values()]
     checks.append((F.coalesce(*present).isNull(), "content is empty"))
@@ -94,10 +99,10 @@ def check_interactions(raw: DataFrame, source: InteractionSource, *, item_id_typ
         IngestError: A column that the settings name is not there.
     """
     raw = _require_columns(raw, source, "interactions")
-    user_id = _Id(raw, "user_id", source.user_id, source.user_id_type)
-    item_id = _Id(raw, "item_id", source.item_id, item_id_type)
-    timestamp, timestamp_checks = _timestamp(raw, source)
-    label, label_checks = _label(raw, source)
+    user_id = TypedId(raw, "user_id", source.user_id, source.user_id_type)
+    item_id = TypedId(raw, "item_id", source.item_id, item_id_type)
+    timestamp, timestamp_checks = timestamp_column(raw, source)
+    label, label_checks = label_column(raw, source)
     rows = raw.select(
         user_id.value.alias("user_id"),
         item_id.value.alias("item_id"),
@@ -126,27 +131,6 @@ def require_few_rejected(table: Table, counts_by_reason: dict[str, int], rows_in
         )
 
 
-class _Id:
-    """An ID column: its typed value and what can be wrong with it."""
-
-    def __init__(self, raw: DataFrame, name: str, column: str, id_type: str):
-        text = F.trim(F.col(f"`{column}`").cast("string"))
-        missing = text.isNull() | (text == "")
-        self.checks = [(missing, f"{name} is null")]
-        kind = raw.schema[column].dataType
-        if id_type == "string":
-            self.value = text
-        elif isinstance(kind, T.IntegralType):
-            self.value = F.col(f"`{column}`").cast("bigint")
-        else:  # 7.0 is what pandas makes of 7 in a column with nulls
-            value = F.col(f"`{column}`")
-            whole = value == F.floor(value) if isinstance(kind, T.FractionalType) else text.rlike(r"^[+-]?\d+(\.0+)?$")
-            number = value if isinstance(kind, T.FractionalType) else F.regexp_replace(text, r"\.0+$", "")
-            self.value = number.try_cast("bigint")
-            self.checks.append((~missing & ~F.coalesce(whole, F.lit(False)), f"{name} is not an integer"))
-            self.checks.append((~missing & self.value.isNull(), f"{name} does not fit 64 bits"))
-
-
 def _columns(source: Source) -> list[str]:
     if isinstance(source, ItemSource):
         names = [source.item_id, source.title, *source.text, source.image, source.audio, source.precomputed]
@@ -164,48 +148,8 @@ def _require_columns(raw: DataFrame, source: Source, name: str) -> DataFrame:
     return raw
 
 
-def _unreadable(raw: DataFrame) -> list[tuple[Column, str]]:
+def _unreadable(raw: DataFrame) -> list[Check]:
     return [(F.col(_CORRUPT).isNotNull(), "row cannot be parsed")] if _CORRUPT in raw.columns else []
-
-
-def _content(raw: DataFrame, source: ItemSource) -> tuple[dict[str, Column], list[tuple[Column, str]]]:
-    """Returns the content columns that the settings name, null where a row has none, and what can be wrong."""
-    content, checks = {}, []
-    if source.text:
-        content["text"] = _non_empty(F.concat_ws(". ", *[_non_empty(_as_text(raw, name)) for name in source.text]))
-    for medium in ("image", "audio"):
-        if (column := getattr(source, medium)) is not None:
-            value, kind = F.col(f"`{column}`"), raw.schema[column].dataType
-            if isinstance(kind, T.BinaryType):
-                content[medium] = F.when(F.length(value) > 0, value)
-            elif isinstance(kind, T.StringType):
-                content[f"{medium}_uri"] = _non_empty(value)
-            else:
-                raise IngestError(f"items.{medium} is {column}, a column of {kind.simpleString()}, must be one of binary "
-                                  "or of strings that name files or URIs.")  # fmt: skip
-    if source.precomputed is not None:
-        content["precomputed"], checks = _precomputed(raw, source)
-    return content, checks
-
-
-def _precomputed(raw: DataFrame, source: ItemSource) -> tuple[Column, list[tuple[Column, str]]]:
-    value, kind = F.col(f"`{source.precomputed}`"), raw.schema[source.precomputed].dataType
-    if isinstance(kind, T.StringType):
-        value = _non_empty(value)
-        numbers = F.from_json(value, "array<double>")
-    elif isinstance(kind, T.ArrayType) and isinstance(kind.elementType, T.NumericType):
-        numbers = value
-    else:
-        raise IngestError(f"items.precomputed is {source.precomputed}, a column of {kind.simpleString()}, must be one of "
-                          "arrays of numbers or of such arrays as JSON.")  # fmt: skip
-    vector = numbers.cast("array<float>")
-    unusable = F.exists(vector, lambda n: n.isNull() | F.isnan(n) | (F.abs(n) == float("inf")))
-    return vector, [
-        (value.isNotNull() & numbers.isNull(), "precomputed is not an array of numbers"),
-        (numbers.isNotNull() & (F.size(numbers) != source.precomputed_dim),
-         f"precomputed does not have {source.precomputed_dim} numbers"),
-        (unusable, "precomputed holds a null or a number that is not finite"),
-    ]  # fmt: skip
 
 
 def _as_bytes(name: str, value: Column) -> Column:
@@ -223,58 +167,7 @@ def _as_it_came(raw: DataFrame) -> Column:
     return F.struct(*[shown(field) for field in raw.schema.fields]).alias(_RAW)
 
 
-def _as_text(raw: DataFrame, column: str) -> Column:
-    value = F.col(f"`{column}`")
-    if isinstance(raw.schema[column].dataType, T.ArrayType):
-        return F.array_join(value.cast("array<string>"), ", ")
-    return value.cast("string")
-
-
-def _non_empty(text: Column) -> Column:
-    return F.when(F.length(F.trim(text)) > 0, F.trim(text))
-
-
-def _timestamp(raw: DataFrame, source: InteractionSource) -> tuple[Column, list[tuple[Column, str]]]:
-    kind = raw.schema[source.event_timestamp].dataType
-    if source.timestamp_unit == "timestamp" and isinstance(kind, T.NumericType):
-        raise IngestError(
-            f"interactions.timestamp_unit is timestamp, must be seconds or milliseconds: {source.event_timestamp} is "
-            f"{kind.simpleString()}."
-        )
-    value = F.col(f"`{source.event_timestamp}`")
-    missing = value.isNull() | (F.trim(value.cast("string")) == "")
-    if source.timestamp_unit == "timestamp":
-        timestamp = value.try_cast("timestamp")
-    else:
-        seconds = value.try_cast("double") / (1000 if source.timestamp_unit == "milliseconds" else 1)
-        bounded = F.when(seconds.between(_EARLIEST, _LATEST), seconds)
-        timestamp = F.timestamp_micros((bounded * 1_000_000).cast("bigint"))
-        out_of_range = ~missing & seconds.isNotNull() & bounded.isNull()
-        return timestamp, [
-            (missing, "event_timestamp is null"),
-            (~missing & seconds.isNull(), "event_timestamp is not a number"),
-            (out_of_range, "event_timestamp is not between 1970 and 2100"),
-        ]
-    seconds = F.unix_seconds(timestamp)
-    return timestamp, [
-        (missing, "event_timestamp is null"),
-        (~missing & timestamp.isNull(), "event_timestamp is not a timestamp"),
-        (~seconds.between(_EARLIEST, _LATEST), "event_timestamp is not between 1970 and 2100"),
-    ]
-
-
-def _label(raw: DataFrame, source: InteractionSource) -> tuple[Column, list[tuple[Column, str]]]:
-    if source.label is None:
-        return F.lit(1), []
-    value = F.col(f"`{source.label}`")
-    number = value.try_cast("double")
-    return (number >= source.positive_from).cast("int"), [
-        (value.isNull() | (F.trim(value.cast("string")) == ""), "label is null"),
-        (number.isNull() | F.isnan(number), "label is not a number"),
-    ]
-
-
-def _first_reason(checks: list[tuple[Column, str]]) -> Column:
+def _first_reason(checks: list[Check]) -> Column:
     return F.coalesce(*[F.when(failed, F.lit(reason)) for failed, reason in checks], F.lit(None)).alias(_REASON)
 
 

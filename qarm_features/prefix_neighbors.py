@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from qarm_features.tables import ITEM_SEMANTIC_IDS, ITEMS, TableError, Warehouse
+from qarm_features.tables import ITEM_SEMANTIC_IDS, ITEMS
+from qarm_features.warehouse import TableError, Warehouse
 
 
 class Neighbor(NamedTuple):

@@ -16,7 +16,8 @@ from qarm_features.artifacts import Artifacts, write_json
 from qarm_features.feature_store.releases import require_promoted_release
 from qarm_features.quality import semantic_id_quality
 from qarm_features.settings import Settings
-from qarm_features.tables import INTERACTIONS, ITEM_SEMANTIC_IDS, ITEMS, Warehouse
+from qarm_features.tables import INTERACTIONS, ITEM_SEMANTIC_IDS, ITEMS
+from qarm_features.warehouse import Warehouse
 
 _CENTROIDS_SHOWN, _TITLES_SHOWN, _BUCKETS_SHOWN = 24, 6, 20
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from qarm_features.prefix_neighbors import ItemCard, item_cards
 from qarm_features.settings import Settings
-from qarm_features.tables import Warehouse
+from qarm_features.warehouse import Warehouse
 
 _SLICES = {
     "all": "all",

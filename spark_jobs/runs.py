@@ -13,8 +13,10 @@ from typing import Any
 
 from qarm_features import __version__
 from qarm_features.artifacts import Artifacts, write_json
-from qarm_features.settings import Settings, Source
-from qarm_features.tables import TABLES, Warehouse
+from qarm_features.settings import Settings
+from qarm_features.settings_sections import Source
+from qarm_features.tables import TABLES
+from qarm_features.warehouse import Warehouse
 from spark_jobs.session import Counts, Job
 
 _TABLES = {table.name: table for table in TABLES}

@@ -18,8 +18,9 @@ from typing import Annotated, NamedTuple
 import typer
 
 from qarm_features.artifacts import Artifact, Artifacts
-from qarm_features.settings import Settings, SparkOptions, load_settings
-from qarm_features.tables import Warehouse
+from qarm_features.settings import Settings, load_settings
+from qarm_features.settings_sections import SparkOptions
+from qarm_features.warehouse import Warehouse
 
 if typing.TYPE_CHECKING:
     from pyspark.ml.torch.distributor import TorchDistributor

@@ -13,7 +13,8 @@ os.environ["PYSPARK_PYTHON"] = sys.executable
 import pytest
 from toy_catalog import all_jobs, open_project, write_toy_project
 
-from qarm_features.settings import Settings, SparkOptions, load_settings
+from qarm_features.settings import Settings, load_settings
+from qarm_features.settings_sections import SparkOptions
 from spark_jobs.session import JobContext, start_session
 
 

@@ -11,9 +11,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
-    1: ("settings", "tables", "artifacts", "encoders", "q_former", "quantizers", "ranking"),
+    1: (
+        "settings",
+        "settings_sections",
+        "tables",
+        "warehouse",
+        "artifacts",
+        "encoders",
+        "q_former",
+        "quantizers",
+        "ranking",
+    ),
     2: (
         "ingest",
+        "ingest_columns",
         "item_encoder",
         "encoder_versions",
         "item_pairs",
@@ -94,11 +105,11 @@ def test_only_the_launchers_import_the_jobs_and_nothing_imports_the_feature_repo
         assert "spark_jobs" not in names or room in LAUNCHERS
 
 
-def test_only_tables_touches_delta():
+def test_only_the_warehouse_touches_delta():
     touching = {
         room for room, path in rooms() if {"delta", "deltalake"} & {name.split(".")[0] for name in imports(path)}
     }
-    assert touching == {"tables"}
+    assert touching == {"warehouse"}
 
 
 @pytest.mark.parametrize(

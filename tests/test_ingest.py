@@ -10,7 +10,7 @@ from toy_catalog import open_project, write_toy_project
 
 from qarm_features import ingest
 from qarm_features.ingest import IngestError, check_interactions, check_items, read_source
-from qarm_features.settings import InteractionSource, ItemSource
+from qarm_features.settings_sections import InteractionSource, ItemSource
 from qarm_features.tables import INTERACTIONS, ITEMS, REJECTED_ROWS
 from spark_jobs.ingest_catalog import ingest_catalog
 

@@ -3,7 +3,8 @@
 import pytest
 
 from qarm_features.prefix_neighbors import item_cards
-from qarm_features.tables import ITEM_SEMANTIC_IDS, ITEMS, TableError, Warehouse
+from qarm_features.tables import ITEM_SEMANTIC_IDS, ITEMS
+from qarm_features.warehouse import TableError, Warehouse
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from toy_catalog import SETTINGS, write_toy_project
 
 from qarm_features.cli import JOBS, OTHER_JOBS
 from qarm_features.settings import load_settings
-from qarm_features.tables import ITEM_SEMANTIC_IDS, TRAINING_ROWS, Warehouse
+from qarm_features.tables import ITEM_SEMANTIC_IDS, TRAINING_ROWS
+from qarm_features.warehouse import Warehouse
 
 ROOT = Path(__file__).resolve().parents[1]
 SPARK_HOME = Path(pyspark.__file__).parent

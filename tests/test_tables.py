@@ -2,7 +2,8 @@
 
 import pytest
 
-from qarm_features.tables import ITEM_EMBEDDINGS, ITEMS, TableError, Warehouse
+from qarm_features.tables import ITEM_EMBEDDINGS, ITEMS
+from qarm_features.warehouse import TableError, Warehouse
 
 
 @pytest.fixture

