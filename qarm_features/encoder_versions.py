@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from qarm_features.artifacts import Artifact, Artifacts, fingerprint
+from qarm_features.encoders import READS
 from qarm_features.item_encoder import ItemEncoder, NoPretrainedBackbone
 from qarm_features.settings import Settings
 
@@ -17,8 +18,10 @@ def media_limits(settings: Settings) -> dict[str, dict[str, Any]]:
     """Returns what the settings allow an encoder to read and decode, by modality."""
     of = settings.encoder
     shared = {"media_roots": [settings.path(r) for r in of.media_roots], "max_media_bytes": of.max_media_bytes}
+    image = {**shared, "max_image_pixels": of.max_image_pixels}
     return {
-        "image": {**shared, "max_image_pixels": of.max_image_pixels},
+        "image": image,
+        "image_text": image,
         "audio": {**shared, "max_audio_seconds": of.max_audio_seconds},
     }
 
@@ -27,15 +30,22 @@ def item_encoder_config(settings: Settings, *, aligned: bool) -> dict[str, Any]:
     """Returns the arguments of the ``ItemEncoder`` that the sections ``items`` and ``encoder`` describe, but limits."""
     items, of = settings.items, settings.encoder
     rank = of.lora_rank if aligned else 0
+    text = {"backbone": of.text_backbone, "lora_rank": rank, "max_tokens": of.max_tokens}
+    image = {"backbone": of.image_backbone, "lora_rank": rank}
+    if of.image_backbone == "patch-transformer":
+        image["image_size"] = of.image_size
+    if of.image_text_backbone:
+        apart = {"image_text": {**text, "backbone": of.image_text_backbone}}
+    else:
+        apart = {"text": text, "image": image}
     described = {
-        "text": {"backbone": of.text_backbone, "lora_rank": rank, "max_tokens": of.max_tokens},
-        "image": {"backbone": of.image_backbone, "lora_rank": rank},
+        **apart,
         "audio": {"backbone": of.audio_backbone, "lora_rank": rank, "clip_seconds": of.clip_seconds},
         "precomputed": {"dim": items.precomputed_dim},
     }
     names = ("num_queries", "dim", "num_layers", "num_heads")
     return {
-        "modalities": {name: given for name, given in described.items() if getattr(items, name)},
+        "modalities": {m: given for m, given in described.items() if any(getattr(items, part) for part in READS[m])},
         "q_former": {name: getattr(of, name) for name in names} if aligned else None,
         "tokens_kept": of.tokens_kept if aligned else None,
     }

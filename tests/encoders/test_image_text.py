@@ -6,7 +6,10 @@ import torch
 from media_files import picture
 from transformers import AutoModelForImageTextToText
 
+from qarm_features import ItemEncoder
+from qarm_features.encoder_versions import item_encoder_from_settings, media_limits
 from qarm_features.encoders import BrokenContent, ImageTextEncoder
+from qarm_features.settings import load_settings
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +81,25 @@ def test_a_backbone_without_a_processor_is_refused(tmp_path):
         ValueError, match=r"encoder.image_text_backbone is .*, must hold a processor of images and text"
     ):
         ImageTextEncoder(tiny_backbones.wav2vec2(tmp_path))
+
+
+def test_the_item_encoder_reads_image_and_text_together_as_the_settings_say(tmp_path):
+    backbone = tiny_backbones.llava(tmp_path / "llava")
+    (tmp_path / "qarm.yaml").write_text(
+        "items: {path: items.parquet, text: [text], image: picture}\n"
+        "interactions: {path: log.parquet}\n"
+        f"encoder: {{align: true, image_text_backbone: {backbone}, dim: 16, num_queries: 2}}\n"
+    )
+    settings = load_settings(tmp_path / "qarm.yaml")
+    encoder = item_encoder_from_settings(settings, aligned=True)
+    columns = {"text": ["red", "red", None, None], "image": [None, picture(), picture(), None]}
+
+    embeddings, reasons = encoder.encode(columns)
+
+    assert list(encoder.encoders) == ["image_text"]
+    assert encoder.columns == ["text", "image", "image_uri"]
+    assert reasons == [None, None, None, "no modality that the encoder reads (image_text)"]
+    assert len({tuple(row) for row in embeddings[:3].tolist()}) == 3
+    encoder.save_pretrained(tmp_path / "saved")
+    again = ItemEncoder.from_pretrained(tmp_path / "saved", limits=media_limits(settings))
+    torch.testing.assert_close(again.encode(columns).embeddings[:3], embeddings[:3])
