@@ -9,6 +9,8 @@ from importlib import import_module
 
 # Lazy, because Python workers import the plain functions next door and need no pyspark.ml (over a second each).
 _HOME = {
+    "NearestItems": "nearest_items",
+    "NearestItemsModel": "nearest_items_model",
     "ResidualKMeans": "residual_kmeans",
     "ResidualKMeansModel": "residual_kmeans",
 }

@@ -1,0 +1,140 @@
+"""The k nearest items of every item: embeddings in, VQ codes out.
+
+In: item IDs and a column of embeddings, array<float>, array<double> or a pyspark.ml vector. Out: the IDs of the k items of a
+frozen bank with the largest inner products, the nearest first, and these products::
+
+    item_id  embedding            item_id  embedding    vq_codes  vq_similarities
+    7        [0.6, 0.8]     ->    7        [0.6, 0.8]   [8, 9]    [0.8, -0.6]
+    8        [0.0, 1.0]           8        [0.0, 1.0]   [7, 9]    [0.8, 0.0]
+    9        [-1.0, 0.0]          9        [-1.0, 0.0]  [8, 7]    [0.0, -0.6]
+
+Source: QARM, arXiv 2411.11739, section 3.2: the VQ code.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+import time
+from typing import Any
+
+from pyspark import keyword_only
+from pyspark.ml import Estimator
+from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
+from pyspark.sql import DataFrame
+
+from qarm_features.quantizers.bank_rows import BankFacts, describe_rows, write_shards
+from qarm_features.quantizers.item_bank import Bank, ShardFacts
+from qarm_features.quantizers.nearest_items_model import NearestItemsModel, local_folder
+from qarm_features.quantizers.nearest_items_params import NearestItemsParams
+
+
+class NearestItems(Estimator, NearestItemsParams, DefaultParamsReadable, DefaultParamsWritable):
+    """Freezes the rows of a DataFrame as a bank on disk, in which the model finds nearest items.
+
+    A bank of at most exactUpTo rows is searched exactly; a larger one through faiss's inverted lists per shard, whose
+    recall against the exact search is measured on 1,000 items and kept in the model's training_summary. The same rows and
+    seed give the same bank and the same nearest items, whatever the partitions and the row order.
+
+    Args:
+        inputCol: the column of embeddings (D), unit L2 norm where inner products are to be cosines, default "embedding".
+        outputCol: the column of item IDs that the model adds, default "vq_codes".
+        itemCol: the column of item IDs, int, bigint or string, default "item_id".
+        similarityCol: the column of inner products that the model adds, default "vq_similarities".
+        k: nearest items of an item, at least 1, default 25.
+        exactUpTo: rows up to which every row is compared, at least 0, default 200,000.
+        numProbes: lists of a shard looked through where the search is approximate, at least 1, default 16; about
+            2 sqrt(rows) lists make a shard.
+        shardRows: rows in a shard, which one task writes, default 65,536.
+        bankPath: a new or empty folder that the driver and every executor reach; by default a temporary one of this
+            machine, which goes when the process ends.
+        seed: any integer, default 0.
+
+    Source: QARM, arXiv 2411.11739, section 3.2.
+    """
+
+    @keyword_only
+    def __init__(
+        self,
+        *,
+        inputCol: str = "embedding",
+        outputCol: str = "vq_codes",
+        itemCol: str = "item_id",
+        similarityCol: str = "vq_similarities",
+        k: int = 25,
+        exactUpTo: int = 200_000,
+        numProbes: int = 16,
+        shardRows: int = 65_536,
+        bankPath: str = "",
+        seed: int = 0,
+    ):
+        super().__init__()
+        self._set(**self._input_kwargs)
+
+    @keyword_only
+    def setParams(self, **params: Any) -> NearestItems:
+        """Sets any of the constructor's arguments."""
+        return self._set(**self._input_kwargs)
+
+    def _fit(self, dataset: DataFrame) -> NearestItemsModel:
+        self.check_counts("k", "numProbes", "shardRows")
+        if self.getExactUpTo() < 0:
+            raise ValueError(f"exactUpTo is {self.getExactUpTo()}, must be at least 0.")
+        rows = dataset.select(self.item_ids(dataset), self.embeddings(dataset).cast("array<float>").alias("embedding"))
+        folder, began = self._folder(), time.perf_counter()
+        facts = describe_rows(rows)
+        self._check_rows(facts)
+        exact = facts.rows <= self.getExactUpTo()
+        seed = None if exact else self.getSeed() % 2**31
+        shards = write_shards(rows, folder, num_rows=facts.rows, shard_rows=self.getShardRows(), seed=seed)
+        self._check_ids(shards)
+        kind = rows.schema["item_id"].dataType.simpleString()
+        bank = Bank.create(folder, shards, dim=facts.max_dim, item_id_type=kind, exact=exact)
+        model = self._copyValues(NearestItemsModel(bank))
+        recall = None if exact else model.measure_recall(dataset, seed=self.getSeed())
+        model.training_summary = {
+            "rows": facts.rows,
+            "shards": len(shards),
+            "exact": exact,
+            "recall": recall,
+            "seconds": round(time.perf_counter() - began, 3),
+        }
+        return model
+
+    def _folder(self) -> str:
+        path = self.getBankPath()
+        if not path:
+            path = tempfile.mkdtemp(prefix="qarm-bank-")
+            atexit.register(shutil.rmtree, path, ignore_errors=True)
+        folder = local_folder(path, "bankPath")
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(
+                f"bankPath is {path}, must be a new or empty folder. A bank is never changed: name another."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        return str(folder)
+
+    def _check_rows(self, facts: BankFacts) -> None:
+        """Refuses rows that make no bank."""
+        name, item = self.getInputCol(), self.getItemCol()
+        if facts.rows == 0:
+            raise ValueError("DataFrame has 0 rows, must have at least 1. Check its filters.")
+        if facts.null_ids:
+            raise ValueError(f"{item} is null in {facts.null_ids} of {facts.rows} rows, must be set. Drop these rows.")
+        if facts.null_rows:
+            raise ValueError(f"{name} is null in {facts.null_rows} of {facts.rows} rows, must be set. Drop these rows.")
+        if facts.min_dim != facts.max_dim or facts.max_dim == 0:
+            found = f"{facts.min_dim} to {facts.max_dim}" if facts.max_dim else "0"
+            raise ValueError(f"{name} has dimension {found}, must be one dimension above 0. Embed with one encoder.")
+        if facts.bad_rows:
+            bad = f"{name} is NaN or infinite in {facts.bad_rows} of {facts.rows} rows"
+            raise ValueError(f"{bad}, must be finite. Drop or repair these rows.")
+
+    def _check_ids(self, shards: list[ShardFacts]) -> None:
+        """Refuses items that come twice; equal IDs lie in one shard."""
+        repeated = sum(shard.repeated_ids for shard in shards)
+        if repeated:
+            raise ValueError(
+                f"{self.getItemCol()} repeats in {repeated} rows, must be unique. Keep one row of each item."
+            )

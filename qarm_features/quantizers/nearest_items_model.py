@@ -1,0 +1,174 @@
+"""The model of `NearestItems`: queries a frozen bank.
+
+In: item IDs and embeddings. Out: the IDs of the k nearest items of the bank and their similarities.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.ml import Model
+from pyspark.ml.util import (
+    DefaultParamsReader,
+    DefaultParamsWriter,
+    MLReadable,
+    MLReader,
+    MLWritable,
+    MLWriter,
+)
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import arrow_udf
+
+from qarm_features.quantizers.block_passes import to_matrix
+from qarm_features.quantizers.item_bank import Bank, find_nearest
+from qarm_features.quantizers.nearest_items_params import NearestItemsColumns
+
+RECALL_QUERIES = 1000
+_BANK = "bank"
+
+
+class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
+    """Finds the nearest items of a frozen bank, for its own items and for new ones; an item never finds itself.
+
+    Where the bank has at most k other items, all of them are found. Equally near items come in the order of their IDs.
+
+    Attributes:
+        bank: the bank's folder and what its manifest says.
+        training_summary: rows, shards, exact, recall (share of the exact k nearest that the approximate search found on
+            the sample, None where the search is exact), seconds; empty for a bank that was not fitted here.
+    """
+
+    def __init__(self, bank: Bank | None = None, training_summary: dict[str, Any] | None = None):
+        super().__init__()
+        self.bank = bank
+        self.training_summary = training_summary or {}
+
+    @classmethod
+    def from_bank(cls, folder: str | Path, **params: Any) -> NearestItemsModel:
+        """Makes a model of a bank's folder, for example of an artifact's.
+
+        Args:
+            folder: of the bank.
+            params: inputCol, outputCol, itemCol, similarityCol, k, numProbes.
+
+        Raises:
+            ValueError: The folder holds no bank.
+        """
+        return cls(Bank.open(folder))._set(**params)
+
+    def measure_recall(self, dataset: DataFrame, *, seed: int = 0) -> float:
+        """Measures how many of the exact k nearest items the approximate search finds.
+
+        Args:
+            dataset: what ``transform`` takes; 1,000 of its items are drawn by a hash of their ID.
+            seed: of the draw.
+
+        Returns:
+            The share in [0, 1], over all sampled items.
+        """
+        draw = F.xxhash64(F.lit(seed), self.item_ids(dataset))
+        sample = dataset.orderBy(draw, self.item_ids(dataset)).limit(RECALL_QUERIES)
+        parallelism = dataset.sparkSession.sparkContext.defaultParallelism
+        sample = sample.select(self.item_ids(dataset), self.embeddings(dataset)).repartition(parallelism)
+        both = self._search(sample, exact=True).withColumn("exact", F.col("found.item_ids")).drop("found")
+        both = self._search(both, exact=False)
+        shared = F.sum(F.size(F.array_intersect("exact", F.col("found.item_ids"))))
+        found = both.agg(shared.alias("shared"), F.sum(F.size("exact")).alias("exact")).first()
+        return found["shared"] / found["exact"] if found["exact"] else 1.0
+
+    def write(self) -> MLWriter:
+        """Returns a writer of params and bank."""
+        return _ModelWriter(self)
+
+    @classmethod
+    def read(cls) -> MLReader:
+        """Returns a reader of what `write` wrote."""
+        return _ModelReader()
+
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        self.check_counts("k", "numProbes")
+        embeddings, item_ids = self.embeddings(dataset), self.item_ids(dataset)
+        for param in ("outputCol", "similarityCol"):
+            if (name := self.getOrDefault(param)) in dataset.columns:
+                raise ValueError(f"{param} is {name}, must be a new column. Drop it or name another one.")
+        wanted, given = self.bank.manifest["item_id_type"], dataset.schema[self.getItemCol()].dataType.simpleString()
+        if wanted != given:
+            raise ValueError(f"itemCol {self.getItemCol()} is {given}, must be {wanted} as in the bank. Cast it.")
+        found = self._nearest(self.bank.manifest["exact"])(item_ids, embeddings)
+        rows = dataset.withColumn("__nearest", found)
+        codes, similarities = F.col("__nearest.item_ids"), F.col("__nearest.similarities")
+        rows = rows.withColumns({self.getOutputCol(): codes, self.getSimilarityCol(): similarities})
+        return rows.drop("__nearest")
+
+    def _search(self, rows: DataFrame, *, exact: bool) -> DataFrame:
+        return rows.withColumn("found", self._nearest(exact)(F.col("item_id"), F.col("embedding")))
+
+    def _nearest(self, exact: bool):
+        """Returns the function from item IDs and embeddings to structs of IDs and similarities."""
+        bank, k, name, item = self.bank, self.getK(), self.getInputCol(), self.getItemCol()
+        num_probes = None if exact else self.getNumProbes()
+
+        @arrow_udf(f"item_ids array<{bank.manifest['item_id_type']}>, similarities array<float>")
+        def nearest(item_ids: pa.Array, embeddings: pa.Array) -> pa.Array:
+            if item_ids.null_count:
+                raise ValueError(
+                    f"{item} is null in {item_ids.null_count} rows of a batch, must be set. Drop these rows."
+                )
+            matrix = _checked(embeddings, bank.manifest["dim"], name)
+            return find_nearest(bank, item_ids, matrix, k=k, num_probes=num_probes)
+
+        return nearest
+
+
+def _checked(embeddings: pa.Array, dim: int, name: str) -> np.ndarray:
+    """Returns one batch of embeddings as (B, D) float32; refuses what the bank cannot be asked."""
+    if len(embeddings) == 0:
+        return np.empty((0, dim), np.float32)
+    matrix, facts = to_matrix(embeddings)
+    if facts["null_rows"]:
+        raise ValueError(f"{name} is null in {facts['null_rows']} rows of a batch, must be set. Drop these rows.")
+    if (facts["min_dim"], facts["max_dim"]) != (dim, dim):
+        found = facts["max_dim"] if facts["min_dim"] == dim else facts["min_dim"]
+        raise ValueError(f"{name} has dimension {found}, must be {dim} as in the bank. Use its encoder version.")
+    bad_rows = int(np.count_nonzero(~np.isfinite(matrix).all(axis=1)))
+    if bad_rows:
+        raise ValueError(f"{name} is NaN or infinite in {bad_rows} rows of a batch, must be finite. Drop these rows.")
+    return matrix
+
+
+def local_folder(path: str, name: str) -> Path:
+    """Returns a path without ``file:``; refuses other file systems, which cannot be mapped into memory."""
+    if "://" in path and not path.startswith("file:"):
+        raise ValueError(f"{name} is {path}, must be a folder that every executor mounts. A bank is memory-mapped.")
+    return Path(path.removeprefix("file://").removeprefix("file:"))
+
+
+class _ModelWriter(MLWriter):
+    """Writes params and summary as pyspark.ml's metadata, and a copy of the bank beside them."""
+
+    def __init__(self, instance: NearestItemsModel):
+        super().__init__()
+        self.instance = instance
+
+    def saveImpl(self, path: str) -> None:
+        bank = local_folder(path, "path") / _BANK
+        summary = {"training_summary": self.instance.training_summary}
+        DefaultParamsWriter.saveMetadata(self.instance, path, self.sparkSession, extraMetadata=summary)
+        shutil.copytree(self.instance.bank.folder, bank)
+
+
+class _ModelReader(MLReader):
+    """Reads what `_ModelWriter` wrote; the bank stays where it is."""
+
+    def load(self, path: str) -> NearestItemsModel:
+        metadata = DefaultParamsReader.loadMetadata(path, self.sparkSession)
+        bank = Bank.open(local_folder(path, "path") / _BANK).verify()
+        model = NearestItemsModel(bank, metadata["training_summary"])
+        model._resetUid(metadata["uid"])
+        DefaultParamsReader.getAndSetParams(model, metadata)
+        return model
