@@ -23,6 +23,7 @@ from qarm_features.settings_sections import (
     ItemSource,
     Publishing,
     Ranking,
+    SemanticIDs,
     SparkOptions,
 )
 
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
     encoder: Encoder = Encoder()
     alignment: Alignment = Alignment()
     codebooks: Codebooks = Codebooks()
+    semantic_ids: SemanticIDs = SemanticIDs()
     behavior: Behavior = Behavior()
     publishing: Publishing = Publishing()
     ranking: Ranking = Ranking()

@@ -170,6 +170,20 @@ class Codebooks(Section):
     tol: float = Field(1e-4, ge=0, description="A level stops when its centroids move less than this.")
 
 
+class SemanticIDs(Section):
+    """How items get their codes from fitted codebooks."""
+
+    bucket_cap: int | None = Field(
+        None, ge=1, description="Most items of one semantic ID; the overflow moves at the last level. None: no cap."
+    )
+    error_budget: float = Field(
+        0.5, ge=0, description="Most squared error that a move adds to an item, by the mean error; above it none moves."
+    )
+    keep_within: float = Field(
+        0.1, ge=0, description="After a refit an item keeps its ID if that adds at most this to its error, by the mean."
+    )
+
+
 class Behavior(Section):
     """The behaviour sequence."""
 

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its Spark type, where ``<item_id>`` and ``<user_id>`` stand for the ID types of the settings."""
+    """A column: its Spark type, where ``<item_id>`` and ``<user_id>`` stand for the ID types of the settings.
+
+    An optional one came later than its table: it is null in rows that lack it and in tables from before.
+    """
 
     name: str
     type: str
     doc: str
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ ITEM_SEMANTIC_IDS = Table(
         _CODEBOOK_VERSION,
         _ENCODER_VERSION,
         Column("event_timestamp", "timestamp", "1970-01-01: a semantic ID holds for every time of its item."),
+        Column("collision_index", "int", "Place among the items of its semantic ID, from 0.", optional=True),
     ),
     "assign-semantic-ids",
     "Semantic IDs by codebook version. A row once written never changes.",

@@ -68,7 +68,7 @@ class Warehouse:
         return DeltaTable.is_deltatable(self.path(table))
 
     def read(self, table: Table, *, version: int | None = None) -> DataFrame:
-        """Reads a table, at a Delta version or at its newest.
+        """Reads a table, at a Delta version or at its newest; an optional column that it lacks is null.
 
         Raises:
             TableError: It does not exist.
@@ -77,7 +77,7 @@ class Warehouse:
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        return reader.load(self.path(table))
+        return self._with_optional(table, reader.load(self.path(table)))
 
     def empty(self, table: Table) -> DataFrame:
         """Returns a DataFrame of the table's schema without rows."""
@@ -89,13 +89,14 @@ class Warehouse:
         return self.read(table) if self.exists(table) else self.empty(table)
 
     def conform(self, table: Table, rows: DataFrame) -> DataFrame:
-        """Selects the table's columns in its order and types; further columns are dropped.
+        """Selects the table's columns in its order and types; further columns are dropped, optional ones may be absent.
 
         Raises:
             TableError: A column is missing.
         """
         from pyspark.sql import functions as F
 
+        rows = self._with_optional(table, rows)
         missing = [column.name for column in table.columns if column.name not in rows.columns]
         if missing:
             raise TableError(f"Rows for {table.name} lack {', '.join(missing)}. Present: {', '.join(rows.columns)}.")
@@ -105,15 +106,15 @@ class Warehouse:
         """Replaces the whole table, or the rows ``where`` holds, in one commit."""
         writer = self.conform(table, rows).write.format("delta").mode("overwrite").partitionBy(*table.partition_by)
         if where is not None and self.exists(table):
-            writer = writer.option("replaceWhere", where)
+            writer = writer.option("replaceWhere", where).option("mergeSchema", "true")
         else:
             writer = writer.option("overwriteSchema", "true")
         writer.save(self.path(table))
 
     def append(self, table: Table, rows: DataFrame) -> None:
         """Adds rows in one commit. The caller knows that their keys are new."""
-        rows = self.conform(table, rows)
-        rows.write.format("delta").mode("append").partitionBy(*table.partition_by).save(self.path(table))
+        writer = self.conform(table, rows).write.format("delta").mode("append").partitionBy(*table.partition_by)
+        writer.option("mergeSchema", "true").save(self.path(table))  # a table from before an optional column
 
     def upsert(self, table: Table, rows: DataFrame) -> None:
         """Adds rows and replaces those of the same key, in one commit. ``rows`` is read twice: persist it."""
@@ -123,7 +124,7 @@ class Warehouse:
 
         on = " AND ".join(f"old.{key} = new.{key}" for key in table.key)
         merge = SparkDeltaTable.forPath(self.spark, self.path(table)).alias("old")
-        merge = merge.merge(self.conform(table, rows).alias("new"), on)
+        merge = merge.merge(self.conform(table, rows).alias("new"), on).withSchemaEvolution()
         merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
 
     def files(self, table: Table, **partition: str | int) -> list[str]:
@@ -140,6 +141,12 @@ class Warehouse:
         # delta-rs would lend Arrow a file system in Python; Arrow's reading threads then abort an interpreter that ends.
         local = None if "://" in self.root else SubTreeFileSystem(self.path(table), LocalFileSystem())
         return self._delta(table, version).to_pyarrow_dataset(filesystem=local)
+
+    def _with_optional(self, table: Table, rows: DataFrame) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        absent = [column for column in table.columns if column.optional and column.name not in rows.columns]
+        return rows.withColumns({c.name: F.lit(None).cast(self.spark_type(c)) for c in absent}) if absent else rows
 
     def _delta(self, table: Table, version: int | None = None) -> DeltaTable:
         return DeltaTable(self.path(table), version=version)

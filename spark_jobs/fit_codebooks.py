@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 from pyspark.sql import functions as F
 
+from qarm_features.codebook_refit import refit_codebooks
 from qarm_features.encoder_versions import current_encoder
 from qarm_features.quantizers import ResidualKMeans
-from qarm_features.semantic_ids import save_codebooks
-from qarm_features.tables import ITEM_EMBEDDINGS, ITEMS
+from qarm_features.semantic_ids import load_codebooks, save_codebooks
+from qarm_features.tables import ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, ITEMS
 from spark_jobs.session import Counts, JobContext, job, main
+
+_REFIT = typer.Option(help="Fit a new version although one exists for this encoder; most items keep their semantic ID.")
+_FRESH = typer.Option(help="Fit from nothing: no item keeps its semantic ID but by chance. Implies --refit.")
 
 
 @job(
@@ -21,36 +26,43 @@ from spark_jobs.session import Counts, JobContext, job, main
     settings=("encoder", "codebooks", "seed"),
 )
 def fit_codebooks(
-    context: JobContext,
-    refit: Annotated[bool, typer.Option(help="Fit a new version although one exists for this encoder.")] = False,
+    context: JobContext, refit: Annotated[bool, _REFIT] = False, fresh: Annotated[bool, _FRESH] = False
 ) -> Counts:
     """Fits residual k-means over all items. Codebooks stay frozen until the encoder or their settings change, or --refit:
-    new items get codes from the frozen ones, so no published semantic ID moves."""
+    new items get codes from the frozen ones, so no published semantic ID moves. A refit starts from the last codebooks of
+    the same seed, levels and size, and keeps the IDs of item_semantic_ids where that costs little."""
     settings, warehouse, codebooks = context.settings, context.warehouse, context.artifacts("codebooks")
-    encoder = current_encoder(context.artifacts("encoders"), settings)
+    encoder, wanted = current_encoder(context.artifacts("encoders"), settings), settings.codebooks
     embeddings = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
     embeddings = embeddings.join(warehouse.read(ITEMS).select("item_id"), on="item_id", how="left_semi")
     rows = embeddings.count()
-    made_from = {"encoder_version": encoder.version, "seed": settings.seed, **settings.codebooks.model_dump()}
+    made_from = {"encoder_version": encoder.version, "seed": settings.seed, **wanted.model_dump()}
     existing = codebooks.find(**made_from)
-    if existing is not None and not refit:
+    if existing is not None and not (refit or fresh):
         newer = rows - existing.manifest["rows"]
         kept = f"codebooks v{existing.version} kept, {newer} more items than at their fit; --refit fits anew"
         return Counts(rows, rows, 0, kept)
-    model = ResidualKMeans(
-        inputCol="embedding",
-        outputCol="rq_codes",
-        numLevels=settings.codebooks.num_levels,
-        codebookSize=settings.codebooks.codebook_size,
-        maxIter=settings.codebooks.max_iter,
-        tol=settings.codebooks.tol,
-        seed=settings.seed,
-    ).fit(embeddings)
-    artifact = codebooks.publish(
-        lambda folder: save_codebooks(model, folder), **made_from, rows=rows, levels=model.training_summary
-    )
-    error = model.training_summary[-1]["relative_error"]
-    return Counts(rows, rows, 0, f"codebooks v{artifact.version}, relative error {error:.3f} after the last level")
+    sizes = {"numLevels": wanted.num_levels, "codebookSize": wanted.codebook_size}
+    estimator = ResidualKMeans(**sizes, maxIter=wanted.max_iter, tol=wanted.tol, seed=settings.seed)
+    shape = {name: made_from[name] for name in ("seed", "num_levels", "codebook_size")}
+    last = None if fresh else codebooks.find(**shape)
+    old_ids = last and warehouse.read_or_empty(ITEM_SEMANTIC_IDS).where(F.col("codebook_version") == last.version)
+    if old_ids is None or old_ids.isEmpty():
+        made, about = estimator.fit(embeddings), {}
+        levels, save = made.training_summary, partial(save_codebooks, made.codebooks)
+    else:
+        start = load_codebooks(last).codebooks if last.manifest["encoder_version"] == encoder.version else None
+        within = settings.semantic_ids.keep_within
+        made = refit_codebooks(embeddings, old_ids, estimator, old_codebooks=start, keep_within=within)
+        levels, save = made.levels, partial(save_codebooks, made.codebooks, new_code=made.new_code)
+        about = {"refit": {"of": last.version, "keep_limit": made.keep_limit, "kept": made.kept}}
+    artifact = codebooks.publish(lambda folder: save(folder=folder), **made_from, rows=rows, levels=levels, **about)
+    remark = f"codebooks v{artifact.version}, relative error {levels[-1]['relative_error']:.3f} after the last level"
+    if about:
+        remark += (
+            f"; {made.kept['semantic_ids']:.1%} of {made.kept['items']} items keep their semantic ID of v{last.version}"
+        )
+    return Counts(rows, rows, 0, remark)
 
 
 if __name__ == "__main__":

@@ -19,16 +19,20 @@ def test_items_without_codes_get_them_and_assigned_ones_do_not_move(spark):
         [(1, [0.0, 1.0], 0), (2, [11.0, 10.0], 0), (3, [11.0, 10.0], 0), (4, [0.0, 1.0], 5)],
         "item_id long, embedding array<float>, encoder_version int",
     )
-    assigned = spark.createDataFrame([(3, 0), (1, 9)], "item_id long, codebook_version int")
+    assigned = spark.createDataFrame(
+        [(3, [1, 1], 0, 0), (1, [0, 0], 9, 0)],
+        "item_id long, rq_codes array<int>, codebook_version int, collision_index int",
+    )
 
     rows = assign_semantic_ids(embeddings, assigned, model=model(), codebook_version=0, encoder_version=0)
 
-    found = {r["item_id"]: (r["rq_codes"], r["codebook_version"], r["encoder_version"]) for r in rows.collect()}
-    assert found == {1: ([0, 0], 0, 0), 2: ([1, 1], 0, 0)}
+    names = ("rq_codes", "codebook_version", "encoder_version", "collision_index")
+    found = {r["item_id"]: tuple(r[name] for name in names) for r in rows.collect()}
+    assert found == {1: ([0, 0], 0, 0, 0), 2: ([1, 1], 0, 0, 1)}  # item 3 is in item 2's bucket already
 
 
 def test_codebooks_come_back_from_their_artifact_bit_by_bit(tmp_path, spark):
-    artifact = Artifacts(tmp_path, "codebooks").publish(lambda folder: save_codebooks(model(), folder))
+    artifact = Artifacts(tmp_path, "codebooks").publish(lambda folder: save_codebooks(CODEBOOKS, folder))
 
     loaded = load_codebooks(artifact)
 

@@ -1,0 +1,164 @@
+"""A refit keeps most semantic IDs; truth is scipy's assignment on whole matrices and numpy's least squares."""
+
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+from qarm_features.code_errors import residual_errors, sum_errors
+from qarm_features.code_matching import code_transitions, match_codes, relabelling
+from qarm_features.codebook_refit import keep_codes, refit_codebooks
+from qarm_features.codebook_updates import update_level
+from qarm_features.quantizers import ResidualKMeans
+from qarm_features.quantizers.lloyd import assign_codes
+
+CODEBOOKS = np.array([[[0, 0], [1, 0]], [[0, 0], [0, 0.5]]], dtype=np.float32)
+
+
+def clustered(rows: int, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    centers = np.random.default_rng(0).normal(size=(12, 8))
+    found = centers[random.integers(12, size=rows)] + 0.3 * random.normal(size=(rows, 8))
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+def items(spark, embeddings):
+    return spark.createDataFrame(
+        [(i, row.tolist()) for i, row in enumerate(embeddings)], "item_id long, embedding array<float>"
+    )
+
+
+def coded(spark, *pairs):
+    return spark.createDataFrame(list(pairs), "old_codes array<int>, rq_codes array<int>")
+
+
+def test_each_new_centroid_takes_the_label_that_most_of_its_items_had():
+    labels = match_codes(np.array([0, 0, 1, 2]), np.array([2, 0, 0, 1]), np.array([9.0, 1, 5, 3]), codebook_size=4)
+
+    assert labels.tolist() == [2, 0, 1, 3]
+
+
+def test_a_label_that_two_centroids_want_goes_where_the_total_is_largest():
+    # both prefer label 0: 5 + 1 or 4 + 4
+    labels = match_codes(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.array([5.0, 4, 4, 1]), codebook_size=2)
+
+    assert labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_total_is_that_of_an_assignment_of_the_whole_matrix(seed):
+    random = np.random.default_rng(seed)
+    counts = random.poisson(random.choice([0.3, 3.0]), (30, 30)) + 40 * np.eye(30, dtype=int)[
+        random.permutation(30)
+    ] * (random.random((30, 1)) < 0.7)
+    new, old = counts.nonzero()
+
+    labels = match_codes(new, old, counts[new, old].astype(float), codebook_size=30)
+
+    assert sorted(labels.tolist()) == list(range(30))
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    assert counts[np.arange(30), labels].sum() == counts[rows, columns].sum()
+
+
+def test_a_level_counts_first_the_items_that_kept_the_level_before(spark):
+    # New centroid 0 of level 0 is old code 1, by two items; of these one votes for the swap at level 1, as they are.
+    rows = coded(spark, ([1, 0], [0, 1]), ([1, 0], [0, 1]), ([0, 0], [0, 0]), ([0, 1], [1, 1]))
+
+    labels = relabelling(rows, num_levels=2, codebook_size=2)
+
+    assert [of_level.tolist() for of_level in labels] == [[1, 0], [1, 0]]
+
+
+def test_a_transition_says_where_the_items_of_a_code_went_and_how_many_stayed(spark):
+    rows = coded(spark, ([0, 2], [0, 2]), ([0, 2], [0, 1]), ([1, 2], [0, 1]), ([1, 0], [1, 0]))
+
+    new_code, kept = code_transitions(rows, num_levels=2, codebook_size=3)
+
+    assert new_code.tolist() == [[0, 0, -1], [0, -1, 1]]
+    assert kept == {"items": 4, "levels": [0.75, 0.5], "semantic_ids": 0.5}
+
+
+def test_a_row_keeps_its_old_codes_where_the_extra_error_is_within_the_limit():
+    rows = np.array([[0.55, 0], [0.7, 0]], np.float32)  # extra errors of code 0: .1 and .4
+    old = np.zeros((2, 2), np.int32)
+
+    codes = keep_codes(rows, assign_codes(rows, CODEBOOKS), old, CODEBOOKS, limit=0.2)
+
+    assert codes.tolist() == [[0, 0], [1, 0]]
+
+
+def test_errors_are_summed_exactly_plain_and_weighted(spark):
+    rows = spark.createDataFrame(
+        [([0.0, 0.5], [0, 1], 3), ([1.0, 0.5], [1, 0], 0), ([0.5, 0.0], [0, 0], 1)],
+        "embedding array<float>, rq_codes array<int>, clicks long",
+    )
+
+    plain, weighted = sum_errors(rows.repartition(3), CODEBOOKS, weight="clicks")
+
+    assert (plain.weight, plain.errors.tolist(), plain.energy) == (3, [0.75, 0.5], 1.75)
+    assert plain.variance == pytest.approx(1.75 - 3 * (0.5**2 + (1 / 3) ** 2))
+    assert (weighted.weight, weighted.errors.tolist(), weighted.energy) == (4, [1.0, 0.25], 1.0)
+
+
+def test_a_level_becomes_the_mean_of_what_the_other_levels_leave_over(spark):
+    embeddings = clustered(200, seed=1)
+    codebooks = np.stack([embeddings[:5], embeddings[5:10] / 4])
+    codes = assign_codes(embeddings, codebooks)
+    rows = spark.createDataFrame(
+        list(zip(embeddings.tolist(), codes.tolist())), "embedding array<float>, rq_codes array<int>"
+    )
+
+    once = update_level(rows.repartition(1), codebooks, 0)
+    again = update_level(rows.repartition(7), codebooks, 0)
+
+    left_over = embeddings - codebooks[1][codes[:, 1]]
+    one_hot = np.eye(5)[codes[:, 0]]
+    expected = np.linalg.lstsq(one_hot, left_over, rcond=None)[0]
+    np.testing.assert_allclose(once[0][one_hot.any(axis=0)], expected[one_hot.any(axis=0)], atol=1e-6)
+    assert (once == again).all()
+    assert (once[1] == codebooks[1]).all()
+
+
+@pytest.fixture(scope="module")
+def refitted(spark):
+    """2,000 items, and the same a while later: 100 others changed, 200 came."""
+    before, changed, came = clustered(2000, 1), clustered(100, 2), clustered(200, 3)
+    after = np.concatenate([before[:1900], changed, came])
+    estimator = ResidualKMeans(numLevels=2, codebookSize=16, maxIter=20, seed=0)
+    old = estimator.fit(items(spark, before))
+    old_ids = old.transform(items(spark, before)).select("item_id", "rq_codes")
+    made = [
+        refit_codebooks(
+            items(spark, after).repartition(parts), old_ids, estimator, old_codebooks=start, keep_within=0.1
+        )
+        for parts, start in ((1, old.codebooks), (5, old.codebooks), (2, None))
+    ]
+    fresh = ResidualKMeans(numLevels=2, codebookSize=16, maxIter=20, seed=7).fit(items(spark, after))
+    return made, fresh.training_summary[-1]["sse"]
+
+
+def test_a_refit_keeps_most_ids_at_the_error_of_a_fresh_fit(refitted):
+    (refit, _, _), fresh_sse = refitted
+
+    assert refit.kept["items"] == 2000
+    assert refit.kept["semantic_ids"] > 0.9 * 0.95  # the changed ones move
+    assert refit.levels[-1]["sse"] < 1.01 * fresh_sse
+
+
+def test_a_refit_is_the_same_whatever_the_partitions(refitted):
+    (once, again, _), _ = refitted
+
+    assert (once.codebooks == again.codebooks).all()
+    assert once.kept == again.kept
+    assert (once.new_code == again.new_code).all()
+
+
+def test_a_fit_from_nothing_is_relabelled_so_that_more_than_chance_stays(refitted):
+    (_, _, relabelled), _ = refitted
+
+    assert relabelled.kept["levels"][0] > 0.5  # chance: 1 / 16
+
+
+def test_errors_fall_level_by_level_and_are_those_of_the_codes():
+    rows = np.array([[1.0, 0.5]], np.float32)
+
+    assert residual_errors(rows, np.array([[1, 1]]), CODEBOOKS).tolist() == [[0.25, 0.0]]
