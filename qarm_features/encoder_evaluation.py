@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 HEAD, TORSO = 0.25, 0.75  # shares of impressions that end the head and the torso
 FEW = 5
 _BLOCK = 4096  # items whose scores against all pairs are held at once
-SLICES = ("all", "head", "torso", "tail", "new", "few", "unseen pairs")
+SLICES = ("all", "head", "torso", "tail", "new", "few", "few triggers", "unseen pairs")
 
 
 class TargetRanks(NamedTuple):
@@ -120,7 +120,7 @@ def hit_rates(ranks: TargetRanks, pairs: pd.DataFrame, *, k: int) -> dict[str, f
 
     Args:
         ranks: Of some pairs.
-        pairs: ``pair``, ``slice``, ``positives`` of the target, ``seen`` (it is a training pair).
+        pairs: ``pair``, ``slice``, ``positives`` of the target, ``trigger_positives``, ``seen`` (it is a training pair).
         k: Nearest items looked at.
 
     Returns:
@@ -137,20 +137,23 @@ def hit_rates(ranks: TargetRanks, pairs: pd.DataFrame, *, k: int) -> dict[str, f
 
 
 def slice_masks(pairs: pd.DataFrame) -> dict[str, pd.Series]:
-    """Returns which pairs belong to each of ``SLICES``, by their target."""
+    """Returns which pairs belong to each of ``SLICES``: by their target, but ``few triggers`` by the item asked about."""
     by_name = {name: pairs["slice"] == name for name in ("head", "torso", "tail", "new")}
-    return {"all": pairs["slice"].notna(), **by_name, "few": pairs["positives"] <= FEW, "unseen pairs": ~pairs["seen"]}
+    few = {"few": pairs["positives"] <= FEW, "few triggers": pairs["trigger_positives"] <= FEW}
+    return {"all": pairs["slice"].notna(), **by_name, **few, "unseen pairs": ~pairs["seen"]}
 
 
 def describe_pairs(pairs: DataFrame, slices: DataFrame, known: DataFrame) -> pd.DataFrame:
-    """Returns ``pair``, ``slice``, ``positives``, ``seen`` of at most max_pairs pairs."""
+    """Returns ``pair``, ``slice`` and ``positives`` of the target, ``trigger_positives``, ``seen`` of max_pairs pairs."""
     of_target = slices.withColumnRenamed("item_id", "target_item_id")
+    of_trigger = slices.select(F.col("item_id").alias("trigger_item_id"), F.col("positives").alias("trigger_positives"))
     seen = known.select("trigger_item_id", "target_item_id").distinct().withColumn("seen", F.lit(True))
-    rows = pairs.join(of_target, on="target_item_id", how="left")
+    rows = pairs.join(of_target, on="target_item_id", how="left").join(of_trigger, on="trigger_item_id", how="left")
     rows = rows.join(seen, on=["trigger_item_id", "target_item_id"], how="left").select(
         "pair",
         F.coalesce("slice", F.lit("new")).alias("slice"),
         F.coalesce("positives", F.lit(0)).alias("positives"),
+        F.coalesce("trigger_positives", F.lit(0)).alias("trigger_positives"),
         F.coalesce("seen", F.lit(False)).alias("seen"),
     )
     return rows.orderBy("pair").toPandas()

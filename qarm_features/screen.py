@@ -25,6 +25,7 @@ _SLICES = {
     "tail": "tail: last 25%",
     "new": "new: not shown before",
     "few": "at most 5 positives before",
+    "few triggers": "after an item of at most 5 positives",
     "unseen pairs": "pairs that training never saw",
 }
 

@@ -123,7 +123,13 @@ class Encoder(Section):
         16, ge=1, description="Most tokens of a modality that the Q-Former attends to; neighbouring ones are averaged."
     )
     num_queries: int = Field(4, ge=1, le=256, description="Q, query tokens of the Fusion-Q-Former.")
-    dim: int = Field(128, ge=8, le=4096, description="D of the aligned item embedding.")
+    dim: int = Field(128, ge=8, le=4096, description="D of what the Fusion-Q-Former makes of an item.")
+    frozen_weight: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        description="Weight of the frozen backbones' own output beside it, which adds their D; 0: none.",
+    )
     num_layers: int = Field(1, ge=1, le=24, description="Layers of the Fusion-Q-Former.")
     num_heads: int = Field(4, ge=1, le=64, description="H, attention heads of the Fusion-Q-Former; divides dim.")
     max_tokens: int = Field(128, ge=8, le=8192, description="Longer texts are cut to this many tokens.")
@@ -153,7 +159,7 @@ class Alignment(Section):
     temperature: float = Field(0.07, gt=0, le=1, description="First temperature of the contrastive loss; it is learnt.")
     popularity_correction: bool = Field(True, description="Subtract the log-popularity of a negative from its logit.")
     geometry_weight: float = Field(
-        300.0, ge=0, description="How firmly cosines are kept near the frozen backbones'; spares items without pairs."
+        0.0, ge=0, description="How firmly cosines are kept near the frozen backbones'; spares items without pairs."
     )
     valid_share: float = Field(0.05, gt=0, lt=0.5, description="Share of pairs held out for the early stop.")
     max_pairs: int = Field(20_000_000, ge=1, description="About the most pairs trained on, drawn by hash.")

@@ -51,7 +51,7 @@ def test_version_0_is_the_frozen_encoder_and_version_1_the_aligned_one(aligned):
     frozen, trained = (encoders.get(version).verify() for version in (0, 1))
 
     assert [frozen.manifest["aligned"], trained.manifest["aligned"]] == [False, True]
-    assert [frozen.manifest["dim"], trained.manifest["dim"]] == [384, 32]
+    assert [frozen.manifest["dim"], trained.manifest["dim"]] == [384, 32 + 384]
     metrics = trained.manifest["metrics"]
     assert len(metrics["epochs"]) >= 1
     assert metrics["valid"]["hit_rate"] >= metrics["untrained"]["hit_rate"]

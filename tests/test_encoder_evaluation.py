@@ -98,6 +98,7 @@ def test_hit_rates_by_slice_leave_known_pairs_out_of_unseen_ones():
             "pair": [0, 1, 2, 3],
             "slice": ["head", "tail", "tail", "new"],
             "positives": [50, 5, 6, 0],
+            "trigger_positives": [6, 5, 5, 0],
             "seen": [True, False, False, False],
         }
     )
@@ -105,12 +106,13 @@ def test_hit_rates_by_slice_leave_known_pairs_out_of_unseen_ones():
     found = hit_rates(ranks, pairs, k=10)
 
     assert found == {
-        "all": 0.5, "head": 1.0, "torso": None, "tail": 0.5, "new": 0.0, "few": 0.5, "unseen pairs": 2 / 3,
+        "all": 0.5, "head": 1.0, "torso": None, "tail": 0.5, "new": 0.0, "few": 0.5, "few triggers": 1 / 3,
+        "unseen pairs": 2 / 3,
     }  # fmt: skip
 
 
 def test_encoders_are_compared_on_the_pairs_that_all_of_them_embed(log):
-    pairs = pd.DataFrame({"pair": [0, 1], "slice": "tail", "positives": 9, "seen": False})
+    pairs = pd.DataFrame({"pair": [0, 1], "slice": "tail", "positives": 9, "trigger_positives": 9, "seen": False})
     both, one = (TargetRanks(np.array(p), np.array(r), np.array(r)) for p, r in (([0, 1], [0, 99]), ([1], [3])))
 
     figures = summarize({0: both, 4: one}, pairs, num_items=101, k=10)
@@ -127,4 +129,4 @@ def test_pairs_are_described_by_their_target_and_by_what_training_saw(spark):
 
     found = describe_pairs(pairs, slices, known)
 
-    assert found.values.tolist() == [[0, "head", 7, True], [1, "new", 0, False]]
+    assert found.values.tolist() == [[0, "head", 7, 0, True], [1, "new", 0, 7, False]]

@@ -122,7 +122,10 @@ def test_version_0_is_published_once_per_backbone_whatever_the_limits(tmp_path):
 
 
 def test_an_aligned_encoder_is_found_by_its_settings_and_never_made_on_the_way(tmp_path):
-    encoders, settings = Artifacts(tmp_path, "encoders"), settings_with(tmp_path, "encoder: {align: true, dim: 8}\n")
+    encoders, settings = (
+        Artifacts(tmp_path, "encoders"),
+        settings_with(tmp_path, "encoder: {align: true, dim: 8, frozen_weight: 0}\n"),
+    )
     with pytest.raises(
         ValueError, match="No aligned encoder has the settings items: and encoder: .*Run: qarm align-enc"
     ):

@@ -35,7 +35,7 @@ SECTIONS = """\
   audio: audio
   precomputed: vector
   precomputed_dim: 3
-encoder: {align: true, dim: 16, num_queries: 2, num_layers: 1, media_roots: [media]}
+encoder: {align: true, dim: 16, frozen_weight: 0, num_queries: 2, num_layers: 1, media_roots: [media]}
 """
 
 
@@ -111,6 +111,20 @@ def test_the_unaligned_encoder_joins_the_pretrained_modalities_and_leaves_out_th
     vector, none = torch.tensor([0.0, 0.6, 0.8]), torch.zeros(3)
     expected = [(text, none), (text / 2**0.5, vector / 2**0.5), (0 * text, vector)]
     torch.testing.assert_close(embeddings[[0, 2, 3]], torch.stack([torch.cat(pair) for pair in expected]))
+
+
+def test_the_frozen_output_stands_beside_the_aligned_one_with_its_weight():
+    torch.manual_seed(0)
+    encoder = ItemEncoder(MODALITIES, q_former=Q_FORMER, frozen_weight=2.0)
+    with_text, without = (slice(0, 1), slice(1, 2))
+
+    embeddings, _ = encoder.encode(COLUMNS)
+
+    aligned, text, vector = embeddings.split([16, 384, 3], dim=-1)
+    alone = ItemEncoder({"text": MODALITIES["text"]}).encode({"text": ["A lamp."]}).embeddings
+    torch.testing.assert_close(text[with_text], alone * 2 / 5**0.5)
+    assert aligned[with_text].norm() == pytest.approx(1 / 5**0.5, abs=1e-5)
+    assert text[without].norm() == vector[without].norm() == 0 and aligned[without].norm() == pytest.approx(1, abs=1e-5)
 
 
 def test_an_encoder_of_a_modality_sees_only_the_rows_that_have_it(monkeypatch):

@@ -54,7 +54,7 @@ def test_a_masked_token_gives_no_gradient(q_former):
     tokens = some_tokens()
     tokens["text"].values.requires_grad_()
 
-    q_former(tokens).queries.sum().backward()
+    q_former(tokens).queries[..., 0].sum().backward()  # of a whole layer-normalised row the sum is constant
 
     assert not tokens["text"].values.grad[-1, 2:].any()
     assert tokens["text"].values.grad[-1, :2].abs().sum() > 0

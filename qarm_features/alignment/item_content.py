@@ -41,15 +41,15 @@ class ItemContent:
         self._full = False
 
     def encode(self, index: np.ndarray) -> Tensor:
-        """Encodes B items.
+        """Encodes B items by what alignment trains: without what ``frozen_weight`` sets beside it.
 
         Returns:
-            (B, D) float32 on the encoder's device; all 0 where the item is rejected.
+            (B, D) float32 on the encoder's device, D of the Q-Former; all 0 where the item is rejected.
         """
         rows = self._rows(index)
         kept = [row for row in rows if row is not None]
         device = next(self.encoder.parameters()).device
-        embeddings = torch.zeros(len(rows), self.encoder.dim, device=device)
+        embeddings = torch.zeros(len(rows), self.encoder.q_former.dim, device=device)
         if not kept:
             return embeddings
         pooled = self.encoder.q_former(self._tokens(kept, device)).pooled

@@ -45,7 +45,7 @@ class AlignmentOptions:
     max_grad_norm: float = 1.0
     temperature: float = 0.07
     popularity_correction: bool = True
-    geometry_weight: float = 300.0
+    geometry_weight: float = 0.0
     num_anchors: int = 512
     weight_power: float = 0.0
     num_candidates: int = 10_000

@@ -88,7 +88,7 @@ def test_the_item_encoder_reads_image_and_text_together_as_the_settings_say(tmp_
     (tmp_path / "qarm.yaml").write_text(
         "items: {path: items.parquet, text: [text], image: picture}\n"
         "interactions: {path: log.parquet}\n"
-        f"encoder: {{align: true, image_text_backbone: {backbone}, dim: 16, num_queries: 2}}\n"
+        f"encoder: {{align: true, image_text_backbone: {backbone}, dim: 16, num_queries: 2, frozen_weight: 0}}\n"
     )
     settings = load_settings(tmp_path / "qarm.yaml")
     encoder = item_encoder_from_settings(settings, aligned=True)
