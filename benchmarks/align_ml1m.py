@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +26,7 @@ DATA = Path(os.environ.get("QARM_DATA", Path(__file__).resolve().parents[2] / "s
 TEXT = ["title", "genres", "plot", "director", "actors"]
 
 
-def write_project(folder: Path, *, modalities: list[str], period: str, seed: int, changes: dict) -> str:
+def write_project(folder: Path, *, modalities: list[str], period: str, changes: dict) -> str:
     """Writes catalog, click log and qarm.yaml; returns the moment that pairs must stay before."""
     log = {name: pd.read_parquet(DATA / f"interactions_{name}.parquet") for name in ("train", "valid", "test")}
     kept = [log["train"], log["valid"]] if period == "valid" else list(log.values())
@@ -38,7 +39,6 @@ def write_project(folder: Path, *, modalities: list[str], period: str, seed: int
     if "image" in modalities:
         items["image"] = "poster"
     settings = {
-        "seed": seed,
         "max_rejected_share": 0.5,  # a third of the catalog has no poster
         "items": items,
         "interactions": {"path": "log.parquet", "label": "label"},
@@ -49,8 +49,8 @@ def write_project(folder: Path, *, modalities: list[str], period: str, seed: int
     return str(pd.Timestamp(log[period]["event_timestamp"].min()).tz_localize(None).isoformat())
 
 
-def run_jobs(folder: Path, until: str) -> dict:
-    """Runs the jobs in one session and returns the figures of evaluate-encoder."""
+def run_jobs(folder: Path, until: str, seeds: int) -> Iterator[dict]:
+    """Mines pairs once, then yields the figures of evaluate-encoder of every seed; all in one session."""
     from qarm_features.settings import load_settings
     from spark_jobs.align_encoder import align_encoder
     from spark_jobs.evaluate_encoder import evaluate_encoder
@@ -58,12 +58,15 @@ def run_jobs(folder: Path, until: str) -> dict:
     from spark_jobs.mine_item_pairs import mine_item_pairs
     from spark_jobs.session import JobContext, run_job
 
-    context = JobContext(load_settings(folder / "qarm.yaml"), spark_log_on_stderr=False)
-    run_job(ingest_catalog, context)
-    run_job(mine_item_pairs, context, until=until)
-    run_job(align_encoder, context)
-    run_job(evaluate_encoder, context)
-    return json.loads((context.settings.artifacts_path / "evaluations" / "encoder.json").read_text())
+    for seed in range(seeds):
+        settings = load_settings(folder / "qarm.yaml", seed=seed)
+        context = JobContext(settings, spark_log_on_stderr=False)
+        if seed == 0:
+            run_job(ingest_catalog, context)
+            run_job(mine_item_pairs, context, until=until)
+        run_job(align_encoder, context)
+        run_job(evaluate_encoder, context)
+        yield json.loads((settings.artifacts_path / "evaluations" / "encoder.json").read_text())
 
 
 def main() -> None:
@@ -76,24 +79,21 @@ def main() -> None:
     arguments = parser.parse_args()
     if not DATA.is_dir():
         sys.exit(f"{DATA} is absent: set QARM_DATA to a folder that holds ml1m. Skipped.")
+    changes: dict = {}
+    for given in arguments.set:
+        name, value = given.split("=")
+        section, key = name.split(".")
+        changes.setdefault(section, {})[key] = yaml.safe_load(value)
     found = defaultdict(list)
-    for seed in range(arguments.seeds):
-        changes: dict = {}
-        for given in arguments.set:
-            name, value = given.split("=")
-            section, key = name.split(".")
-            changes.setdefault(section, {})[key] = yaml.safe_load(value)
-        with tempfile.TemporaryDirectory() as folder:
-            project = Path(folder) / "project"
-            until = write_project(
-                project, modalities=arguments.modalities, period=arguments.period, seed=seed, changes=changes
-            )
-            figures = run_jobs(project, until)
-        for version, rates in figures["hit_rate"].items():
-            name = "frozen" if int(version) == figures["frozen"] else "aligned"
-            for part, rate in rates.items():
-                found[part, name].append(rate)
-        print(f"seed {seed}: {json.dumps(figures)}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder) / "project"
+        until = write_project(project, modalities=arguments.modalities, period=arguments.period, changes=changes)
+        for seed, figures in enumerate(run_jobs(project, until, arguments.seeds)):
+            print(f"seed {seed}: {json.dumps(figures)}", flush=True)
+            for version, rates in figures["hit_rate"].items():
+                name = "frozen" if int(version) == figures["frozen"] else "aligned"
+                for part, rate in rates.items():
+                    found[part, name].append(rate)
     print(f"{'+'.join(arguments.modalities)}, {arguments.period} period, {arguments.seeds} seeds")
     for part in figures["pairs"]:
         shown = [_shown(name, found[part, name]) for name in ("frozen", "aligned")]
