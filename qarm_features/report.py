@@ -13,6 +13,7 @@ from pyspark.sql import Window
 from pyspark.sql import functions as F
 
 from qarm_features.artifacts import Artifacts, write_json
+from qarm_features.code_screen import code_lines
 from qarm_features.feature_store.releases import require_promoted_release
 from qarm_features.quality import semantic_id_quality
 from qarm_features.settings import Settings
@@ -51,6 +52,7 @@ def collect_figures(warehouse: Warehouse, settings: Settings) -> dict[str, Any]:
         "popular_items": [r["item_id"] for r in popular.orderBy(F.desc("events"), "item_id").limit(5).collect()],
         "ranking": ranking_results(settings, release.codebook_version),
         "encoders": encoder_evaluation(settings),
+        "codes": code_evaluations(settings),
     }
     codes.unpersist()
     return figures
@@ -72,6 +74,12 @@ def encoder_evaluation(settings: Settings) -> dict[str, Any] | None:
     """Returns the figures of the last ``evaluate-encoder``, or None."""
     path = settings.artifacts_path / "evaluations" / "encoder.json"
     return json.loads(path.read_text()) if path.is_file() else None
+
+
+def code_evaluations(settings: Settings) -> list[dict[str, Any]]:
+    """Returns the figures of ``evaluate-codes``, by codebook version."""
+    found = [json.loads(path.read_text()) for path in (settings.artifacts_path / "evaluations").glob("codes_v*.json")]
+    return sorted(found, key=lambda figures: figures["codebook_version"])
 
 
 def render_report(figures: dict[str, Any], folder: Path) -> Path:
@@ -96,7 +104,8 @@ def render_report(figures: dict[str, Any], folder: Path) -> Path:
     pages = Environment(loader=PackageLoader("qarm_features"), autoescape=select_autoescape())
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
-    page.write_text(pages.get_template("report.html").render(figures=figures, plots=html))
+    lines = [dict(code_lines(of)) for of in figures["codes"]]
+    page.write_text(pages.get_template("report.html").render(figures=figures, plots=html, code_lines=lines))
     write_json(folder / "figures.json", figures)
     return page
 

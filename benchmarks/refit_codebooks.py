@@ -1,0 +1,143 @@
+"""How many items keep their semantic ID through a refit, and at what error: ours against a fresh fit and frozen codebooks.
+
+A catalog gets 10% new items (half of them of clusters that were not there) and 5% changed embeddings. Compared on it: the old
+codebooks as they are, a fit from nothing relabelled by optimal assignment, and the refit. Errors are by that of the fresh fit
+with each item at its nearest codes. Embeddings of your own: a Parquet file with a column ``embedding``; then a drawn eleventh
+of its rows is what comes new. ::
+
+    python benchmarks/refit_codebooks.py --rows 100000 --dim 64 --codebook-size 256
+    python benchmarks/refit_codebooks.py --embeddings embeddings.parquet --codebook-size 64
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+
+KEEP_WITHIN = 0.1
+
+
+def clustered(rows: int, dim: int, clusters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns embeddings before (B, D), after (1.1 B, D), and which of the first B did not change (B,) bool."""
+    random = np.random.default_rng(0)
+    centers = random.normal(size=(clusters * 11 // 10, dim)).astype(np.float32)
+
+    def draw(of: np.ndarray, size: int) -> np.ndarray:
+        members = (len(of) * random.random(size) ** 2).astype(int)  # clusters of unequal size
+        return _unit(of[members] + 0.5 * random.normal(size=(size, dim)).astype(np.float32))
+
+    before, known = draw(centers[:clusters], rows), centers[:clusters]
+    came = np.concatenate([draw(known, rows // 20), draw(centers[clusters:], rows // 20)])
+    after, same = before.copy(), np.ones(rows, bool)
+    changed = random.choice(rows, rows // 20, replace=False)
+    after[changed], same[changed] = draw(known, len(changed)), False
+    return before, np.concatenate([after, came]), same
+
+
+def drawn(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the same of a file; a changed embedding has a cosine of about 0.9 to what it was."""
+    random = np.random.default_rng(0)
+    column = pq.read_table(path, columns=["embedding"])["embedding"].combine_chunks()
+    every = column.flatten().to_numpy().astype(np.float32).reshape(len(column), -1)
+    every = _unit(every[random.permutation(len(every))])
+    rows, dim = len(every) * 10 // 11, every.shape[1]
+    after, same = every.copy(), np.ones(rows, bool)
+    changed = random.choice(rows, rows // 20, replace=False)
+    noise = 0.5 * random.normal(size=(len(changed), dim)).astype(np.float32) / np.sqrt(dim)
+    after[changed], same[changed] = _unit(every[changed] + noise), False
+    return every[:rows], after, same
+
+
+def compare(before: np.ndarray, after: np.ndarray, same: np.ndarray, args: argparse.Namespace) -> None:
+    """Fits, refits, prints one line per way."""
+    from pyspark.sql import SparkSession
+    from pyspark.sql import functions as F
+
+    from qarm_features.code_errors import sum_errors
+    from qarm_features.codebook_refit import kept_codes, refit_codebooks
+    from qarm_features.quality import shared_ids
+    from qarm_features.quantizers import ResidualKMeans, ResidualKMeansModel
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    builder = SparkSession.builder.master("local[2]").config("spark.driver.memory", "4g")
+    builder = builder.config("spark.ui.enabled", "false").config("spark.sql.shuffle.partitions", "4")
+    spark = builder.config("spark.ui.showConsoleProgress", "false").getOrCreate()
+
+    def items(embeddings: np.ndarray):
+        import pyarrow as pa
+
+        offsets = np.arange(0, embeddings.size + 1, embeddings.shape[1], dtype=np.int32)
+        lists = pa.ListArray.from_arrays(offsets, embeddings.ravel())
+        table = pa.table({"item_id": np.arange(len(embeddings)), "embedding": lists})
+        return spark.createDataFrame(table).repartition(4, "item_id").persist()
+
+    sizes = {"numLevels": args.levels, "codebookSize": args.codebook_size, "maxIter": args.iterations}
+    estimator, now = ResidualKMeans(**sizes, seed=0), items(after)
+    old = estimator.fit(items(before))
+    old_ids = old.transform(items(before)).select("item_id", "rq_codes").persist()
+    unchanged = spark.createDataFrame([(int(i),) for i in np.flatnonzero(same)], "item_id long")
+    unchanged = old_ids.join(unchanged, on="item_id", how="left_semi").persist()
+    fresh = ResidualKMeans(**sizes, seed=1).fit(now)
+    best = fresh.training_summary[-1]["relative_error"]
+
+    def show(name: str, codebooks: np.ndarray, limit: float | None, seconds: float) -> None:
+        was = old_ids.select("item_id", F.col("rq_codes").alias("old_codes"))
+        coded = ResidualKMeansModel.from_codebooks(codebooks).transform(now.join(was, on="item_id", how="left"))
+        if limit is not None:
+            coded = coded.withColumn("rq_codes", kept_codes(codebooks, limit))
+        coded = coded.persist()
+        sums, _ = sum_errors(coded, codebooks)
+        kept = shared_ids(unchanged, coded, num_levels=args.levels)
+        levels = " / ".join(f"{share:.1%}" for share in kept["levels"])
+        error = sums.errors[-1] / sums.energy
+        print(
+            f"  {name:38} full IDs kept {kept['semantic_ids']:6.1%}  per level {levels}  "
+            f"error {error:.4f}, by a fresh fit {error / best:.4f}  {seconds:.1f} s"
+        )
+        coded.unpersist()
+
+    print(
+        f"{len(before):,} items, then {len(after):,}; D = {after.shape[1]}, {args.levels} levels of {args.codebook_size}"
+    )
+    show("old codebooks, frozen", old.codebooks, None, 0.0)
+    show("fresh fit, labels as they come", fresh.codebooks, None, sum(lv["seconds"] for lv in fresh.training_summary))
+    started = time.perf_counter()
+    refit = refit_codebooks(now, old_ids, estimator, old_codebooks=old.codebooks, keep_within=KEEP_WITHIN)
+    show("refit", refit.codebooks, refit.keep_limit, time.perf_counter() - started)
+    started = time.perf_counter()
+    other = ResidualKMeans(**sizes, seed=1)
+    relabelled = refit_codebooks(now, old_ids, other, old_codebooks=None, keep_within=KEEP_WITHIN)
+    show(
+        "from nothing, relabelled, then as refit",
+        relabelled.codebooks,
+        relabelled.keep_limit,
+        time.perf_counter() - started,
+    )
+    spark.stop()
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def main() -> None:
+    """Prints shares kept and errors."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--codebook-size", type=int, default=256)
+    parser.add_argument("--levels", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--embeddings", help="Parquet file with a column embedding, instead of synthetic ones")
+    args = parser.parse_args()
+    data = drawn(args.embeddings) if args.embeddings else clustered(args.rows, args.dim, 2 * args.codebook_size)
+    compare(*data, args)
+
+
+if __name__ == "__main__":
+    main()

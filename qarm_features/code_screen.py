@@ -1,0 +1,85 @@
+"""What ``qarm evaluate-codes`` prints: figures of one codebook version, or of two beside each other.
+
+In: figures as of ``code_evaluation``. Out: one rich table, behaviour first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.table import Table
+
+_NAMES = {
+    "collision_rate": "items that share their ID with another",
+    "unique_share": "items with an ID of their own",
+}
+
+
+def code_table(versions: list[dict[str, Any]]) -> Table:
+    """Lays out the figures of codebook versions of any shapes, a column each."""
+    table = Table(title="semantic IDs, behaviour first; balance alone predicts nothing", title_justify="left", box=None)
+    table.add_column("figure")
+    for figures in versions:
+        of = f"{figures['num_levels']} x {figures['codebook_size']}, encoder v{figures['encoder_version']}"
+        table.add_column(f"codebooks v{figures['codebook_version']}\n{of}", justify="right")
+    found = [dict(code_lines(figures)) for figures in versions]
+    for name in dict.fromkeys(name for lines in found for name in lines):
+        if name.startswith("#"):
+            table.add_row(f"[bold]{name[1:]}[/bold]")
+        else:
+            table.add_row(name, *[lines.get(name, "-") for lines in found])
+    return table
+
+
+def code_lines(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields a name and a value per line; a name that begins with # is a heading."""
+    yield from _behavior(figures["behavior"])
+    near = figures["neighborhoods"]
+    yield "#neighbourhoods by code against those by embedding, of drawn items among all", ""
+    yield "items drawn / in all", f"{near['queries']:,} / {figures['items']:,}"
+    yield f"Jaccard@{near['k']}", _number(near["jaccard"])
+    yield f"rank-biased overlap@{near['k']}", _number(near["rank_biased_overlap"])
+    if shared := figures.get("shared"):
+        yield "#stability", ""
+        yield f"same ID as under v{shared['version']}", f"{shared['semantic_ids']:.1%} of {shared['items']:,}"
+        for level, share in enumerate(shared["levels"]):
+            yield f"same code, level {level}", f"{share:.1%}"
+    yield "#error after each level: mean square (relative; weighted by clicks)", ""
+    for level, weighted in zip(figures["errors"]["levels"], figures["errors"]["levels_weighted"]):
+        shown = f"{_number(level['error'])} ({_number(level['relative_error'])}; {_number(weighted['error'])})"
+        yield f"error, level {level['level']}", shown
+        yield f"explained variance, level {level['level']}", _number(level["explained_variance"])
+    plain, weighted = figures["quality"], figures["quality_weighted"]
+    yield "#collisions (weighted by clicks)", ""
+    for name, shown in _NAMES.items():
+        yield shown, f"{_share(plain[name])} ({_share(weighted[name])})"
+    yield "largest bucket", f"{plain['largest_bucket']:,} items"
+    yield "#balance (weighted by clicks)", ""
+    for level, by_clicks in zip(plain["levels"], weighted["levels"]):
+        at = f"level {level['level']}"
+        yield f"codes in use, {at}", f"{level['codes_in_use']:,} of {figures['codebook_size']:,}"
+        for name in ("entropy", "perplexity", "gini"):
+            yield f"{name}, {at}", f"{_number(level[name], 3)} ({_number(by_clicks[name], 3)})"
+
+
+def _behavior(behavior: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    yield "#behaviour: what users clicked one after the other", ""
+    if behavior is None:
+        yield "co-clicks", "none"
+        return
+    yield "co-clicks", f"{behavior['pairs']:,}"
+    yield f"HitRate@{behavior['k']} by code", _number(behavior["hit_rate"])
+    yield f"HitRate@{behavior['k']} by embedding", _number(behavior["hit_rate_embeddings"])
+    yield f"HitRate@{behavior['k']} by chance", _number(behavior["chance"])
+    for prefix in behavior["prefixes"]:
+        name = f"pairs with the same first {prefix['codes']} codes (chance)"
+        yield name, f"{_share(prefix['share'])} ({_share(prefix['chance'])})"
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
