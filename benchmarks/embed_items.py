@@ -76,10 +76,9 @@ class SparkRun:
         from qarm_features.embedding import embed_items
 
         started = time.perf_counter()
-        embedded = embed_items(
-            self.spark.read.parquet(f"{self.folder}/{source}"), self.encoder, limits={}, batch_size=self.batch_size,
-            partitions=self.workers, task_cpus=1,
-        )  # fmt: skip
+        items = self.spark.read.parquet(f"{self.folder}/{source}")
+        rows = pq.read_metadata(f"{self.folder}/{source}").num_rows
+        embedded = embed_items(items, self.encoder, limits={}, batch_size=self.batch_size, rows=rows)
         embedded.write.mode("overwrite").parquet(f"{self.folder}/by-spark")
         return time.perf_counter() - started
 

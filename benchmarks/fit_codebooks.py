@@ -1,12 +1,19 @@
-"""Times fitting codebooks on Parquet, reading included: `ResidualKMeans` on local Spark against faiss in memory.
+"""Times fitting codebooks on Parquet, reading included: `ResidualKMeans` on local Spark against its peers in one run.
 
-Usage: python benchmarks/fit_codebooks.py --rows 200000 --dim 128 --codebook-size 256
+Peers: faiss.Kmeans in memory, as installed and, where its BLAS does not know the CPU, with the kernels that numpy's BLAS
+picked (the ratio is against the faster one); with --all Spark MLlib's KMeans and scikit-learn's MiniBatchKMeans, one level.
+Also: the machine's matrix-product peak and our share of it inside the assignment, seconds per iteration, 1 against 2 workers
+of one thread each (--workers), seconds by rows (--linear).
+
+Usage: python benchmarks/fit_codebooks.py --rows 200000 --dim 128 --codebook-size 256 --levels 3
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,37 +22,50 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-THREADS = 2
+THREADS, FILES, PART_ROWS = 2, 4, 100_000
 
 
 def write_clustered_rows(path: str, rows: int, dim: int, clusters: int) -> None:
     """Writes rows of unit norm in clusters of unequal size to a few Parquet files."""
     generator = np.random.default_rng(0)
     centers = generator.normal(size=(clusters, dim)).astype(np.float32)
-    for part, size in enumerate(np.full(4, rows // 4)):
-        members = (clusters * generator.random(size) ** 2).astype(int)
-        embeddings = centers[members] + 0.7 * generator.normal(size=(size, dim)).astype(np.float32)
-        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-        lists = pa.ListArray.from_arrays(np.arange(0, embeddings.size + 1, dim, dtype=np.int32), embeddings.ravel())
-        pq.write_table(pa.table({"embedding": lists}), f"{path}/part-{part}.parquet")
+    for file in range(FILES):
+        writer = None
+        for start in range(0, rows // FILES, PART_ROWS):
+            size = min(PART_ROWS, rows // FILES - start)
+            members = (clusters * generator.random(size) ** 2).astype(int)
+            embeddings = centers[members] + 0.7 * generator.normal(size=(size, dim)).astype(np.float32)
+            embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+            offsets = np.arange(0, embeddings.size + 1, dim, dtype=np.int32)
+            table = pa.table({"embedding": pa.ListArray.from_arrays(offsets, embeddings.ravel())})
+            writer = writer or pq.ParquetWriter(f"{path}/part-{file}.parquet", table.schema)
+            writer.write_table(table)
+        writer.close()
 
 
 def read_rows(path: str, dim: int) -> np.ndarray:
     """Reads all rows (B, D) into memory."""
-    column = pq.read_table(path)["embedding"].combine_chunks()
-    return column.flatten().to_numpy().reshape(-1, dim)
+    column = pq.read_table(path)["embedding"]
+    return np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks]).reshape(-1, dim)
 
 
-def fit_with_spark(path: str, args: argparse.Namespace) -> tuple[np.ndarray, float]:
-    """Returns codebooks (L, K, D) and seconds; the start of the session, its JVM and its workers is not counted."""
+def start_spark(workers: int):
+    """Starts local Spark; its start, its JVM and its Python workers are not counted."""
     from pyspark.sql import SparkSession
 
-    from qarm_features.quantizers import ResidualKMeans
-
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    builder = SparkSession.builder.master(f"local[{THREADS}]").config("spark.driver.memory", "4g")
+    builder = SparkSession.builder.master(f"local[{workers}]").config("spark.driver.memory", "4g")
     builder = builder.config("spark.ui.enabled", "false").config("spark.sql.shuffle.partitions", "4")
     spark = builder.config("spark.ui.showConsoleProgress", "false").getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+def fit_with_spark(path: str, args: argparse.Namespace, workers: int = THREADS):
+    """Returns the model and seconds."""
+    from qarm_features.quantizers import ResidualKMeans
+
+    spark = start_spark(workers)
     estimator = ResidualKMeans(
         numLevels=args.levels, codebookSize=args.codebook_size, maxIter=args.iterations, tol=0.0, seed=0
     )
@@ -53,10 +73,35 @@ def fit_with_spark(path: str, args: argparse.Namespace) -> tuple[np.ndarray, flo
     start = time.perf_counter()
     model = estimator.fit(spark.read.parquet(path))
     seconds = time.perf_counter() - start
-    for level in model.training_summary:
-        print(f"  level {level['level']}: {level['seconds']:.1f} s, {level['iterations']} iterations")
     spark.stop()
-    return model.codebooks, seconds
+    return model, seconds
+
+
+def fit_with_mllib(path: str, args: argparse.Namespace) -> float:
+    """Returns the seconds of Spark MLlib's KMeans for one level, its input as cached vectors as its guide says."""
+    from pyspark.ml.clustering import KMeans
+    from pyspark.ml.functions import array_to_vector
+    from pyspark.sql import functions as F
+
+    spark = start_spark(THREADS)
+    start = time.perf_counter()
+    rows = spark.read.parquet(path).select(array_to_vector(F.col("embedding")).alias("features"))
+    rows = rows.persist()
+    KMeans(k=args.codebook_size, maxIter=args.iterations, tol=0.0, seed=0, initSteps=2).fit(rows)
+    seconds = time.perf_counter() - start
+    spark.stop()
+    return seconds
+
+
+def fit_with_scikit_learn(path: str, args: argparse.Namespace) -> tuple[np.ndarray, float]:
+    """Returns centroids (1, K, D) and seconds of MiniBatchKMeans over as many rows as full iterations see."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    start = time.perf_counter()
+    rows = read_rows(path, args.dim)
+    kmeans = MiniBatchKMeans(args.codebook_size, max_iter=args.iterations, batch_size=8192, n_init=1, random_state=0)
+    kmeans.fit(rows)
+    return kmeans.cluster_centers_[None].astype(np.float32), time.perf_counter() - start
 
 
 def fit_with_faiss(path: str, args: argparse.Namespace) -> tuple[np.ndarray, float]:
@@ -72,43 +117,113 @@ def fit_with_faiss(path: str, args: argparse.Namespace) -> tuple[np.ndarray, flo
         )
         kmeans.train(residuals)
         codebooks.append(kmeans.centroids)
-        residuals = residuals - kmeans.centroids[kmeans.index.search(residuals, 1)[1][:, 0]]
+        if level + 1 < args.levels:
+            residuals -= kmeans.centroids[kmeans.index.search(residuals, 1)[1][:, 0]]
     return np.stack(codebooks), time.perf_counter() - start
 
 
-def errors_by_level(embeddings: np.ndarray, codebooks: np.ndarray) -> list[float]:
+def run_faiss(path: str, kernels: str | None, file: str) -> float:
+    """Runs `fit_with_faiss` in a process of its own, its BLAS with the kernels named; returns seconds."""
+    environment = os.environ | ({"OPENBLAS_CORETYPE": kernels} if kernels else {})
+    command = [sys.executable, __file__, *sys.argv[1:], "--faiss-only", path, file]
+    return json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+
+
+def measure_products(dim: int, size: int) -> tuple[float, float]:
+    """Returns the peak of one thread and the rate of our assignment, both in 10^9 operations per second."""
+    from threadpoolctl import threadpool_limits
+
+    from qarm_features.quantizers.lloyd import nearest_codes
+
+    generator = np.random.default_rng(1)
+    square = generator.normal(size=(3072, 3072)).astype(np.float32)
+    rows, centroids = (generator.normal(size=(count, dim)).astype(np.float32) for count in (40_960, size))
+    with threadpool_limits(1):
+        peak = 2 * 3072**3 / min(_seconds(lambda: square @ square) for _ in range(5))
+        rate = 2 * rows.size * size / min(_seconds(lambda: nearest_codes(rows, centroids)) for _ in range(5))
+    return peak / 1e9, rate / 1e9
+
+
+def _seconds(call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def relative_errors(path: str, dim: int, codebooks: np.ndarray) -> list[float]:
     """Returns the relative error in [0, 1] after each level."""
     from qarm_features.quantizers.lloyd import nearest_codes
 
-    energy, residuals, errors = np.vdot(embeddings, embeddings), embeddings, []
+    residuals, errors = read_rows(path, dim), []
+    energy = np.vdot(residuals, residuals)
     for centroids in codebooks:
-        residuals = residuals - centroids[nearest_codes(residuals, centroids)]
+        residuals -= centroids[nearest_codes(residuals, centroids)]
         errors.append(float(np.vdot(residuals, residuals) / energy))
     return errors
 
 
+def compare(path: str, args: argparse.Namespace) -> None:
+    """Prints our time and error beside each peer's."""
+    peak, rate = measure_products(args.dim, args.codebook_size)
+    print(f"one thread: peak {peak:.0f} GFLOP/s, assignment {rate:.0f} = {rate / peak:.0%} of it")
+    model, ours = fit_with_spark(path, args)
+    levels = model.training_summary
+    steps = sum(level["iterations"] for level in levels)
+    products = 2 * args.rows * args.dim * args.codebook_size / (THREADS * rate * 1e9)
+    inside = sum(level["seconds"] for level in levels)
+    print(f"ResidualKMeans {ours:.2f} s: {ours - inside:.2f} s before level 0, {inside / steps:.3f} s per iteration,")
+    print(f"  {inside / steps - products:.3f} s of it not products; the end of a level counts to its iterations")
+    from threadpoolctl import threadpool_info
+
+    known = [blas.get("architecture") for blas in threadpool_info() if "numpy" in blas["filepath"]]
+    faiss_runs = {}
+    for kernels in {None, *known}:
+        faiss_runs[kernels] = run_faiss(path, kernels, f"{path}/../faiss.npy")
+        ratio = ours / faiss_runs[kernels]
+        print(f"faiss, kernels {kernels or 'as installed'}: {faiss_runs[kernels]:.2f} s, ratio {ratio:.2f}")
+    theirs = relative_errors(path, args.dim, np.load(f"{path}/../faiss.npy"))
+    for level, both in enumerate(zip(relative_errors(path, args.dim, model.codebooks), theirs)):
+        print(f"relative error after level {level}: {both[0]:.5f}, faiss {both[1]:.5f}, {both[0] / both[1] - 1:+.2%}")
+    if args.all:
+        centroids, seconds = fit_with_scikit_learn(path, args)
+        error = relative_errors(path, args.dim, centroids)[0]
+        print(f"MiniBatchKMeans, one level: {seconds:.2f} s, relative error {error:.5f}")
+        seconds = fit_with_mllib(path, args)
+        print(f"Spark MLlib KMeans, one level: {seconds:.2f} s, ratio {seconds / (ours / args.levels):.1f} x ours")
+
+
 def main() -> None:
-    """Prints both times, their ratio and both errors."""
+    """Prints times, ratios and errors."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--codebook-size", type=int, default=256)
     parser.add_argument("--levels", type=int, default=1)
     parser.add_argument("--iterations", type=int, default=10)
+    parser.add_argument("--all", action="store_true", help="MLlib and scikit-learn too")
+    parser.add_argument("--workers", action="store_true", help="only 1 against 2 workers of one thread")
+    parser.add_argument("--linear", type=int, default=0, help="only seconds per row at --rows and at this many")
+    parser.add_argument("--faiss-only", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as path:
+    if args.faiss_only:
+        codebooks, seconds = fit_with_faiss(args.faiss_only[0], args)
+        np.save(args.faiss_only[1], codebooks)
+        print(seconds)
+        return
+    print(f"{args.rows} x {args.dim}, K = {args.codebook_size}, L = {args.levels}, {args.iterations} iterations")
+    with tempfile.TemporaryDirectory() as folder:
+        os.mkdir(path := f"{folder}/rows")
         write_clustered_rows(path, args.rows, args.dim, clusters=2 * args.codebook_size)
-        spark_codebooks, spark_seconds = fit_with_spark(path, args)
-        faiss_codebooks, faiss_seconds = fit_with_faiss(path, args)
-        embeddings = read_rows(path, args.dim)
-    print(
-        f"{len(embeddings)} x {args.dim}, K = {args.codebook_size}, {args.levels} levels, {args.iterations} iterations"
-    )
-    print(
-        f"ResidualKMeans {spark_seconds:.2f} s, faiss {faiss_seconds:.2f} s, ratio {spark_seconds / faiss_seconds:.2f}"
-    )
-    for level, both in enumerate(zip(*(errors_by_level(embeddings, c) for c in (spark_codebooks, faiss_codebooks)))):
-        print(f"relative error after level {level}: ResidualKMeans {both[0]:.5f}, faiss {both[1]:.5f}")
+        if args.workers:
+            one, two = (fit_with_spark(path, args, workers)[1] for workers in (1, 2))
+            print(f"1 worker {one:.2f} s, 2 workers {two:.2f} s: {one / two:.2f} x")
+        elif args.linear:
+            few = fit_with_spark(path, args)[1] / args.rows
+            write_clustered_rows(path, args.linear, args.dim, clusters=2 * args.codebook_size)
+            many = fit_with_spark(path, args)[1] / args.linear
+            print(f"{1e6 * few:.2f} us per row, {1e6 * many:.2f} at {args.linear} rows: {many / few:.2f} x")
+        else:
+            compare(path, args)
 
 
 if __name__ == "__main__":

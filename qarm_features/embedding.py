@@ -22,8 +22,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from qarm_features.artifacts import Artifact
-from qarm_features.tables import ITEM_EMBEDDINGS
+from qarm_features.tables import ITEM_EMBEDDINGS, REJECTED_ROWS
+from qarm_features.warehouse import Warehouse
 
+_ROWS_PER_TASK = 50_000
 _BUFFER_ROWS = 4096  # rows sorted by length together: enough to pad little, few enough to bound memory
 _BUFFER_BYTES = 64 << 20  # the same for rows that carry media
 
@@ -53,8 +55,7 @@ def embed_items(
     *,
     limits: Mapping[str, Mapping[str, Any]],
     batch_size: int,
-    partitions: int,
-    task_cpus: int,
+    rows: int,
 ) -> DataFrame:
     """Embeds every row of ``items``.
 
@@ -64,8 +65,7 @@ def embed_items(
             roots every executor must see itself.
         limits: What may be read and decoded, from ``media_limits``.
         batch_size: Items encoded at once.
-        partitions: Tasks that the rows are spread over, by a hash of the item ID.
-        task_cpus: Threads that one task may use (``spark.task.cpus``).
+        rows: About how many they are; tasks of 50,000 and their threads (``spark.task.cpus``) follow from it.
 
     Returns:
         Rows of ``item_embeddings``, lazily, with ``row`` (JSON) and ``reason``: both null where embedded; where not,
@@ -74,19 +74,40 @@ def embed_items(
     files = {
         file.name: file.read_bytes() for file in encoder.path.iterdir() if file.suffix in (".json", ".safetensors")
     }
+    context = items.sparkSession.sparkContext
+    task_cpus = int(context.getConf().get("spark.task.cpus", "1"))
+    partitions = max(1, min(-(-rows // batch_size), max(context.defaultParallelism, rows // _ROWS_PER_TASK)))
     embed = functools.partial(
         _embed_batches, files=files, limits=json.dumps(limits), batch_size=batch_size, num_threads=task_cpus
     )
     id_type = items.schema["item_id"].dataType.simpleString()
     schema = f"item_id {id_type}, embedding array<float>, content_hash string, `row` string, reason string"
-    rows = items.select("item_id", "content_hash", *encoder.manifest["columns"]).repartition(partitions, "item_id")
-    return rows.mapInArrow(embed, schema).withColumn("encoder_version", F.lit(encoder.version))
+    content = items.select("item_id", "content_hash", *encoder.manifest["columns"]).repartition(partitions, "item_id")
+    return content.mapInArrow(embed, schema).withColumn("encoder_version", F.lit(encoder.version))
 
 
-def rejected_of(embedded: DataFrame) -> DataFrame:
-    """Returns the rows that could not be embedded as rows of ``rejected_rows``."""
-    table = F.lit(ITEM_EMBEDDINGS.name).alias("table")
-    return embedded.where(F.col("reason").isNotNull()).select(table, "row", "reason")
+def write_rejected(warehouse: Warehouse, embedded: DataFrame, *, first: bool, any_new: bool) -> int:
+    """Writes the rows that could not be embedded to ``rejected_rows``.
+
+    Args:
+        warehouse: Where to.
+        embedded: What ``embed_items`` returned for one chunk.
+        first: The rows take the place of those of earlier runs.
+        any_new: Without new items there is nothing to count.
+
+    Returns:
+        How many they are.
+    """
+    rejected = embedded.where(F.col("reason").isNotNull())
+    rows = rejected.select(F.lit(ITEM_EMBEDDINGS.name).alias("table"), "row", "reason")
+    count = rows.count() if any_new else 0
+    exists = warehouse.exists(REJECTED_ROWS)
+    earlier = exists and any(f"table={ITEM_EMBEDDINGS.name}/" in file for file in warehouse.files(REJECTED_ROWS))
+    if first and earlier:
+        warehouse.overwrite(REJECTED_ROWS, rows, where=f"`table` = '{ITEM_EMBEDDINGS.name}'")
+    elif count or not exists:
+        warehouse.append(REJECTED_ROWS, rows)
+    return count
 
 
 def _embed_batches(

@@ -7,7 +7,7 @@ the trigger; only the pairs looked at, of which there is a most, reach the drive
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -35,6 +35,48 @@ class TargetRanks(NamedTuple):
     pair: np.ndarray
     rank: np.ndarray
     rank_among_unknown: np.ndarray
+
+
+def evaluate(
+    interactions: DataFrame,
+    known: DataFrame,
+    embeddings: DataFrame,
+    *,
+    versions: Sequence[int],
+    since: datetime,
+    k: int,
+    max_pairs: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Evaluates encoder versions on the same co-clicks.
+
+    Args:
+        interactions: Rows of ``interactions``.
+        known: Rows of ``item_pairs``, all from before ``since``.
+        embeddings: Rows of ``item_embeddings``.
+        versions: Encoder versions, at least one.
+        since: The first moment of the co-clicks.
+        k: Nearest items looked at.
+        max_pairs: Most co-clicks looked at, drawn by ``seed``.
+
+    Returns:
+        What ``summarize`` returns, and ``co_clicks``, the number of them before those without an embedding are left out.
+
+    Raises:
+        ValueError: There is no co-click since then.
+    """
+    pairs = future_co_clicks(interactions, since=since, max_pairs=max_pairs, seed=seed).persist()
+    described = describe_pairs(pairs, popularity_slices(interactions, until=since), known)
+    if described.empty:
+        raise ValueError(
+            f"interactions has no co-click since {since:%Y-%m-%d %H:%M}, the last that item pairs were mined from; must "
+            "have some. Run: qarm mine-item-pairs --until an earlier time"
+        )
+    by_version = {version: embeddings.where(F.col("encoder_version") == version) for version in versions}
+    ranks = {version: target_ranks(pairs, known, rows) for version, rows in by_version.items()}
+    num_items = max(rows.count() for rows in by_version.values())
+    pairs.unpersist()
+    return summarize(ranks, described, num_items=num_items, k=k) | {"co_clicks": len(described)}
 
 
 def future_co_clicks(interactions: DataFrame, *, since: datetime, max_pairs: int, seed: int) -> DataFrame:

@@ -9,8 +9,8 @@ import typer
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from qarm_features import encoder_evaluation as evaluation
 from qarm_features.artifacts import write_json
+from qarm_features.encoder_evaluation import evaluate
 from qarm_features.encoder_versions import current_encoder, unaligned_encoder
 from qarm_features.screen import encoder_table
 from qarm_features.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_PAIRS, ITEMS
@@ -38,35 +38,25 @@ def evaluate_encoder(
     versions = sorted({wanted.version, *([frozen.version] if frozen else [])})
     for version in versions:
         embed_items.function(context, encoder_version=version)
-    known, log = warehouse.read(ITEM_PAIRS), warehouse.read(INTERACTIONS)
-    last = known.agg(F.unix_micros(F.max("event_timestamp"))).first()[0] or 0
+    last = warehouse.read(ITEM_PAIRS).agg(F.unix_micros(F.max("event_timestamp"))).first()[0] or 0
     since = datetime.fromtimestamp((last + 1) / 1e6, UTC)
-    pairs = evaluation.future_co_clicks(log, since=since, max_pairs=max_pairs, seed=settings.seed).persist()
-    described = evaluation.describe_pairs(pairs, evaluation.popularity_slices(log, until=since), known)
-    if described.empty:
-        raise ValueError(
-            f"interactions has no co-click since {since:%Y-%m-%d %H:%M}, the last that item pairs were mined from; must "
-            "have some. Run: qarm mine-item-pairs --until an earlier time"
-        )
-    embeddings = warehouse.read(ITEM_EMBEDDINGS)
-    embeddings = embeddings.join(
-        warehouse.read(ITEMS).select("item_id", "content_hash"), on=["item_id", "content_hash"]
+    current = warehouse.read(ITEMS).select("item_id", "content_hash")
+    figures = evaluate(
+        warehouse.read(INTERACTIONS),
+        warehouse.read(ITEM_PAIRS),
+        warehouse.read(ITEM_EMBEDDINGS).join(current, on=["item_id", "content_hash"], how="left_semi"),
+        versions=versions,
+        since=since,
+        k=k,
+        max_pairs=max_pairs,
+        seed=settings.seed,
     )
-    ranks = {
-        version: evaluation.target_ranks(pairs, known, embeddings.where(F.col("encoder_version") == version))
-        for version in versions
-    }
-    num_items = embeddings.where(F.col("encoder_version") == wanted.version).count()
-    figures = evaluation.summarize(ranks, described, num_items=num_items, k=k)
     figures |= {"since": since.isoformat(), "frozen": frozen and frozen.version, "encoder_version": wanted.version}
     write_json(settings.artifacts_path / "evaluations" / "encoder.json", figures)
     Console(highlight=False).print(encoder_table(figures))
-    used = figures["pairs"]["all"]
-    return Counts(len(described), used, len(described) - used, f"HitRate@{k} {_rates(figures)}")
-
-
-def _rates(figures: dict) -> str:
-    return ", ".join(f"v{version} {rates['all'] or 0:.4f}" for version, rates in figures["hit_rate"].items())
+    used, rates = figures["pairs"]["all"], figures["hit_rate"].items()
+    shown = ", ".join(f"v{version} {of['all'] or 0:.4f}" for version, of in rates)
+    return Counts(figures["co_clicks"], used, figures["co_clicks"] - used, f"HitRate@{k} {shown}")
 
 
 if __name__ == "__main__":

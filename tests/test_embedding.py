@@ -67,7 +67,7 @@ def test_a_run_that_dies_keeps_its_commits_a_second_embeds_the_rest_and_a_change
     warehouse = fresh_project.warehouse
     ingest_catalog(fresh_project)
     with monkeypatch.context() as patched, pytest.raises(InterruptedError):
-        patched.setattr(jobs, "_write_rejected", lambda *_, **__: (_ for _ in ()).throw(InterruptedError))
+        patched.setattr(jobs, "write_rejected", lambda *_, **__: (_ for _ in ()).throw(InterruptedError))
         embed_items(fresh_project)
     kept = warehouse.read(ITEM_EMBEDDINGS).count()
     assert 0 < kept < 64

@@ -32,8 +32,10 @@ class Grid(NamedTuple):
 
     def round(self, embeddings: np.ndarray) -> np.ndarray:
         """Scales and rounds embeddings (..., D) float32 to the grid; returns (..., D) float32."""
-        steps = np.rint(np.ldexp(embeddings, self.bits - self.exponent))
-        return np.ldexp(steps, -self.bits) + np.float32(0)  # + 0 turns -0.0 into 0.0, which has other bits
+        steps = np.ldexp(embeddings, self.bits - self.exponent)
+        np.rint(steps, out=steps)
+        steps *= np.float32(2.0**-self.bits)
+        return steps + np.float32(0)  # + 0 turns -0.0 into 0.0, which has other bits
 
     def restore(self, grid_values: np.ndarray) -> np.ndarray:
         """Returns grid values (..., D) float32 in the unit of the data."""
@@ -58,12 +60,18 @@ def choose_grid(max_norm: float, rows: int) -> Grid:
     return Grid(exponent, max(1, min(MAX_BITS, _SUM_BITS - (rows - 1).bit_length())))
 
 
-def energy_in_steps(grid_values: np.ndarray, bits: int) -> int:
-    """Returns the exact sum of squares of grid values (B, D) float32, counted in squared grid steps."""
+def energy_in_steps(grid_values: np.ndarray, bits: int, weights: np.ndarray | None = None) -> int:
+    """Returns the exact sum of squares of grid values (B, D) float32, counted in squared grid steps.
+
+    Weights (B,) int64, if given, multiply the squares of their rows; they sum up to 2**36 at most.
+    """
     squares = np.einsum("ij,ij->i", grid_values, grid_values, dtype=np.float64)
     steps = np.ldexp(squares, 2 * bits).astype(np.int64)
     # Two halves, because the int64 sum of many rows could overflow.
-    return (int((steps >> 24).sum()) << 24) + int((steps & 0xFFFFFF).sum())
+    high, low = steps >> 24, steps & 0xFFFFFF
+    if weights is not None:
+        high, low = high * weights, low * weights
+    return (int(high.sum()) << 24) + int(low.sum())
 
 
 def ordered_row_sums(values: np.ndarray) -> np.ndarray:

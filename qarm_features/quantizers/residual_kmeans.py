@@ -32,8 +32,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import ArrayType, IntegerType
 
-from qarm_features.quantizers.block_passes import assign_batch
-from qarm_features.quantizers.embedding_blocks import PackedRows, Rows
+from qarm_features.quantizers.codebooks import check_codebooks, level_sizes, levels_of, pad_levels
+from qarm_features.quantizers.embedding_batches import assign_batch
+from qarm_features.quantizers.embedding_files import EmbeddingFiles, Facts
 from qarm_features.quantizers.fit_levels import LevelSettings, fit_levels
 from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns, ResidualKMeansParams
 
@@ -47,20 +48,34 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
     CPU: sums are exact on a power-of-two grid, see `grid` for its headroom and its bound on the number of rows.
     They differ from codebooks fitted without a grid by about 2**-22 of the largest norm.
 
-    A level starts from k-means++ on a sample of max(20 K, 10,000) distinct rows (at most 64 MiB, at least K), or from
+    Rows are read once, validated, and kept as files on the executors' local disks until the fit ends, see
+    `embedding_files`; N x D x 4 bytes, twice that between two levels.
+
+    A level starts from a sample of max(20 K, 10,000) distinct rows (at most 64 MiB, at least K), or from
     initialCodebooks. It stops after maxIter steps, or when the summed squared shift of its centroids is at most tol
     times the mean variance of the features, as in scikit-learn. Centroids without rows split the largest clusters. The
-    error never rises with a level. One line per level is logged at INFO, one per step at DEBUG.
+    error never rises with a level, but where spherical forbids it. One line per level is logged at INFO, one per step,
+    with its error, at DEBUG.
 
     Args:
         inputCol: the column of embeddings (D), default "embedding".
         outputCol: the column that the model adds, default "rq_codes".
         numLevels: L, at least 1, default 3.
         codebookSize: K, at least 1, at most the number of distinct rows, default 256.
+        codebookSizes: K of each level, instead of codebookSize.
         maxIter: Lloyd steps per level, at least 1, default 10.
         tol: at least 0, default 1e-4.
+        errorTol: a level stops when a step lowers its error by less than this share of it; at least 0, default 0.
         seed: any integer, default 0.
-        initialCodebooks: (L, K, D), to start from instead of k-means++.
+        initialCodebooks: (L, K, D), to start from instead of initMode.
+        initMode: "k-means++" on the sample, "k-means||" over all rows, or "random" rows of the sample.
+        warmupIter: Lloyd steps on the sample before those over all rows, at least 0, default 0.
+        weightCol: the column of weights, at least 0, such as an item's popularity: a row of weight 3 counts as three
+            rows, in sums, errors and draws. Default: all rows count once.
+        spherical: keep the centroids of level 0 at norm 1, for embeddings of norm 1; residuals are quantized as ever.
+        maxLoad: in the first half of the steps a cluster of more than maxLoad times the mean number of rows is split, by
+            the centroid of the fewest rows; above 1, default 0: never.
+        zeroVectors: "error" refuses rows of zeros, which no encoder should give; "keep" quantizes them.
 
     Source: QARM, arXiv 2411.11739, section 3.2; scikit-learn, ``cluster/_kmeans.py``.
     """
@@ -77,6 +92,14 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
         tol: float = 1e-4,
         seed: int = 0,
         initialCodebooks: np.ndarray | list | None = None,
+        codebookSizes: list[int] | None = None,
+        initMode: str = "k-means++",
+        warmupIter: int = 0,
+        errorTol: float = 0.0,
+        weightCol: str | None = None,
+        spherical: bool = False,
+        maxLoad: float = 0.0,
+        zeroVectors: str = "error",
     ):
         super().__init__()
         self._set(**self._input_kwargs)
@@ -107,42 +130,52 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
 
     def _fit(self, dataset: DataFrame) -> ResidualKMeansModel:
         self.check_params()
-        packed = PackedRows(dataset.select(self.embeddings(dataset)))
+        columns = self.columns(dataset)
+        initial = self.getInitialCodebooks()
+        if initial is not None:
+            check_codebooks(initial, "initialCodebooks", "Pass fitted codebooks.")
+        files = EmbeddingFiles(dataset.select(columns))
         try:
-            self._check_rows(packed.facts)
-            sizes = (self.getNumLevels(), self.getCodebookSize(), self.getMaxIter(), self.getTol())
-            settings = LevelSettings(*sizes, self.getSeed() % 2**64, self.getInitialCodebooks())
-            blocks, moments = packed.to_grid()
-            codebooks, summary = fit_levels(blocks, moments, settings)
+            self._check_rows(files.facts())
+            names = ("initMode", "warmupIter", "spherical", "maxLoad")
+            settings = LevelSettings(
+                self.getCodebookSizes(), self.getMaxIter(), self.getTol(), self.getOrDefault(self.errorTol),
+                self.getSeed() % 2**64, None if initial is None else levels_of(initial), *map(self.getOrDefault, names),
+            )  # fmt: skip
+            codebooks, summary = fit_levels(files, settings)
         finally:
-            packed.unpersist()
-        return self._copyValues(ResidualKMeansModel(codebooks, summary))
+            files.close()
+        return self._copyValues(ResidualKMeansModel(pad_levels(codebooks), summary))
 
-    def _check_rows(self, facts: Rows) -> None:
+    def _check_rows(self, facts: Facts) -> None:
         """Refuses rows that cannot be quantized with these params."""
-        name, size, initial = self.getInputCol(), self.getCodebookSize(), self.getInitialCodebooks()
-        if facts.rows == 0:
-            raise ValueError(f"DataFrame has 0 rows, must have at least codebookSize = {size}. Check its filters.")
+        name, sizes, rows = self.getInputCol(), self.getCodebookSizes(), facts.rows
+        if rows == 0:
+            raise ValueError(f"DataFrame has 0 rows, must have at least codebookSize = {sizes[0]}. Check its filters.")
         if facts.null_rows:
-            raise ValueError(f"{name} is null in {facts.null_rows} of {facts.rows} rows, must be set. Drop these rows.")
+            raise ValueError(f"{name} is null in {facts.null_rows} of {rows} rows, must be set. Drop these rows.")
         if facts.min_dim != facts.max_dim or facts.max_dim == 0:
             found = f"{facts.min_dim} to {facts.max_dim}" if facts.max_dim else "0"
             raise ValueError(f"{name} has dimension {found}, must be one dimension above 0. Embed with one encoder.")
         if facts.bad_rows:
-            bad = f"{name} is NaN or infinite in {facts.bad_rows} of {facts.rows} rows"
+            bad = f"{name} is NaN or infinite in {facts.bad_rows} of {rows} rows"
             raise ValueError(f"{bad}, must be finite. Drop or repair these rows.")
-        if size > facts.rows:
-            raise ValueError(f"codebookSize is {size}, must be at most the number of rows, {facts.rows}. Lower it.")
-        expected = (self.getNumLevels(), size, facts.max_dim)
-        if initial is not None and initial.shape != expected:
+        if facts.zero_rows and (self.getOrDefault(self.zeroVectors) == "error" or self.getOrDefault(self.spherical)):
+            bad = f"{name} is all zeros in {facts.zero_rows} of {rows} rows"
+            raise ValueError(f"{bad}, must have a direction. Drop these rows, or set zeroVectors to keep.")
+        if facts.bad_weights:
+            bad = f"{self.getWeightCol()} is null, negative or not finite in {facts.bad_weights} of {rows} rows"
+            raise ValueError(f"{bad}, must be at least 0. Fill these weights.")
+        if self.isDefined(self.weightCol) and facts.weight_steps == 0:
+            raise ValueError(f"{self.getWeightCol()} is 0 in all {rows} rows, must be above 0 in some.")
+        if max(sizes) > rows:
+            raise ValueError(f"codebookSize is {max(sizes)}, must be at most the number of rows, {rows}. Lower it.")
+        initial = self.getInitialCodebooks()
+        expected = (len(sizes), max(sizes), facts.max_dim)
+        if initial is not None and (initial.shape != expected or level_sizes(initial) != sizes):
             raise ValueError(
                 f"initialCodebooks has shape {initial.shape}, must be (numLevels, codebookSize, dimension) = "
                 f"{expected}. Pass the codebooks of a fit with the same settings and encoder."
-            )
-        if initial is not None and not np.isfinite(initial).all():
-            bad = int(np.count_nonzero(~np.isfinite(initial)))
-            raise ValueError(
-                f"initialCodebooks has {bad} NaN or infinite values, must be finite. Pass fitted codebooks."
             )
 
 
@@ -152,7 +185,7 @@ class ResidualKMeansModel(Model, EmbeddingColumns, MLReadable, MLWritable):
     Codes are the same on every CPU and for any partitioning, for new rows too.
 
     Attributes:
-        codebooks: (L, K, D) float32.
+        codebooks: (L, K, D) float32; where codebookSizes differ, levels of fewer centroids end in rows of NaN.
         training_summary: one dict per level, as of `fit_levels`; empty for codebooks that were not fitted here.
     """
 
@@ -161,6 +194,11 @@ class ResidualKMeansModel(Model, EmbeddingColumns, MLReadable, MLWritable):
         self.codebooks = codebooks
         self.training_summary = training_summary or []
 
+    @property
+    def level_sizes(self) -> list[int]:
+        """K of each level."""
+        return level_sizes(self.codebooks)
+
     @classmethod
     def from_codebooks(
         cls, codebooks: np.ndarray | list, *, inputCol: str = "embedding", outputCol: str = "rq_codes"
@@ -168,7 +206,7 @@ class ResidualKMeansModel(Model, EmbeddingColumns, MLReadable, MLWritable):
         """Makes a model of codebooks, for example of an artifact's.
 
         Args:
-            codebooks: (L, K, D), finite; stored as float32.
+            codebooks: (L, K, D), finite but for levels' padding; stored as float32.
             inputCol: the column of embeddings (D).
             outputCol: the column that the model adds.
 
@@ -179,11 +217,7 @@ class ResidualKMeansModel(Model, EmbeddingColumns, MLReadable, MLWritable):
             ValueError: The codebooks have another shape or values that are not finite.
         """
         codebooks = np.ascontiguousarray(codebooks, dtype=np.float32)
-        if codebooks.ndim != 3 or 0 in codebooks.shape:
-            raise ValueError(f"codebooks has shape {codebooks.shape}, must be (L, K, D). Pass all levels in one array.")
-        if not np.isfinite(codebooks).all():
-            bad = int(np.count_nonzero(~np.isfinite(codebooks)))
-            raise ValueError(f"codebooks has {bad} NaN or infinite values, must be finite. Fit them again.")
+        check_codebooks(codebooks, "codebooks", "Fit them again.")
         return cls(codebooks)._set(inputCol=inputCol, outputCol=outputCol)
 
     def write(self) -> MLWriter:

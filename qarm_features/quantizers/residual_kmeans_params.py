@@ -8,10 +8,13 @@ import numpy as np
 from pyspark.ml.functions import vector_to_array
 from pyspark.ml.linalg import VectorUDT
 from pyspark.ml.param import Param, Params, TypeConverters
-from pyspark.ml.param.shared import HasInputCol, HasMaxIter, HasOutputCol, HasSeed, HasTol
+from pyspark.ml.param.shared import HasInputCol, HasMaxIter, HasOutputCol, HasSeed, HasTol, HasWeightCol
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, FloatType
+
+INIT_MODES = ("k-means++", "k-means||", "random")
+ZERO_VECTORS = ("error", "keep")
 
 
 class EmbeddingColumns(HasInputCol, HasOutputCol):
@@ -45,18 +48,26 @@ class EmbeddingColumns(HasInputCol, HasOutputCol):
         )
 
 
-class ResidualKMeansParams(EmbeddingColumns, HasMaxIter, HasTol, HasSeed):
-    """The params of the estimator, see there."""
+class ResidualKMeansParams(EmbeddingColumns, HasMaxIter, HasTol, HasSeed, HasWeightCol):
+    """The params of the estimator, see there. Those without a setter of their own are set by `setParams`."""
 
     numLevels = Param(Params._dummy(), "numLevels", "L, at least 1.", TypeConverters.toInt)
     codebookSize = Param(Params._dummy(), "codebookSize", "K, at least 1.", TypeConverters.toInt)
+    codebookSizes = Param(Params._dummy(), "codebookSizes", "K of each level.", TypeConverters.toListInt)
     initialCodebooks = Param(
         Params._dummy(), "initialCodebooks", "(L, K, D) to start from.", partial(np.asarray, dtype=np.float32)
     )
+    initMode = Param(Params._dummy(), "initMode", f"One of {', '.join(INIT_MODES)}.", TypeConverters.toString)
+    warmupIter = Param(Params._dummy(), "warmupIter", "Lloyd steps on a sample first.", TypeConverters.toInt)
+    errorTol = Param(Params._dummy(), "errorTol", "Least fall of the error per step.", TypeConverters.toFloat)
+    spherical = Param(Params._dummy(), "spherical", "Unit centroids in level 0.", TypeConverters.toBoolean)
+    maxLoad = Param(Params._dummy(), "maxLoad", "Rows by the mean that split a cluster.", TypeConverters.toFloat)
+    zeroVectors = Param(Params._dummy(), "zeroVectors", "error or keep.", TypeConverters.toString)
 
     def __init__(self) -> None:
         super().__init__()
-        self._setDefault(numLevels=3, codebookSize=256, maxIter=10, tol=1e-4, seed=0)
+        self._setDefault(numLevels=3, codebookSize=256, maxIter=10, tol=1e-4, seed=0, errorTol=0.0, warmupIter=0)
+        self._setDefault(initMode="k-means++", spherical=False, maxLoad=0.0, zeroVectors="error")
 
     def setNumLevels(self, value: int):
         """Sets L."""
@@ -78,6 +89,10 @@ class ResidualKMeansParams(EmbeddingColumns, HasMaxIter, HasTol, HasSeed):
         """Sets the seed."""
         return self._set(seed=value)
 
+    def setWeightCol(self, value: str):
+        """Sets the column of weights."""
+        return self._set(weightCol=value)
+
     def setInitialCodebooks(self, value: np.ndarray | list):
         """Sets the codebooks (L, K, D) to start from."""
         return self._set(initialCodebooks=value)
@@ -90,18 +105,46 @@ class ResidualKMeansParams(EmbeddingColumns, HasMaxIter, HasTol, HasSeed):
         """Returns K."""
         return self.getOrDefault(self.codebookSize)
 
+    def getCodebookSizes(self) -> list[int]:
+        """Returns K of each level."""
+        if self.isDefined(self.codebookSizes):
+            return self.getOrDefault(self.codebookSizes)
+        return [self.getCodebookSize()] * self.getNumLevels()
+
     def getInitialCodebooks(self) -> np.ndarray | None:
         """Returns the codebooks (L, K, D) float32 to start from, None if there are none."""
         return self.getOrDefault(self.initialCodebooks) if self.isDefined(self.initialCodebooks) else None
+
+    def columns(self, dataset: DataFrame) -> list[Column]:
+        """Returns the columns that a fit reads: embeddings and, if there is a weightCol, weights."""
+        columns = [self.embeddings(dataset)]
+        if self.isDefined(self.weightCol):
+            name = self.getWeightCol()
+            if name not in dataset.columns:
+                present = ", ".join(dataset.columns)
+                raise ValueError(f"weightCol is {name}, must be a column of the DataFrame. Present: {present}.")
+            columns.append(F.col(f"`{name}`").cast("double").alias("weight"))
+        return columns
 
     def check_params(self) -> None:
         """Refuses params out of range.
 
         Raises:
-            ValueError: numLevels, codebookSize or maxIter is below 1, or tol below 0.
+            ValueError: A param is out of its range, or codebookSizes has another length than numLevels.
         """
+        sizes = self.getOrDefault(self.codebookSizes) if self.isDefined(self.codebookSizes) else None
         for name in ("numLevels", "codebookSize", "maxIter"):
             if (value := self.getOrDefault(name)) < 1:
                 raise ValueError(f"{name} is {value}, must be at least 1.")
-        if not self.getTol() >= 0:
-            raise ValueError(f"tol is {self.getTol()}, must be at least 0.")
+        for name in ("tol", "errorTol", "warmupIter"):
+            if not (value := self.getOrDefault(name)) >= 0:
+                raise ValueError(f"{name} is {value}, must be at least 0.")
+        for name, choices in (("initMode", INIT_MODES), ("zeroVectors", ZERO_VECTORS)):
+            if (value := self.getOrDefault(name)) not in choices:
+                raise ValueError(f"{name} is {value}, must be one of {', '.join(choices)}.")
+        if (load := self.getOrDefault(self.maxLoad)) and not load > 1:
+            raise ValueError(f"maxLoad is {load}, must be above 1, or 0 to leave large clusters alone.")
+        if sizes is not None and (len(sizes) != self.getNumLevels() or min(sizes) < 1):
+            raise ValueError(
+                f"codebookSizes is {sizes}, must be numLevels = {self.getNumLevels()} sizes of at least 1."
+            )

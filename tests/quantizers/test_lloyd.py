@@ -7,13 +7,12 @@ import numpy as np
 from qarm_features.quantizers.grid import choose_grid
 from qarm_features.quantizers.lloyd import (
     assign_codes,
-    draw_centroids,
     lloyd_step,
     nearest_centroids,
     nearest_codes,
-    split_largest,
     update_centroids,
 )
+from qarm_features.quantizers.starts import draw_centroids, split_largest
 
 
 def steps(generator, *shape, bits=10):

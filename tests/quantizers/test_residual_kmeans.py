@@ -11,7 +11,7 @@ from pyspark.ml.functions import array_to_vector
 from pyspark.sql import functions as F
 from sklearn.cluster import KMeans
 
-from qarm_features.quantizers import ResidualKMeans, ResidualKMeansModel, embedding_blocks
+from qarm_features.quantizers import ResidualKMeans, ResidualKMeansModel, embedding_files
 
 SCHEMA = "item_id long, embedding array<float>"
 
@@ -85,7 +85,7 @@ def test_partitions_and_row_order_change_no_bit(estimator, catalog, model, codes
 
 
 def test_adding_partial_sums_in_two_steps_changes_no_bit(estimator, catalog, model, monkeypatch):
-    monkeypatch.setattr(embedding_blocks, "_COMBINE_BYTES", 0)
+    monkeypatch.setattr(embedding_files, "_COMBINE_BYTES", 0)
 
     again = estimator.fit(catalog.repartition(5))
 
@@ -136,7 +136,12 @@ def test_empty_clusters_split_the_largest_one(spark):
     duplicates_and_one_far_away = [[[0, 0], [0, 0], [9, 9], [900, 900]]]
 
     model = ResidualKMeans(
-        numLevels=1, codebookSize=4, maxIter=20, tol=0.0, initialCodebooks=duplicates_and_one_far_away
+        numLevels=1,
+        codebookSize=4,
+        maxIter=20,
+        tol=0.0,
+        initialCodebooks=duplicates_and_one_far_away,
+        zeroVectors="keep",
     ).fit(catalog)
 
     assert sorted(model.codebooks[0].tolist()) == [[0, 0], [0, 1], [8, 0], [8, 1]]
@@ -156,12 +161,13 @@ def test_a_level_with_nothing_left_over_uses_one_code(spark):
 
 def test_the_sample_holds_distinct_rows_with_their_counts(spark):
     catalog = spark.createDataFrame([([1.0],), ([2.0],), ([1.0],), ([1.0],)], "embedding array<float>")
-    blocks, _ = embedding_blocks.PackedRows(catalog.repartition(3)).to_grid()
+    files = embedding_files.EmbeddingFiles(catalog.repartition(3))
+    files.start()
 
-    rows, counts = blocks.sample(10, seed=0)
+    sample = files.sample(10, seed=0)
 
-    blocks.close()
-    assert dict(zip(blocks.grid.restore(rows).ravel().tolist(), counts.tolist())) == {1.0: 3, 2.0: 1}
+    files.close()
+    assert dict(zip(files.grid.restore(sample.rows).ravel().tolist(), sample.weights.tolist())) == {1.0: 3, 2.0: 1}
 
 
 def test_vectors_and_doubles_are_quantized_as_floats_are(catalog, model):

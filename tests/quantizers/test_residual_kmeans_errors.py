@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pyspark.errors import PythonException
 
-from qarm_features.quantizers import ResidualKMeans, ResidualKMeansModel
+from qarm_features.quantizers import ResidualKMeans, ResidualKMeansModel, embedding_files
 
 SCHEMA = "item_id long, embedding array<float>"
 
@@ -30,6 +30,13 @@ SCHEMA = "item_id long, embedding array<float>"
             {"codebookSize": 1, "numLevels": 1, "initialCodebooks": [[[1.0, float("nan")]]]},
             r"initialCodebooks has 1 NaN or infinite values, must be finite\.",
         ),
+        ({"errorTol": -1.0}, r"errorTol is -1\.0, must be at least 0\."),
+        ({"warmupIter": -1}, r"warmupIter is -1, must be at least 0\."),
+        ({"initMode": "best"}, r"initMode is best, must be one of k-means\+\+, k-means\|\|, random\."),
+        ({"zeroVectors": "drop"}, r"zeroVectors is drop, must be one of error, keep\."),
+        ({"maxLoad": 0.5}, r"maxLoad is 0\.5, must be above 1, or 0 to leave large clusters alone\."),
+        ({"codebookSizes": [2]}, r"codebookSizes is \[2\], must be numLevels = 3 sizes of at least 1\."),
+        ({"weightCol": "clicks"}, r"weightCol is clicks, must be a column .* Present: item_id, embedding\."),
     ],
 )
 def test_params_that_do_not_fit_the_rows_are_refused(spark, params, message):
@@ -70,6 +77,37 @@ def test_rows_that_do_not_fit_the_codebooks_are_refused(spark, row, message):
 
     with pytest.raises(PythonException, match=message):
         model.transform(catalog).collect()
+
+
+def test_zero_vectors_are_refused_by_number(spark):
+    catalog = spark.createDataFrame([(0, [1.0, 0.0]), (1, [0.0, 0.0])], SCHEMA)
+
+    with pytest.raises(ValueError, match=r"embedding is all zeros in 1 of 2 rows, must have a direction\."):
+        ResidualKMeans(codebookSize=1).fit(catalog)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0, -1.0, None], r"clicks is null, negative or not finite in 2 of 3 rows, must be at least 0\."),
+        ([0.0, 0.0, 0.0], r"clicks is 0 in all 3 rows, must be above 0 in some\."),
+    ],
+)
+def test_weights_that_cannot_be_summed_are_refused(spark, weights, message):
+    catalog = spark.createDataFrame([([1.0], weight) for weight in weights], "embedding array<float>, clicks double")
+
+    with pytest.raises(ValueError, match=message):
+        ResidualKMeans(codebookSize=1, weightCol="clicks").fit(catalog)
+
+
+def test_rows_that_change_when_they_are_read_again_are_refused(spark):
+    files = embedding_files.EmbeddingFiles(spark.createDataFrame([([1.0],)], "embedding array<float>").coalesce(1))
+    files._partitions = [partition._replace(digest=1) for partition in files._partitions]
+
+    with pytest.raises(RuntimeError, match=r"Rows of 1 partitions are others than before, must be the same when"):
+        files.start()
+
+    files.close()
 
 
 def test_an_output_column_that_is_there_already_is_refused(spark):

@@ -1,0 +1,48 @@
+"""Codebooks of levels that differ in size, in one array.
+
+In: one (K, D) per level. Out: codebooks (L, K, D) float32, where a level of fewer centroids ends in rows of NaN, which no row
+is ever nearest to because every reader takes `levels_of`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def pad_levels(levels: list[np.ndarray]) -> np.ndarray:
+    """Puts centroids (K, D) of each level into one array (L, K, D) float32, K that of the largest."""
+    size = max(map(len, levels))
+    codebooks = np.full((len(levels), size, levels[0].shape[1]), np.nan, np.float32)
+    for padded, centroids in zip(codebooks, levels):
+        padded[: len(centroids)] = centroids
+    return codebooks
+
+
+def level_sizes(codebooks: np.ndarray) -> list[int]:
+    """Returns K of each level of codebooks (L, K, D): its rows up to the last that is not all NaN."""
+    used = ~np.isnan(codebooks).all(axis=2)  # (L, K)
+    return [int(np.flatnonzero(rows)[-1]) + 1 if rows.any() else 0 for rows in used]
+
+
+def levels_of(codebooks: np.ndarray) -> list[np.ndarray]:
+    """Returns the centroids (K, D) of each level, without padding."""
+    return [centroids[:size] for centroids, size in zip(codebooks, level_sizes(codebooks))]
+
+
+def check_codebooks(codebooks: np.ndarray, name: str, advice: str) -> None:
+    """Refuses codebooks that cannot quantize.
+
+    Args:
+        codebooks: what should be (L, K, D).
+        name: of the argument, for the error.
+        advice: what to do.
+
+    Raises:
+        ValueError: The shape is another one, a level is empty or a value is not finite.
+    """
+    if codebooks.ndim != 3 or 0 in codebooks.shape:
+        raise ValueError(f"{name} has shape {codebooks.shape}, must be (L, K, D). Pass all levels in one array.")
+    bad = sum(int(np.count_nonzero(~np.isfinite(centroids))) for centroids in levels_of(codebooks))
+    bad += sum(codebooks[0].size for size in level_sizes(codebooks) if size == 0)
+    if bad:
+        raise ValueError(f"{name} has {bad} NaN or infinite values, must be finite. {advice}")

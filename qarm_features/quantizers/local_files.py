@@ -1,0 +1,208 @@
+"""The executor's side of the data plane: each partition as one file of float32 on its local disk.
+
+In: Arrow batches of a partition, once. Out: a file of rows (N, D) per level, read through the page cache, and one row that
+describes the partition. Level -1 holds the rows as they came, level 0 the same on the grid, level l + 1 what centroids
+of level l left over. A level's file is made when it is first asked for, from the highest level below that is there.
+
+The folder lies under Spark's own local directories, so it goes with the executor at the latest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyspark import TaskContext
+
+from qarm_features.quantizers.embedding_batches import row_norms, to_matrix
+from qarm_features.quantizers.grid import Grid
+from qarm_features.quantizers.lloyd import nearest_codes
+from qarm_features.quantizers.weights import on_weight_grid, weight_facts
+
+SKIP = "qarm.quantizers.skip"  # a local property of jobs that only remove files: nothing is read again for them
+_CHUNK_BYTES = 1 << 24
+_RAW = -1
+
+
+class Partition(NamedTuple):
+    """What is known of one partition; `stem` is the path of its files without their ending.
+
+    min_dim, max_dim and max_norm are None where no row tells; digest does not depend on the order of rows; weight_steps is
+    the exact sum of weights, see `weights`.
+    """
+
+    stem: str
+    rows: int
+    null_rows: int
+    bad_rows: int
+    zero_rows: int
+    min_dim: int | None
+    max_dim: int | None
+    max_norm: float | None
+    digest: int
+    bad_weights: int
+    weight_steps: str
+
+
+PARTITION_SCHEMA = (
+    "stem string, rows long, null_rows long, bad_rows long, zero_rows long, min_dim int, max_dim int, max_norm double, "
+    "digest long, bad_weights long, weight_steps string"
+)
+
+
+class Recipe(NamedTuple):
+    """How each level comes from the one before: all that makes a lost file again."""
+
+    grid: Grid
+    weight_bits: int | None  # None without weights
+    levels: tuple[np.ndarray, ...]  # centroids (K, D) float32 on the grid
+
+
+class Chunk(NamedTuple):
+    """Some rows of a level: (B, D) float32, weights (B,) int64 or None, and the codes (B,) that led there or None."""
+
+    embeddings: np.ndarray
+    weights: np.ndarray | None
+    codes: np.ndarray | None
+
+
+def write_rows(batches: Iterator[pa.RecordBatch], fit_id: str, weighted: bool) -> Iterator[pa.RecordBatch]:
+    """Writes a partition's embeddings, and weights in a second column, to local files; yields one row about it."""
+    context = TaskContext.get()
+    facts = Partition(_stem(fit_id, context.partitionId()), 0, 0, 0, 0, None, None, None, 0, 0, "0")
+    if context.getLocalProperty(SKIP) is None:
+        os.makedirs(os.path.dirname(facts.stem), exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            rows = stack.enter_context(_replacing(_file(facts.stem, _RAW)))
+            weights = stack.enter_context(_replacing(f"{facts.stem}.weights")) if weighted else None
+            for batch in batches:
+                facts = _write_batch(batch, facts, rows, weights)
+    schema = {"stem": pa.string(), "min_dim": pa.int32(), "max_dim": pa.int32(), "max_norm": pa.float64()}
+    schema["weight_steps"] = pa.string()
+    columns = {name: pa.array([value], schema.get(name, pa.int64())) for name, value in facts._asdict().items()}
+    yield pa.RecordBatch.from_pydict(columns)
+
+
+def _write_batch(batch: pa.RecordBatch, facts: Partition, rows, weights) -> Partition:
+    """Appends one batch to the open files and returns the facts with those of the batch."""
+    embeddings, found = to_matrix(batch.column(0))
+    dims = [dim for dim in (facts.min_dim, facts.max_dim, found["min_dim"], found["max_dim"]) if dim is not None]
+    facts = facts._replace(
+        rows=facts.rows + batch.num_rows,
+        null_rows=facts.null_rows + found["null_rows"],
+        min_dim=min(dims, default=None),
+        max_dim=max(dims, default=None),
+    )
+    if weights is not None:
+        values, bad, steps = weight_facts(batch.column(1))
+        facts = facts._replace(bad_weights=facts.bad_weights + bad, weight_steps=str(int(facts.weight_steps) + steps))
+        weights.write(values.tobytes())
+    if embeddings is None:
+        return facts
+    norms = row_norms(embeddings)
+    finite = np.isfinite(norms)
+    embeddings = np.ascontiguousarray(embeddings)
+    rows.write(embeddings.view(np.uint8).data)
+    digest = int(embeddings.view(np.uint32).sum(dtype=np.uint64)) + facts.digest
+    return facts._replace(
+        bad_rows=facts.bad_rows + int(len(norms) - finite.sum()),
+        zero_rows=facts.zero_rows + int(np.count_nonzero(norms == 0)),
+        max_norm=max(facts.max_norm or 0.0, float(norms[finite].max(initial=0.0))),
+        digest=digest % 2**62,
+    )
+
+
+def is_here(partition: Partition, level: int) -> bool:
+    """Tells whether this executor has files that lead to a level of the partition."""
+    return any(os.path.exists(_file(partition.stem, below)) for below in range(_RAW, level + 1))
+
+
+def level_chunks(partition: Partition, recipe: Recipe, level: int, *, again: bool, keep: bool) -> Iterator[Chunk]:
+    """Yields all rows of a level, some at a time.
+
+    Args:
+        partition: with its facts.
+        recipe: of at least this level.
+        level: from 0.
+        again: make the level from the one before, although it may be there, which tells the codes.
+        keep: write what is made, for the next time.
+    """
+    target, dim = _file(partition.stem, level), partition.max_dim
+    if os.path.exists(target) and not again:
+        _remove_below(partition.stem, level)
+        for rows, weights in _read(partition, level, recipe, dim):
+            yield Chunk(rows, weights, None)
+        return
+    made = [below for below in range(_RAW, level) if os.path.exists(_file(partition.stem, below))]
+    with _replacing(target) if keep else contextlib.nullcontext() as file:
+        for rows, weights in _read(partition, made[-1], recipe, dim):
+            codes = None
+            for step in range(made[-1] + 1, level + 1):
+                if step == 0:
+                    rows = recipe.grid.round(rows)
+                else:
+                    codes = nearest_codes(rows, recipe.levels[step - 1])
+                    rows = rows - recipe.levels[step - 1][codes]
+            if file is not None:
+                file.write(rows.data)
+            yield Chunk(rows, weights, codes)
+
+
+def remove_folder(stem: str) -> None:
+    """Removes all files of the fit that a partition belongs to, on this executor's disk."""
+    shutil.rmtree(os.path.dirname(stem), ignore_errors=True)
+
+
+def fit_folders(fit_id: str) -> list[str]:
+    """Returns where the files of a fit lie on this executor, one folder per local directory of Spark."""
+    local = os.environ.get("SPARK_LOCAL_DIRS", tempfile.gettempdir()).split(",")
+    return [os.path.join(directory, f"qarm-{fit_id}") for directory in local]
+
+
+def _stem(fit_id: str, partition: int) -> str:
+    folders = fit_folders(fit_id)
+    return os.path.join(folders[partition % len(folders)], str(partition))
+
+
+def _file(stem: str, level: int) -> str:
+    return f"{stem}.raw" if level == _RAW else f"{stem}.{level}"
+
+
+def _remove_below(stem: str, level: int) -> None:
+    for below in range(_RAW, level):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(_file(stem, below))
+
+
+def _read(partition: Partition, level: int, recipe: Recipe, dim: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yields rows (B, D) of a file, mapped into memory, and their weights (B,) int64 or None."""
+    rows = np.memmap(_file(partition.stem, level), np.float32, mode="r").reshape(-1, dim)
+    raw_weights = None
+    if recipe.weight_bits is not None:
+        raw_weights = np.memmap(f"{partition.stem}.weights", np.float32, mode="r")
+    size = max(1, _CHUNK_BYTES // (4 * dim))
+    for start in range(0, len(rows), size):
+        chunk = np.asarray(rows[start : start + size])
+        if raw_weights is None:
+            yield chunk, None
+        else:
+            yield chunk, on_weight_grid(raw_weights[start : start + size], recipe.weight_bits)
+
+
+@contextlib.contextmanager
+def _replacing(path: str):
+    """Opens a new file that takes its place only when it is complete: another attempt at the task may write it too."""
+    with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
+        try:
+            yield file
+            file.close()
+            os.replace(file.name, path)
+        except BaseException:
+            os.remove(file.name)
+            raise
