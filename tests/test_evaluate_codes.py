@@ -6,26 +6,27 @@ import json
 
 import pytest
 from rich.console import Console
+from toy_catalog import add_clustered_embeddings, open_project, write_toy_project
 
 from qarm_features.code_screen import code_lines, code_table
 from qarm_features.report import code_evaluations
 from qarm_features.tables import ITEM_SEMANTIC_IDS
+from spark_jobs.assign_semantic_ids import assign_semantic_ids
 from spark_jobs.evaluate_codes import evaluate_codes
+from spark_jobs.fit_codebooks import fit_codebooks
+from spark_jobs.ingest_catalog import ingest_catalog
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory, project):
-    """The figures of the toy project's codebooks; its own evaluations stay as they are."""
-    folder = tmp_path_factory.mktemp("evaluated") / "artifacts"
-    settings = project.settings.model_copy(update={"artifacts": str(folder)})
-    settings._folder = project.settings._folder
-    folder.mkdir()
-    for kind in ("codebooks", "encoders"):
-        (folder / kind).symlink_to(project.settings.artifacts_path / kind)
-    context = type(project)(settings)
-    context.spark = project.spark
+def evaluated(tmp_path_factory, spark):
+    """The toy project with embeddings in four clusters in place of encoded texts, and the figures of its codebooks."""
+    context = open_project(write_toy_project(tmp_path_factory.mktemp("evaluated")), spark)
+    ingest_catalog(context)
+    add_clustered_embeddings(context, range(64))
+    fit_codebooks(context)
+    assign_semantic_ids(context)
     counts = evaluate_codes(context, against=0, max_queries=20)
-    return context, counts, json.loads((folder / "evaluations" / "codes_v0.json").read_text())
+    return context, counts, json.loads((context.settings.artifacts_path / "evaluations" / "codes_v0.json").read_text())
 
 
 def test_all_items_and_co_clicks_are_measured(evaluated):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 from safetensors.numpy import load_file
-from toy_catalog import toy_items
+from toy_catalog import add_clustered_embeddings, toy_items
 
-from qarm_features.tables import ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, Table
+from qarm_features.tables import ITEM_SEMANTIC_IDS, Table
 from spark_jobs.assign_semantic_ids import assign_semantic_ids
 from spark_jobs.fit_codebooks import fit_codebooks
 from spark_jobs.ingest_catalog import ingest_catalog
@@ -18,21 +17,9 @@ from spark_jobs.ingest_catalog import ingest_catalog
 @pytest.fixture
 def embedded(fresh_project):
     """The toy project with embeddings in four clusters in place of encoded texts."""
-    from qarm_features.encoder_versions import current_encoder
-
     ingest_catalog(fresh_project)
-    current_encoder(fresh_project.artifacts("encoders"), fresh_project.settings)
-    add_embeddings(fresh_project, range(64))
+    add_clustered_embeddings(fresh_project, range(64))
     return fresh_project
-
-
-def add_embeddings(context, item_ids):
-    random = np.random.default_rng(0)
-    themes = np.eye(8)[[0, 1, 2, 3, 0]].repeat(16, axis=0) + 0.2 * random.normal(size=(80, 8))
-    themes /= np.linalg.norm(themes, axis=1, keepdims=True)
-    rows = [(i, themes[i].tolist(), "hash", 0) for i in item_ids]
-    schema = "item_id long, embedding array<float>, content_hash string, encoder_version int"
-    context.warehouse.append(ITEM_EMBEDDINGS, context.spark.createDataFrame(rows, schema))
 
 
 def semantic_ids(context, version):
@@ -47,7 +34,7 @@ def test_a_refit_keeps_most_ids_and_says_how_many(embedded):
     catalog = pd.concat([toy_items(), toy_items().iloc[:8].assign(item_id=range(64, 72))])
     catalog.to_parquet(embedded.settings.path("catalog/items.parquet"), index=False)
     ingest_catalog(embedded)
-    add_embeddings(embedded, range(64, 72))
+    add_clustered_embeddings(embedded, range(64, 72))
 
     fit_codebooks(embedded, refit=True)
     counts = assign_semantic_ids(embedded)
