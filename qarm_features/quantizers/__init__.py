@@ -9,10 +9,14 @@ from importlib import import_module
 
 # Lazy, because Python workers import the plain functions next door and need no pyspark.ml (over a second each).
 _HOME = {
+    "FiniteScalar": "finite_scalar",
+    "FiniteScalarModel": "finite_scalar",
     "NearestItems": "nearest_items",
     "NearestItemsModel": "nearest_items_model",
     "ResidualKMeans": "residual_kmeans",
     "ResidualKMeansModel": "residual_kmeans",
+    "ResidualKMeansFiniteScalar": "residual_finite_scalar",
+    "ResidualKMeansFiniteScalarModel": "residual_finite_scalar",
 }
 
 __all__ = sorted(_HOME)

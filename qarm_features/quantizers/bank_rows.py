@@ -17,7 +17,7 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from qarm_features.quantizers.block_passes import to_matrix
+from qarm_features.quantizers.embedding_batches import to_matrix
 from qarm_features.quantizers.item_bank import ShardFacts, write_shard
 
 Batches = Iterator[pa.RecordBatch]

@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from pyspark.ml import Model
 from pyspark.ml.util import (
@@ -24,7 +23,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import arrow_udf
 
-from qarm_features.quantizers.block_passes import to_matrix
+from qarm_features.quantizers.checked_rows import checked_rows
 from qarm_features.quantizers.item_bank import Bank, find_nearest
 from qarm_features.quantizers.nearest_items_params import NearestItemsColumns
 
@@ -119,26 +118,10 @@ class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
                 raise ValueError(
                     f"{item} is null in {item_ids.null_count} rows of a batch, must be set. Drop these rows."
                 )
-            matrix = _checked(embeddings, bank.manifest["dim"], name)
+            matrix = checked_rows(embeddings, bank.manifest["dim"], name, "in the bank")
             return find_nearest(bank, item_ids, matrix, k=k, num_probes=num_probes)
 
         return nearest
-
-
-def _checked(embeddings: pa.Array, dim: int, name: str) -> np.ndarray:
-    """Returns one batch of embeddings as (B, D) float32; refuses what the bank cannot be asked."""
-    if len(embeddings) == 0:
-        return np.empty((0, dim), np.float32)
-    matrix, facts = to_matrix(embeddings)
-    if facts["null_rows"]:
-        raise ValueError(f"{name} is null in {facts['null_rows']} rows of a batch, must be set. Drop these rows.")
-    if (facts["min_dim"], facts["max_dim"]) != (dim, dim):
-        found = facts["max_dim"] if facts["min_dim"] == dim else facts["min_dim"]
-        raise ValueError(f"{name} has dimension {found}, must be {dim} as in the bank. Use its encoder version.")
-    bad_rows = int(np.count_nonzero(~np.isfinite(matrix).all(axis=1)))
-    if bad_rows:
-        raise ValueError(f"{name} is NaN or infinite in {bad_rows} rows of a batch, must be finite. Drop these rows.")
-    return matrix
 
 
 def local_folder(path: str, name: str) -> Path:

@@ -1,0 +1,224 @@
+"""Finite scalar quantization over all rows of a DataFrame: residuals in, one code per row out, without centroids.
+
+In: a column of rows, in practice residuals of k-means, array<float>, array<double> or a pyspark.ml vector. Out: a code in
+[0, K) per row: a few dimensions of the row, each rounded to one of a few scalars::
+
+    item_id  residual           item_id  residual        fsq_code
+    7        [0.02, -0.1]  ->   7        [0.02, -0.1]    17
+    8        [0.05, 0.3]        8        [0.05, 0.3]     5
+
+Source: FSQ, arXiv 2309.15505; as the level after residual k-means: QARM V2, arXiv 2602.08559, which leaves open how the
+projection is fitted: here by principal components, see docs/decisions.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark import keyword_only
+from pyspark.ml import Estimator, Model
+from pyspark.ml.util import (
+    DefaultParamsReadable,
+    DefaultParamsReader,
+    DefaultParamsWritable,
+    DefaultParamsWriter,
+    MLReadable,
+    MLReader,
+    MLWritable,
+    MLWriter,
+)
+from pyspark.sql import DataFrame
+from pyspark.sql.pandas.functions import arrow_udf
+from pyspark.sql.types import IntegerType
+
+from qarm_features.quantizers.checked_rows import checked_rows
+from qarm_features.quantizers.finite_scalar_params import FiniteScalarParams
+from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns
+from qarm_features.quantizers.scalar_passes import RowFacts, describe_rows, histograms, mean_and_covariance
+from qarm_features.quantizers.scalar_rounding import (
+    ScalarRounding,
+    errors_by_count,
+    fit_scalars,
+    most_dimensions,
+    principal_axes,
+    random_axes,
+    share_out,
+)
+
+_ARRAYS_SCHEMA = "name string, shape array<int>, values array<double>"
+
+
+class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, DefaultParamsWritable):
+    """Fits a projection to few dimensions and the scalars that each is rounded to, in three passes over all rows.
+
+    The same rows and seed give the same model, whatever the partitions and the row order: moments are exact on a grid.
+
+    Args:
+        inputCol: the column of rows (D), default "residual".
+        outputCol: the column of codes that the model adds, default "fsq_code".
+        levels: scalars of each dimension, for example [8, 8, 8, 5], the dimension of the largest variance first; by
+            default shared out so that at most codebookSize codes make the least squared error.
+        codebookSize: the most codes where levels is not set, 2 to 65536, default 4096.
+        projection: ``pca`` (default) or ``random`` orthonormal axes.
+        spacing: ``mass`` (default), cells of equally many rows; ``error``, scalars with the least squared error.
+        seed: of random axes, any integer, default 0.
+
+    Source: FSQ, arXiv 2309.15505.
+    """
+
+    @keyword_only
+    def __init__(
+        self,
+        *,
+        inputCol: str = "residual",
+        outputCol: str = "fsq_code",
+        levels: list[int] | None = None,
+        codebookSize: int = 4096,
+        projection: str = "pca",
+        spacing: str = "mass",
+        seed: int = 0,
+    ):
+        super().__init__()
+        self._set(**self._input_kwargs)
+
+    @keyword_only
+    def setParams(self, **params: Any) -> FiniteScalar:
+        """Sets any of the constructor's arguments."""
+        return self._set(**self._input_kwargs)
+
+    def _fit(self, dataset: DataFrame) -> FiniteScalarModel:
+        self.check_params()
+        began = time.perf_counter()
+        rows = dataset.select(self.embeddings(dataset).cast("array<float>").alias("row"))
+        facts = describe_rows(rows)
+        self._check_rows(facts)
+        levels = self.getLevels()
+        wanted = len(levels) if levels else most_dimensions(self.getCodebookSize())
+        mean, covariance = mean_and_covariance(rows, facts)
+        count = min(wanted, facts.max_dim)
+        pca = self.getProjection() == "pca"
+        axes = principal_axes(covariance, count) if pca else random_axes(facts.max_dim, count, self.getSeed())
+        wide = axes.astype(np.float64)
+        variances = np.maximum(np.einsum("id,de,ie->i", wide, covariance, wide), 0.0)
+        deviations = np.sqrt(np.maximum(variances, np.finfo(np.float32).tiny))
+        mean = mean.astype(np.float32)
+        counts = histograms(rows, mean, axes, deviations)
+        rounding, error = self._rounding(mean, axes, deviations, counts)
+        total, seen = float(np.trace(covariance)), float(variances.sum())
+        summary = {
+            "rows": facts.rows,
+            "levels": rounding.levels,
+            "relative_error": (max(0.0, total - seen) + error) / total if total > 0 else 0.0,
+            "seconds": round(time.perf_counter() - began, 3),
+        }
+        return self._copyValues(FiniteScalarModel(rounding, summary))
+
+    def _rounding(
+        self, mean: np.ndarray, axes: np.ndarray, deviations: np.ndarray, counts: np.ndarray
+    ) -> tuple[ScalarRounding, float]:
+        """Fits the scalars to the histograms; returns the rounding and its squared error within the axes."""
+        spacing, levels, scales = self.getSpacing(), self.getLevels(), np.square(deviations)
+        if levels is None:
+            errors = errors_by_count(counts, scales, self.getCodebookSize(), spacing=spacing)
+            levels = share_out(errors, self.getCodebookSize())
+        fitted = [fit_scalars(row, n, spacing=spacing) for row, n in zip(counts, levels)]
+        error = float(sum(error * scale for (_, _, error), scale in zip(fitted, scales)))
+        used = [column for column, n in enumerate(levels) if n > 1] or [0]
+        edges, scalars = ([fitted[c][part] * deviations[c] for c in used] for part in (0, 1))
+        return ScalarRounding(mean, axes[used], edges, scalars), error
+
+    def _check_rows(self, facts: RowFacts) -> None:
+        """Refuses rows that cannot be quantized with these params."""
+        name, levels = self.getInputCol(), self.getLevels()
+        if facts.rows == 0:
+            raise ValueError("DataFrame has 0 rows, must have at least 1. Check its filters.")
+        if facts.null_rows:
+            raise ValueError(f"{name} is null in {facts.null_rows} of {facts.rows} rows, must be set. Drop these rows.")
+        if facts.min_dim != facts.max_dim or facts.max_dim == 0:
+            found = f"{facts.min_dim} to {facts.max_dim}" if facts.max_dim else "0"
+            raise ValueError(f"{name} has dimension {found}, must be one dimension above 0. Embed with one encoder.")
+        if facts.bad_rows:
+            bad = f"{name} is NaN or infinite in {facts.bad_rows} of {facts.rows} rows"
+            raise ValueError(f"{bad}, must be finite. Drop or repair these rows.")
+        if levels and len(levels) > facts.max_dim:
+            raise ValueError(
+                f"levels has {len(levels)} numbers, must have at most one per dimension of {name}, {facts.max_dim}. "
+                "Name fewer."
+            )
+
+
+class FiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWritable):
+    """Rounds rows to codes; a code is the same on every CPU and for any partitioning, for new rows too.
+
+    Attributes:
+        rounding: mean, projection (d, D), boundaries and scalars of each dimension.
+        training_summary: rows, levels (scalars of each dimension used), relative_error (mean squared error by variance,
+            from the histograms), seconds; empty for a rounding that was not fitted here.
+    """
+
+    def __init__(self, rounding: ScalarRounding | None = None, training_summary: dict[str, Any] | None = None):
+        super().__init__()
+        self._setDefault(inputCol="residual", outputCol="fsq_code")
+        self.rounding = rounding
+        self.training_summary = training_summary or {}
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Returns the rows (B, D) float32 that codes (B,) stand for."""
+        return self.rounding.decode(codes)
+
+    def write(self) -> MLWriter:
+        """Returns a writer of params and rounding."""
+        return _ModelWriter(self)
+
+    @classmethod
+    def read(cls) -> MLReader:
+        """Returns a reader of what `write` wrote."""
+        return _ModelReader()
+
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        rows = self.embeddings(dataset)
+        if self.getOutputCol() in dataset.columns:
+            raise ValueError(f"outputCol is {self.getOutputCol()}, must be a new column. Drop it or name another one.")
+        rounding, name = self.rounding, self.getInputCol()
+
+        @arrow_udf(IntegerType())
+        def codes(batch: pa.Array) -> pa.Array:
+            return pa.array(rounding.encode(checked_rows(batch, len(rounding.mean), name, "in the projection")))
+
+        return dataset.withColumn(self.getOutputCol(), codes(rows))
+
+
+def write_rounding(instance: Any, path: str, spark: Any, arrays: dict[str, np.ndarray]) -> None:
+    """Writes params and summary as pyspark.ml's metadata, arrays as Parquet, for any Hadoop filesystem."""
+    summary = {"training_summary": instance.training_summary}
+    DefaultParamsWriter.saveMetadata(instance, path, spark, extraMetadata=summary)
+    rows = [(name, list(array.shape), array.astype(float).ravel().tolist()) for name, array in arrays.items()]
+    spark.createDataFrame(rows, _ARRAYS_SCHEMA).write.parquet(f"{path}/arrays")
+
+
+def read_rounding(path: str, spark: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Reads metadata and arrays that `write_rounding` wrote."""
+    rows = spark.read.schema(_ARRAYS_SCHEMA).parquet(f"{path}/arrays").collect()  # one row per array
+    arrays = {row["name"]: np.array(row["values"]).reshape(row["shape"]) for row in rows}
+    return DefaultParamsReader.loadMetadata(path, spark), arrays
+
+
+class _ModelWriter(MLWriter):
+    def __init__(self, instance: FiniteScalarModel):
+        super().__init__()
+        self.instance = instance
+
+    def saveImpl(self, path: str) -> None:
+        write_rounding(self.instance, path, self.sparkSession, self.instance.rounding.to_arrays())
+
+
+class _ModelReader(MLReader):
+    def load(self, path: str) -> FiniteScalarModel:
+        metadata, arrays = read_rounding(path, self.sparkSession)
+        model = FiniteScalarModel(ScalarRounding.from_arrays(arrays), metadata["training_summary"])
+        model._resetUid(metadata["uid"])
+        DefaultParamsReader.getAndSetParams(model, metadata)
+        return model
