@@ -44,7 +44,7 @@ JOBS = (
     "write_report",
 )
 ALIGNMENT_JOBS = ("mine_item_pairs", "align_encoder")  # nothing to do while encoder.align is false
-OTHER_JOBS = ("evaluate_encoder", "evaluate_codes")  # those that `qarm run` leaves out
+OTHER_JOBS = ("evaluate_encoder", "find_nearest_items", "evaluate_codes")  # those that `qarm run` leaves out
 _SHOWN_AS = {"write_report": "report"}
 
 

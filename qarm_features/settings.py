@@ -21,6 +21,7 @@ from qarm_features.settings_sections import (
     InteractionSource,
     ItemPairs,
     ItemSource,
+    NearestItems,
     Publishing,
     Ranking,
     SemanticIDs,
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
     encoder: Encoder = Encoder()
     alignment: Alignment = Alignment()
     codebooks: Codebooks = Codebooks()
+    nearest_items: NearestItems = NearestItems()
     semantic_ids: SemanticIDs = SemanticIDs()
     behavior: Behavior = Behavior()
     publishing: Publishing = Publishing()

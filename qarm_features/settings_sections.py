@@ -190,6 +190,14 @@ class SemanticIDs(Section):
     )
 
 
+class NearestItems(Section):
+    """VQ codes: the nearest items of every item."""
+
+    k: int = Field(25, ge=1, le=1000, description="Nearest items of an item.")
+    exact_up_to: int = Field(200_000, ge=0, description="Items up to which each is compared with every other.")
+    num_probes: int = Field(16, ge=1, description="Beyond: lists of a shard looked through, of 512 for 65,536 items.")
+
+
 class Behavior(Section):
     """The behaviour sequence."""
 

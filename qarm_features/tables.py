@@ -128,6 +128,21 @@ ITEM_SEMANTIC_IDS = Table(
     "Semantic IDs by codebook version. A row once written never changes.",
     partition_by=("codebook_version",),
 )
+ITEM_NEAREST_ITEMS = Table(
+    "item_nearest_items",
+    ("item_id", "bank_version"),
+    (
+        _ITEM_ID,
+        Column("vq_codes", "array<<item_id>>", "The VQ code: at most k nearest items of the bank, the nearest first."),
+        Column("vq_similarities", "array<float>", "Their inner products with the item."),
+        Column("bank_version", "int", "The frozen bank that was searched, from 0."),
+        _ENCODER_VERSION,
+        Column("event_timestamp", "timestamp", "1970-01-01: a VQ code holds for every time of its item."),
+    ),
+    "find-nearest-items",
+    "VQ codes by bank version. A row once written never changes.",
+    partition_by=("bank_version",),
+)
 USER_BEHAVIOR = Table(
     "user_behavior",
     ("user_id", "event_timestamp"),
@@ -167,6 +182,7 @@ TABLES = (
     ITEM_PAIRS,
     ITEM_EMBEDDINGS,
     ITEM_SEMANTIC_IDS,
+    ITEM_NEAREST_ITEMS,
     USER_BEHAVIOR,
     TRAINING_ROWS,
 )

@@ -30,6 +30,7 @@ FLOORS = {
         "item_pairs",
         "time_split",
         "semantic_ids",
+        "nearest_items",
         "code_errors",
         "code_matching",
         "codebook_refit",
