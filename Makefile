@@ -35,7 +35,7 @@ demo: setup ## MovieLens-100K from catalog to served, trained semantic IDs
 test: setup ## the test suite
 	$(BIN)/python -m pytest
 
-test-slow: setup ## the suites that take minutes: a standalone cluster, kill -9 at every stage
+test-slow: setup ## the suites that take minutes: a standalone cluster, kill -9 at every stage, every quantizer, refits
 	$(BIN)/python -m pytest -m slow
 
 check: setup ## format and lint

@@ -136,6 +136,7 @@ def refitted(spark):
     return made, fresh.training_summary[-1]["sse"]
 
 
+@pytest.mark.slow
 def test_a_refit_keeps_most_ids_at_the_error_of_a_fresh_fit(refitted):
     (refit, _, _), fresh_sse = refitted
 
@@ -144,6 +145,7 @@ def test_a_refit_keeps_most_ids_at_the_error_of_a_fresh_fit(refitted):
     assert refit.levels[-1]["sse"] < 1.01 * fresh_sse
 
 
+@pytest.mark.slow
 def test_a_refit_is_the_same_whatever_the_partitions(refitted):
     (once, again, _), _ = refitted
 
@@ -152,6 +154,7 @@ def test_a_refit_is_the_same_whatever_the_partitions(refitted):
     assert (once.new_code == again.new_code).all()
 
 
+@pytest.mark.slow
 def test_a_fit_from_nothing_is_relabelled_so_that_more_than_chance_stays(refitted):
     (_, _, relabelled), _ = refitted
 

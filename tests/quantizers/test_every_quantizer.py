@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from qarm_features import quantizers
 
+pytestmark = pytest.mark.slow
 SCHEMA = "item_id long, embedding array<float>"
 SMALL = {
     "FiniteScalar": {"codebookSize": 32, "inputCol": "embedding", "outputCol": "codes"},

@@ -60,6 +60,7 @@ def test_codes_are_shared_out_and_their_error_is_reported(catalog, residuals):
     assert model.training_summary["relative_error"] == pytest.approx(error, rel=0.02)
 
 
+@pytest.mark.slow
 def test_shared_out_codes_have_a_lower_error_than_equal_levels_and_pca_than_random_axes(catalog):
     fits = [{"codebookSize": 64}, {"levels": [4, 4, 4]}, {"levels": [4, 4, 4], "projection": "random"}]
 
