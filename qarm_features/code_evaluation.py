@@ -6,7 +6,7 @@ report keeps. Balance comes last because it predicts nothing: its published corr
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from qarm_features.artifacts import Artifact
 from qarm_features.code_behavior import coded_pairs, hit_rate, shared_prefixes
-from qarm_features.encoder_evaluation import future_co_clicks, target_ranks
+from qarm_features.encoder_evaluation import after_all_pairs, future_co_clicks, target_ranks
 from qarm_features.neighborhoods import neighborhood_overlap
 from qarm_features.quality import error_quality, semantic_id_quality, shared_ids
 from qarm_features.semantic_ids import load_codebooks
@@ -60,13 +60,6 @@ def evaluate_version(
     if against is not None and not others.isEmpty():
         figures["shared"] = {"version": against, **shared_ids(others, codes, num_levels=about["num_levels"])}
     return {"codebook_version": version, **about, **figures}
-
-
-def after_all_pairs(item_pairs: DataFrame) -> datetime:
-    """Returns the moment after the latest item pair, the start of time where there is none: from then on co-clicks are
-    news to every encoder."""
-    last = item_pairs.agg(F.unix_micros(F.max("event_timestamp"))).first()[0]
-    return datetime.fromtimestamp(0 if last is None else (last + 1) / 1e6, UTC)
 
 
 def evaluate_codes(

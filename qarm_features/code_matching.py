@@ -97,14 +97,8 @@ def code_transitions(codes: DataFrame, *, num_levels: int, codebook_size: int) -
 
     Returns:
         (L, K) int32, the code that most items of an old code have now, the lowest among equals, -1 where it had none; and
-        ``items``, ``levels`` (L shares with an unchanged code), ``semantic_ids`` (share with an unchanged ID).
+        what ``kept_shares`` returns.
     """
-    levels = [F.col("old_codes")[level] == F.col("rq_codes")[level] for level in range(num_levels)]
-    same = codes.agg(
-        F.count("*").alias("items"),
-        F.count_if(F.col("old_codes") == F.col("rq_codes")).alias("whole"),
-        *[F.count_if(is_same).alias(f"level_{level}") for level, is_same in enumerate(levels)],
-    ).first()
     both = F.explode(F.transform(F.sequence(F.lit(0), F.lit(num_levels - 1)), lambda level: _at(level)))
     pairs = (
         codes.select(both.alias("pair")).groupBy("pair.level", "pair.old", "pair.new").agg(F.count("*").alias("items"))
@@ -113,9 +107,28 @@ def code_transitions(codes: DataFrame, *, num_levels: int, codebook_size: int) -
     new_code = np.full((num_levels, codebook_size), -1, np.int32)
     for row in most.collect():  # at most L x K rows
         new_code[row["level"], row["old"]] = row["new"]
+    return new_code, kept_shares(codes, num_levels=num_levels)
+
+
+def kept_shares(codes: DataFrame, *, num_levels: int) -> dict[str, Any]:
+    """Counts the items that have the same codes twice.
+
+    Args:
+        codes: ``old_codes`` and ``rq_codes`` (L) of the items that have both.
+        num_levels: L.
+
+    Returns:
+        ``items``, ``levels`` (L shares with an unchanged code), ``semantic_ids`` (share with an unchanged ID).
+    """
+    levels = [F.get("old_codes", F.lit(level)) == F.get("rq_codes", F.lit(level)) for level in range(num_levels)]
+    same = codes.agg(
+        F.count("*").alias("items"),
+        F.count_if(F.col("old_codes") == F.col("rq_codes")).alias("whole"),
+        *[F.count_if(is_same).alias(f"level_{level}") for level, is_same in enumerate(levels)],
+    ).first()
     items = max(same["items"], 1)
     shares = [same[f"level_{level}"] / items for level in range(num_levels)]
-    return new_code, {"items": same["items"], "levels": shares, "semantic_ids": same["whole"] / items}
+    return {"items": same["items"], "levels": shares, "semantic_ids": same["whole"] / items}
 
 
 def _at(level):

@@ -8,7 +8,7 @@ the trigger; only the pairs looked at, of which there is a most, reach the drive
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,6 +77,13 @@ def evaluate(
     num_items = max(rows.count() for rows in by_version.values())
     pairs.unpersist()
     return summarize(ranks, described, num_items=num_items, k=k) | {"co_clicks": len(described)}
+
+
+def after_all_pairs(item_pairs: DataFrame) -> datetime:
+    """Returns the moment after the latest item pair, the start of time where there is none: from then on co-clicks are
+    news to every encoder."""
+    last = item_pairs.agg(F.unix_micros(F.max("event_timestamp"))).first()[0]
+    return datetime.fromtimestamp(0 if last is None else (last + 1) / 1e6, UTC)
 
 
 def future_co_clicks(interactions: DataFrame, *, since: datetime, max_pairs: int, seed: int) -> DataFrame:

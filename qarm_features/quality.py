@@ -19,6 +19,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from qarm_features.code_errors import ErrorSums, sum_errors
+from qarm_features.code_matching import kept_shares
 
 
 def semantic_id_quality(
@@ -90,18 +91,10 @@ def shared_ids(old: DataFrame, new: DataFrame, *, num_levels: int) -> dict[str, 
     Returns:
         ``items`` in both, ``levels`` (share with the same code, per level), ``semantic_ids`` (share with the same ID).
     """
-    both = old.select("item_id", F.col("rq_codes").alias("old")).join(
-        new.select("item_id", F.col("rq_codes").alias("new")), on="item_id", how="inner"
+    both = old.select("item_id", F.col("rq_codes").alias("old_codes")).join(
+        new.select("item_id", "rq_codes"), on="item_id", how="inner"
     )
-    same = [
-        F.count_if(F.get("old", F.lit(at)) == F.get("new", F.lit(at))).alias(f"at_{at}") for at in range(num_levels)
-    ]
-    found = both.agg(
-        F.count("*").alias("items"), F.count_if(F.col("old") == F.col("new")).alias("whole"), *same
-    ).first()
-    items = max(found["items"], 1)
-    levels = [found[f"at_{at}"] / items for at in range(num_levels)]
-    return {"items": found["items"], "levels": levels, "semantic_ids": found["whole"] / items}
+    return kept_shares(both, num_levels=num_levels)
 
 
 def _levels(by_code: DataFrame, total: int, num_levels: int, codebook_size: int) -> list[dict[str, Any]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from pyspark.sql import functions as F
 from rich.console import Console
 
 from qarm_features.artifacts import write_json
-from qarm_features.encoder_evaluation import evaluate
+from qarm_features.encoder_evaluation import after_all_pairs, evaluate
 from qarm_features.encoder_versions import current_encoder, unaligned_encoder
 from qarm_features.screen import encoder_table
 from qarm_features.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_PAIRS, ITEMS
@@ -38,12 +36,12 @@ def evaluate_encoder(
     versions = sorted({wanted.version, *([frozen.version] if frozen else [])})
     for version in versions:
         embed_items.function(context, encoder_version=version)
-    last = warehouse.read(ITEM_PAIRS).agg(F.unix_micros(F.max("event_timestamp"))).first()[0] or 0
-    since = datetime.fromtimestamp((last + 1) / 1e6, UTC)
+    known = warehouse.read(ITEM_PAIRS)
+    since = after_all_pairs(known)
     current = warehouse.read(ITEMS).select("item_id", "content_hash")
     figures = evaluate(
         warehouse.read(INTERACTIONS),
-        warehouse.read(ITEM_PAIRS),
+        known,
         warehouse.read(ITEM_EMBEDDINGS).join(current, on=["item_id", "content_hash"], how="left_semi"),
         versions=versions,
         since=since,

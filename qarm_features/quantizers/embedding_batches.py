@@ -5,6 +5,8 @@ In: B lists of float or double. Out: (B, D) float32 and what is wrong with it; o
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,6 +42,58 @@ def row_norms(embeddings: np.ndarray) -> np.ndarray:
         return np.sqrt(ordered_row_sums(np.square(embeddings, dtype=np.float64)))
 
 
+def check_facts(facts: NamedTuple, name: str) -> None:
+    """Refuses a column of which one pass found that it cannot be used.
+
+    Args:
+        facts: rows, null_rows, bad_rows (NaN or infinite), min_dim and max_dim, over all rows, at least one.
+        name: the column's name, for errors.
+
+    Raises:
+        ValueError: A row is null, dimensions differ or are 0, or values are not finite.
+    """
+    if facts.null_rows:
+        raise ValueError(f"{name} is null in {facts.null_rows} of {facts.rows} rows, must be set. Drop these rows.")
+    if facts.min_dim != facts.max_dim or facts.max_dim == 0:
+        found = f"{facts.min_dim} to {facts.max_dim}" if facts.max_dim else "0"
+        raise ValueError(f"{name} has dimension {found}, must be one dimension above 0. Embed with one encoder.")
+    if facts.bad_rows:
+        bad = f"{name} is NaN or infinite in {facts.bad_rows} of {facts.rows} rows"
+        raise ValueError(f"{bad}, must be finite. Drop or repair these rows.")
+
+
+def checked_rows(
+    batch: pa.Array, dim: int, name: str, of: str, *, advice: str = "Use its encoder version."
+) -> np.ndarray:
+    """Returns a batch as a matrix.
+
+    Args:
+        batch: B lists of D float or double.
+        dim: D, at least 1.
+        name: the column's name, for errors.
+        of: what has this dimension, for errors.
+        advice: what to do about another one.
+
+    Returns:
+        (B, D) float32.
+
+    Raises:
+        ValueError: A row is null, has another dimension, or values that are not finite.
+    """
+    if len(batch) == 0:
+        return np.empty((0, dim), np.float32)
+    matrix, facts = to_matrix(batch)
+    if facts["null_rows"]:
+        raise ValueError(f"{name} is null in {facts['null_rows']} rows of a batch, must be set. Drop these rows.")
+    if (facts["min_dim"], facts["max_dim"]) != (dim, dim):
+        found = facts["max_dim"] if facts["min_dim"] == dim else facts["min_dim"]
+        raise ValueError(f"{name} has dimension {found}, must be {dim} as {of}. {advice}")
+    bad_rows = int(np.count_nonzero(~np.isfinite(matrix).all(axis=1)))
+    if bad_rows:
+        raise ValueError(f"{name} is NaN or infinite in {bad_rows} rows of a batch, must be finite. Drop these rows.")
+    return matrix
+
+
 def assign_batch(embeddings: pa.Array, codebooks: np.ndarray, name: str) -> pa.Array:
     """Quantizes one batch of a column of embeddings.
 
@@ -57,14 +111,6 @@ def assign_batch(embeddings: pa.Array, codebooks: np.ndarray, name: str) -> pa.A
     num_levels, _, dim = codebooks.shape
     if len(embeddings) == 0:
         return pa.array([], pa.list_(pa.int32()))
-    matrix, facts = to_matrix(embeddings)
-    if facts["null_rows"]:
-        raise ValueError(f"{name} is null in {facts['null_rows']} rows of a batch, must be set. Drop these rows.")
-    if (facts["min_dim"], facts["max_dim"]) != (dim, dim):
-        found = facts["max_dim"] if facts["min_dim"] == dim else facts["min_dim"]
-        raise ValueError(f"{name} has dimension {found}, must be {dim} as in the codebooks. Use their encoder version.")
-    bad_rows = int(np.count_nonzero(~np.isfinite(matrix).all(axis=1)))
-    if bad_rows:
-        raise ValueError(f"{name} is NaN or infinite in {bad_rows} rows of a batch, must be finite. Drop these rows.")
+    matrix = checked_rows(embeddings, dim, name, "in the codebooks", advice="Use their encoder version.")
     codes = assign_codes(matrix, codebooks)
     return pa.ListArray.from_arrays(np.arange(len(codes) + 1, dtype=np.int32) * num_levels, codes.ravel())

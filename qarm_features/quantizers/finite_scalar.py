@@ -34,7 +34,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import IntegerType
 
-from qarm_features.quantizers.checked_rows import checked_rows
+from qarm_features.quantizers.embedding_batches import check_facts, checked_rows
 from qarm_features.quantizers.finite_scalar_params import FiniteScalarParams
 from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns
 from qarm_features.quantizers.scalar_passes import RowFacts, describe_rows, histograms, mean_and_covariance
@@ -135,14 +135,7 @@ class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, Default
         name, levels = self.getInputCol(), self.getLevels()
         if facts.rows == 0:
             raise ValueError("DataFrame has 0 rows, must have at least 1. Check its filters.")
-        if facts.null_rows:
-            raise ValueError(f"{name} is null in {facts.null_rows} of {facts.rows} rows, must be set. Drop these rows.")
-        if facts.min_dim != facts.max_dim or facts.max_dim == 0:
-            found = f"{facts.min_dim} to {facts.max_dim}" if facts.max_dim else "0"
-            raise ValueError(f"{name} has dimension {found}, must be one dimension above 0. Embed with one encoder.")
-        if facts.bad_rows:
-            bad = f"{name} is NaN or infinite in {facts.bad_rows} of {facts.rows} rows"
-            raise ValueError(f"{bad}, must be finite. Drop or repair these rows.")
+        check_facts(facts, name)
         if levels and len(levels) > facts.max_dim:
             raise ValueError(
                 f"levels has {len(levels)} numbers, must have at most one per dimension of {name}, {facts.max_dim}. "
@@ -180,8 +173,7 @@ class FiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWritable):
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         rows = self.embeddings(dataset)
-        if self.getOutputCol() in dataset.columns:
-            raise ValueError(f"outputCol is {self.getOutputCol()}, must be a new column. Drop it or name another one.")
+        self.check_new_columns(dataset, "outputCol")
         rounding, name = self.rounding, self.getInputCol()
 
         @arrow_udf(IntegerType())

@@ -25,6 +25,7 @@ from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from pyspark.sql import DataFrame
 
 from qarm_features.quantizers.bank_rows import BankFacts, describe_rows, write_shards
+from qarm_features.quantizers.embedding_batches import check_facts
 from qarm_features.quantizers.item_bank import Bank, ShardFacts
 from qarm_features.quantizers.nearest_items_model import NearestItemsModel, local_folder
 from qarm_features.quantizers.nearest_items_params import NearestItemsParams
@@ -122,14 +123,7 @@ class NearestItems(Estimator, NearestItemsParams, DefaultParamsReadable, Default
             raise ValueError("DataFrame has 0 rows, must have at least 1. Check its filters.")
         if facts.null_ids:
             raise ValueError(f"{item} is null in {facts.null_ids} of {facts.rows} rows, must be set. Drop these rows.")
-        if facts.null_rows:
-            raise ValueError(f"{name} is null in {facts.null_rows} of {facts.rows} rows, must be set. Drop these rows.")
-        if facts.min_dim != facts.max_dim or facts.max_dim == 0:
-            found = f"{facts.min_dim} to {facts.max_dim}" if facts.max_dim else "0"
-            raise ValueError(f"{name} has dimension {found}, must be one dimension above 0. Embed with one encoder.")
-        if facts.bad_rows:
-            bad = f"{name} is NaN or infinite in {facts.bad_rows} of {facts.rows} rows"
-            raise ValueError(f"{bad}, must be finite. Drop or repair these rows.")
+        check_facts(facts, name)
 
     def _check_ids(self, shards: list[ShardFacts]) -> None:
         """Refuses items that come twice; equal IDs lie in one shard."""

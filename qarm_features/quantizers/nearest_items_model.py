@@ -23,7 +23,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import arrow_udf
 
-from qarm_features.quantizers.checked_rows import checked_rows
+from qarm_features.quantizers.embedding_batches import checked_rows
 from qarm_features.quantizers.item_bank import Bank, find_nearest
 from qarm_features.quantizers.nearest_items_params import NearestItemsColumns
 
@@ -92,9 +92,7 @@ class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
     def _transform(self, dataset: DataFrame) -> DataFrame:
         self.check_counts("k", "numProbes")
         embeddings, item_ids = self.embeddings(dataset), self.item_ids(dataset)
-        for param in ("outputCol", "similarityCol"):
-            if (name := self.getOrDefault(param)) in dataset.columns:
-                raise ValueError(f"{param} is {name}, must be a new column. Drop it or name another one.")
+        self.check_new_columns(dataset, "outputCol", "similarityCol")
         wanted, given = self.bank.manifest["item_id_type"], dataset.schema[self.getItemCol()].dataType.simpleString()
         if wanted != given:
             raise ValueError(f"itemCol {self.getItemCol()} is {given}, must be {wanted} as in the bank. Cast it.")

@@ -147,8 +147,7 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
         return _ModelReader()
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        if self.getOutputCol() in dataset.columns:
-            raise ValueError(f"outputCol is {self.getOutputCol()}, must be a new column. Drop it or name another one.")
+        self.check_new_columns(dataset, "outputCol")
         kmeans = ResidualKMeansModel.from_codebooks(self.codebooks, inputCol=self.getInputCol(), outputCol=_RQ)
         rounding = self.rounding
 

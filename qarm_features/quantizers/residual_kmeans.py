@@ -33,7 +33,7 @@ from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import ArrayType, IntegerType
 
 from qarm_features.quantizers.codebooks import check_codebooks, level_sizes, levels_of, pad_levels
-from qarm_features.quantizers.embedding_batches import assign_batch
+from qarm_features.quantizers.embedding_batches import assign_batch, check_facts
 from qarm_features.quantizers.embedding_files import EmbeddingFiles, Facts
 from qarm_features.quantizers.fit_levels import LevelSettings, fit_levels
 from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns, ResidualKMeansParams
@@ -152,14 +152,7 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
         name, sizes, rows = self.getInputCol(), self.getCodebookSizes(), facts.rows
         if rows == 0:
             raise ValueError(f"DataFrame has 0 rows, must have at least codebookSize = {sizes[0]}. Check its filters.")
-        if facts.null_rows:
-            raise ValueError(f"{name} is null in {facts.null_rows} of {rows} rows, must be set. Drop these rows.")
-        if facts.min_dim != facts.max_dim or facts.max_dim == 0:
-            found = f"{facts.min_dim} to {facts.max_dim}" if facts.max_dim else "0"
-            raise ValueError(f"{name} has dimension {found}, must be one dimension above 0. Embed with one encoder.")
-        if facts.bad_rows:
-            bad = f"{name} is NaN or infinite in {facts.bad_rows} of {rows} rows"
-            raise ValueError(f"{bad}, must be finite. Drop or repair these rows.")
+        check_facts(facts, name)
         if facts.zero_rows and (self.getOrDefault(self.zeroVectors) == "error" or self.getOrDefault(self.spherical)):
             bad = f"{name} is all zeros in {facts.zero_rows} of {rows} rows"
             raise ValueError(f"{bad}, must have a direction. Drop these rows, or set zeroVectors to keep.")
@@ -231,8 +224,7 @@ class ResidualKMeansModel(Model, EmbeddingColumns, MLReadable, MLWritable):
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         embeddings = self.embeddings(dataset)
-        if self.getOutputCol() in dataset.columns:
-            raise ValueError(f"outputCol is {self.getOutputCol()}, must be a new column. Drop it or name another one.")
+        self.check_new_columns(dataset, "outputCol")
         codebooks, name = self.codebooks, self.getInputCol()
 
         # Spark broadcasts the function with its codebooks when they are above 1 MiB, and frees them with the plan.

@@ -32,6 +32,20 @@ class EmbeddingColumns(HasInputCol, HasOutputCol):
         """Sets the column of codes that the model adds."""
         return self._set(outputCol=value)
 
+    def check_new_columns(self, dataset: DataFrame, *params: str) -> None:
+        """Refuses a DataFrame that has a column which the model is to add.
+
+        Args:
+            dataset: what is transformed.
+            params: names of the params that name the columns.
+
+        Raises:
+            ValueError: It has one.
+        """
+        for param in params:
+            if (name := self.getOrDefault(param)) in dataset.columns:
+                raise ValueError(f"{param} is {name}, must be a new column. Drop it or name another one.")
+
     def embeddings(self, dataset: DataFrame) -> Column:
         """Returns the input column as an array; refuses a missing one and other types."""
         name = self.getInputCol()
