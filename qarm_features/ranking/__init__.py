@@ -4,8 +4,11 @@ In: ``training_rows`` as Parquet files. Out: a folder with the ranking model, it
 """
 
 from qarm_features.ranking.batches import RankingBatch, TrainingRows
+from qarm_features.ranking.code_tables import centroid_table, remap, start_from_centroids
 from qarm_features.ranking.item_vocabulary import ItemVocabulary, item_vocabulary
 from qarm_features.ranking.metrics import area_under_roc, log_loss, user_auc
+from qarm_features.ranking.nearest_items_embedding import NearestItemsEmbedding
+from qarm_features.ranking.prefix_embedding import PrefixEmbedding
 from qarm_features.ranking.ranking_model import RankingModel
 from qarm_features.ranking.semantic_id_embedding import SemanticIDEmbedding
 from qarm_features.ranking.target_attention import TargetAttention
@@ -14,6 +17,8 @@ from qarm_features.ranking.training_options import TrainingOptions
 
 __all__ = [
     "ItemVocabulary",
+    "NearestItemsEmbedding",
+    "PrefixEmbedding",
     "RankingBatch",
     "RankingModel",
     "SemanticIDEmbedding",
@@ -21,8 +26,11 @@ __all__ = [
     "TrainingOptions",
     "TrainingRows",
     "area_under_roc",
+    "centroid_table",
     "item_vocabulary",
     "log_loss",
+    "remap",
+    "start_from_centroids",
     "train_ranking_model",
     "train_ranking_models",
     "user_auc",

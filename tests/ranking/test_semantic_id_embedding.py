@@ -91,7 +91,7 @@ def test_codes_of_the_own_codebook_version_are_read():
 def test_codes_of_another_codebook_version_are_refused_with_the_way_out():
     message = (
         r"Codes are of codebook version 1, this table was trained on version 0\. "
-        r"Retrain the model on version 1 or read the pinned view item_semantic_id__cb0\."
+        r"Retrain the model on version 1, its tables warm-started by remap, or read the pinned view item_semantic_id__cb0\."
     )
     with pytest.raises(ValueError, match=message):
         numbered_table(codebook_version=0).check_codebook_version(1)
