@@ -4,7 +4,10 @@ In: ``training_rows`` as Parquet files. Out: a folder with the ranking model, it
 """
 
 from qarm_features.ranking.batches import RankingBatch, TrainingRows
+from qarm_features.ranking.behavior_match import BehaviorMatch, BehaviorMatches
 from qarm_features.ranking.code_tables import centroid_table, remap, start_from_centroids
+from qarm_features.ranking.content_id_contrastive import content_id_contrastive_loss, popularity_weights
+from qarm_features.ranking.content_interest import ContentInterest
 from qarm_features.ranking.item_vocabulary import ItemVocabulary, item_vocabulary
 from qarm_features.ranking.metrics import area_under_roc, log_loss, user_auc
 from qarm_features.ranking.nearest_items_embedding import NearestItemsEmbedding
@@ -16,6 +19,9 @@ from qarm_features.ranking.training import train_ranking_model, train_ranking_mo
 from qarm_features.ranking.training_options import TrainingOptions
 
 __all__ = [
+    "BehaviorMatch",
+    "BehaviorMatches",
+    "ContentInterest",
     "ItemVocabulary",
     "NearestItemsEmbedding",
     "PrefixEmbedding",
@@ -27,8 +33,10 @@ __all__ = [
     "TrainingRows",
     "area_under_roc",
     "centroid_table",
+    "content_id_contrastive_loss",
     "item_vocabulary",
     "log_loss",
+    "popularity_weights",
     "remap",
     "start_from_centroids",
     "train_ranking_model",

@@ -1,0 +1,111 @@
+"""Content embeddings and ID embeddings of the same items in, the loss that draws them together out.
+
+In: content (B, D), item-ID embeddings (B, D). Out: a scalar.
+
+Source: EM3, arXiv 2404.06078, Content-ID-Contrastive loss.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def content_id_contrastive_loss(
+    content: Tensor,
+    item_id_embedding: Tensor,
+    *,
+    temperature: float | Tensor = 0.1,
+    item_index: Tensor | None = None,
+    weight: Tensor | None = None,
+    stop_gradient: Literal["content", "item_id"] | None = None,
+    num_negatives: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Computes the softmax contrastive loss of each row against the batch, mean of both directions.
+
+    Args:
+        content: (B, D) float32, an item's content embedding per row; L2-normalised inside.
+        item_id_embedding: (B, D) float32, the same items' ID embeddings; L2-normalised inside.
+        temperature: divides the cosines, above 0; a tensor may be trained (and is not checked).
+        item_index: (B,) int64; rows of an equal index are not negatives of each other. None: all rows differ.
+        weight: (B,) float32, at least 0, each row's weight in the mean; None weights all alike.
+        stop_gradient: the side that gets no gradient; None trains both.
+        num_negatives: how many rows, drawn without replacement and shared by the batch, serve as negatives, at
+            least 1; memory is then O(B num_negatives), not O(B^2). None, or B and more: all rows.
+        generator: draws the negatives; None uses torch's own.
+
+    Returns:
+        () float32; exactly 0 where no row has a negative (B = 1) or all weights are 0.
+
+    Raises:
+        ValueError: if the shapes differ, temperature is not above 0, num_negatives is below 1 or stop_gradient is
+            unknown.
+
+    Source: EM3, arXiv 2404.06078.
+    """
+    _check(content, item_id_embedding, temperature, stop_gradient, num_negatives)
+    content, item_id = _unit_rows(content), _unit_rows(item_id_embedding)
+    content = content.detach() if stop_gradient == "content" else content
+    item_id = item_id.detach() if stop_gradient == "item_id" else item_id
+    row = torch.arange(len(content), device=content.device)
+    column = row
+    if num_negatives is not None and num_negatives < len(row):
+        device = row.device if generator is None else generator.device
+        column = torch.randperm(len(row), generator=generator, device=device)[:num_negatives].to(row.device)
+    index = row if item_index is None else item_index
+    same_item = index.unsqueeze(1) == index[column]  # (B, negatives), the row itself included
+    positive = (content * item_id).sum(dim=1, keepdim=True)  # (B, 1)
+    loss = positive.new_zeros(len(row))
+    for one, other in ((content, item_id), (item_id, content)):
+        # Masked after the division: -inf / temperature would make a trained temperature's gradient NaN.
+        negative = (one @ other[column].T / temperature).masked_fill(same_item, -torch.inf)
+        logits = torch.cat([positive / temperature, negative], dim=1)
+        loss = loss + functional.cross_entropy(logits, torch.zeros_like(row), reduction="none") / 2
+    weight = torch.ones_like(loss) if weight is None else weight.to(loss.dtype)
+    return (weight * loss).sum() / weight.sum().clamp(min=torch.finfo(loss.dtype).tiny)
+
+
+def popularity_weights(counts: Tensor, *, cold_below: int, popular_weight: float, cold_weight: float) -> Tensor:
+    """Weights cold and popular items separately.
+
+    Args:
+        counts: (B,) numbers of interactions of each row's item, at least 0.
+        cold_below: an item with fewer interactions is cold, at least 0.
+        popular_weight: weight of the others, at least 0.
+        cold_weight: weight of a cold item, at least 0.
+
+    Returns:
+        (B,) float32.
+
+    Raises:
+        ValueError: if an option is below 0.
+    """
+    options = {"cold_below": cold_below, "popular_weight": popular_weight, "cold_weight": cold_weight}
+    for name, option in options.items():
+        if option < 0:
+            raise ValueError(f"{name} is {option}, must be at least 0.")
+    weights = torch.full(counts.shape, float(popular_weight), device=counts.device)
+    return weights.masked_fill(counts < cold_below, float(cold_weight))
+
+
+def _unit_rows(rows: Tensor) -> Tensor:
+    norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / torch.where(norm > 0, norm, 1.0)  # a zero row stays zero, with a finite gradient
+
+
+def _check(
+    content: Tensor, item_id: Tensor, temperature: float | Tensor, stop_gradient: str | None, num_negatives: int | None
+) -> None:
+    if content.ndim != 2 or content.shape != item_id.shape:
+        raise ValueError(
+            f"content is {tuple(content.shape)} and item_id_embedding {tuple(item_id.shape)}, must both be (B, D). "
+            "Project one side to the width of the other."
+        )
+    if not isinstance(temperature, Tensor) and not temperature > 0:
+        raise ValueError(f"temperature is {temperature}, must be above 0.")
+    if stop_gradient not in (None, "content", "item_id"):
+        raise ValueError(f'stop_gradient is "{stop_gradient}", must be "content", "item_id" or None.')
+    if num_negatives is not None and num_negatives < 1:
+        raise ValueError(f"num_negatives is {num_negatives}, must be at least 1. None takes the whole batch.")
