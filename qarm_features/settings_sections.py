@@ -6,9 +6,10 @@ In: nothing. Out: pydantic models that ``settings.Settings`` puts together. A ne
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
 
 IdType = Literal["integer", "string"]
 SourceFormat = Literal["parquet", "delta", "csv", "jsonl", "table"]
@@ -174,6 +175,21 @@ class Codebooks(Section):
     codebook_size: int = Field(256, ge=2, le=65536, description="K, centroids in a level.")
     max_iter: int = Field(20, ge=1, description="Most Lloyd iterations in a level.")
     tol: float = Field(1e-4, ge=0, description="A level stops when its centroids move less than this.")
+    # None rather than the default's value: codebooks that were fitted before an option existed are still found.
+    init_mode: Literal["k-means++", "k-means||", "random"] | None = Field(
+        None, description="How a level starts: k-means++ on a sample (the default), k-means|| over all rows, or random."
+    )
+    warmup_iter: int | None = Field(None, ge=1, description="Lloyd steps on a sample before those over all rows.")
+    error_tol: float | None = Field(
+        None, gt=0, lt=1, description="A level stops when a step lowers its error by less than this share of it."
+    )
+    max_load: float | None = Field(
+        None, gt=1, description="Split clusters of more than this many times the mean number of rows, in early steps."
+    )
+
+    def options(self) -> dict[str, Any]:
+        """Returns the params of ``ResidualKMeans`` that these settings name."""
+        return {to_camel(name): value for name, value in self.model_dump(exclude_none=True).items()}
 
 
 class SemanticIDs(Section):

@@ -42,8 +42,7 @@ def fit_codebooks(
         newer = rows - existing.manifest["rows"]
         kept = f"codebooks v{existing.version} kept, {newer} more items than at their fit; --refit fits anew"
         return Counts(rows, rows, 0, kept)
-    sizes = {"numLevels": wanted.num_levels, "codebookSize": wanted.codebook_size}
-    estimator = ResidualKMeans(**sizes, maxIter=wanted.max_iter, tol=wanted.tol, seed=settings.seed)
+    estimator = ResidualKMeans(**wanted.options(), seed=settings.seed)
     shape = {name: made_from[name] for name in ("seed", "num_levels", "codebook_size")}
     last = None if fresh else codebooks.find(**shape)
     old_ids = last and warehouse.read_or_empty(ITEM_SEMANTIC_IDS).where(F.col("codebook_version") == last.version)

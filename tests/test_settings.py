@@ -2,6 +2,8 @@
 
 import pytest
 
+from qarm_features.artifacts import Artifacts
+from qarm_features.quantizers import ResidualKMeans
 from qarm_features.settings import Settings, SettingsError, load_settings
 
 MINIMAL = "items: {path: items.parquet}\ninteractions: {path: clicks.csv}\n"
@@ -68,3 +70,21 @@ def test_every_setting_has_a_description():
                 yield name
 
     assert list(undescribed(Settings)) == []
+
+
+def test_the_options_of_codebooks_are_params_of_residual_k_means(config):
+    settings = load_settings(config(MINIMAL + "codebooks: {init_mode: random, warmup_iter: 2, max_load: 3}\n"))
+
+    estimator = ResidualKMeans(**settings.codebooks.options())
+
+    found = {param.name: value for param, value in estimator.extractParamMap().items()}
+    assert (found["initMode"], found["warmupIter"], found["maxLoad"], found["numLevels"]) == ("random", 2, 3.0, 3)
+
+
+def test_codebooks_of_a_manifest_without_later_options_are_found_under_their_defaults(config, tmp_path):
+    codebooks = load_settings(config(MINIMAL)).codebooks.model_dump()
+    versions = Artifacts(tmp_path, "codebooks")
+    versions.publish(lambda folder: None, num_levels=3, codebook_size=256, max_iter=20, tol=1e-4)
+
+    assert versions.find(**codebooks).version == 0
+    assert versions.find(**codebooks | {"init_mode": "random"}) is None

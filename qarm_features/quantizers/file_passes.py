@@ -110,15 +110,22 @@ def describe_pass(chunks: Chunks, bits: int, num_centroids: int) -> Level:
 
 def sample_pass(chunks: Chunks, size: int, seed: int, below: int) -> Sample:
     """Takes the distinct rows of the smallest hashes, `size` at most, all of them below the given one."""
-    total = None
+    waiting, num_waiting = [], 0
     for chunk in chunks:
         hashes = hash_rows(chunk.embeddings, seed)
         chosen = np.flatnonzero(hashes < below) if below < 2**63 else np.arange(len(hashes))
         weights = np.ones(len(chosen), np.int64) if chunk.weights is None else chunk.weights[chosen]
-        found = distinct_rows(Sample(hashes[chosen], chunk.embeddings[chosen], weights))
-        total = found if total is None else _join_samples(total, found)
-        total = Sample(*(part[:size] for part in total))
-    return total
+        waiting.append(Sample(hashes[chosen], chunk.embeddings[chosen], weights))
+        num_waiting += len(chosen)
+        if num_waiting > 2 * size:
+            waiting = [_smallest(waiting, size)]
+            num_waiting = len(waiting[0].hashes)
+    return _smallest(waiting, size)
+
+
+def _smallest(samples: list[Sample], size: int) -> Sample:
+    joined = distinct_rows(Sample(*(np.concatenate(parts) for parts in zip(*samples))))
+    return Sample(*(part[:size] for part in joined))
 
 
 def draw_pass(chunks: Chunks, candidates: np.ndarray, seed: int, odds: float) -> Sample:

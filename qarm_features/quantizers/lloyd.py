@@ -1,14 +1,12 @@
 """Lloyd's k-means on arrays, the algorithm that `ResidualKMeans` distributes.
 
 In: embeddings (B, D) and centroids (K, D), float32. Out: codes, sums per centroid, new centroids.
-On grid values (see `grid`) every result is exact; on any values it it is the same on every CPU.
+On grid values (see `grid`) every result is exact; on any values it is the same on every CPU.
 
 Source: QARM, arXiv 2411.11739, section 3.2; scikit-learn's ``cluster/_kmeans.py``.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -16,7 +14,7 @@ from scipy.sparse import csr_array
 from qarm_features.quantizers.codebooks import levels_of
 from qarm_features.quantizers.grid import ordered_row_sums
 
-_SCORE_BYTES = 1 << 22  # scores of one block of rows, (rows, K): they stay in the CPU's cache
+_SCORE_BYTES = 1 << 20  # scores of one block of rows, (rows, K): they stay in the CPU's cache
 _DIFFERENCE_ELEMENTS = 1 << 21
 _UNSURE_ROWS = 1 << 14  # decided in float64 at a time
 _SUM_BYTES = 1 << 23  # rows widened to float64 at a time
@@ -46,57 +44,47 @@ def nearest_codes(embeddings: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 
 
 def _in_blocks(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the codes (B,) int32 of rows by products in their own precision, and the rows that these cannot decide."""
-    codes = np.empty(len(embeddings), np.int32)
-    if len(centroids) == 1:
-        codes[:] = 0
+    """Returns the codes (B,) int32 of rows by products in their own precision, and the rows that these cannot decide.
+
+    The score ||c||^2 - 2 x.c is one product of (x, 1) and (-2 c, ||c||^2).
+    """
+    num_rows, dim = embeddings.shape
+    codes = np.zeros(num_rows, np.int32)
+    if num_rows == 0 or len(centroids) == 1:
         return codes, np.empty(0, np.int64)
-    products, unsure = _prepare(centroids), []
-    size = max(64, _SCORE_BYTES // (embeddings.itemsize * len(centroids)))
-    scores = np.empty((min(size, len(embeddings)), len(centroids)), embeddings.dtype)
-    for start in range(0, len(embeddings), size):
-        rows = embeddings[start : start + size]
-        with np.errstate(over="ignore", invalid="ignore"):  # an overflow gives inf or nan, which count as unsure
-            codes[start : start + size], gap = _two_nearest(rows, products, scores)
-            unsure.append(start + np.flatnonzero(~(gap > _rounding_bound(rows, products))))
-    return codes, np.concatenate(unsure) if unsure else np.empty(0, np.int64)
-
-
-class _Products(NamedTuple):
-    """What the score ||c||^2 - 2 x.c needs of the centroids, in the precision of the products."""
-
-    factors: np.ndarray  # (D, K), -2 c
-    squares: np.ndarray  # (K,), ||c||^2
-    largest: float  # norm of a centroid
-
-
-def _prepare(centroids: np.ndarray) -> _Products:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow gives inf or nan, which count as unsure
         squares = np.einsum("kd,kd->k", centroids, centroids, dtype=np.float64)
-        factors = np.ascontiguousarray((-2 * centroids).T)
-        return _Products(factors, squares.astype(centroids.dtype), float(np.sqrt(squares.max())))
+        factors = np.concatenate([-2 * centroids.T, squares[None].astype(centroids.dtype)])  # (D + 1, K)
+        size = min(num_rows, max(256, _SCORE_BYTES // (embeddings.itemsize * len(centroids))))
+        rows, every = np.ones((size, dim + 1), embeddings.dtype), np.arange(size)
+        scores, gaps = np.empty((size, len(centroids)), embeddings.dtype), np.empty(num_rows, embeddings.dtype)
+        for start in range(0, num_rows, size):
+            count = min(size, num_rows - start)
+            rows[:count, :dim] = embeddings[start : start + count]
+            part, each = scores[:count], every[:count]
+            np.matmul(rows[:count], factors, out=part)
+            nearest = part.argmin(axis=1)
+            best = part[each, nearest]
+            part[each, nearest] = np.inf
+            codes[start : start + count] = nearest
+            np.subtract(part[each, part.argmin(axis=1)], best, out=gaps[start : start + count])
+        bound = _rounding_bound(embeddings, float(np.sqrt(squares.max())))
+        return codes, np.flatnonzero(~(gaps > bound))
 
 
-def _two_nearest(rows: np.ndarray, products: _Products, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the index (B,) of the best score of each row, and by how much it beats the second best (B,)."""
-    scores, every = scores[: len(rows)], np.arange(len(rows))
-    np.matmul(rows, products.factors, out=scores)
-    scores += products.squares
-    codes = scores.argmin(axis=1)
-    best = scores[every, codes]
-    scores[every, codes] = np.inf
-    return codes, scores[every, scores.argmin(axis=1)] - best
-
-
-def _rounding_bound(rows: np.ndarray, products: _Products) -> np.ndarray:
+def _rounding_bound(rows: np.ndarray, largest: float) -> np.ndarray:
     """Returns (B,) how far apart two scores must be for rounding not to have decided between them.
+
+    Args:
+        rows: (B, D).
+        largest: norm of a centroid.
 
     Source: the error bound of a dot product in any order, Higham, Accuracy and Stability, section 3.1.
     """
-    dim, precision, largest = rows.shape[1], np.finfo(rows.dtype), products.largest
+    dim, precision = rows.shape[1], np.finfo(rows.dtype)
     row_norms = np.sqrt(np.einsum("ij,ij->i", rows, rows)).astype(np.float64)
-    bound = 2.2 * float(precision.eps) / 2 * ((dim + 2) * 2 * largest * row_norms + 2 * largest**2)
-    return bound + 8 * (dim + 2) * float(precision.tiny)  # products below it may have been flushed to zero
+    bound = 2.2 * float(precision.eps) / 2 * (dim + 3) * largest * (2 * row_norms + largest)
+    return bound + 8 * (dim + 3) * float(precision.tiny)  # products below it may have been flushed to zero
 
 
 def _nearest_by_differences(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from qarm_features.quantizers.lloyd import nearest_codes
 from qarm_features.quantizers.weights import on_weight_grid, weight_facts
 
 SKIP = "qarm.quantizers.skip"  # a local property of jobs that only remove files: nothing is read again for them
-_CHUNK_BYTES = 1 << 24
+_CHUNK_BYTES = 1 << 22  # larger temporaries cost a page fault per page, in every pass
 _RAW = -1
 
 
