@@ -27,6 +27,7 @@ from qarm_features.quantizers.weights import on_weight_grid, weight_facts
 
 SKIP = "qarm.quantizers.skip"  # a local property of jobs that only remove files: nothing is read again for them
 _CHUNK_BYTES = 1 << 22  # larger temporaries cost a page fault per page, in every pass
+_CHUNK_ROWS = 8192  # at least: each chunk also costs work of the size of the centroids
 _RAW = -1
 
 
@@ -186,7 +187,7 @@ def _read(partition: Partition, level: int, recipe: Recipe, dim: int) -> Iterato
     raw_weights = None
     if recipe.weight_bits is not None:
         raw_weights = np.memmap(f"{partition.stem}.weights", np.float32, mode="r")
-    size = max(1, _CHUNK_BYTES // (4 * dim))
+    size = max(_CHUNK_ROWS, _CHUNK_BYTES // (4 * dim))
     for start in range(0, len(rows), size):
         chunk = np.asarray(rows[start : start + size])
         if raw_weights is None:
