@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 import tempfile
 import time
 
@@ -90,20 +89,12 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, interleaved; the least seconds count")
     args = parser.parse_args()
-    from delta import configure_spark_with_delta_pip
-    from pyspark.sql import SparkSession
-
     from qarm_features.quantizers import ResidualKMeans
+    from qarm_features.settings_sections import SparkOptions
+    from spark_jobs.session import start_session
 
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    builder = SparkSession.builder.master(f"local[{THREADS}]").config("spark.driver.memory", "4g")
-    builder = builder.config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
-    builder = builder.config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
-    # As a session of the jobs has them: Delta's own bookkeeping would take longer than the rows.
-    builder = builder.config("spark.databricks.delta.snapshotPartitions", 2).config("spark.sql.shuffle.partitions", 4)
-    builder = builder.config("spark.ui.enabled", "false").config("spark.ui.showConsoleProgress", "false")
-    spark = configure_spark_with_delta_pip(builder).getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
+    # As the jobs have it: Delta's own bookkeeping would otherwise take longer than the rows.
+    spark = start_session(SparkOptions(master=f"local[{THREADS}]"), name="benchmark")
     with tempfile.TemporaryDirectory() as folder:
         write_catalog(spark, folder, args.rows, args.dim, clusters=2 * args.codebook_size)
         sample = spark.read.format("delta").load(f"{folder}/embeddings").limit(20 * args.codebook_size)

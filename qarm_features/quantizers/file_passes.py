@@ -124,8 +124,7 @@ def sample_pass(chunks: Chunks, size: int, seed: int, below: int) -> Sample:
 
 
 def _smallest(samples: list[Sample], size: int) -> Sample:
-    joined = distinct_rows(Sample(*(np.concatenate(parts) for parts in zip(*samples))))
-    return Sample(*(part[:size] for part in joined))
+    return Sample(*(part[:size] for part in _join_samples(*samples)))
 
 
 def draw_pass(chunks: Chunks, candidates: np.ndarray, seed: int, odds: float) -> Sample:
@@ -157,5 +156,5 @@ def _has_ties(hashes: np.ndarray) -> bool:
     return bool((ordered[1:] == ordered[:-1]).any())
 
 
-def _join_samples(one: Sample, other: Sample) -> Sample:
-    return distinct_rows(Sample(*(np.concatenate(parts) for parts in zip(one, other))))
+def _join_samples(*samples: Sample) -> Sample:
+    return distinct_rows(Sample(*(np.concatenate(parts) for parts in zip(*samples))))

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from qarm_features.ranking.masked_softmax import masked_softmax
+
 LONGEST_AGE = 365 * 24 * 3600.0  # seconds; a match this old counts as not recent at all
 
 
@@ -117,8 +119,7 @@ class BehaviorMatch(nn.Module):
         if behavior is None:
             return match.new_zeros(len(match), self.num_levels, 0, dtype=torch.float32)
         score = behavior @ self.query.T / math.sqrt(behavior.shape[2])  # (B, T, L)
-        score = score.masked_fill(~match, torch.finfo(score.dtype).min)
-        return torch.einsum("btl,btd->bld", score.softmax(dim=1) * match, behavior)
+        return torch.einsum("btl,btd->bld", masked_softmax(score, match, dim=1), behavior)
 
     def _check(self, target_codes: Tensor, behavior_codes: Tensor, *, given: dict[str, Tensor | None]) -> None:
         wanted = {"age": self.use_ages, "label": self.use_labels, "behavior": self.dim is not None}

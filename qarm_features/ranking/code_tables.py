@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qarm_features.ranking.semantic_id_embedding import INITIAL_STD, SemanticIDEmbedding
+from qarm_features.ranking.code_lookup import INITIAL_STD
+from qarm_features.ranking.semantic_id_embedding import SemanticIDEmbedding
 
 _CHUNK_DISTANCES = 2**24  # held at once: 128 MiB
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from qarm_features.ranking.masked_softmax import masked_softmax
+
 
 class LoRAProjection(nn.Module):
     """A linear map without bias: frozen base weight plus alpha / rank * B A; the base itself trains if rank is None.
@@ -96,8 +98,6 @@ class ContentInterest(nn.Module):
         query = functional.linear(target, self.query.merged_weight()).unflatten(1, heads)  # (B, H, D_out / H)
         folded = torch.einsum("bhe,hed->bhd", query, key) / math.sqrt(query.shape[2])
         score = torch.einsum("bhd,btd->bht", folded, behavior)
-        # The lowest finite number, not -inf: a row without behaviours would turn into NaN.
-        score = score.masked_fill(~mask.unsqueeze(1), torch.finfo(score.dtype).min)
-        weight = score.softmax(dim=2) * mask.unsqueeze(1)
+        weight = masked_softmax(score, mask.unsqueeze(1), dim=2)
         pooled = torch.einsum("bht,btd->bhd", weight, behavior)
         return torch.einsum("bhd,hed->bhe", pooled, value).flatten(1)

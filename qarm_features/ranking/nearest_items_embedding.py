@@ -10,7 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from qarm_features.ranking.semantic_id_embedding import INITIAL_STD
+from qarm_features.ranking.code_lookup import INITIAL_STD
+from qarm_features.ranking.masked_softmax import masked_softmax
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 10.0
 
@@ -107,8 +108,7 @@ class NearestItemsEmbedding(nn.Module):
         """Returns (..., k) float32 weights that add up to 1 over the known items, or are all 0."""
         # Before the division: a NaN there would reach the temperature's gradient through the mask below.
         score = similarities.masked_fill(~known, 0.0) / self.temperature
-        # The lowest finite number, not -inf: a row without known items would turn into NaN.
-        return score.masked_fill(~known, torch.finfo(score.dtype).min).softmax(dim=-1) * known
+        return masked_softmax(score, known, dim=-1)
 
     def _check_range(self, item_index: Tensor) -> None:
         if item_index.numel() == 0:

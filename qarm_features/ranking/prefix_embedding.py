@@ -9,22 +9,21 @@ prefix-ngram; "Better Generalization with Semantic IDs", arXiv 2306.08121, the n
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from qarm_features.ranking.codebook_version import CodebookVersioned
-from qarm_features.ranking.semantic_id_embedding import INITIAL_STD, check_bags, check_codes, embed_bags
+from qarm_features.ranking.code_lookup import CodeLookup
 
 _WORD = 2**32
 _GOLDEN = 0x9E3779B9
 
 
-class PrefixEmbedding(CodebookVersioned):
+class PrefixEmbedding(CodeLookup):
     """Looks up one trainable vector per prefix (c_0), (c_0, c_1), ... to depth P.
 
     A code of level 1 means nothing without the code of level 0, so the rows belong to prefixes, not to codes: depth 1
     is shared widely, depth L hardly. Depth d has a row of its own for missing items and one for each of its K**d
     prefixes where they are at most num_rows; deeper prefixes share num_rows rows by `hash_prefixes`. All depths are
-    stacked into one table, so that a lookup is one gather.
+    stacked into one table, so that a lookup is one gather. Levels from P on are not read.
 
     Args:
         num_levels: L, at least 1.
@@ -54,7 +53,6 @@ class PrefixEmbedding(CodebookVersioned):
         codebook_version: int | None = None,
         pooling: Literal["concat", "sum"] = "sum",
     ) -> None:
-        super().__init__(codebook_version)
         for name, size in {"num_levels": num_levels, "embedding_dim": embedding_dim}.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}, must be at least 1.")
@@ -63,56 +61,21 @@ class PrefixEmbedding(CodebookVersioned):
         _check_between("max_depth", max_depth, low=1, high=num_levels)
         _check_between("num_rows", num_rows, low=1, high=2**31)
         _check_between("seed", seed, low=0, high=_WORD - 1)
-        if pooling not in ("concat", "sum"):
-            raise ValueError(f'pooling is "{pooling}", must be "concat" or "sum".')
-        self.num_levels, self.codebook_size, self.max_depth = num_levels, codebook_size, max_depth
-        self.num_rows, self.pooling = num_rows, pooling
-        self.output_dim = embedding_dim * (max_depth if pooling == "concat" else 1)
-        self.num_exact = sum(codebook_size**depth <= num_rows for depth in range(1, max_depth + 1))
         sizes = [1 + min(codebook_size**depth, num_rows) for depth in range(1, max_depth + 1)]
-        self.table = nn.Embedding(sum(sizes), embedding_dim)
-        nn.init.normal_(self.table.weight, std=INITIAL_STD)
+        super().__init__(
+            num_levels,
+            codebook_size,
+            embedding_dim,
+            num_vectors=max_depth,
+            num_rows=sum(sizes),
+            codebook_version=codebook_version,
+            pooling=pooling,
+        )
+        self.max_depth, self.num_rows = max_depth, num_rows
+        self.num_exact = sum(codebook_size**depth <= num_rows for depth in range(1, max_depth + 1))
         self.register_buffer("seed", torch.tensor(seed, dtype=torch.int64))
         missing_rows = torch.tensor([0, *sizes[:-1]]).cumsum(0)
         self.register_buffer("missing_rows", missing_rows, persistent=False)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        """Embeds the prefixes of codes.
-
-        Args:
-            codes: (..., L) int64, each in [-1, K); -1 = missing. Levels from P on are not read.
-
-        Returns:
-            (..., D) float32 with pooling "sum", (..., P*D) with "concat".
-
-        Raises:
-            ValueError: if the last dimension is not L or, on a CPU, if a code is outside [-1, K). On a GPU such a
-                code fails as an out-of-range index of the table, because a check here would wait for the device.
-        """
-        check_codes(codes, num_levels=self.num_levels, codebook_size=self.codebook_size)
-        embeddings = self.table(self.rows(codes))  # (..., P, D)
-        return embeddings.flatten(-2) if self.pooling == "concat" else embeddings.sum(-2)
-
-    def forward_bags(self, values: Tensor, offsets: Tensor, *, mode: Literal["mean", "sum"] = "mean") -> Tensor:
-        """Embeds bags of items, as ``torch.nn.EmbeddingBag`` does; never holds a vector per item.
-
-        A missing item in a bag counts, and reads its own rows. Of a TorchRec ``JaggedTensor`` give ``offsets()[:-1]``.
-
-        Args:
-            values: (N, L) int64, the codes of the N items of all bags in turn, each in [-1, K).
-            offsets: (B,) int64, where each bag starts in values, ascending from 0.
-            mode: how the items of a bag are joined.
-
-        Returns:
-            (B, D) float32 with pooling "sum", (B, P*D) with "concat"; exactly 0 for an empty bag.
-
-        Raises:
-            ValueError: if mode is neither "mean" nor "sum", if values are not (N, L) or, on a CPU, if a code is outside
-                [-1, K) or offsets do not ascend from 0 to at most N.
-        """
-        check_bags(values, offsets, mode=mode)
-        check_codes(values, num_levels=self.num_levels, codebook_size=self.codebook_size)
-        return embed_bags(self.table.weight, self.rows(values), offsets, mode=mode, pooling=self.pooling)
 
     def rows(self, codes: Tensor) -> Tensor:
         """Returns the table row of each prefix, (..., P) int64.

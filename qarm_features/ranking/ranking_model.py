@@ -14,7 +14,8 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin, constants, hf_hub_download
 from torch import Tensor, nn
 
-from qarm_features.ranking.semantic_id_embedding import INITIAL_STD, SemanticIDEmbedding
+from qarm_features.ranking.code_lookup import INITIAL_STD
+from qarm_features.ranking.semantic_id_embedding import SemanticIDEmbedding
 from qarm_features.ranking.target_attention import TargetAttention
 
 

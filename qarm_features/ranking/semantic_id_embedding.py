@@ -9,15 +9,12 @@ Source: QARM, arXiv 2411.11739, section 3.3.
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from qarm_features.ranking.codebook_version import CodebookVersioned
-
-INITIAL_STD = 0.05  # small, so that an untrained row hardly moves the logit
+from qarm_features.ranking.code_lookup import CodeLookup
 
 
-class SemanticIDEmbedding(CodebookVersioned):
+class SemanticIDEmbedding(CodeLookup):
     """Looks up one trainable vector per level and code; a missing code (-1) has a row of its own per level.
 
     The L tables are stacked into one of L*(K+1) rows, so that a lookup is one gather. Row ``l*(K+1)`` is level
@@ -46,57 +43,21 @@ class SemanticIDEmbedding(CodebookVersioned):
         codebook_version: int | None = None,
         pooling: Literal["concat", "sum"] = "concat",
     ) -> None:
-        super().__init__(codebook_version)
         sizes = {"num_levels": num_levels, "codebook_size": codebook_size, "embedding_dim": embedding_dim}
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}, must be at least 1.")
-        if pooling not in ("concat", "sum"):
-            raise ValueError(f'pooling is "{pooling}", must be "concat" or "sum".')
-        self.num_levels, self.codebook_size, self.pooling = num_levels, codebook_size, pooling
-        self.output_dim = embedding_dim * (num_levels if pooling == "concat" else 1)
-        self.table = nn.Embedding(num_levels * (codebook_size + 1), embedding_dim)
-        nn.init.normal_(self.table.weight, std=INITIAL_STD)
+        super().__init__(
+            num_levels,
+            codebook_size,
+            embedding_dim,
+            num_vectors=num_levels,
+            num_rows=num_levels * (codebook_size + 1),
+            codebook_version=codebook_version,
+            pooling=pooling,
+        )
         missing_rows = torch.arange(num_levels) * (codebook_size + 1)
         self.register_buffer("missing_rows", missing_rows, persistent=False)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        """Embeds codes.
-
-        Args:
-            codes: (..., L) int64, each in [-1, K); -1 = missing.
-
-        Returns:
-            (..., L*D) float32 with pooling "concat", (..., D) with "sum".
-
-        Raises:
-            ValueError: if the last dimension is not L or, on a CPU, if a code is outside [-1, K). On a GPU such a
-                code fails as an out-of-range index of the table, because a check here would wait for the device.
-        """
-        check_codes(codes, num_levels=self.num_levels, codebook_size=self.codebook_size)
-        embeddings = self.table(self.rows(codes))  # (..., L, D)
-        return embeddings.flatten(-2) if self.pooling == "concat" else embeddings.sum(-2)
-
-    def forward_bags(self, values: Tensor, offsets: Tensor, *, mode: Literal["mean", "sum"] = "mean") -> Tensor:
-        """Embeds bags of items, as ``torch.nn.EmbeddingBag`` does; never holds a vector per item.
-
-        A missing item in a bag counts, and reads its own rows. Of a TorchRec ``JaggedTensor`` give ``offsets()[:-1]``.
-
-        Args:
-            values: (N, L) int64, the codes of the N items of all bags in turn, each in [-1, K).
-            offsets: (B,) int64, where each bag starts in values, ascending from 0.
-            mode: how the items of a bag are joined.
-
-        Returns:
-            (B, L*D) float32 with pooling "concat", (B, D) with "sum"; exactly 0 for an empty bag.
-
-        Raises:
-            ValueError: if mode is neither "mean" nor "sum", if values are not (N, L) or, on a CPU, if a code is outside
-                [-1, K) or offsets do not ascend from 0 to at most N.
-        """
-        check_bags(values, offsets, mode=mode)
-        check_codes(values, num_levels=self.num_levels, codebook_size=self.codebook_size)
-        return embed_bags(self.table.weight, self.rows(values), offsets, mode=mode, pooling=self.pooling)
 
     def rows(self, codes: Tensor) -> Tensor:
         """Returns the table row of each code, (..., L) int64; L*(K+1), which is no row, for a code outside [-1, K).
@@ -105,70 +66,3 @@ class SemanticIDEmbedding(CodebookVersioned):
         """
         inside = (codes >= -1) & (codes < self.codebook_size)
         return torch.where(inside, codes + 1 + self.missing_rows, self.table.num_embeddings)
-
-
-def check_codes(codes: Tensor, *, num_levels: int, codebook_size: int) -> None:
-    """Refuses codes (..., L) of another number of levels and, on a CPU, any code outside [-1, K).
-
-    Raises:
-        ValueError: in these cases.
-    """
-    if codes.shape[-1] != num_levels:
-        raise ValueError(
-            f"codes have {codes.shape[-1]} levels, must have num_levels = {num_levels}. "
-            "Build the table with the codebooks' number of levels."
-        )
-    if codes.device.type != "cpu" or torch.compiler.is_compiling() or codes.numel() == 0:
-        return
-    low, high = (int(bound) for bound in codes.aminmax())
-    if low < -1 or high >= codebook_size:
-        wrong = low if low < -1 else high
-        raise ValueError(
-            f"codes hold {wrong}, must be in [-1, {codebook_size}). "
-            "Use the codebook_size the codes were made with; -1 stands for a missing item."
-        )
-
-
-def check_bags(values: Tensor, offsets: Tensor, *, mode: str) -> None:
-    """Refuses an unknown mode, wrong shapes and, on a CPU, offsets that do not ascend from 0 to at most N.
-
-    Raises:
-        ValueError: in these cases.
-    """
-    if mode not in ("mean", "sum"):
-        raise ValueError(f'mode is "{mode}", must be "mean" or "sum".')
-    if values.ndim != 2:
-        raise ValueError(f"values have shape {tuple(values.shape)}, must be (N, L). Give one row of codes per item.")
-    if offsets.ndim != 1:
-        raise ValueError(f"offsets have shape {tuple(offsets.shape)}, must be (B,). Give the start of each bag.")
-    if offsets.device.type != "cpu" or torch.compiler.is_compiling() or offsets.numel() == 0:
-        return
-    if int(offsets[0]) != 0 or int(offsets[-1]) > len(values) or bool((offsets.diff() < 0).any()):
-        raise ValueError(
-            f"offsets run from {int(offsets[0])} to {int(offsets[-1])}, must ascend from 0 to at most N = {len(values)}. "
-            "Give the start of each bag, without the end of the last one."
-        )
-
-
-def embed_bags(weight: Tensor, rows: Tensor, offsets: Tensor, *, mode: str, pooling: str) -> Tensor:
-    """Joins the table's rows of every bag.
-
-    Args:
-        weight: (R, D) float32, the table.
-        rows: (N, L) int64, the L rows of each item.
-        offsets: (B,) int64, where each bag starts.
-        mode: "mean" or "sum" over the items of a bag.
-        pooling: "concat" or "sum" over the L rows of an item.
-
-    Returns:
-        (B, L*D) float32 with pooling "concat", (B, D) with "sum"; exactly 0 for an empty bag.
-    """
-    num_items, num_levels = rows.shape
-    offsets = offsets.to(torch.int64)  # TorchRec's may be int32, and L*N need not fit there
-    if pooling == "concat":
-        # One bag per level and row: level l's items are l*N to (l+1)*N.
-        starts = torch.arange(num_levels, device=offsets.device).unsqueeze(1) * num_items + offsets  # (L, B)
-        bags = functional.embedding_bag(rows.T.reshape(-1), weight, starts.flatten(), mode=mode)  # (L*B, D)
-        return bags.unflatten(0, (num_levels, len(offsets))).transpose(0, 1).flatten(1)
-    bags = functional.embedding_bag(rows.flatten(), weight, offsets * num_levels, mode=mode)
-    return bags * num_levels if mode == "mean" else bags  # every item has L rows: their mean is a sum over L

@@ -8,6 +8,8 @@ Source: DIN, arXiv 1706.06978, section 4.3.
 import torch
 from torch import Tensor, nn
 
+from qarm_features.ranking.masked_softmax import masked_softmax
+
 
 class TargetAttention(nn.Module):
     """Weights each behaviour by an MLP of [target, behaviour, target * behaviour], softmax over the behaviours.
@@ -50,7 +52,4 @@ class TargetAttention(nn.Module):
         target = target.unsqueeze(1)  # (B, 1, D)
         hidden = self.of_target(target) + self.of_behavior(behavior) + self.of_product(target * behavior)
         score = self.score(hidden.relu()).squeeze(-1)  # (B, T)
-        # The lowest finite number, not -inf: a row without behaviours would turn into NaN.
-        score = score.masked_fill(~mask, torch.finfo(score.dtype).min)
-        weight = score.softmax(dim=-1) * mask
-        return torch.einsum("bt,btd->bd", weight, behavior)
+        return torch.einsum("bt,btd->bd", masked_softmax(score, mask, dim=1), behavior)
