@@ -34,10 +34,11 @@ def write_catalog(spark, folder: str, rows: int, dim: int, clusters: int) -> Non
 def assign_with_spark(spark, folder: str, codebooks: np.ndarray) -> float:
     """Writes the Delta table ``ours`` and returns the seconds."""
     from qarm_features.quantizers import ResidualKMeansModel
+    from qarm_features.quantizers.code_columns import codes_beside
 
     start = time.perf_counter()
     model = ResidualKMeansModel.from_codebooks(codebooks)
-    rows = model.transform(spark.read.format("delta").load(f"{folder}/embeddings")).drop("embedding")
+    rows = codes_beside(model, spark.read.format("delta").load(f"{folder}/embeddings"), "item_id")
     rows.write.format("delta").mode("overwrite").save(f"{folder}/ours")
     return time.perf_counter() - start
 

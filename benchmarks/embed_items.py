@@ -152,9 +152,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--max-tokens", type=int, default=128)
-    parser.add_argument("--workers", type=int, help="Measure only this many workers (how the scaling is measured).")
-    parser.add_argument("--folder", help="Folder with the texts, when they are written already.")
+    parser.add_argument(
+        "--workers", type=int, help="With --folder: print rows/s of this many workers and nothing else."
+    )
+    parser.add_argument("--folder", help="Folder that an earlier run wrote the texts to; goes with --workers.")
     args = parser.parse_args()
+    if (args.workers is None) != (args.folder is None):
+        parser.error("--workers and --folder go together: leave both out to compare and to scale.")
     os.environ.update(HF_HUB_OFFLINE="1", PYSPARK_PYTHON=sys.executable)
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
     sys.path.insert(0, os.environ["PYTHONPATH"])

@@ -8,8 +8,8 @@ The flow (each arrow is one Spark job; stages meet only in Delta tables and vers
     items --embed_items--> item_embeddings
     item_embeddings --fit_codebooks--> codebooks v<n>    (ResidualKMeans over all rows)
     item_embeddings --assign_semantic_ids--> item_semantic_ids
-    interactions --build_user_behavior--> user_behavior
-    item_semantic_ids, user_behavior --publish_features--> Feast views, online store, then the flip
+    interactions --build_user_behavior--> user_behavior, user_impressions, item_counters
+    item_semantic_ids, those three --publish_features--> Feast views, online store, then the flip
     interactions, views --build_training_set--> training_rows
     training_rows --train_ranking_model--> ranking models v<n>
 

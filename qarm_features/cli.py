@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from qarm_features import cli_release
 from qarm_features.settings import load_settings
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     help="Trainable semantic IDs in Feast.",
 )
+app.add_typer(cli_release.app, name="release")
 console = Console(highlight=False)
 Config = Annotated[Path, typer.Option(help="Settings of the project.")]
 _CONFIG = Path("qarm.yaml")
@@ -44,7 +46,14 @@ JOBS = (
     "write_report",
 )
 ALIGNMENT_JOBS = ("mine_item_pairs", "align_encoder")  # nothing to do while encoder.align is false
-OTHER_JOBS = ("evaluate_encoder", "find_nearest_items", "evaluate_codes")  # those that `qarm run` leaves out
+OTHER_JOBS = (
+    "evaluate_encoder",
+    "find_nearest_items",
+    "evaluate_codes",
+    "export_semantic_ids",
+    "write_content_tokens",
+    "export_encoder",
+)  # those that `qarm run` leaves out
 _SHOWN_AS = {"write_report": "report"}
 
 

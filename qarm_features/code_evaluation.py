@@ -18,6 +18,7 @@ from qarm_features.code_behavior import coded_pairs, hit_rate, shared_prefixes
 from qarm_features.encoder_evaluation import after_all_pairs, future_co_clicks, target_ranks
 from qarm_features.neighborhoods import neighborhood_overlap
 from qarm_features.quality import error_quality, semantic_id_quality, shared_ids
+from qarm_features.quantizers.codebooks import level_sizes
 from qarm_features.semantic_ids import load_codebooks
 from qarm_features.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_PAIRS, ITEM_SEMANTIC_IDS
 from qarm_features.warehouse import Warehouse
@@ -97,7 +98,7 @@ def evaluate_codes(
         embeddings.select("item_id", "embedding"), on="item_id", how="inner"
     )
     rows = rows.join(clicks, on="item_id", how="left").fillna(0, subset=["clicks"]).persist()
-    sizes = {"num_levels": codebooks.shape[0], "codebook_size": codebooks.shape[1]}
+    sizes = {"num_levels": codebooks.shape[0], "codebook_size": level_sizes(codebooks)}
     items = rows.count()
     behavior = _behavior(rows, codebooks, interactions, since=since, k=k, max_pairs=max_pairs, seed=seed)
     figures = {

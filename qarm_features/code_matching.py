@@ -62,7 +62,7 @@ def match_codes(new: np.ndarray, old: np.ndarray, weights: np.ndarray, codebook_
     return labels
 
 
-def relabelling(codes: DataFrame, *, num_levels: int, codebook_size: int) -> list[np.ndarray]:
+def relabelling(codes: DataFrame, *, level_sizes: list[int]) -> list[np.ndarray]:
     """Chooses the labels of new centroids, level by level.
 
     A level counts the items that keep all codes before it; the others, whose semantic ID has changed anyway, decide only
@@ -70,20 +70,19 @@ def relabelling(codes: DataFrame, *, num_levels: int, codebook_size: int) -> lis
 
     Args:
         codes: ``old_codes`` and ``rq_codes`` (L) of the items that have both.
-        num_levels: L.
-        codebook_size: K.
+        level_sizes: K of each level.
 
     Returns:
         L permutations (K,) int32: the label of each new centroid.
     """
     labels: list[np.ndarray] = []
-    for level in range(num_levels):
+    for level, size in enumerate(level_sizes):
         worker = partial(_count_pairs, level=level, labels=labels)
         pairs = codes.select("old_codes", "rq_codes").mapInArrow(worker, "new int, old int, items long, kept long")
         counts = pairs.groupBy("new", "old").agg(F.sum("items").alias("items"), F.sum("kept").alias("kept"))
         found = counts.orderBy("new", "old").toArrow()  # at most K x K rows
         new, old, items, kept = (found[name].to_numpy() for name in ("new", "old", "items", "kept"))
-        labels.append(match_codes(new, old, kept + items / (items.sum() + 1), codebook_size))
+        labels.append(match_codes(new, old, kept + items / (items.sum() + 1), size))
     return labels
 
 

@@ -21,7 +21,7 @@ def code_table(versions: list[dict[str, Any]]) -> Table:
     table = Table(title="semantic IDs, behaviour first; balance alone predicts nothing", title_justify="left", box=None)
     table.add_column("figure")
     for figures in versions:
-        of = f"{figures['num_levels']} x {figures['codebook_size']}, encoder v{figures['encoder_version']}"
+        of = f"{_shape(figures)}, encoder v{figures['encoder_version']}"
         table.add_column(f"codebooks v{figures['codebook_version']}\n{of}", justify="right")
     found = [dict(code_lines(figures)) for figures in versions]
     for name in dict.fromkeys(name for lines in found for name in lines):
@@ -30,6 +30,11 @@ def code_table(versions: list[dict[str, Any]]) -> Table:
         else:
             table.add_row(name, *[lines.get(name, "-") for lines in found])
     return table
+
+
+def _shape(figures: dict[str, Any]) -> str:
+    sizes = [level["codebook_size"] for level in figures["quality"]["levels"]]
+    return f"{len(sizes)} x {sizes[0]}" if len(set(sizes)) == 1 else " x ".join(map(str, sizes))
 
 
 def code_lines(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -58,7 +63,7 @@ def code_lines(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "#balance (weighted by clicks)", ""
     for level, by_clicks in zip(plain["levels"], weighted["levels"]):
         at = f"level {level['level']}"
-        yield f"codes in use, {at}", f"{level['codes_in_use']:,} of {figures['codebook_size']:,}"
+        yield f"codes in use, {at}", f"{level['codes_in_use']:,} of {level['codebook_size']:,}"
         for name in ("entropy", "perplexity", "gini"):
             yield f"{name}, {at}", f"{_number(level[name], 3)} ({_number(by_clicks[name], 3)})"
 

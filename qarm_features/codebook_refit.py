@@ -75,7 +75,7 @@ def refit_codebooks(
     else:
         fitted = estimator.fit(embeddings)
     last = fitted.training_summary[-1]
-    limit = keep_within * last["sse"] / last["rows"]
+    limit = keep_within * last["sse"] / last["weight"]
     codebooks = _relabelled(rows, fitted)
     for _ in range(_ROUNDS):
         coded = _coded(rows, codebooks, limit).persist()
@@ -83,7 +83,7 @@ def refit_codebooks(
             codebooks = update_level(coded, codebooks, level)
         coded.unpersist()
     coded = _coded(rows, codebooks, limit).persist()
-    levels = _summary(coded, codebooks, fitted.training_summary)
+    levels = measured_levels(coded, codebooks, fitted.training_summary)
     common = coded.where(F.col("old_codes").isNotNull())
     new_code, kept = code_transitions(common, num_levels=len(codebooks), codebook_size=codebooks.shape[1])
     coded.unpersist()
@@ -132,16 +132,22 @@ def _coded(rows: DataFrame, codebooks: np.ndarray, limit: float) -> DataFrame:
 
 def _relabelled(rows: DataFrame, fitted: ResidualKMeansModel) -> np.ndarray:
     codes = fitted.transform(rows.where(F.col("old_codes").isNotNull())).select("old_codes", "rq_codes").persist()
-    labels = relabelling(codes, num_levels=len(fitted.codebooks), codebook_size=fitted.codebooks.shape[1])
+    labels = relabelling(codes, level_sizes=fitted.level_sizes)
     codes.unpersist()
-    codebooks = np.empty_like(fitted.codebooks)
+    codebooks = fitted.codebooks.copy()
     for level, of_level in enumerate(labels):
-        codebooks[level, of_level] = fitted.codebooks[level]
+        codebooks[level, of_level] = fitted.codebooks[level, : len(of_level)]
     return codebooks
 
 
-def _summary(coded: DataFrame, codebooks: np.ndarray, fitted: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Replaces the figures of the warm start by those of the codes that items have in the end."""
+def measured_levels(coded: DataFrame, codebooks: np.ndarray, fitted: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Replaces figures of a fit by those of the codes that items have in the end, each item counted once.
+
+    Args:
+        coded: ``embedding`` (D) of about unit norm, ``rq_codes`` (L).
+        codebooks: (L, K, D) float32.
+        fitted: Per level what ``ResidualKMeansModel.training_summary`` holds.
+    """
     sums, _ = sum_errors(coded, codebooks)
     codes = coded.select(F.posexplode("rq_codes").alias("level", "code")).groupBy("level")
     in_use = {row["level"]: row["codes"] for row in codes.agg(F.count_distinct("code").alias("codes")).collect()}
@@ -150,6 +156,7 @@ def _summary(coded: DataFrame, codebooks: np.ndarray, fitted: list[dict[str, Any
             **level,
             "sse": float(error),
             "relative_error": float(error) / sums.energy if sums.energy else 0.0,
+            "weight": float(sums.weight),
             "codes_in_use": in_use[level["level"]],
         }
         for level, error in zip(fitted, sums.errors)

@@ -22,6 +22,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from qarm_features.code_errors import matrix
+from qarm_features.quantizers.codebooks import level_sizes, levels_of
 
 _BITS = 20  # products of values below 2 on this grid are exact in float64 in any order
 _BLOCK = 1024
@@ -104,12 +105,13 @@ def last_level_errors(embeddings: np.ndarray, codes: np.ndarray, codebooks: np.n
         codebooks: (L, K, D) float32.
 
     Returns:
-        (B, K) float64, exact on a grid of 2**-20: the same on every CPU and whatever rows stand together.
+        (B, K) float64, K of the last level, exact on a grid of 2**-20: the same on every CPU and whatever rows stand
+        together.
     """
     residuals = embeddings
     for level, centroids in enumerate(codebooks[:-1]):
         residuals = residuals - centroids[codes[:, level]]
-    rows, centroids = (np.rint(np.ldexp(v.astype(np.float64), _BITS)) for v in (residuals, codebooks[-1]))
+    rows, centroids = (np.rint(np.ldexp(v.astype(np.float64), _BITS)) for v in (residuals, levels_of(codebooks)[-1]))
     squares = [np.einsum("ij,ij->i", values, values) for values in (rows, centroids)]
     return np.ldexp(squares[0][:, None] - 2 * (rows @ centroids.T) + squares[1], -2 * _BITS)
 
@@ -157,13 +159,13 @@ def _place_batches(
     batches: Iterator[pa.RecordBatch], codebooks: np.ndarray, bucket_cap: int, most_extra: float
 ) -> Iterator[pa.RecordBatch]:
     """Places the overflow of sorted prefixes; a prefix begins with the counts of its buckets."""
-    last, room = None, np.empty(0, np.int64)
+    last, room, size = None, np.empty(0, np.int64), level_sizes(codebooks)[-1]
     for batch in batches:
         for start in range(0, batch.num_rows, _BLOCK):
             part = batch.slice(start, _BLOCK)
             codes, waiting = matrix(part["rq_codes"], np.int32).copy(), part["embedding"].is_valid().to_numpy(False)
             items = part["items"].fill_null(0).to_numpy()
-            errors = np.empty((len(codes), codebooks.shape[1]))
+            errors = np.empty((len(codes), size))
             if waiting.any():
                 rows = matrix(part["embedding"].drop_null())
                 errors[waiting] = last_level_errors(rows, codes[waiting], codebooks)
@@ -171,7 +173,7 @@ def _place_batches(
             for group in np.split(np.arange(len(codes)), changes):
                 prefix = codes[group[0], :-1].tobytes()
                 if prefix != last:
-                    last, room = prefix, np.full(codebooks.shape[1], bucket_cap, np.int64)
+                    last, room = prefix, np.full(size, bucket_cap, np.int64)
                 np.subtract.at(room, codes[group, -1], items[group])
                 group = group[waiting[group]]
                 codes[group, -1] = place_overflow(errors[group], codes[group, -1], room, most_extra)

@@ -11,23 +11,20 @@ embed. ::
 
 from __future__ import annotations
 
-import functools
-import json
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from qarm_features.artifacts import Artifact
+from qarm_features.encoder_tasks import encode_on_executors, row_as_json
 from qarm_features.tables import ITEM_EMBEDDINGS, REJECTED_ROWS
 from qarm_features.warehouse import Warehouse
 
-_ROWS_PER_TASK = 50_000
-_BUFFER_ROWS = 4096  # rows sorted by length together: enough to pad little, few enough to bound memory
-_BUFFER_BYTES = 64 << 20  # the same for rows that carry media
+if TYPE_CHECKING:
+    from qarm_features.item_encoder import ItemEncoder
 
 
 def items_to_embed(
@@ -71,19 +68,12 @@ def embed_items(
         Rows of ``item_embeddings``, lazily, with ``row`` (JSON) and ``reason``: both null where embedded; where not,
         ``embedding`` is null.
     """
-    files = {
-        file.name: file.read_bytes() for file in encoder.path.iterdir() if file.suffix in (".json", ".safetensors")
-    }
-    context = items.sparkSession.sparkContext
-    task_cpus = int(context.getConf().get("spark.task.cpus", "1"))
-    partitions = max(1, min(-(-rows // batch_size), max(context.defaultParallelism, rows // _ROWS_PER_TASK)))
-    embed = functools.partial(
-        _embed_batches, files=files, limits=json.dumps(limits), batch_size=batch_size, num_threads=task_cpus
-    )
     id_type = items.schema["item_id"].dataType.simpleString()
     schema = f"item_id {id_type}, embedding array<float>, content_hash string, `row` string, reason string"
-    content = items.select("item_id", "content_hash", *encoder.manifest["columns"]).repartition(partitions, "item_id")
-    return content.mapInArrow(embed, schema).withColumn("encoder_version", F.lit(encoder.version))
+    encoded = encode_on_executors(
+        items, encoder, _embed_rows, schema=schema, limits=limits, batch_size=batch_size, rows=rows
+    )
+    return encoded.withColumn("encoder_version", F.lit(encoder.version))
 
 
 def write_rejected(warehouse: Warehouse, embedded: DataFrame, *, first: bool, any_new: bool) -> int:
@@ -110,71 +100,15 @@ def write_rejected(warehouse: Warehouse, embedded: DataFrame, *, first: bool, an
     return count
 
 
-def _embed_batches(
-    batches: Iterator[pa.RecordBatch], *, files: dict[str, bytes], limits: str, batch_size: int, num_threads: int
-) -> Iterator[pa.RecordBatch]:
-    encoder = None
-    for rows in _rebatch(batches, _BUFFER_ROWS, _BUFFER_BYTES):
-        if encoder is None:
-            encoder = _load_encoder(tuple(sorted(files.items())), limits, num_threads)
-        columns = {name: rows[name].to_pylist() for name in encoder.columns}
-        embeddings, reasons = encoder.encode(columns, batch_size=batch_size)
-        flat = pa.array(embeddings.numpy().reshape(-1), pa.float32())
-        offsets = pa.array(range(0, len(flat) + 1, embeddings.shape[1]), pa.int32())
-        lost = pa.array([reason is not None for reason in reasons])
-        shown = [None if reason is None else _as_json(rows, number) for number, reason in enumerate(reasons)]
-        yield pa.RecordBatch.from_arrays(
-            [rows["item_id"], pa.ListArray.from_arrays(offsets, flat, mask=lost), rows["content_hash"],
-             pa.array(shown, pa.string()), pa.array(reasons, pa.string())],
-            ["item_id", "embedding", "content_hash", "row", "reason"],
-        )  # fmt: skip
-
-
-def _as_json(rows: pa.RecordBatch, number: int) -> str:
-    """Shows what a row has; of bytes only their number."""
-    row = {name: rows[name][number].as_py() for name in rows.schema.names if name != "content_hash"}
-    shown = {name: f"{len(value)} bytes" if isinstance(value, bytes) else value for name, value in row.items()}
-    return json.dumps({name: value for name, value in shown.items() if value is not None}, ensure_ascii=False)
-
-
-def _rebatch(batches: Iterator[pa.RecordBatch], rows: int, size: int) -> Iterator[pa.RecordBatch]:
-    """Regroups batches into ones of ``rows`` rows, or fewer of about ``size`` bytes; the last one is shorter."""
-    held: list[pa.RecordBatch] = []
-    count = held_bytes = 0
-    for batch in batches:
-        part = max(1, min(rows, batch.num_rows * size // max(1, batch.nbytes)))
-        for start in range(0, batch.num_rows, part):
-            piece = batch.slice(start, part)
-            if held and (count + piece.num_rows > rows or held_bytes + piece.nbytes > size):
-                yield pa.concat_batches(held)
-                held, count, held_bytes = [], 0, 0
-            held.append(piece)
-            count += piece.num_rows
-            held_bytes += piece.nbytes
-    if count:
-        yield pa.concat_batches(held)
-
-
-@functools.lru_cache(maxsize=1)
-def _load_encoder(files: tuple[tuple[str, bytes], ...], limits: str, num_threads: int):
-    """Loads the encoder once per Python worker, which Spark reuses from task to task."""
-    import os
-    import tempfile
-
-    os.environ.setdefault("RAYON_NUM_THREADS", str(num_threads))  # of the tokenizer, as set_num_threads of torch
-
-    import torch
-    from pyspark import TaskContext
-
-    from qarm_features.item_encoder import ItemEncoder
-
-    torch.set_num_threads(num_threads)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, content in files:
-            (Path(folder) / name).write_bytes(content)
-        encoder = ItemEncoder.from_pretrained(folder, limits=json.loads(limits))
-    context = TaskContext.get()
-    assigned = context.resources().get("gpu") if context else None
-    if torch.cuda.is_available():
-        encoder.to(f"cuda:{assigned.addresses[0]}" if assigned else "cuda")
-    return encoder
+def _embed_rows(encoder: ItemEncoder, rows: pa.RecordBatch, batch_size: int) -> pa.RecordBatch:
+    columns = {name: rows[name].to_pylist() for name in encoder.columns}
+    embeddings, reasons = encoder.encode(columns, batch_size=batch_size)
+    flat = pa.array(embeddings.numpy().reshape(-1), pa.float32())
+    offsets = pa.array(range(0, len(flat) + 1, embeddings.shape[1]), pa.int32())
+    lost = pa.array([reason is not None for reason in reasons])
+    shown = [None if reason is None else row_as_json(rows, number) for number, reason in enumerate(reasons)]
+    return pa.RecordBatch.from_arrays(
+        [rows["item_id"], pa.ListArray.from_arrays(offsets, flat, mask=lost), rows["content_hash"],
+         pa.array(shown, pa.string()), pa.array(reasons, pa.string())],
+        ["item_id", "embedding", "content_hash", "row", "reason"],
+    )  # fmt: skip

@@ -73,13 +73,17 @@ def publish_encoder(artifacts: Artifacts, encoder: ItemEncoder, settings: Settin
 
 
 def current_encoder(artifacts: Artifacts, settings: Settings) -> Artifact:
-    """Returns the newest version made from these settings; publishes version 0 when none is and none is to be aligned.
+    """Returns the newest version made from these settings, by alignment or exported from a ranking model.
+
+    Publishes version 0 when there is none and none is to be aligned.
 
     Raises:
         ValueError: ``encoder.align`` is true and no aligned version has these settings.
     """
     if not settings.encoder.align:
-        return _found_or_published(artifacts, settings)
+        made_from = fingerprint(item_encoder_config(settings, aligned=False))
+        exported = artifacts.find(made_from=made_from, exported=True)  # by a ranking model, above the same backbones
+        return exported.verify() if exported else _found_or_published(artifacts, settings)
     found = _find(artifacts, settings, aligned=True)
     if found is None:
         raise ValueError(

@@ -11,6 +11,7 @@ in our names and types; every row that fails a check goes to ``rejected_rows`` w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
@@ -23,6 +24,7 @@ from qarm_features.ingest_columns import (
     TypedId,
     as_text,
     content_columns,
+    file_state,
     label_column,
     non_empty,
     timestamp_column,
@@ -68,8 +70,13 @@ def read_source(spark: SparkSession, source: Source, path: str | None) -> DataFr
     return spark.read.format(kind).load(path)
 
 
-def check_items(raw: DataFrame, source: ItemSource) -> Checked:
+def check_items(raw: DataFrame, source: ItemSource, *, media_roots: Sequence[str] = ()) -> Checked:
     """Checks rows of the catalog and brings them into the form of ``items``.
+
+    Args:
+        raw: The rows as they came.
+        source: The section of the settings.
+        media_roots: Where media lie that are named by URI. Size and time of a local file go into the content hash.
 
     Raises:
         IngestError: A column that the settings name is not there.
@@ -78,7 +85,10 @@ def check_items(raw: DataFrame, source: ItemSource) -> Checked:
     item_id = TypedId(raw, "item_id", source.item_id, source.item_id_type)
     title = F.lit(None).cast("string") if source.title is None else non_empty(as_text(raw, source.title))
     content, checks = content_columns(raw, source)
-    hashes = [F.concat(F.lit(f"{name}:"), F.sha2(_as_bytes(name, value), 256)) for name, value in content.items()]
+    hashes = [
+        F.concat(F.lit(f"{name}:"), F.sha2(_as_bytes(name, value), 256), file_state(name, value, media_roots))
+        for name, value in content.items()
+    ]
     present = [F.when(value.isNotNull(), True) for value in content.values()]
     checks.append((F.coalesce(*present).isNull(), "content is empty"))
     rows = raw.select(

@@ -6,6 +6,9 @@ pairs of (a condition that a bad row meets, the reason that it is rejected for).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -79,6 +82,22 @@ def _precomputed(raw: DataFrame, source: ItemSource) -> tuple[Column, list[Check
          f"precomputed does not have {source.precomputed_dim} numbers"),
         (unusable, "precomputed holds a null or a number that is not finite"),
     ]  # fmt: skip
+
+
+def file_state(name: str, value: Column, media_roots: Sequence[str]) -> Column:
+    """Returns size and time of the local file that a URI of a content column names, as text; "" for all else.
+
+    An executor looks: it must see the files, as it must to encode them. Of remote files nothing is asked.
+    """
+    if not name.endswith("_uri") or not media_roots:
+        return F.lit("")
+    from qarm_features.encoders.media import media_state  # it loads torch
+
+    @F.arrow_udf("string")
+    def states(uris: pa.Array) -> pa.Array:
+        return pa.array([media_state(uri, roots=media_roots) for uri in uris.to_pylist()], pa.string())
+
+    return F.coalesce(F.concat(F.lit(":"), states(value)), F.lit(""))
 
 
 def timestamp_column(raw: DataFrame, source: InteractionSource) -> tuple[Column, list[Check]]:

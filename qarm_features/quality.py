@@ -23,21 +23,22 @@ from qarm_features.code_matching import kept_shares
 
 
 def semantic_id_quality(
-    semantic_ids: DataFrame, *, num_levels: int, codebook_size: int, weight: str | None = None
+    semantic_ids: DataFrame, *, num_levels: int, codebook_size: int | list[int], weight: str | None = None
 ) -> dict[str, Any]:
     """Measures collisions and code usage.
 
     Args:
         semantic_ids: ``rq_codes`` of one codebook version, a row per item; and the column ``weight``.
         num_levels: L.
-        codebook_size: K.
+        codebook_size: K, or that of each level.
         weight: Column of integers of at least 0 by which shares of items are weighted (clicks); None counts each item once.
 
     Returns:
         ``items``; ``semantic_ids`` (distinct); ``collision_rate``, the share of items that share their ID with another;
-        ``unique_share``, 1 minus that; ``largest_bucket`` in items; ``levels``: per level ``codes_in_use``, ``code_usage``
-        (their share of K), ``entropy`` (bits, at most log2 K), ``perplexity`` (1 to K: K when all codes are equally
-        frequent), ``gini`` (0 when they are, towards 1 when few codes hold all). With ``weight`` the rate, the share, and
+        ``unique_share``, 1 minus that; ``largest_bucket`` in items; ``levels``: per level ``codebook_size`` (K),
+        ``codes_in_use``, ``code_usage`` (their share of K), ``entropy`` (bits, at most log2 K), ``perplexity`` (1 to K: K
+        when all codes are equally frequent), ``gini`` (0 when they are, towards 1 when few codes hold all).
+        With ``weight`` the rate, the share, and
         entropy, perplexity and gini are of the weights; None where these are all 0.
     """
     amount = F.col(weight) if weight else F.lit(1)
@@ -97,7 +98,7 @@ def shared_ids(old: DataFrame, new: DataFrame, *, num_levels: int) -> dict[str, 
     return kept_shares(both, num_levels=num_levels)
 
 
-def _levels(by_code: DataFrame, total: int, num_levels: int, codebook_size: int) -> list[dict[str, Any]]:
+def _levels(by_code: DataFrame, total: int, num_levels: int, codebook_size: int | list[int]) -> list[dict[str, Any]]:
     """Sums up the codes of each level; of Gini's mean of ranks the codes without items are part."""
     share = F.col("weight") / F.lit(max(total, 1))
     in_order = Window.partitionBy("level").orderBy("weight", "code")  # at most K rows
@@ -107,16 +108,17 @@ def _levels(by_code: DataFrame, total: int, num_levels: int, codebook_size: int)
         F.coalesce(-F.sum(F.when(F.col("weight") > 0, share * F.log2(share))), F.lit(0.0)).alias("entropy"),
         F.sum(F.col("rank") * share).alias("ranks"),
     )
-    levels = []
+    levels, sizes = [], codebook_size if isinstance(codebook_size, list) else [codebook_size] * num_levels
     for row in sums.where(F.col("level") < num_levels).orderBy("level").collect():  # L rows
-        ranks = row["ranks"] + codebook_size - row["codes_in_use"]  # those without items come first
+        size = sizes[row["level"]]
+        ranks = row["ranks"] + size - row["codes_in_use"]  # those without items come first
         spread = {
             "entropy": row["entropy"] + 0.0,
             "perplexity": math.pow(2, row["entropy"]),
-            "gini": (2 * ranks - codebook_size - 1) / codebook_size,
+            "gini": (2 * ranks - size - 1) / size,
         }
         spread = spread if total else dict.fromkeys(spread)
-        usage = {"codes_in_use": row["codes_in_use"], "code_usage": row["codes_in_use"] / codebook_size}
+        usage = {"codebook_size": size, "codes_in_use": row["codes_in_use"], "code_usage": row["codes_in_use"] / size}
         levels.append({"level": row["level"], **usage, **spread})
     return levels
 

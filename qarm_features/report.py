@@ -16,6 +16,7 @@ from qarm_features.artifacts import Artifacts, write_json
 from qarm_features.code_screen import code_lines
 from qarm_features.feature_store.releases import require_promoted_release
 from qarm_features.quality import semantic_id_quality
+from qarm_features.semantic_ids import level_sizes
 from qarm_features.settings import Settings
 from qarm_features.tables import INTERACTIONS, ITEM_SEMANTIC_IDS, ITEMS
 from qarm_features.warehouse import Warehouse
@@ -30,6 +31,7 @@ def collect_figures(warehouse: Warehouse, settings: Settings) -> dict[str, Any]:
         ReleaseError: No release is promoted yet.
     """
     release = require_promoted_release(settings)
+    manifest = Artifacts(settings.artifacts_path, "codebooks").get(release.codebook_version).manifest
     codes = warehouse.read(ITEM_SEMANTIC_IDS, version=release.delta_version)
     codes = codes.where(F.col("codebook_version") == release.codebook_version).persist()
     titled = codes.join(
@@ -45,8 +47,8 @@ def collect_figures(warehouse: Warehouse, settings: Settings) -> dict[str, Any]:
         "encoder_version": release.encoder_version,
         "num_levels": release.num_levels,
         "codebook_size": release.codebook_size,
-        "quality": semantic_id_quality(codes, num_levels=release.num_levels, codebook_size=release.codebook_size),
-        "fit": Artifacts(settings.artifacts_path, "codebooks").get(release.codebook_version).manifest["levels"],
+        "quality": semantic_id_quality(codes, num_levels=release.num_levels, codebook_size=level_sizes(manifest)),
+        "fit": manifest["levels"],
         "bucket_sizes": [row.asDict() for row in sizes.orderBy("items").limit(_BUCKETS_SHOWN).collect()],
         "centroids": _examples(titled),
         "popular_items": [r["item_id"] for r in popular.orderBy(F.desc("events"), "item_id").limit(5).collect()],

@@ -103,7 +103,7 @@ def _quality_table(figures: dict[str, Any]) -> Table:
     for name in ("level", "centroids in use", "relative error after it"):
         table.add_column(name, justify="right")
     for level, fit in zip(quality["levels"], figures["fit"]):
-        in_use = f"{level['codes_in_use']} of {figures['codebook_size']}"
+        in_use = f"{level['codes_in_use']} of {level['codebook_size']}"
         table.add_row(str(level["level"]), in_use, f"{fit['relative_error']:.3f}")
     return table
 

@@ -10,7 +10,7 @@ items that have none under this codebook version yet: a semantic ID, once writte
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pyspark.sql import DataFrame
@@ -20,9 +20,11 @@ from safetensors.numpy import load_file, save_file
 from qarm_features.artifacts import Artifact
 from qarm_features.codebook_refit import kept_codes
 from qarm_features.collisions import resolve_overflow, with_collision_index
-from qarm_features.quantizers import ResidualKMeansModel
+from qarm_features.quantizers import ResidualKMeansFiniteScalarModel, ResidualKMeansModel
+from qarm_features.quantizers.code_columns import codes_beside
 
 _CODEBOOKS, _REFIT = "codebooks.safetensors", "refit.safetensors"
+RQModel = ResidualKMeansModel | ResidualKMeansFiniteScalarModel
 
 
 class OldIDs(NamedTuple):
@@ -41,7 +43,7 @@ def assign_semantic_ids(
     embeddings: DataFrame,
     assigned: DataFrame,
     *,
-    model: ResidualKMeansModel,
+    model: RQModel,
     codebook_version: int,
     encoder_version: int,
     old_ids: OldIDs | None = None,
@@ -65,8 +67,9 @@ def assign_semantic_ids(
     """
     assigned = assigned.where(F.col("codebook_version") == codebook_version)
     new = embeddings.where(F.col("encoder_version") == encoder_version).select("item_id", "embedding")
-    new = new.join(assigned.select("item_id"), on="item_id", how="left_anti")
-    new = _nearest_or_kept(new, model, old_ids)
+    if not assigned.isEmpty():
+        new = new.join(assigned.select("item_id"), on="item_id", how="left_anti")
+    new = _nearest_or_kept(new, model, old_ids, keep_embeddings=bucket_cap is not None)
     if bucket_cap is None:
         new = new.withColumn("moved", F.lit(False))
     else:
@@ -85,10 +88,10 @@ def assign_semantic_ids(
     )
 
 
-def _nearest_or_kept(new: DataFrame, model: ResidualKMeansModel, old_ids: OldIDs | None) -> DataFrame:
+def _nearest_or_kept(new: DataFrame, model: RQModel, old_ids: OldIDs | None, *, keep_embeddings: bool) -> DataFrame:
     """Adds ``rq_codes``, ``kept`` and ``old_index``."""
     if old_ids is None:
-        rows = model.transform(new)
+        rows = model.transform(new) if keep_embeddings else codes_beside(model, new, "item_id")
         return rows.withColumns({"kept": F.lit(False), "old_index": F.lit(None).cast("int")})
     old = old_ids.rows.select(
         "item_id", F.col("rq_codes").alias("old_codes"), F.col("collision_index").alias("old_index")
@@ -99,14 +102,43 @@ def _nearest_or_kept(new: DataFrame, model: ResidualKMeansModel, old_ids: OldIDs
     return rows.withColumn("kept", kept).drop("old_codes")
 
 
-def save_codebooks(codebooks: np.ndarray, folder: Path, new_code: np.ndarray | None = None) -> None:
-    """Writes codebooks (L, K, D) as safetensors, and of a refit the new code (L, K) of every old one."""
-    save_file({"codebooks": np.ascontiguousarray(codebooks, dtype=np.float32)}, folder / _CODEBOOKS)
+def save_codebooks(
+    codebooks: np.ndarray,
+    folder: Path,
+    *,
+    new_code: np.ndarray | None = None,
+    rounding: dict[str, np.ndarray] | None = None,
+) -> None:
+    """Writes codebooks as safetensors.
+
+    Args:
+        codebooks: (L, K, D), every level, smaller ones padded with NaN.
+        folder: Where to.
+        new_code: Of a refit, the new code (L, K) of every old one.
+        rounding: Arrays of the model, where its last level is finite scalar quantization.
+    """
+    arrays = {"codebooks": np.ascontiguousarray(codebooks, dtype=np.float32)}
+    save_file(arrays | {name: np.ascontiguousarray(of) for name, of in (rounding or {}).items()}, folder / _CODEBOOKS)
     if new_code is not None:
         save_file({"new_code": np.ascontiguousarray(new_code, dtype=np.int32)}, folder / _REFIT)
 
 
-def load_codebooks(artifact: Artifact) -> ResidualKMeansModel:
+def save_model(model: RQModel, folder: Path) -> None:
+    """Writes what `load_codebooks` reads."""
+    scalar = isinstance(model, ResidualKMeansFiniteScalarModel)
+    save_codebooks(model.codebooks, folder, rounding=model.to_arrays() if scalar else None)
+
+
+def load_codebooks(artifact: Artifact) -> RQModel:
     """Returns the model of a codebook version, from ``embedding`` to ``rq_codes``."""
-    codebooks = load_file(artifact.verify().path / _CODEBOOKS)["codebooks"]
-    return ResidualKMeansModel.from_codebooks(codebooks, inputCol="embedding", outputCol="rq_codes")
+    arrays, columns = load_file(artifact.verify().path / _CODEBOOKS), {"inputCol": "embedding", "outputCol": "rq_codes"}
+    if "projection" in arrays:
+        return ResidualKMeansFiniteScalarModel.from_arrays(arrays, **columns)
+    return ResidualKMeansModel.from_codebooks(arrays["codebooks"], **columns)
+
+
+def level_sizes(manifest: dict[str, Any]) -> list[int]:
+    """Returns K of each level of a codebook version from its manifest."""
+    size = manifest["codebook_size"]
+    uniform = size if isinstance(size, list) else [size] * manifest["num_levels"]
+    return manifest.get("level_sizes", uniform)  # an fsq level has fewer codes than it may have

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, YamlConfigSettingsSource
 
+from qarm_features.settings_publishing import Publishing
+from qarm_features.settings_ranking import Behavior, Ranking
 from qarm_features.settings_sections import (
     Alignment,
-    Behavior,
     Codebooks,
     Encoder,
     InteractionSource,
     ItemPairs,
     ItemSource,
     NearestItems,
-    Publishing,
-    Ranking,
     SemanticIDs,
     SparkOptions,
 )
@@ -115,7 +114,8 @@ def _explain(error: dict[str, Any], path: Path) -> str:
     if error["type"] == "extra_forbidden":
         model: type[BaseModel] = Settings
         for part in error["loc"][:-1]:
-            model = model.model_fields[part].annotation
+            kind = model.model_fields[part].annotation
+            model = next(one for one in get_args(kind) or (kind,) if one is not type(None))
         near = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(model.model_fields)}."
         return f"{name} in {path} is not a setting. {hint}"

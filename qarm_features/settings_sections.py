@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 IdType = Literal["integer", "string"]
@@ -162,17 +162,30 @@ class Alignment(Section):
     geometry_weight: float = Field(
         0.0, ge=0, description="How firmly cosines are kept near the frozen backbones'; spares items without pairs."
     )
+    # None rather than 0: encoders that were aligned before the option existed are still found.
+    view_weight: float | None = Field(
+        None,
+        ge=0,
+        description="How firmly an item is drawn to itself under another augmentation (a cut, a flip); about 1 keeps a "
+        "backbone trained from nothing, and alone, from making all items equal. None: 0.",
+    )
     valid_share: float = Field(0.05, gt=0, lt=0.5, description="Share of pairs held out for the early stop.")
     max_pairs: int = Field(20_000_000, ge=1, description="About the most pairs trained on, drawn by hash.")
     num_processes: int = Field(1, ge=1, description="Processes of TorchDistributor.")
     cache_bytes: int = Field(2_000_000_000, ge=0, description="Memory of a process for tokens of frozen backbones.")
+
+    def options(self, *, but: set[str]) -> dict[str, Any]:
+        """Returns the settings that are set, without those named."""
+        return self.model_dump(exclude=but, exclude_none=True)
 
 
 class Codebooks(Section):
     """Residual k-means."""
 
     num_levels: int = Field(3, ge=1, le=16, description="L, codes in a semantic ID.")
-    codebook_size: int = Field(256, ge=2, le=65536, description="K, centroids in a level.")
+    codebook_size: int | list[int] = Field(
+        256, description="K, centroids in a level, 2 to 65536; or a list, one a level."
+    )
     max_iter: int = Field(20, ge=1, description="Most Lloyd iterations in a level.")
     tol: float = Field(1e-4, ge=0, description="A level stops when its centroids move less than this.")
     # None rather than the default's value: codebooks that were fitted before an option existed are still found.
@@ -186,10 +199,65 @@ class Codebooks(Section):
     max_load: float | None = Field(
         None, gt=1, description="Split clusters of more than this many times the mean number of rows, in early steps."
     )
+    capacity: float | None = Field(
+        None,
+        gt=1,
+        allow_inf_nan=False,
+        description="Codes of more than this many times the mean number of items (or weight) give some up in the fit; "
+        "none: of any number.",
+    )
+    last_level: Literal["k-means", "fsq"] | None = Field(
+        None, description="fsq: finite scalar quantization of what the levels before leave over; none: k-means."
+    )
+    fsq_levels: list[int] | None = Field(
+        None,
+        min_length=1,
+        description="Scalars of each dimension of an fsq level; none: at most its K codes shared out.",
+    )
+    device: Literal["cpu", "cuda", "auto"] = Field(
+        "cpu", exclude=True, description="Where the fit's products run; auto: on a GPU where an executor has one."
+    )  # excluded: it changes no code, so codebooks are found under any
+    popularity_power: float | None = Field(
+        None, gt=0, le=2, description="Weigh items by (1 + positives) to this power in the fit; none: all alike."
+    )
+
+    @field_validator("codebook_size")
+    @classmethod
+    def _sizes_in_range(cls, value: int | list[int]):
+        for size in value if isinstance(value, list) else [value]:
+            if not 2 <= size <= 65536:
+                raise ValueError(f"codebook_size is {size}, must be 2 to 65536")
+        return value
+
+    @model_validator(mode="after")
+    def _levels_agree(self):
+        if isinstance(self.codebook_size, list) and len(self.codebook_size) != self.num_levels:
+            raise ValueError(
+                f"codebook_size has {len(self.codebook_size)} sizes, must have one for each of num_levels = {self.num_levels}"
+            )
+        if self.last_level == "fsq" and self.num_levels == 1:
+            raise ValueError("num_levels is 1, must be at least 2 with last_level fsq: k-means comes first")
+        if self.fsq_levels is not None and self.last_level != "fsq":
+            raise ValueError("fsq_levels is set, must not be unless last_level is fsq")
+        return self
 
     def options(self) -> dict[str, Any]:
-        """Returns the params of ``ResidualKMeans`` that these settings name."""
-        return {to_camel(name): value for name, value in self.model_dump(exclude_none=True).items()}
+        """Returns the params that these settings name, of ``ResidualKMeans`` or, where the last level is fsq, of
+        ``ResidualKMeansFiniteScalar``."""
+        apart = {"codebook_size", "last_level", "fsq_levels", "popularity_power"}
+        params = self.model_dump(exclude_none=True, exclude=apart)
+        sizes = self.codebook_size
+        if self.last_level == "fsq":
+            sizes = sizes if isinstance(sizes, list) else [sizes] * self.num_levels
+            params |= {
+                "num_levels": self.num_levels - 1,
+                "last_codebook_size": sizes[-1],
+                "last_levels": self.fsq_levels,
+            }
+            sizes = sizes[:-1]
+        params |= {"codebook_sizes": sizes} if isinstance(sizes, list) else {"codebook_size": sizes}
+        params["device"] = self.device
+        return {to_camel(name): value for name, value in params.items()}
 
 
 class SemanticIDs(Section):
@@ -212,30 +280,6 @@ class NearestItems(Section):
     k: int = Field(25, ge=1, le=1000, description="Nearest items of an item.")
     exact_up_to: int = Field(200_000, ge=0, description="Items up to which each is compared with every other.")
     num_probes: int = Field(16, ge=1, description="Beyond: lists of a shard looked through, of 512 for 65,536 items.")
-
-
-class Behavior(Section):
-    """The behaviour sequence."""
-
-    max_length: int = Field(50, ge=1, le=10_000, description="T, the latest positive items kept of a user.")
-
-
-class Publishing(Section):
-    """Publishing a release."""
-
-    verify_items: int = Field(2_000, ge=1, description="Items read back and compared before a release is flipped to.")
-
-
-class Ranking(Section):
-    """The reference ranking model and its training."""
-
-    valid_share: float = Field(0.1, gt=0, lt=0.5, description="Share of the latest rows but test, for early stopping.")
-    test_share: float = Field(0.1, gt=0, lt=0.5, description="Share of the latest rows of all, read once at the end.")
-    epochs: int = Field(10, ge=1, description="Most epochs; training stops early on valid AUC.")
-    batch_size: int = Field(1024, ge=1, description="Rows in a training batch.")
-    learning_rate: float = Field(2e-3, gt=0, description="Learning rate of AdamW.")
-    num_seeds: int = Field(1, ge=1, description="Models trained per variant, with seeds seed, seed + 1, ...")
-    num_processes: int = Field(1, ge=1, description="Processes of TorchDistributor.")
 
 
 class SparkOptions(Section):

@@ -40,6 +40,9 @@ class Table:
 _ITEM_ID = Column("item_id", "<item_id>", "The item, as the catalog names it.")
 _USER_ID = Column("user_id", "<user_id>", "The user, as the click log names them.")
 _ENCODER_VERSION = Column("encoder_version", "int", "The encoder that made the embedding, from 0.")
+_JUST_AFTER = Column(
+    "event_timestamp", "timestamp", "One microsecond after the last of them: a join at t sees only before t."
+)
 _CODEBOOK_VERSION = Column("codebook_version", "int", "The codebooks that the codes belong to, from 0.")
 
 ITEMS = Table(
@@ -54,7 +57,11 @@ ITEMS = Table(
         Column("audio", "binary", "WAV, FLAC or OGG; null where none or where audio_uri says where it lies."),
         Column("audio_uri", "string", "Where the audio lies, under encoder.media_roots."),
         Column("precomputed", "array<float>", "A vector of the user's own, of items.precomputed_dim numbers."),
-        Column("content_hash", "string", "SHA-256 of the content; an unchanged item is not encoded again."),
+        Column(
+            "content_hash",
+            "string",
+            "SHA-256 of the content, of a local file its size and time; unchanged: not encoded again.",
+        ),
     ),
     "ingest-catalog",
     "The catalog.",
@@ -113,6 +120,22 @@ ITEM_EMBEDDINGS = Table(
     "Item embeddings by encoder version.",
     partition_by=("encoder_version",),
 )
+ITEM_CONTENT_TOKENS = Table(
+    "item_content_tokens",
+    ("item_id", "backbones"),
+    (
+        _ITEM_ID,
+        Column("modalities", "array<string>", "The modalities that the backbones read, M of them."),
+        Column("dims", "array<int>", "D of the tokens of each modality."),
+        Column("num_tokens", "array<int>", "N of each modality, 0 where the item lacks it."),
+        Column("tokens", "binary", "(N, D) float16, little-endian, of one modality after the other."),
+        Column("content_hash", "string", "Of the content that was encoded."),
+        Column("backbones", "string", "Fingerprint of what made the tokens: weights, settings, most tokens kept."),
+    ),
+    "write-content-tokens",
+    "What frozen backbones see of an item: the input of a Fusion-Q-Former that a ranking model trains.",
+    partition_by=("backbones",),
+)
 ITEM_SEMANTIC_IDS = Table(
     "item_semantic_ids",
     ("item_id", "codebook_version"),
@@ -150,12 +173,37 @@ USER_BEHAVIOR = Table(
         _USER_ID,
         Column("behavior_item_ids", "array<<item_id>>", "The latest T positive items, the latest last."),
         Column("behavior_timestamps", "array<bigint>", "Their times, seconds since 1970."),
-        Column(
-            "event_timestamp", "timestamp", "One microsecond after the last of them: a join at t sees only before t."
-        ),
+        _JUST_AFTER,
     ),
     "build-user-behavior",
     "A row for every moment at which a user's behaviour sequence changed.",
+)
+USER_IMPRESSIONS = Table(
+    "user_impressions",
+    ("user_id", "event_timestamp"),
+    (
+        _USER_ID,
+        Column("impression_item_ids", "array<<item_id>>", "The latest T2 items shown, the latest last."),
+        Column("impression_labels", "array<int>", "Their labels: 1 positive, 0 negative."),
+        Column("impression_timestamps", "array<bigint>", "Their times, seconds since 1970."),
+        Column("user_positive_count", "bigint", "All positives of the user up to then."),
+        Column("user_impression_count", "bigint", "All impressions of the user up to then."),
+        _JUST_AFTER,
+    ),
+    "build-user-behavior",
+    "A row for every moment at which a user was shown something; empty where behavior.impression_length is 0.",
+)
+ITEM_COUNTERS = Table(
+    "item_counters",
+    ("item_id", "event_timestamp"),
+    (
+        _ITEM_ID,
+        Column("item_positive_count", "bigint", "All positives of the item up to then."),
+        Column("item_impression_count", "bigint", "All impressions of the item up to then."),
+        _JUST_AFTER,
+    ),
+    "build-user-behavior",
+    "A row for every moment at which an item was shown; empty where behavior.impression_length is 0.",
 )
 TRAINING_ROWS = Table(
     "training_rows",
@@ -168,6 +216,17 @@ TRAINING_ROWS = Table(
         Column("item_codes", "array<int>", "The target's L codes; null where it has none."),
         Column("behavior_item_ids", "array<<item_id>>", "The user's latest items strictly before; null where none."),
         Column("behavior_codes", "array<int>", "Their codes, flattened, L per item, -1 where an item has none."),
+        Column("behavior_timestamps", "array<bigint>", "Their times, seconds since 1970.", optional=True),
+        Column(
+            "impression_item_ids", "array<<item_id>>", "The latest shown strictly before; null: none.", optional=True
+        ),
+        Column("impression_labels", "array<int>", "Their labels.", optional=True),
+        Column("impression_timestamps", "array<bigint>", "Their times, seconds since 1970.", optional=True),
+        Column("impression_codes", "array<int>", "Their codes, as those of behaviour.", optional=True),
+        Column("user_positive_count", "bigint", "Positives of the user strictly before.", optional=True),
+        Column("user_impression_count", "bigint", "Impressions of the user strictly before.", optional=True),
+        Column("item_positive_count", "bigint", "Positives of the target strictly before.", optional=True),
+        Column("item_impression_count", "bigint", "Impressions of the target strictly before.", optional=True),
         Column("split", "string", "train, valid or test, by time."),
         _CODEBOOK_VERSION,
     ),
@@ -181,8 +240,11 @@ TABLES = (
     REJECTED_ROWS,
     ITEM_PAIRS,
     ITEM_EMBEDDINGS,
+    ITEM_CONTENT_TOKENS,
     ITEM_SEMANTIC_IDS,
     ITEM_NEAREST_ITEMS,
     USER_BEHAVIOR,
+    USER_IMPRESSIONS,
+    ITEM_COUNTERS,
     TRAINING_ROWS,
 )

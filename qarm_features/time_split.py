@@ -1,6 +1,6 @@
 """The log is cut by time into train, valid and test, at the same moments for every stage that must not see the future.
 
-In: ``interactions``. Out: two moments at full hours: valid starts at the first, test at the second.
+In: ``interactions``. Out: two moments, those of the settings or at full hours: valid starts at the first, test at the second.
 """
 
 from __future__ import annotations
@@ -11,7 +11,17 @@ from datetime import UTC, datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from qarm_features.settings_ranking import Ranking
+
 _HOUR = 3600
+SPLIT_SETTINGS = ("ranking.valid_share", "ranking.test_share", "ranking.valid_from", "ranking.test_from")
+
+
+def split_moments(interactions: DataFrame, ranking: Ranking) -> tuple[datetime, datetime]:
+    """Returns when valid and test start: as the settings say, else where their shares begin."""
+    if ranking.valid_from is not None:
+        return ranking.valid_from, ranking.test_from
+    return time_cuts(interactions, valid_share=ranking.valid_share, test_share=ranking.test_share)
 
 
 def time_cuts(interactions: DataFrame, *, valid_share: float, test_share: float) -> tuple[datetime, datetime]:

@@ -6,7 +6,9 @@ or a job killed at any moment sees either all of it or nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from deltalake import DeltaTable
 
@@ -88,28 +90,44 @@ class Warehouse:
         """Reads a table, or returns no rows when it does not exist yet."""
         return self.read(table) if self.exists(table) else self.empty(table)
 
-    def conform(self, table: Table, rows: DataFrame) -> DataFrame:
-        """Selects the table's columns in its order and types; further columns are dropped, optional ones may be absent.
+    def conform(self, table: Table, rows: DataFrame, *, fill: bool = True) -> DataFrame:
+        """Selects the table's columns in its order and types; further columns are dropped, optional ones may be absent:
+        they are null then, or left out where ``fill`` is false.
 
         Raises:
             TableError: A column is missing.
         """
         from pyspark.sql import functions as F
 
-        rows = self._with_optional(table, rows)
-        missing = [column.name for column in table.columns if column.name not in rows.columns]
+        rows = self._with_optional(table, rows) if fill else rows
+        columns = [column for column in table.columns if not column.optional or column.name in rows.columns]
+        missing = [column.name for column in columns if column.name not in rows.columns]
         if missing:
             raise TableError(f"Rows for {table.name} lack {', '.join(missing)}. Present: {', '.join(rows.columns)}.")
-        return rows.select(*[F.col(f"`{c.name}`").cast(self.spark_type(c)).alias(c.name) for c in table.columns])
+        return rows.select(*[F.col(f"`{c.name}`").cast(self.spark_type(c)).alias(c.name) for c in columns])
 
-    def overwrite(self, table: Table, rows: DataFrame, *, where: str | None = None) -> None:
-        """Replaces the whole table, or the rows ``where`` holds, in one commit."""
-        writer = self.conform(table, rows).write.format("delta").mode("overwrite").partitionBy(*table.partition_by)
+    def overwrite(
+        self, table: Table, rows: DataFrame, *, where: str | None = None, made_from: Mapping[str, Any] | None = None
+    ) -> None:
+        """Replaces the whole table, or the rows ``where`` holds, in one commit that keeps what they were ``made_from``.
+
+        The files lack optional columns that the rows lack: whoever reads them sees that nobody filled these.
+        """
+        rows = self.conform(table, rows, fill=False)
+        writer = rows.write.format("delta").mode("overwrite").partitionBy(*table.partition_by)
+        if made_from is not None:
+            writer = writer.option("userMetadata", json.dumps(made_from))
         if where is not None and self.exists(table):
             writer = writer.option("replaceWhere", where).option("mergeSchema", "true")
         else:
             writer = writer.option("overwriteSchema", "true")
         writer.save(self.path(table))
+
+    def made_from(self, table: Table) -> list[dict[str, Any]]:
+        """Returns what was given as ``made_from`` to the commits of a table, the newest first."""
+        self._require(table)
+        kept = [commit.get("userMetadata") for commit in self._delta(table).history()]
+        return [json.loads(metadata) for metadata in kept if metadata]
 
     def append(self, table: Table, rows: DataFrame) -> None:
         """Adds rows in one commit. The caller knows that their keys are new."""

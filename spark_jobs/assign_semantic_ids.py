@@ -39,7 +39,7 @@ def assign_semantic_ids(
         encoder_version=manifest["encoder_version"],
         old_ids=old_ids,
         bucket_cap=settings.bucket_cap,
-        most_extra=settings.error_budget * last["sse"] / last["rows"],
+        most_extra=settings.error_budget * last["sse"] / last.get("weight", last["rows"]),
     ).persist()
     counts = [F.count("*").alias("rows"), F.count_if("kept").alias("kept"), F.count_if("moved").alias("moved")]
     found = new.agg(*counts).first()

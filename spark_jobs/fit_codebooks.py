@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from pyspark.sql import functions as F
 
+from qarm_features.codebook_fit import fit_model, quantizer, with_popularity
 from qarm_features.codebook_refit import refit_codebooks
 from qarm_features.encoder_versions import current_encoder
-from qarm_features.quantizers import ResidualKMeans
-from qarm_features.semantic_ids import load_codebooks, save_codebooks
-from qarm_features.tables import ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, ITEMS
+from qarm_features.semantic_ids import load_codebooks, save_codebooks, save_model
+from qarm_features.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, ITEMS
 from spark_jobs.session import Counts, JobContext, job, main
 
 _REFIT = typer.Option(help="Fit a new version although one exists for this encoder; most items keep their semantic ID.")
@@ -21,7 +21,7 @@ _FRESH = typer.Option(help="Fit from nothing: no item keeps its semantic ID but 
 
 @job(
     after="embed-items",
-    reads=("items", "item_embeddings", "encoders/"),
+    reads=("items", "item_embeddings", "interactions", "encoders/"),
     writes=("codebooks/",),
     settings=("encoder", "codebooks", "seed"),
 )
@@ -33,22 +33,27 @@ def fit_codebooks(
     the same seed, levels and size, and keeps the IDs of item_semantic_ids where that costs little."""
     settings, warehouse, codebooks = context.settings, context.warehouse, context.artifacts("codebooks")
     encoder, wanted = current_encoder(context.artifacts("encoders"), settings), settings.codebooks
-    embeddings = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
-    embeddings = embeddings.join(warehouse.read(ITEMS).select("item_id"), on="item_id", how="left_semi")
+    if refit and not fresh and wanted.last_level == "fsq":
+        raise ValueError("--refit keeps semantic IDs, codebooks.last_level must be k-means for that. Use --fresh.")
+    every = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
+    embeddings = every.join(warehouse.read(ITEMS).select("item_id"), on="item_id", how="left_semi")
     rows = embeddings.count()
+    embeddings = every if every.count() == rows else embeddings  # a plain scan is read faster
     made_from = {"encoder_version": encoder.version, "seed": settings.seed, **wanted.model_dump()}
     existing = codebooks.find(**made_from)
     if existing is not None and not (refit or fresh):
         newer = rows - existing.manifest["rows"]
         kept = f"codebooks v{existing.version} kept, {newer} more items than at their fit; --refit fits anew"
         return Counts(rows, rows, 0, kept)
-    estimator = ResidualKMeans(**wanted.options(), seed=settings.seed)
+    if wanted.popularity_power is not None:
+        embeddings = with_popularity(embeddings, warehouse.read(INTERACTIONS), wanted.popularity_power)
+    estimator = quantizer(wanted, seed=settings.seed)
     shape = {name: made_from[name] for name in ("seed", "num_levels", "codebook_size")}
-    last = None if fresh else codebooks.find(**shape)
+    last = None if fresh or wanted.last_level == "fsq" else codebooks.find(**shape)
     old_ids = last and warehouse.read_or_empty(ITEM_SEMANTIC_IDS).where(F.col("codebook_version") == last.version)
     if old_ids is None or old_ids.isEmpty():
-        made, about = estimator.fit(embeddings), {}
-        levels, save = made.training_summary, partial(save_codebooks, made.codebooks)
+        made, levels = fit_model(embeddings, estimator)
+        save, about = partial(save_model, made), {"level_sizes": made.level_sizes}
     else:
         start = load_codebooks(last).codebooks if last.manifest["encoder_version"] == encoder.version else None
         within = settings.semantic_ids.keep_within
@@ -57,7 +62,7 @@ def fit_codebooks(
         about = {"refit": {"of": last.version, "keep_limit": made.keep_limit, "kept": made.kept}}
     artifact = codebooks.publish(lambda folder: save(folder=folder), **made_from, rows=rows, levels=levels, **about)
     remark = f"codebooks v{artifact.version}, relative error {levels[-1]['relative_error']:.3f} after the last level"
-    if about:
+    if "refit" in about:
         remark += (
             f"; {made.kept['semantic_ids']:.1%} of {made.kept['items']} items keep their semantic ID of v{last.version}"
         )

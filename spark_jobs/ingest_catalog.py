@@ -13,7 +13,7 @@ from spark_jobs.session import Counts, JobContext, job, main
     after="nothing",
     reads=("your catalog and click log",),
     writes=("items", "interactions", "rejected_rows"),
-    settings=("items", "interactions", "max_rejected_share"),
+    settings=("items", "interactions", "max_rejected_share", "encoder.media_roots"),
 )
 def ingest_catalog(context: JobContext) -> Counts:
     """Checks the catalog and the click log; rows that fail a check go to rejected_rows with the reason."""
@@ -22,7 +22,8 @@ def ingest_catalog(context: JobContext) -> Counts:
     def source_of(section):
         return ingest.read_source(context.spark, section, section.path and settings.path(section.path))
 
-    items = ingest.check_items(source_of(settings.items), settings.items)
+    roots = [settings.path(root) for root in settings.encoder.media_roots]
+    items = ingest.check_items(source_of(settings.items), settings.items, media_roots=roots)
     interactions = ingest.check_interactions(
         source_of(settings.interactions), settings.interactions, item_id_type=settings.items.item_id_type
     )

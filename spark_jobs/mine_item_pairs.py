@@ -12,23 +12,23 @@ from qarm_features.item_pairs import flag_kept_pairs, load_filter, positives
 from qarm_features.item_pairs import mine_item_pairs as mine
 from qarm_features.item_pairs.item_vectors import read_item_vectors
 from qarm_features.tables import INTERACTIONS, ITEM_PAIRS, ITEMS
-from qarm_features.time_split import time_cuts
+from qarm_features.time_split import SPLIT_SETTINGS, split_moments
 from spark_jobs.session import Counts, JobContext, job, main
 
-_READS, _SPLIT = ("interactions", "items"), ("ranking.valid_share", "ranking.test_share")
+_READS = ("interactions", "items")
 _UNTIL = typer.Option(help="Mine interactions before this ISO 8601 time, UTC; by default those of the train split.")
 
 
-@job(after="ingest-catalog", reads=_READS, writes=("item_pairs",), settings=("item_pairs", "seed", *_SPLIT))
+@job(after="ingest-catalog", reads=_READS, writes=("item_pairs",), settings=("item_pairs", "seed", *SPLIT_SETTINGS))
 def mine_item_pairs(context: JobContext, until: Annotated[str | None, _UNTIL] = None) -> Counts:
     """Mines the positive pairs that align the encoder, from interactions that neither evaluate-encoder nor the ranking
     model is tested on. Rows in are the pairs mined; the pair filter rejects some."""
-    settings, ranking, before = context.settings.item_pairs, context.settings.ranking, until and _moment(until)
+    settings, before = context.settings.item_pairs, until and _moment(until)
     if settings.filter is not None:
         load_filter(settings.filter)
     warehouse = context.warehouse
     log = warehouse.read(INTERACTIONS)
-    before = before or time_cuts(log, valid_share=ranking.valid_share, test_share=ranking.test_share)[0]
+    before = before or split_moments(log, context.settings.ranking)[0]
     rows = positives(log, until=before)
     num_positives = rows.count()
     if num_positives == 0:

@@ -15,10 +15,11 @@ from qarm_features import __version__
 from qarm_features.artifacts import Artifacts, write_json
 from qarm_features.settings import Settings
 from qarm_features.settings_sections import Source
-from qarm_features.tables import TABLES
+from qarm_features.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, TABLES
 from qarm_features.warehouse import Warehouse
 from spark_jobs.session import Counts, Job
 
+_NOT_OF_THE_ROWS = ("state", "verified", "promotions", "retired")
 _TABLES = {table.name: table for table in TABLES}
 
 
@@ -28,8 +29,7 @@ def inputs(job: Job, settings: Settings) -> dict[str, Any]:
     state = {"code": __version__, "project": settings.path(".")}
     state |= {f"setting {name}": reduce(lambda part, key: part[key], name.split("."), content) for name in job.settings}
     state |= {name: _state(name, settings) for name in job.reads if not name.startswith("your ")}
-    if job.name == "ingest_catalog":
-        state |= {s.path or s.table: _source_state(settings, s) for s in (settings.items, settings.interactions)}
+    state |= _of_your_own(job.name, settings)
     return json.loads(json.dumps(state))
 
 
@@ -60,16 +60,65 @@ def _state(name: str, settings: Settings) -> Any:
     """A table's Delta version, or what is in an artifact's folder; None when there is nothing."""
     if not name.endswith("/"):
         return Warehouse.of(settings).version(_TABLES[name])
-    if name in ("releases/", "report/", "evaluations/"):
+    if name == "releases/":
+        return _promoted_release(settings)
+    if name in ("report/", "evaluations/"):
         files = sorted((settings.artifacts_path / name).glob("*.json"))
         return [file.read_text() for file in files] or None
     latest = Artifacts(settings.artifacts_path, name.rstrip("/")).latest()
     return latest and [latest.version, latest.manifest["files"]]
 
 
+def _promoted_release(settings: Settings) -> Any:
+    """What readers get, and not who verified or promoted it when; None when there is nothing."""
+    folder = settings.artifacts_path / "releases"
+    if not (folder / "promoted.json").is_file():
+        return None
+    version = json.loads((folder / "promoted.json").read_text())["codebook_version"]
+    release = json.loads((folder / f"cb{version}.json").read_text())
+    release["views"] = {name: rows for name, rows in release.get("views", {}).items() if "__cb" in name}  # codes alone
+    return {key: value for key, value in release.items() if key not in _NOT_OF_THE_ROWS}
+
+
+def _of_your_own(job_name: str, settings: Settings) -> dict[str, Any]:
+    """Returns the state of what a job reads beside our tables: the user's files, and tables that settings ask for."""
+    if job_name == "ingest_catalog":
+        sources = {source.path or source.table: source for source in (settings.items, settings.interactions)}
+        states = {name: _source_state(settings, source) for name, source in sources.items()}
+        return states | {f"media under {root}": _files_in_all(settings.path(root)) for root in _media_roots(settings)}
+    if job_name == "mine_item_pairs" and (vectors := settings.item_pairs.item_vectors):
+        return {vectors: _path_state(settings.path(vectors))}
+    if job_name == "publish_features":
+        of = settings.publishing
+        tables = [ITEM_EMBEDDINGS] * of.embeddings + [ITEM_NEAREST_ITEMS] * of.nearest_items
+        states = {table.name: Warehouse.of(settings).version(table) for table in tables}
+        users = of.user_embeddings
+        return states | ({users.path or users.table: _source_state(settings, users)} if users else {})
+    return {}
+
+
+def _media_roots(settings: Settings) -> list[str]:
+    """Returns the folders in which media of the catalog may be files that somebody edits."""
+    by_uri = settings.items.image or settings.items.audio
+    return [root for root in settings.encoder.media_roots if by_uri and "://" not in root]
+
+
+def _files_in_all(folder: str) -> list[int]:
+    """Returns count, bytes and the sum of the times of change of all files: a look at each, and no list of them."""
+    count = size = times = 0
+    for path in Path(folder).rglob("*"):
+        status = path.stat(follow_symlinks=False)
+        count, size, times = count + 1, size + status.st_size, times + status.st_mtime_ns
+    return [count, size, times]
+
+
 def _source_state(settings: Settings, source: Source) -> Any:
-    if source.table or "://" in settings.path(source.path):
+    return "unknown" if source.table else _path_state(settings.path(source.path))
+
+
+def _path_state(place: str) -> Any:
+    if "://" in place:
         return "unknown"
-    path = Path(settings.path(source.path))
+    path = Path(place)
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]

@@ -193,7 +193,9 @@ def command(job: Job, *, spark_log_on_stderr: bool = True) -> Callable[..., None
         run_job(job, context, **flags)
 
     hints = typing.get_type_hints(job.function, include_extras=True)
-    own = [p.replace(annotation=hints[p.name]) for p in list(inspect.signature(job.function).parameters.values())[1:]]
+    parameters = list(inspect.signature(job.function).parameters.values())[1:]
+    # By keyword, so that a flag without a default may stand behind --config, which has one.
+    own = [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     shared = inspect.signature(run, eval_str=True).parameters["config"]
     run.__signature__ = inspect.Signature([shared, *own])
     run.__annotations__ = {p.name: p.annotation for p in [shared, *own]}

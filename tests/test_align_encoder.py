@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 
 import numpy as np
@@ -33,13 +35,14 @@ def aligned(tmp_path_factory, spark):
         job(context)
     with pytest.raises(ValueError, match="No aligned encoder has the settings .* Run: qarm align-encoder"):
         embed_items(context)
-    counts = align_encoder(context)
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        counts = align_encoder(context)
     embed_items(context)
-    return context, counts
+    return context, counts, shown.getvalue()
 
 
 def test_pairs_come_from_both_sources_and_from_the_train_split_only(aligned):
-    context, _ = aligned
+    context = aligned[0]
     rows = context.warehouse.read(ITEM_PAIRS).groupBy("source").agg({"event_timestamp": "max"}).collect()
 
     assert {row["source"] for row in rows} == {"item-to-item", "user-to-item"}
@@ -65,6 +68,16 @@ def test_embeddings_carry_the_aligned_version(aligned):
     np.testing.assert_allclose(np.linalg.norm([r["embedding"] for r in rows], axis=1), 1, atol=1e-5)
 
 
+def test_the_command_shows_a_line_for_each_epoch_of_the_processes_that_train(aligned):
+    context, _, shown = aligned
+    epochs = context.artifacts("encoders").get(1).manifest["metrics"]["epochs"]
+
+    lines = [line for line in shown.splitlines() if line.startswith("epoch ")]
+
+    assert len(lines) == len(epochs)
+    assert lines[0].startswith(f"epoch 0: train loss {epochs[0]['train_loss']:.4f}, valid loss")
+
+
 def test_an_aligned_encoder_is_kept_until_realign(aligned):
     counts = align_encoder(aligned[0])
 
@@ -73,7 +86,7 @@ def test_an_aligned_encoder_is_kept_until_realign(aligned):
 
 
 def test_the_evaluation_compares_both_versions_on_later_co_clicks(aligned, capsys):
-    context, _ = aligned
+    context = aligned[0]
 
     counts = evaluate_encoder(context, max_pairs=100)
 

@@ -6,14 +6,11 @@ The ``project`` fixture has run every job once, in the order of DESIGN: each sta
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
-import torch
 from toy_catalog import toy_interactions, toy_items
 
 from qarm_features.artifacts import Artifacts
 from qarm_features.feature_store import SemanticIDReader
-from qarm_features.ranking import RankingModel, SemanticIDEmbedding
-from qarm_features.ranking.item_vocabulary import ItemVocabulary
+from qarm_features.ranking import Scorer, SemanticIDEmbedding, score_candidates
 from qarm_features.semantic_ids import load_codebooks
 from qarm_features.tables import (
     INTERACTIONS,
@@ -92,24 +89,15 @@ def test_8_two_models_are_trained_and_their_metrics_are_kept(project):
     assert manifests[1]["metrics"]["num_parameters"] > manifests[0]["metrics"]["num_parameters"]
 
 
-def test_9_a_served_batch_is_scored_by_the_trained_model(project):
+def test_9_a_served_request_is_scored_by_the_trained_model(project):
     artifact = Artifacts(project.settings.artifacts_path, "ranking_models").get(1)
-    model = RankingModel.from_pretrained(artifact.path).eval()
-    vocabulary = ItemVocabulary.load(artifact.path / "item_vocabulary.parquet")
     reader = SemanticIDReader(project.settings.feature_repo_path, "item_semantic_id__cb0")
-    candidates = list(range(0, 64, 16))
+    candidates = [0, 16, 32, 48, 999]
 
-    behavior, items = reader.behavior_codes([0] * len(candidates)), reader.item_codes(candidates)
-    scores = model(
-        torch.from_numpy(vocabulary.index(pa.array(candidates))),
-        items.codes,
-        torch.from_numpy(vocabulary.index(pa.array(behavior.item_ids.ravel()))).reshape(behavior.mask.shape),
-        behavior.codes,
-        behavior.mask,
-    )
+    scores = score_candidates(Scorer.open(artifact.path), reader, 0, candidates)
 
-    assert scores.shape == (4,)
-    assert torch.isfinite(scores).all()
+    assert scores.shape == (5,)
+    assert ((scores > 0) & (scores < 1)).all()
 
 
 def test_10_any_other_model_embeds_the_codes_by_one_module(project):

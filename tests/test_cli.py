@@ -76,7 +76,7 @@ def test_doctor_finds_this_machine_fit(folder):
     done = qarm(folder, "doctor")
 
     assert done.returncode == 0, done.stdout + done.stderr
-    for part in ("Java: ", "Spark and Delta: ", "wrote and read 1 row", "encoder: ", "384 dimensions", "2 views"):
+    for part in ("Java: ", "Spark and Delta: ", "wrote and read 1 row", "encoder: ", "384 dimensions", "4 views"):
         assert part in done.stdout
     assert "Redis: the online store is sqlite" in done.stdout
 

@@ -63,7 +63,7 @@ def test_a_level_counts_first_the_items_that_kept_the_level_before(spark):
     # New centroid 0 of level 0 is old code 1, by two items; of these one votes for the swap at level 1, as they are.
     rows = coded(spark, ([1, 0], [0, 1]), ([1, 0], [0, 1]), ([0, 0], [0, 0]), ([0, 1], [1, 1]))
 
-    labels = relabelling(rows, num_levels=2, codebook_size=2)
+    labels = relabelling(rows, level_sizes=[2, 2])
 
     assert [of_level.tolist() for of_level in labels] == [[1, 0], [1, 0]]
 

@@ -18,7 +18,13 @@ README = (ROOT / "README.md").read_text()
 def commands() -> set[str]:
     if not any(command.name == "embed-items" for command in cli.app.registered_commands):
         cli._add_jobs(cli.JOBS + cli.OTHER_JOBS)
-    return {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    alone = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    return alone | {group.name for group in cli.app.registered_groups}
+
+
+def subcommands(group: str) -> set[str]:
+    app = next(one.typer_instance for one in cli.app.registered_groups if one.name == group)
+    return {command.name or command.callback.__name__ for command in app.registered_commands}
 
 
 def test_the_readme_names_every_job_file():
@@ -52,6 +58,13 @@ def test_errors_name_only_commands_that_exist():
     named = set(re.findall(r"Run: qarm ([a-z][a-z-]+)", source))
 
     assert named - commands() == set()
+
+
+def test_every_command_of_a_group_is_in_the_readme_and_none_is_named_that_does_not_exist():
+    source = "".join(path.read_text() for path in (ROOT / "qarm_features").rglob("*.py"))
+    named = set(re.findall(r"qarm release ([a-z]+)", source + README))
+
+    assert named == subcommands("release")
 
 
 def test_the_help_of_a_job_says_what_must_have_run_and_what_it_reads_and_writes():

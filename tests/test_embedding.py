@@ -7,7 +7,8 @@ import pytest
 from pyspark.sql import functions as F
 from toy_catalog import SETTINGS, open_project, write_toy_project
 
-from qarm_features.embedding import _as_json, _rebatch, items_to_embed
+from qarm_features.embedding import items_to_embed
+from qarm_features.encoder_tasks import regroup, row_as_json
 from qarm_features.tables import ITEM_EMBEDDINGS, ITEMS
 from spark_jobs.embed_items import embed_items
 from spark_jobs.ingest_catalog import ingest_catalog
@@ -41,8 +42,8 @@ def test_batches_are_regrouped_without_losing_a_row():
         for start, size in ((0, 3), (3, 1), (4, 7), (11, 0))
     ]
 
-    by_rows = list(_rebatch(iter(batches), 4, 1000))
-    by_bytes = list(_rebatch(iter(batches), 4, 24))
+    by_rows = list(regroup(iter(batches), 4, 1000))
+    by_bytes = list(regroup(iter(batches), 4, 24))
 
     assert [batch.num_rows for batch in by_rows] == [4, 4, 3]
     assert [batch.num_rows for batch in by_bytes] == [3, 1, 3, 3, 1]
@@ -55,7 +56,7 @@ def test_a_rejected_row_is_shown_without_its_bytes():
         {"item_id": [7], "content_hash": ["ab"], "text": [None], "image": [b"123"], "image_uri": ["é.jpg"]}
     )
 
-    assert _as_json(rows, 0) == '{"item_id": 7, "image": "3 bytes", "image_uri": "é.jpg"}'
+    assert row_as_json(rows, 0) == '{"item_id": 7, "image": "3 bytes", "image_uri": "é.jpg"}'
 
 
 def test_a_run_that_dies_keeps_its_commits_a_second_embeds_the_rest_and_a_changed_item_is_embedded_alone(

@@ -313,3 +313,22 @@ def test_more_rejected_than_allowed_stops_with_the_counts_by_reason_and_keeps_th
 def test_a_source_without_rows_is_refused():
     with pytest.raises(IngestError, match="items has no rows at its source, must have at least 1"):
         ingest.require_few_rejected(ITEMS, {}, 0, 0.5)
+
+
+def test_a_file_that_was_replaced_behind_its_uri_has_another_content_hash_and_a_remote_one_the_same(spark, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"old")
+    rows = [(1, "a.png"), (2, "gone.png"), (3, "s3://bucket/a.png"), (4, None)]
+    raw = spark.createDataFrame([(*row, "text") for row in rows], "sku long, poster string, name string")
+    source = ItemSource(path="x.csv", item_id="sku", text=["name"], image="poster")
+
+    def hashes(roots):
+        checked = check_items(raw, source, media_roots=roots)
+        return {row["item_id"]: row["content_hash"] for row in checked.accepted.collect()}
+
+    without, before = hashes([]), hashes([str(tmp_path)])
+    (tmp_path / "a.png").write_bytes(b"newer")
+    spark.catalog.clearCache()  # as after every job
+    after = hashes([str(tmp_path)])
+
+    assert [item for item in after if after[item] != before[item]] == [1]
+    assert [item for item in after if before[item] != without[item]] == [1]

@@ -51,6 +51,7 @@ def test_a_refit_keeps_most_ids_and_says_how_many(embedded):
     assert load_file(artifact.path / "refit.safetensors")["new_code"].shape == (2, 4)
 
 
+@pytest.mark.slow
 def test_a_fresh_fit_is_what_the_first_fit_was(embedded):
     fit_codebooks(embedded)
     assign_semantic_ids(embedded)
@@ -62,6 +63,7 @@ def test_a_fresh_fit_is_what_the_first_fit_was(embedded):
     assert "refit" not in fresh
 
 
+@pytest.mark.slow
 def test_a_refit_without_any_semantic_id_starts_from_nothing(embedded):
     fit_codebooks(embedded)
 
@@ -70,6 +72,7 @@ def test_a_refit_without_any_semantic_id_starts_from_nothing(embedded):
     assert "refit" not in embedded.artifacts("codebooks").get(1).manifest
 
 
+@pytest.mark.slow
 def test_a_table_from_before_there_was_an_index_takes_new_rows(embedded):
     fit_codebooks(embedded)
     old = Table(

@@ -1,8 +1,15 @@
 """A job is current while nothing that it reads has changed; a new version is a change, though its files are the same."""
 
+import os
 from pathlib import Path
 
+import pytest
+
 from qarm_features.artifacts import Artifacts
+from qarm_features.settings import load_settings
+from spark_jobs.ingest_catalog import ingest_catalog
+from spark_jobs.mine_item_pairs import mine_item_pairs
+from spark_jobs.publish_features import publish_features
 from spark_jobs.runs import inputs
 from spark_jobs.session import Counts, job
 
@@ -27,3 +34,33 @@ def test_a_new_codebook_version_with_the_same_files_is_a_change(settings):
 
     assert first == again
     assert none != first != second
+
+
+@pytest.mark.parametrize(
+    ("reads", "flags", "file"),
+    [
+        (mine_item_pairs, {"item_pairs": {"item_vectors": "mine.parquet"}}, "mine.parquet"),
+        (publish_features, {"publishing": {"user_embeddings": {"path": "users.parquet"}}}, "users.parquet"),
+        (ingest_catalog, {"items": {"image": "poster"}, "encoder": {"media_roots": ["media"]}}, "media/a/b.png"),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_what_a_setting_names_is_an_input(settings, reads, flags, file):
+    folder = settings.feature_repo_path.parent
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_bytes(b"first")
+    settings = load_settings(folder / "qarm.yaml", **flags)
+    first, again = inputs(reads, settings), inputs(reads, settings)
+
+    (folder / file).write_bytes(b"later")
+    os.utime(folder / file, ns=(1, 1))
+
+    assert first == again
+    assert inputs(reads, settings) != first
+
+
+def test_published_vectors_are_inputs_where_they_are_asked_for(settings):
+    asked = load_settings(settings.feature_repo_path.parent / "qarm.yaml", publishing={"embeddings": True})
+
+    assert "item_embeddings" in inputs(publish_features, asked)
+    assert "item_embeddings" not in inputs(publish_features, settings)

@@ -48,6 +48,10 @@ def test_a_section_whose_lines_are_all_commented_out_has_its_defaults(config):
         (MINIMAL + "codebooks: {num_levels: 0}", "codebooks.num_levels is 0: .*or equal to 1.* QARM_CODEBOOKS__NUM_LEVELS"),
         ("items: {path: a.csv, table: b}\ninteractions: {path: a.csv}", "path and table: exactly one of them must be set"),
         ("items: {path: a.bin}\ninteractions: {path: a.csv}", "format of a.bin is not known from its suffix, must be set"),
+        (MINIMAL + "ranking: {valid_from: 2002-04-01}", "valid_from and test_from: both of them must be set, or none"),
+        (MINIMAL + "ranking: {valid_from: 2002-04-02, test_from: 2002-04-01}", "valid_from is 2002-04-02 .*, must be before"),
+        (MINIMAL + "ranking: {valid_from: 2002-04-01, test_from: 2002-04-02, test_share: 0.2}",
+         "valid_share and test_share must not be set beside valid_from and test_from"),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_named(config, text, message):
@@ -73,12 +77,15 @@ def test_every_setting_has_a_description():
 
 
 def test_the_options_of_codebooks_are_params_of_residual_k_means(config):
-    settings = load_settings(config(MINIMAL + "codebooks: {init_mode: random, warmup_iter: 2, max_load: 3}\n"))
+    settings = load_settings(
+        config(MINIMAL + "codebooks: {init_mode: random, warmup_iter: 2, max_load: 3, capacity: 1.5}\n")
+    )
 
     estimator = ResidualKMeans(**settings.codebooks.options())
 
     found = {param.name: value for param, value in estimator.extractParamMap().items()}
-    assert (found["initMode"], found["warmupIter"], found["maxLoad"], found["numLevels"]) == ("random", 2, 3.0, 3)
+    names = ("initMode", "warmupIter", "maxLoad", "capacity", "numLevels")
+    assert [found[name] for name in names] == ["random", 2, 3.0, 1.5, 3]
 
 
 def test_codebooks_of_a_manifest_without_later_options_are_found_under_their_defaults(config, tmp_path):
@@ -88,3 +95,16 @@ def test_codebooks_of_a_manifest_without_later_options_are_found_under_their_def
 
     assert versions.find(**codebooks).version == 0
     assert versions.find(**codebooks | {"init_mode": "random"}) is None
+
+
+@pytest.mark.parametrize(
+    ("users", "message"),
+    [
+        ("{path: u.parquet, vector: v}", "publishing.user_embeddings.vector in .* is not a setting. Known: path"),
+        ("{path: u.csv}", "publishing.user_embeddings .* format is csv, must be parquet, delta, jsonl or a table"),
+        ("{}", "publishing.user_embeddings .* path and table: exactly one of them must be set"),
+    ],
+)
+def test_embeddings_of_users_are_checked_as_any_source(config, users, message):
+    with pytest.raises(SettingsError, match=message):
+        load_settings(config(MINIMAL + f"publishing: {{user_embeddings: {users}}}\n"))

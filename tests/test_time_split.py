@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from qarm_features.time_split import time_cuts
+from qarm_features.settings_ranking import Ranking
+from qarm_features.time_split import split_moments, time_cuts
 
 
 def test_valid_and_test_start_at_full_hours_that_leave_their_shares(spark):
@@ -21,3 +22,19 @@ def test_an_empty_log_is_named(spark):
 
     with pytest.raises(ValueError, match="Table interactions has 0 rows, must have some. Run: qarm ingest-catalog"):
         time_cuts(empty, valid_share=0.1, test_share=0.1)
+
+
+def test_moments_of_the_settings_cut_exactly_where_they_say(spark):
+    settings = Ranking(valid_from="2002-04-01", test_from="2002-09-01T02:00:00+02:00")
+
+    cuts = split_moments(spark.createDataFrame([], "event_timestamp timestamp"), settings)
+
+    assert cuts == (datetime(2002, 4, 1, tzinfo=UTC), datetime(2002, 9, 1, tzinfo=UTC))
+
+
+def test_without_moments_the_shares_cut(spark):
+    rows = [(datetime(2024, 1, 1, hour, tzinfo=UTC),) for hour in range(20)]
+
+    cuts = split_moments(spark.createDataFrame(rows, "event_timestamp timestamp"), Ranking())
+
+    assert cuts == (datetime(2024, 1, 1, 16, tzinfo=UTC), datetime(2024, 1, 1, 18, tzinfo=UTC))

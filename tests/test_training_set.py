@@ -10,7 +10,7 @@ import pytest
 from qarm_features.feature_store.feature_views import open_feature_store
 from qarm_features.feature_store.releases import promoted_release
 from qarm_features.tables import INTERACTIONS, ITEM_SEMANTIC_IDS, TRAINING_ROWS
-from qarm_features.training_set import _behavior_codes, training_rows
+from qarm_features.training_set import _sequence_codes, training_rows
 from spark_jobs.build_training_set import build_training_set
 
 
@@ -53,7 +53,7 @@ def test_an_item_without_codes_is_minus_1_in_the_behavior_and_null_as_target(pro
     store, release = open_feature_store(project.settings.feature_repo_path), promoted_release(project.settings)
     codes = project.warehouse.read(ITEM_SEMANTIC_IDS).where("item_id = 5").first()["rq_codes"]
     rows = spark.createDataFrame([(7, [10_005, 5]), (8, None)], "user_id long, behavior_item_ids array<long>")
-    rows = rows.selectExpr("*", "xxhash64(behavior_item_ids) AS sequence")
+    rows = rows.selectExpr("*", "xxhash64(behavior_item_ids) AS _behavior")
     impressions = spark.createDataFrame(
         [(7, item, datetime(2024, 1, 1, hour, tzinfo=UTC), 1) for hour, item in enumerate((5, 10_005, 5))],
         "user_id long, item_id long, event_timestamp timestamp, label int",
@@ -61,11 +61,43 @@ def test_an_item_without_codes_is_minus_1_in_the_behavior_and_null_as_target(pro
 
     coded = spark.createDataFrame([(5, codes)], "item_id long, rq_codes array<int>")
 
-    (sequence,) = _behavior_codes(rows, coded, release).collect()
-    built = training_rows(impressions, store=store, release=release, valid_share=0.3, test_share=0.3)
+    (sequence,) = _sequence_codes(rows, coded, name="behavior", num_levels=release.num_levels).collect()
+    built = training_rows(
+        impressions,
+        store=store,
+        release=release,
+        cuts=(datetime(2024, 1, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, 2, tzinfo=UTC)),
+    )
 
     assert sequence["behavior_codes"] == [-1, -1, *codes]
-    assert [r["item_codes"] for r in built.orderBy("event_timestamp").collect()] == [codes, None, codes]
+    found = [(r["item_codes"], r["split"]) for r in built.orderBy("event_timestamp").collect()]
+    assert found == [(codes, "train"), (None, "valid"), (codes, "test")]
+
+
+def test_the_commit_says_which_release_and_which_tables_the_rows_were_made_from(project):
+    warehouse = project.warehouse
+
+    (made_from,) = warehouse.made_from(TRAINING_ROWS)
+
+    tables = ("interactions", "user_behavior", "user_impressions", "item_counters")
+    assert made_from["release"]["delta_version"] == warehouse.version(ITEM_SEMANTIC_IDS)
+    assert made_from["release"]["codebook_version"] == 0
+    assert made_from["delta_versions"] == dict.fromkeys(tables, 0)
+
+
+def test_the_latest_impressions_and_counters_are_served_online_by_stock_feast(project):
+    store, log = open_feature_store(project.settings.feature_repo_path), project.warehouse.read(INTERACTIONS)
+    of_user = log.where("user_id = 7").orderBy("event_timestamp").collect()
+    of_item = log.where("item_id = 5").collect()
+
+    user = store.get_online_features(
+        ["user_impressions:impression_labels", "user_impressions:user_positive_count"], [{"user_id": 7}]
+    ).to_dict()
+    item = store.get_online_features(["item_counters:item_impression_count"], [{"item_id": 5}]).to_dict()
+
+    assert user["impression_labels"] == [[row["label"] for row in of_user]]
+    assert user["user_positive_count"] == [sum(row["label"] for row in of_user)]
+    assert item["item_impression_count"] == [len(of_item)]
 
 
 def test_without_a_promoted_release_it_says_what_to_run(fresh_project):

@@ -56,6 +56,12 @@ def encode_items(
     return gather_rows(torch.cat(parts), processes)
 
 
+def mean_cosine(embeddings: Tensor) -> float:
+    """Returns the mean cosine of any two of (U, D) embeddings of unit L2 norm, rows of zeros left out; near 1: collapsed."""
+    kept = embeddings[embeddings.any(1)]
+    return float((kept.mean(0) ** 2).sum()) if len(kept) else 0.0
+
+
 def hit_rate(embeddings: Tensor, held_out: HeldOut, known: KnownPairs) -> float:
     """Computes the share of held-out pairs whose target is among the 10 candidates nearest to the trigger.
 

@@ -22,6 +22,9 @@ class AlignmentOptions:
         popularity_correction: whether to subtract the log-probability of an item as a negative from its logit.
         geometry_weight: of the term that keeps cosines of any items near those of the frozen backbones, at least 0.
         num_anchors: items of the whole data per batch that this term looks at, at least 2.
+        view_weight: of the term that draws an item to itself under another augmentation, at least 0: keeps a backbone
+            that is trained from nothing from making all items equal. An encoder of frozen backbones needs none.
+        num_views: items of a batch that this term encodes a second time, over all processes, at least 2.
         weight_power: a pair counts in the loss with its weight to this power; 0: all pairs alike.
         num_candidates: items, drawn by seed, among which a held-out target is looked for.
         max_valid_pairs: held-out pairs used, drawn by seed.
@@ -47,6 +50,8 @@ class AlignmentOptions:
     popularity_correction: bool = True
     geometry_weight: float = 0.0
     num_anchors: int = 512
+    view_weight: float = 0.0
+    num_views: int = 512
     weight_power: float = 0.0
     num_candidates: int = 10_000
     max_valid_pairs: int = 10_000
@@ -60,7 +65,7 @@ class AlignmentOptions:
         lowest = {
             "batch_size": 2, "micro_batch_size": 1, "epochs": 1, "patience": 1, "num_candidates": 1,
             "max_valid_pairs": 1, "checkpoint_steps": 1, "num_threads": 1, "weight_decay": 0, "weight_power": 0,
-            "geometry_weight": 0, "num_anchors": 2,
+            "geometry_weight": 0, "num_anchors": 2, "view_weight": 0, "num_views": 2,
             "cache_bytes": 0, "seed": 0,
         }  # fmt: skip
         for name, least in lowest.items():

@@ -22,7 +22,7 @@ from qarm_features.alignment.checkpoint import (
 )
 from qarm_features.alignment.experiment_log import LogMetrics, experiment_log
 from qarm_features.alignment.gathering import broadcast_weights
-from qarm_features.alignment.held_out import draw_held_out, encode_items, held_out_loss, hit_rate
+from qarm_features.alignment.held_out import draw_held_out, encode_items, held_out_loss, hit_rate, mean_cosine
 from qarm_features.alignment.item_content import ItemContent
 from qarm_features.alignment.loss import LOG_TEMPERATURE_BOUNDS, bounded_temperature
 from qarm_features.alignment.options import AlignmentOptions
@@ -40,6 +40,7 @@ from qarm_features.ranking.processes import Processes
 
 logger = logging.getLogger("qarm_features.alignment")
 
+_COLLAPSED = 0.99  # mean cosine of items
 _UNTRAINED = -1  # stands for the best epoch while none is better than the untrained encoder
 
 
@@ -156,6 +157,13 @@ class AlignmentRun:
             self.processes,
             micro_batch_size=self.options.micro_batch_size,
         )
+        is_trained = self.processes.rank == 0 and self.state["batch"] > 0  # one process tells it
+        if is_trained and (crowding := mean_cosine(embeddings)) > _COLLAPSED:
+            logger.warning(
+                "item embeddings have a mean cosine of %.3f: all items are nearly equal. "
+                "Set alignment.view_weight: 1, or lower alignment.learning_rate.",
+                crowding,
+            )
         return self.processes.broadcast(
             lambda: {
                 "loss": held_out_loss(

@@ -74,6 +74,23 @@ def pair_loss(
     )
 
 
+def view_loss(first: Tensor, second: Tensor, log_temperature: Tensor) -> Tensor:
+    """Computes the contrastive loss of items with themselves under another augmentation.
+
+    Pairs of items that users like together are alike in faint ways: a backbone that starts from nothing would rather
+    make all items equal. Telling an item from the others by its own look keeps it from that.
+
+    Args:
+        first: (V, D) unit L2 norm; all 0 where an item is rejected.
+        second: (V, D) of the same items.
+        log_temperature: of shape ().
+
+    Source: SLIP, arXiv 2112.12750.
+    """
+    weight = (first.detach().any(1) & second.detach().any(1)).float()
+    return contrastive_loss(first, second, temperature=bounded_temperature(log_temperature), weight=weight)
+
+
 def geometry_loss(embeddings: Tensor, frozen: Tensor) -> Tensor:
     """Computes how far the cosines of items are from those of the frozen backbones: the variance of the difference.
 
@@ -118,7 +135,10 @@ def add_gradients(
     stacked = np.concatenate([share.trigger_index, share.target_index, anchors])
     index, places = np.unique(stacked, return_inverse=True)
     rows = torch.from_numpy(places).to(processes.device)
-    number = len(share.weight)
+    number, uniques = len(share.weight), len(index)
+    # Rows of the items that are encoded a second time, under another augmentation: the order of the batch is random.
+    again = np.unique(places[: options.num_views // processes.world_size]) if options.view_weight else places[:0]
+    index = np.concatenate([index, index[again]])
     size = options.micro_batch_size
     frozen = gather_rows(content.frozen_geometry(anchors), processes) if options.geometry_weight else None
 
@@ -126,6 +146,9 @@ def add_gradients(
         ends = embeddings[rows].split([number, number, len(anchors)])
         trigger, target, anchor = (gather_rows(part, processes) for part in ends)
         loss = pair_loss(trigger, target, batch, weights[LOG_TEMPERATURE], data=data, known=data.known, options=options)
+        if len(again):
+            views = (gather_rows(view, processes) for view in (embeddings[again], embeddings[uniques:]))
+            loss = loss + options.view_weight * view_loss(*views, weights[LOG_TEMPERATURE])
         return loss if frozen is None else loss + options.geometry_weight * geometry_loss(anchor, frozen)
 
     loss = cached_gradients(

@@ -63,6 +63,7 @@ def align(
             another training, or the loss is not finite.
     """
     options = options or AlignmentOptions()
+    _let_epochs_be_seen()
     with joined_processes(seed=options.seed, num_threads=options.num_threads, use_gpu=options.use_gpu) as processes:
         folder = _pack_once_per_machine(source, scratch, processes)
         data = TrainingData(folder, batch_size=options.batch_size, seed=options.seed)
@@ -78,6 +79,16 @@ def align(
                 logger.warning("no epoch was better than the untrained encoder, which is kept")
         processes.wait()
     return metrics
+
+
+def _let_epochs_be_seen() -> None:
+    """Lets a process of torchrun, which starts without any log, write ours to stderr: from there it reaches the driver."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        package = logging.getLogger("qarm_features")
+        package.addHandler(handler)
+        package.setLevel(logging.INFO)
 
 
 def _pack_once_per_machine(source: str | Path, scratch: str | Path | None, processes: Processes) -> Path:

@@ -67,6 +67,25 @@ def media_bytes(raw: bytes | str, *, roots: Sequence[str], max_bytes: int, mediu
     return bytes(raw)
 
 
+def media_state(uri: str | None, *, roots: Sequence[str]) -> str | None:
+    """Returns size in bytes and time of the last change of the local file that a URI names, so that a new one is noticed.
+
+    Args:
+        uri: As for ``read_media``; None is none.
+        roots: As for ``read_media``.
+
+    Returns:
+        None where the URI is remote, lies outside the roots, or names no file.
+    """
+    if uri is None or "\0" in uri or not uri.strip() or not _is_local(uri):
+        return None
+    try:
+        status = os.stat(_file_inside(_local_path(uri), roots, "media"))
+    except (BrokenContent, OSError, UnicodeError):  # whoever reads it says what is wrong
+        return None
+    return f"{status.st_size} {status.st_mtime_ns}" if stat.S_ISREG(status.st_mode) else None
+
+
 def _is_local(uri: str) -> bool:
     return not _SCHEME.match(uri) or uri.lower().startswith("file://")
 
@@ -75,14 +94,19 @@ def _local_path(uri: str) -> str:
     return unquote(urlsplit(uri).path) if _SCHEME.match(uri) else uri
 
 
-def _read_local(path: str, roots: Sequence[str], max_bytes: int, medium: str) -> bytes:
+def _file_inside(path: str, roots: Sequence[str], medium: str) -> str:
+    """Returns the file that a path means, without symlinks, one that exists if there is one."""
     folders = [os.path.realpath(_local_path(root)) for root in roots if root and _is_local(root)]
     candidates = [path] if os.path.isabs(path) else [os.path.join(folder, path) for folder in folders]
     real = [os.path.realpath(candidate) for candidate in candidates]
     inside = [file for file in real if any(os.path.commonpath([file, folder]) == folder for folder in folders)]
     if not inside:
         raise BrokenContent(f"{medium} URI is outside media_roots")
-    file = next(filter(os.path.exists, inside), inside[0])
+    return next(filter(os.path.exists, inside), inside[0])
+
+
+def _read_local(path: str, roots: Sequence[str], max_bytes: int, medium: str) -> bytes:
+    file = _file_inside(path, roots, medium)
     # A pipe would block the open, and a symlink put there after the check would lead out.
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     status = os.fstat(descriptor)

@@ -1,8 +1,14 @@
 """Semantic IDs in Feast: views, releases and the reader. Names are loaded on first use: a reader needs no Spark."""
 
-_HOME = {"SemanticIDReader": "reader", "publish_release": "releases", "definitions": "releases"}
+_HOME = {
+    "SemanticIDReader": "reader",
+    "AsyncSemanticIDReader": "reader",
+    "VectorReader": "vector_reader",
+    "publish_release": "releases",
+    "definitions": "releases",
+}
 
-__all__ = ["SemanticIDReader", "definitions", "publish_release"]
+__all__ = ["AsyncSemanticIDReader", "SemanticIDReader", "VectorReader", "definitions", "publish_release"]
 
 
 def __getattr__(name: str):

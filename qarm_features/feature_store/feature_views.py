@@ -7,6 +7,8 @@ A view of a release reads one Delta version and one codebook version, so it can 
 from __future__ import annotations
 
 import logging
+import os
+import re
 import warnings
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -21,7 +23,7 @@ from feast.types import Array, Int32, Int64, String
 
 from qarm_features.settings import Settings
 from qarm_features.settings_sections import IdType
-from qarm_features.tables import ITEM_SEMANTIC_IDS, USER_BEHAVIOR, Column, Table
+from qarm_features.tables import ITEM_COUNTERS, ITEM_SEMANTIC_IDS, USER_BEHAVIOR, USER_IMPRESSIONS, Column, Table
 from qarm_features.warehouse import Warehouse
 
 # Feast's Spark store warns on every use that it is experimental; our tests pin its behaviour. Its module is imported
@@ -33,9 +35,17 @@ USER_VIEW = "user_behavior"
 _SQLITE = "sqlite:///"
 _VALUE_TYPE = {"integer": ValueType.INT64, "string": ValueType.STRING}
 _FEAST_TYPE = {"int": Int32, "bigint": Int64, "string": String}
-_SERVED = {
+SERVED = {
     ITEM_SEMANTIC_IDS: ("rq_codes", "codebook_version"),
     USER_BEHAVIOR: ("behavior_item_ids", "behavior_timestamps"),
+    USER_IMPRESSIONS: (
+        "impression_item_ids",
+        "impression_labels",
+        "impression_timestamps",
+        "user_positive_count",
+        "user_impression_count",
+    ),
+    ITEM_COUNTERS: ("item_positive_count", "item_impression_count"),
 }
 
 
@@ -60,13 +70,14 @@ def open_feature_store(repo_path: str | Path) -> FeatureStore:
     """Opens a feature repo from any working directory.
 
     Raises:
-        ValueError: There is no ``feature_store.yaml``, or its registry is a file: readers of a file registry see it
-            half-written while a release is flipped.
+        ValueError: There is no ``feature_store.yaml``, a variable that it names is not set, or its registry is a file:
+            readers of a file registry see it half-written while a release is flipped.
     """
     folder = Path(repo_path).resolve()
     if not (folder / "feature_store.yaml").is_file():
         raise ValueError(f"feature_repo is {repo_path}, must be a folder with feature_store.yaml. Run: qarm init DIR")
     logging.getLogger("feast").setLevel(logging.WARNING)
+    _require_variables(folder / "feature_store.yaml")
     config: RepoConfig = load_repo_config(folder, folder / "feature_store.yaml")
     registry = config.registry
     if registry.registry_type == "file":
@@ -74,6 +85,14 @@ def open_feature_store(repo_path: str | Path) -> FeatureStore:
     if registry.path.startswith(_SQLITE) and not registry.path.startswith(_SQLITE + "/"):
         registry.path = f"{_SQLITE}{folder / registry.path.removeprefix(_SQLITE)}"
     return FeatureStore(config=config)
+
+
+def _require_variables(path: Path) -> None:
+    """Feast leaves ``${NAME}`` as it stands where there is no such variable, and fails later on what that is not."""
+    lines = [line.split("#")[0] for line in path.read_text().splitlines()]
+    for name in re.findall(r"\$\{(\w+)\}", "\n".join(lines)):
+        if name not in os.environ:
+            raise ValueError(f"{name} of feature_store.yaml is not set, must be. Run: export {name}=...")
 
 
 def entities(settings: Settings) -> tuple[Entity, Entity]:
@@ -96,16 +115,24 @@ def release_view(settings: Settings, release: Release) -> FeatureView:
     return _view(release.view_name, ITEM_SEMANTIC_IDS, entities(settings)[0], source, warehouse, tags)
 
 
-def user_behavior_view(settings: Settings) -> FeatureView:
-    """Returns the view of behaviour sequences."""
+def log_views(settings: Settings) -> list[FeatureView]:
+    """Returns the views of what the click log says, each named as its table, of those tables that are there."""
+    kept = settings.behavior.impression_length > 0
+    tables = (USER_BEHAVIOR, USER_IMPRESSIONS, ITEM_COUNTERS) if kept else (USER_BEHAVIOR,)
+    return [log_view(settings, table) for table in tables if Warehouse.of(settings).exists(table)]
+
+
+def log_view(settings: Settings, table: Table) -> FeatureView:
+    """Returns the view of one table that says what the click log says, named as the table."""
     warehouse = Warehouse.of(settings)
     source = SparkSource(
-        name=USER_VIEW,
-        path=warehouse.path(USER_BEHAVIOR),
+        name=table.name,
+        path=warehouse.path(table),
         table_format=DeltaFormat(),
         timestamp_field="event_timestamp",
     )
-    return _view(USER_VIEW, USER_BEHAVIOR, entities(settings)[1], source, warehouse, {})
+    entity = next(entity for entity in entities(settings) if entity.join_key == table.key[0])
+    return _view(table.name, table, entity, source, warehouse, {})
 
 
 def item_service(view: FeatureView) -> FeatureService:
@@ -124,7 +151,7 @@ def _entity(name: str, join_key: str, id_type: IdType) -> Entity:
 def _view(
     name: str, table: Table, entity: Entity, source: SparkSource, warehouse: Warehouse, tags: dict[str, str]
 ) -> FeatureView:
-    fields = [table.column(entity.join_key), *[table.column(served) for served in _SERVED[table]]]
+    fields = [table.column(entity.join_key), *[table.column(served) for served in SERVED[table]]]
     schema = [Field(name=c.name, dtype=_feast_type(c, warehouse), description=c.doc) for c in fields]
     return FeatureView(
         name=name, entities=[entity], ttl=timedelta(0), schema=schema, source=source, online=True, tags=tags

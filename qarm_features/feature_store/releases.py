@@ -1,102 +1,168 @@
-"""A codebook version becomes readable online: view, load, read-back, and only then the flip.
+"""A codebook version becomes readable online: views, load, read-back, and only then the flip; and the way back.
 
-In: ``item_semantic_ids`` of one codebook version and ``user_behavior``. Out: a loaded, verified view and the service
-``item_semantic_id`` that points at it. Whenever the publisher is stopped, readers see the last whole release; running it
-again finishes the work.
+In: ``item_semantic_ids`` of one codebook version and the tables of the log. Out: loaded, verified views and the service
+``item_semantic_id`` that points at them. Whenever the publisher is stopped, readers see the last whole release; running it
+again finishes the work. Two publishers at once: one wins, the other is told.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
-import json
 import logging
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from feast import Entity, FeatureService, FeatureStore, FeatureView
+from feast.errors import FeastObjectNotFoundException
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from qarm_features.artifacts import write_json
 from qarm_features.feature_store.feature_views import (
+    ITEM_SERVICE,
     Release,
     entities,
     item_service,
+    log_views,
     open_feature_store,
     release_view,
-    user_behavior_view,
+)
+from qarm_features.feature_store.one_publisher import one_publisher
+from qarm_features.feature_store.release_checks import check_codes, check_count, check_served, newest_rows, view_rows
+from qarm_features.feature_store.release_manifest import (
+    Deed,
+    ReleaseError,
+    ReleaseManifest,
+    find_manifest,
+    promoted_before,
+    promoted_release,
+    published_releases,
+    record_promotion,
+    require_manifest,
+    require_promoted_release,
+    write_manifest,
+)
+from qarm_features.feature_store.vector_checks import check_user_embeddings, vectors_to_publish
+from qarm_features.feature_store.vector_views import (
+    PublishedVectors,
+    published_vectors,
+    record_vectors,
+    release_views,
+    user_embedding_views,
+    vector_services,
+    vector_views,
 )
 from qarm_features.settings import Settings, load_settings
-from qarm_features.tables import ITEM_SEMANTIC_IDS, USER_BEHAVIOR
+from qarm_features.tables import TABLES
 from qarm_features.warehouse import Warehouse
 
+__all__ = [
+    "ReleaseError",
+    "definitions",
+    "promote_release",
+    "promoted_release",
+    "publish_release",
+    "published_releases",
+    "require_promoted_release",
+    "roll_back",
+    "verify_release",
+]
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_READ_BATCH = 500
 _log = logging.getLogger(__name__)
 
 
-class ReleaseError(ValueError):
-    """A release is not what it should be; it was not flipped to."""
-
-
-def publish_release(spark: SparkSession, settings: Settings, release: Release) -> None:
-    """Publishes a release: views, load of the online store, read-back verification, then the flip.
+def publish_release(spark: SparkSession, settings: Settings, release: Release, *, promote: bool = True) -> None:
+    """Publishes a release: views, load of the online store, verification, then the flip.
 
     Args:
         spark: The session that reads Delta and loads the online store from its executors.
         settings: The project's settings.
         release: What to publish.
+        promote: False leaves readers where they are; `promote_release` flips later.
 
     Raises:
         ReleaseError: The table holds other rows than the release says, or a row read back differs. Readers keep the
             release they had.
+        LeaseError: Another publisher is at work.
     """
-    warehouse = Warehouse.of(settings, spark)
-    codes = _release_rows(warehouse, release)
-    _check_rows(codes, release)
     store = open_feature_store(settings.feature_repo_path)
-    view, behavior = release_view(settings, release), user_behavior_view(settings)
-    store.apply([*entities(settings), view, behavior])
-    _materialize(store, [view.name, behavior.name])
-    _verify(store, view, codes, settings.publishing.verify_items)
-    _verify(store, behavior, _newest(warehouse.read(USER_BEHAVIOR)), settings.publishing.verify_items)
-    write_json(_record(settings, release.codebook_version), asdict(release))
-    promote_release(store, settings, release)
+    with one_publisher(store, settings) as check_lease:
+        known = find_manifest(settings, release.codebook_version)
+        if known is None or known.state != "verified":
+            promotions = known.promotions if known else ()
+            write_manifest(settings, ReleaseManifest(release, state="loading", promotions=promotions))
+        check_codes(_source_rows(spark, release_view(settings, release)), release)
+        vectors, of_users = vectors_to_publish(spark, settings, store, release), user_embedding_views(settings)
+        for user_view in of_users:
+            check_user_embeddings(spark, user_view)
+        of_the_log = log_views(settings)
+        views = [release_view(settings, release), *vector_views(settings, vectors), *of_the_log, *of_users]
+        store.apply([*entities(settings), *views])
+        _materialize(store, [view.name for view in views])
+        _verify(spark, settings, store, release, vectors)
+        for view in [*of_the_log, *of_users]:
+            check_served(store, view, _newest(spark, settings, view), settings.publishing.verify_items)
+        record_vectors(settings, vectors)
+        if promote:
+            check_lease()
+            _flip(store, settings, release, "promote")
 
 
-def promote_release(store: FeatureStore, settings: Settings, release: Release) -> None:
-    """Flips the service ``item_semantic_id`` to a loaded release, in one transaction of the registry."""
-    store.apply([item_service(release_view(settings, release))])
-    write_json(_promoted(settings), {"codebook_version": release.codebook_version})
-    _log.info("item_semantic_id now serves %s", release.view_name)
-
-
-def published_releases(settings: Settings) -> list[Release]:
-    """Returns the releases that were loaded and verified, by codebook version."""
-    records = [json.loads(path.read_text()) for path in _folder(settings).glob("cb*.json")]
-    return sorted((Release(**record) for record in records), key=lambda release: release.codebook_version)
-
-
-def promoted_release(settings: Settings) -> Release | None:
-    """Returns the release that was flipped to last, or None."""
-    if not _promoted(settings).is_file():
-        return None
-    version = json.loads(_promoted(settings).read_text())["codebook_version"]
-    return Release(**json.loads(_record(settings, version).read_text()))
-
-
-def require_promoted_release(settings: Settings) -> Release:
-    """Returns the release that was flipped to last.
+def promote_release(settings: Settings, codebook_version: int) -> None:
+    """Points readers at a release that was verified before, in one transaction of the registry; loads nothing.
 
     Raises:
-        ReleaseError: There is none yet.
+        ReleaseError: It was not published, not verified, or is retired.
+        LeaseError: Another publisher is at work.
     """
-    release = promoted_release(settings)
-    if release is None:
-        raise ReleaseError("No release is promoted, must be one. Run: qarm publish-features")
-    return release
+    store = open_feature_store(settings.feature_repo_path)
+    with one_publisher(store, settings) as check_lease:
+        release = _verified_release(settings, store, codebook_version)
+        check_lease()
+        _flip(store, settings, release, "promote")
+
+
+def roll_back(settings: Settings) -> Release:
+    """Points readers at the release before the one they have; loads nothing. Twice leads two releases back.
+
+    Returns:
+        The release that is served now.
+
+    Raises:
+        ReleaseError: There is none before, or it is retired.
+        LeaseError: Another publisher is at work.
+    """
+    store = open_feature_store(settings.feature_repo_path)
+    with one_publisher(store, settings) as check_lease:
+        versions, served = promoted_before(settings), _served_version(store)
+        if served is not None and versions[-1:] != [served]:  # a flip that died before it was recorded
+            versions.append(served)
+        if len(versions) < 2:
+            raise ReleaseError(
+                f"Releases promoted before are {versions}, must be two to go back. Run: qarm release list"
+            )
+        release = _verified_release(settings, store, versions[-2])
+        check_lease()
+        _flip(store, settings, release, "rollback")
+        return release
+
+
+def verify_release(spark: SparkSession, settings: Settings, codebook_version: int) -> ReleaseManifest:
+    """Compares the online store with Delta: counts of both, one codebook version, no null, and a sample read back.
+
+    Returns:
+        The manifest, with who verified it now.
+
+    Raises:
+        ReleaseError: Something differs, or Delta no longer holds what was published.
+        LeaseError: A publisher is at work.
+    """
+    store = open_feature_store(settings.feature_repo_path)
+    with one_publisher(store, settings):
+        release = _verified_release(settings, store, codebook_version)
+        return _verify(spark, settings, store, release, published_vectors(settings, release.encoder_version))
 
 
 def definitions(config: str | Path) -> list[Entity | FeatureView | FeatureService]:
@@ -106,80 +172,84 @@ def definitions(config: str | Path) -> list[Entity | FeatureView | FeatureServic
         config: Path of ``qarm.yaml``.
     """
     settings = load_settings(config)
-    releases = published_releases(settings)
-    found = [*entities(settings), *[release_view(settings, release) for release in releases]]
-    if Warehouse.of(settings).exists(USER_BEHAVIOR):
-        found.append(user_behavior_view(settings))
+    views = {view.name: view for release in published_releases(settings) for view in release_views(settings, release)}
+    found = [*entities(settings), *views.values(), *log_views(settings), *user_embedding_views(settings)]
     promoted = promoted_release(settings)
     if promoted is not None:
-        found.append(item_service(release_view(settings, promoted)))
+        vectors = published_vectors(settings, promoted.encoder_version)
+        found += [item_service(release_view(settings, promoted)), *vector_services(settings, vectors)]
     return found
 
 
-def _folder(settings: Settings) -> Path:
-    return settings.artifacts_path / "releases"
+def _served_version(store: FeatureStore) -> int | None:
+    """Returns the codebook version that the service names now, as the registry is."""
+    try:
+        service = store.registry.get_feature_service(ITEM_SERVICE, store.project)
+    except FeastObjectNotFoundException:
+        return None
+    return int(service.tags["codebook_version"])
 
 
-def _record(settings: Settings, codebook_version: int) -> Path:
-    return _folder(settings) / f"cb{codebook_version}.json"
+def _flip(store: FeatureStore, settings: Settings, release: Release, what: Literal["promote", "rollback"]) -> None:
+    vectors = published_vectors(settings, release.encoder_version)
+    store.apply([item_service(release_view(settings, release)), *vector_services(settings, vectors)])
+    record_promotion(settings, release.codebook_version, what)
+    _log.info("%s now serves %s", ITEM_SERVICE, release.view_name)
 
 
-def _promoted(settings: Settings) -> Path:
-    return _folder(settings) / "promoted.json"
-
-
-def _release_rows(warehouse: Warehouse, release: Release) -> DataFrame:
-    rows = warehouse.read(ITEM_SEMANTIC_IDS, version=release.delta_version)
-    return rows.where(F.col("codebook_version") == release.codebook_version)
-
-
-def _check_rows(codes: DataFrame, release: Release) -> None:
-    """Refuses what would be served wrongly: Feast serves a null inside a list as code 0."""
-    in_range = F.forall("rq_codes", lambda code: code.isNotNull() & code.between(0, release.codebook_size - 1))
-    good = F.coalesce((F.size("rq_codes") == release.num_levels) & in_range, F.lit(False))
-    counts = codes.agg(
-        F.count("*").alias("rows"),
-        F.count_distinct("item_id").alias("items"),
-        F.count_if(~good).alias("bad"),
-    ).first()
-    if counts["rows"] != release.rows or counts["items"] != release.rows:
+def _verified_release(settings: Settings, store: FeatureStore, codebook_version: int) -> Release:
+    manifest = require_manifest(settings, codebook_version)
+    release = manifest.release
+    again = f"Run: qarm release publish --codebook-version {codebook_version}"
+    if manifest.state != "verified":
         raise ReleaseError(
-            f"item_semantic_ids holds {counts['rows']:,} rows of {counts['items']:,} items for codebook version "
-            f"{release.codebook_version}, must be {release.rows:,} of both. Run: qarm assign-semantic-ids"
+            f"The release of codebook version {codebook_version} is {manifest.state}, must be verified. {again}"
         )
-    if counts["bad"]:
-        raise ReleaseError(
-            f"{counts['bad']:,} semantic IDs are null or not {release.num_levels} codes in [0, {release.codebook_size})"
-            ", must be none. Run: qarm assign-semantic-ids"
-        )
+    try:
+        store.registry.get_feature_view(release.view_name, store.project)
+    except FeastObjectNotFoundException as error:
+        raise ReleaseError(f"{release.view_name} is not in the registry, must be. {again}") from error
+    return release
 
 
-def _newest(behavior: DataFrame) -> DataFrame:
-    latest = F.max_by(F.struct("behavior_item_ids", "behavior_timestamps"), "event_timestamp").alias("latest")
-    return behavior.groupBy("user_id").agg(latest).select("user_id", "latest.*")
+def _verify(
+    spark: SparkSession, settings: Settings, store: FeatureStore, release: Release, vectors: PublishedVectors
+) -> ReleaseManifest:
+    options, version = settings.publishing, release.codebook_version
+    before = require_manifest(settings, version)
+    found = {}
+    for view in [release_view(settings, release), *vector_views(settings, vectors)]:
+        rows = _source_rows(spark, view)
+        found[view.name] = of_view = view_rows(rows, view)
+        is_own = view.name == release.view_name  # those of its encoder grow with another release
+        if is_own and before.release == release and before.views.get(view.name, of_view) != of_view:
+            raise ReleaseError(
+                f"Delta holds {of_view} for {view.name}, must be {before.views[view.name]} as published. "
+                f"Run: qarm release publish --codebook-version {version}"
+            )
+        check_count(store, view, of_view.rows, codebook_version=version, keys_per_second=options.keys_per_second)
+        check_served(store, view, rows, options.verify_items)
+    after = dataclasses.replace(
+        before, release=release, state="verified", views=found, verified=Deed.now(settings, "verify")
+    )
+    write_manifest(settings, after)
+    return after
+
+
+def _source_rows(spark: SparkSession, view: FeatureView) -> DataFrame:
+    """Returns the rows of a release's view: those that its source names, at its Delta version."""
+    return spark.sql(view.batch_source.query)
+
+
+def _newest(spark: SparkSession, settings: Settings, view: FeatureView) -> DataFrame:
+    """Returns the newest row of each key of a view that is no release's."""
+    if view.batch_source.query:
+        return newest_rows(_source_rows(spark, view), view)
+    table = next(table for table in TABLES if table.name == view.name)
+    return newest_rows(Warehouse.of(settings, spark).read(table), view)
 
 
 def _materialize(store: FeatureStore, views: list[str]) -> None:
     # Feast prints its progress to stdout; the job's own line says what happened.
     with contextlib.redirect_stdout(io.StringIO()):
         store.materialize(_EPOCH, datetime.now(UTC), feature_views=views)
-
-
-def _verify(store: FeatureStore, view: FeatureView, rows: DataFrame, sample: int) -> None:
-    """Reads a sample of rows back as any Feast client would and compares each value."""
-    key = view.entity_columns[0].name
-    names = [feature.name for feature in view.features]
-    order = [F.xxhash64(key), F.col(key)]  # a sample that does not depend on partitions, bounded by its size
-    expected = rows.select(key, *names).orderBy(*order).limit(sample).collect()
-    for start in range(0, len(expected), _READ_BATCH):
-        batch = expected[start : start + _READ_BATCH]
-        keys = [{key: row[key]} for row in batch]
-        served = store.get_online_features([f"{view.name}:{name}" for name in names], entity_rows=keys).to_dict()
-        for position, row in enumerate(batch):
-            for name in names:
-                if served[name][position] != row[name]:
-                    raise ReleaseError(
-                        f"{view.name} serves {name} = {served[name][position]} for {key} = {row[key]}, must be {row[name]}."
-                        " The release was not flipped to. Run: qarm publish-features"
-                    )
-    _log.info("%s: %d rows read back, all equal", view.name, len(expected))

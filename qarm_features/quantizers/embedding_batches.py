@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from qarm_features.quantizers.grid import ordered_row_sums
 from qarm_features.quantizers.lloyd import assign_codes
 
+_NORM_ROWS = 1024  # widened at a time
+
 
 def to_matrix(embeddings: pa.Array) -> tuple[np.ndarray | None, dict[str, int]]:
     """Reads a column of embeddings, without a copy if it is array<float>.
@@ -40,6 +42,16 @@ def row_norms(embeddings: np.ndarray) -> np.ndarray:
     """Returns the Euclidean norms (B,) float64 of (B, D) float32, inf or NaN where a value is."""
     with np.errstate(invalid="ignore"):
         return np.sqrt(ordered_row_sums(np.square(embeddings, dtype=np.float64)))
+
+
+def near_norms(embeddings: np.ndarray) -> np.ndarray:
+    """Returns `row_norms`, quicker, but for the last bits, which differ between CPUs."""
+    norms = np.empty(len(embeddings))
+    with np.errstate(invalid="ignore"):
+        for start in range(0, len(embeddings), _NORM_ROWS):
+            wide = embeddings[start : start + _NORM_ROWS].astype(np.float64)
+            norms[start : start + _NORM_ROWS] = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    return norms
 
 
 def check_facts(facts: NamedTuple, name: str) -> None:
@@ -94,13 +106,14 @@ def checked_rows(
     return matrix
 
 
-def assign_batch(embeddings: pa.Array, codebooks: np.ndarray, name: str) -> pa.Array:
+def assign_batch(embeddings: pa.Array, codebooks: np.ndarray, name: str, device: str = "cpu") -> pa.Array:
     """Quantizes one batch of a column of embeddings.
 
     Args:
         embeddings: B lists of D float or double.
         codebooks: (L, K, D) float32.
         name: the column's name, for errors.
+        device: as of `lloyd.nearest_codes`.
 
     Returns:
         B lists of L int32 codes in [0, K).
@@ -112,5 +125,5 @@ def assign_batch(embeddings: pa.Array, codebooks: np.ndarray, name: str) -> pa.A
     if len(embeddings) == 0:
         return pa.array([], pa.list_(pa.int32()))
     matrix = checked_rows(embeddings, dim, name, "in the codebooks", advice="Use their encoder version.")
-    codes = assign_codes(matrix, codebooks)
+    codes = assign_codes(matrix, codebooks, device)
     return pa.ListArray.from_arrays(np.arange(len(codes) + 1, dtype=np.int32) * num_levels, codes.ravel())

@@ -18,6 +18,7 @@ import math
 import uuid
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,13 +37,23 @@ from qarm_features.quantizers.file_passes import (
     step_pass,
 )
 from qarm_features.quantizers.grid import Grid, choose_grid
-from qarm_features.quantizers.local_files import PARTITION_SCHEMA, SKIP, Partition, Recipe, remove_folder, write_rows
+from qarm_features.quantizers.local_files import (
+    PARTITION_SCHEMA,
+    SKIP,
+    Partition,
+    Recipe,
+    remove_folder,
+    write_partition,
+    write_rows,
+)
+from qarm_features.quantizers.parquet_scan import ParquetScan, plain_scan, read_splits
 from qarm_features.quantizers.weights import choose_weight_bits
 
 logger = logging.getLogger(__name__)
 
 _COMBINE_BYTES = 256 << 20  # partial sums above this are added by the executors, to spare the driver
 _LEAST_PARTITION_BYTES = 4 << 20  # below this a task costs more to schedule, every iteration, than to compute
+_MOST_MOVED = 0.9  # share of centroids above which all rows are compared with all
 HASH_RANGE = 2**63
 
 
@@ -72,29 +83,42 @@ class Moments(NamedTuple):
 class EmbeddingFiles:
     """All rows of a fit, as one file per partition on the executors' disks."""
 
-    def __init__(self, embeddings: DataFrame):
-        """Reads a DataFrame of a column of array<float> or array<double> and, if it has two, one of weights."""
+    def __init__(self, embeddings: DataFrame, *, device: str = "cpu"):
+        """Reads a DataFrame of a column of array<float> or array<double> and, if it has two, one of weights.
+
+        Args:
+            embeddings: the rows.
+            device: of the executors' products, as of `lloyd.nearest_codes`.
+        """
+        self._device, self._steps = device, 0
         self._context = embeddings.sparkSession.sparkContext
         self._weighted, self._fit_id = len(embeddings.columns) > 1, uuid.uuid4().hex
         self._broadcasts: list[Broadcast] = []
         self._recipe: Recipe | None = None
         self._handles = None
         try:
-            self._spool(embeddings)
+            source = None if self._weighted else plain_scan(embeddings)
+            source = source or embeddings
+            self._spool(source)
             few = sum(p.rows for p in self._partitions) * (self.dim or 1) * 4 // _LEAST_PARTITION_BYTES
             few = max(self._context.defaultParallelism, few)
             if len(self._partitions) > 4 * few:
                 self._remove_files()
                 self._fit_id = uuid.uuid4().hex
-                self._spool(embeddings.coalesce(few))
+                self._spool(source.packed(few) if isinstance(source, ParquetScan) else source.coalesce(few))
         except BaseException:
             self.close()
             raise
 
-    def _spool(self, embeddings: DataFrame) -> None:
-        worker = partial(write_rows, fit_id=self._fit_id, weighted=self._weighted)
-        rows = embeddings.mapInArrow(worker, PARTITION_SCHEMA).rdd
-        self._source = rows.mapPartitionsWithIndex(_indexed)
+    def _spool(self, source: DataFrame | ParquetScan) -> None:
+        if isinstance(source, ParquetScan):
+            splits = self._context.parallelize(source.partitions, max(1, len(source.partitions)))
+            self._source = splits.mapPartitionsWithIndex(
+                partial(_write_splits, columns=source.columns, fit_id=self._fit_id)
+            )
+        else:
+            worker = partial(write_rows, fit_id=self._fit_id, weighted=self._weighted)
+            self._source = source.mapInArrow(worker, PARTITION_SCHEMA).rdd.mapPartitionsWithIndex(_indexed)
         self._handles = self._source.mapPartitions(_same).persist(StorageLevel.MEMORY_AND_DISK)
         self._partitions = [partition for _, partition in sorted(self._handles.collect())]
 
@@ -126,17 +150,28 @@ class EmbeddingFiles:
         """Puts all rows, which must have passed validation, on the grid: level 0."""
         facts = self.facts()
         bits = choose_weight_bits(facts.weight_steps, facts.rows) if self._weighted else None
-        return self._set_recipe(Recipe(choose_grid(facts.max_norm, facts.rows), bits, ()), 1)
+        return self._set_recipe(Recipe(choose_grid(facts.max_norm, facts.rows), bits, (), self._device), 1)
 
-    def subtract(self, centroids: np.ndarray, *, last: bool) -> Moments:
-        """Goes on to what each row's nearest centroid (K, D) leaves over: the next level, not kept if it is the last."""
+    def subtract(self, centroids: np.ndarray) -> Moments:
+        """Goes on to what each row's nearest centroid (K, D) leaves over: the next level."""
         recipe = self._recipe._replace(levels=(*self._recipe.levels, centroids))
-        return self._set_recipe(recipe, len(centroids), keep=not last)
+        return self._set_recipe(recipe, len(centroids))
 
     def step(self, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Does one Lloyd step over all rows; returns sums (K, D) float64 and counts (K,) int64, exact."""
-        work = partial(step_pass, centroids=centroids, bits=self.grid.bits)
-        found: Sums = self._run(work, combine=len(self._partitions) * centroids.size * 8 > _COMBINE_BYTES)
+        """Does one Lloyd step over all rows.
+
+        Args:
+            centroids: (K, D), or (K, D + 1) with prices, see `capacity`.
+
+        Returns:
+            Sums (K, D) float64 and counts (K,) int64, exact.
+        """
+        moved = self._moved(centroids) if self._device == "cpu" else None
+        work = partial(step_pass, centroids=centroids, bits=self.grid.bits, moved=moved, device=self._device)
+        self._steps += 1
+        found: Sums = self._run(
+            work, step=self._steps, combine=len(self._partitions) * centroids.size * 8 > _COMBINE_BYTES
+        )
         if self._weighted:
             return np.ldexp(found.sums.astype(np.float64), -self.grid.bits), found.counts
         return found
@@ -166,20 +201,28 @@ class EmbeddingFiles:
             broadcast.destroy()
         self._broadcasts = []
 
-    def _set_recipe(self, recipe: Recipe, num_centroids: int, keep: bool = True) -> Moments:
-        self._recipe = recipe
+    def _moved(self, centroids: np.ndarray) -> np.ndarray | None:
+        """Returns which centroids (K,) moved since the last step of this level, None where most did or there was none."""
+        last, self._last = self._last, centroids
+        if last is None or last.shape != centroids.shape:
+            return None
+        moved = (last != centroids).any(axis=1)
+        return moved if moved.mean() < _MOST_MOVED else None
+
+    def _set_recipe(self, recipe: Recipe, num_centroids: int) -> Moments:
+        self._recipe, self._last = recipe, None
         self._broadcasts.append(self._context.broadcast(recipe))
         work = partial(describe_pass, bits=recipe.grid.bits, num_centroids=num_centroids)
-        found: Level = self._run(work, again=True, keep=keep)
+        found: Level = self._run(work, again=True)
         steps = found.sums if self._weighted else np.ldexp(found.sums, recipe.grid.bits)
         squared_sums = sum(int(value) ** 2 for value in steps)
         variance = (found.weight * found.energy - squared_sums) / (found.weight**2 * self.dim)  # integers: rounded once
         return Moments(found.energy, found.weight, math.ldexp(variance, -2 * recipe.grid.bits), found.counts)
 
-    def _run(self, work: Callable, *, combine: bool = False, again: bool = False, keep: bool = True) -> Any:
+    def _run(self, work: Callable, *, combine: bool = False, again: bool = False, step: int | None = None) -> Any:
         """Runs a pass where the files are, and again from the source for partitions whose file was not there."""
         level = len(self._recipe.levels)
-        worker = partial(run_pass, work=work, recipe=self._broadcasts[-1], level=level, again=again, keep=keep)
+        worker = partial(run_pass, work=work, recipe=self._broadcasts[-1], level=level, again=again, step=step)
         filled = [index for index, partition in enumerate(self._partitions) if partition.rows]
         if combine:
             outcome = self._handles.mapPartitions(worker).treeReduce(add_outcomes)
@@ -217,6 +260,11 @@ class EmbeddingFiles:
 
 def _indexed(index: int, rows) -> list[tuple[int, Partition]]:
     return [(index, Partition(*row)) for row in rows]
+
+
+def _write_splits(index: int, parts, columns: list[str], fit_id: str) -> list[tuple[int, Partition]]:
+    batches = chain.from_iterable(read_splits(splits, columns) for splits in parts)
+    return [(index, write_partition(batches, fit_id, weighted=False))]
 
 
 def _same(rows):

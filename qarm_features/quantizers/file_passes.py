@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from pyspark import Broadcast
 
+from qarm_features.quantizers.capacity import beside_prices
 from qarm_features.quantizers.grid import energy_in_steps, hash_rows
 from qarm_features.quantizers.lloyd import cluster_sums, nearest_centroids, nearest_codes
-from qarm_features.quantizers.local_files import Chunk, Partition, is_here, level_chunks
+from qarm_features.quantizers.local_files import Chunk, Partition, is_here, level_chunks, step_chunks
+from qarm_features.quantizers.resting_centroids import nearest_after_moves
 
 Chunks = Iterator[Chunk]
 
@@ -57,14 +59,17 @@ def run_pass(
     recipe: Broadcast,
     level: int,
     again: bool = False,
-    keep: bool = True,
+    step: int | None = None,
 ) -> list[Outcome]:
-    """Runs a pass over the partitions of a task."""
+    """Runs a pass over the partitions of a task; a Lloyd step has a number."""
     here, missing = [], []
     for index, partition in partitions:
         if partition.rows:
             (here if is_here(partition, level) else missing).append((index, partition))
-    chunks = (level_chunks(partition, recipe.value, level, again=again, keep=keep) for _, partition in here)
+    if step is None:
+        chunks = (level_chunks(partition, recipe.value, level, again=again) for _, partition in here)
+    else:
+        chunks = (step_chunks(partition, recipe.value, level, step) for _, partition in here)
     result = work(chain.from_iterable(chunks)) if here else None
     digests = {index: partition.digest for index, partition in here}
     return [Outcome(digests, [index for index, _ in missing], result)]
@@ -81,11 +86,21 @@ def add_outcomes(one: Outcome, other: Outcome) -> Outcome:
     return Outcome(one.digests | other.digests, one.missing + other.missing, result)
 
 
-def step_pass(chunks: Chunks, centroids: np.ndarray, bits: int) -> Sums:
-    """Does one Lloyd step."""
+def step_pass(
+    chunks: Chunks, centroids: np.ndarray, bits: int, moved: np.ndarray | None = None, device: str = "cpu"
+) -> Sums:
+    """Does one Lloyd step; moved (K,) bool says which centroids did since the step before, None that most did.
+
+    Centroids are (K, D), or (K, D + 1) with prices, see `capacity`.
+    """
     total = None
     for chunk in chunks:
-        codes = nearest_codes(chunk.embeddings, centroids)
+        rows = beside_prices(chunk.embeddings, centroids)
+        if moved is None or chunk.before is None:
+            codes = nearest_codes(rows, centroids, device)
+        else:
+            codes = nearest_after_moves(rows, chunk.before, centroids, moved)
+        chunk.codes[:] = codes
         part = cluster_sums(chunk.embeddings, codes, len(centroids), chunk.weights, bits)
         if total is None:
             total = Sums(*part)
@@ -101,8 +116,12 @@ def describe_pass(chunks: Chunks, bits: int, num_centroids: int) -> Level:
     for chunk in chunks:
         rows = len(chunk.embeddings)
         energy += energy_in_steps(chunk.embeddings, bits, chunk.weights)
-        sums, rows_or_weight = cluster_sums(chunk.embeddings, np.zeros(rows, np.int32), 1, chunk.weights, bits)
-        total, weight = total + sums[0], weight + int(rows_or_weight[0])
+        if chunk.weights is None:
+            sums, rows_or_weight = chunk.embeddings.sum(axis=0, dtype=np.float64), rows  # exact in any order
+        else:
+            sums, counts_of_one = cluster_sums(chunk.embeddings, np.zeros(rows, np.int32), 1, chunk.weights, bits)
+            sums, rows_or_weight = sums[0], int(counts_of_one[0])
+        total, weight = total + sums, weight + rows_or_weight
         if chunk.codes is not None:
             counts += np.bincount(chunk.codes, minlength=num_centroids)
     return Level(energy, total, weight, counts)

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from qarm_features.quantizers.capacity import Prices, split_load
 from qarm_features.quantizers.embedding_files import EmbeddingFiles, Moments
 from qarm_features.quantizers.grid import Grid, ordered_row_sums
 from qarm_features.quantizers.lloyd import update_centroids
-from qarm_features.quantizers.starts import Starts, split_largest, split_overfull
+from qarm_features.quantizers.splits import split_largest, without_poorest
+from qarm_features.quantizers.starts import Starts
 from qarm_features.quantizers.weights import restore_weight
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ class LevelSettings(NamedTuple):
     warmup_iter: int
     spherical: bool
     max_load: float
+    capacity: float
 
 
 def fit_levels(files: EmbeddingFiles, settings: LevelSettings) -> tuple[list[np.ndarray], list[dict[str, Any]]]:
@@ -50,8 +53,11 @@ def fit_levels(files: EmbeddingFiles, settings: LevelSettings) -> tuple[list[np.
     Returns:
         Codebooks, (K, D) float32 of each level in the unit of the data, and per level: level, iterations, sse (sum of
         squared distances after it, weighted where rows have weights), relative_error (sse by the sum of squares of the
-        embeddings), iteration_errors (the same before each step), codes_in_use, codebook_size, rows, seconds. All but
-        the seconds are the same to the last bit for every partitioning.
+        embeddings), iteration_errors (the same before each step), codes_in_use, codebook_size, rows, weight (of all rows,
+        their number where they have none), seconds. Of the last level sse is that of the new centroids with the codes of
+        the last step: an upper bound, to which it comes near as the centroids come to rest, and a pass less; so are
+        relative_error and codes_in_use; with a capacity a pass more makes them exact, and iteration_errors, those of the
+        priced codes, may rise. All but the seconds are the same to the last bit for every partitioning.
 
     Raises:
         ValueError: The embeddings have fewer than K distinct rows.
@@ -62,19 +68,22 @@ def fit_levels(files: EmbeddingFiles, settings: LevelSettings) -> tuple[list[np.
     for level, size in enumerate(settings.codebook_sizes):
         began, generator = time.perf_counter(), np.random.default_rng([settings.seed, level])
         first = starts.centroids(level, generator)
-        centroids, errors = _fit_level(files, level, first, moments, generator, settings, energy)
-        starts.subtract(centroids)
-        moments = files.subtract(centroids, last=level + 1 == len(settings.codebook_sizes))
+        centroids, errors, left, counts = _fit_level(files, level, first, moments, generator, settings)
+        if level + 1 < len(settings.codebook_sizes):
+            starts.subtract(centroids)
+            moments = files.subtract(centroids)
+            left, counts = moments.energy, moments.counts
         codebooks.append(grid.restore(centroids))
         facts = {
             "level": level,
             "iterations": len(errors),
-            "sse": restore_weight(1, files.weight_bits) * grid.restore_energy(moments.energy),
-            "relative_error": moments.energy / energy if energy else 0.0,
-            "iteration_errors": errors,
-            "codes_in_use": int(np.count_nonzero(moments.counts)),
+            "sse": restore_weight(1, files.weight_bits) * grid.restore_energy(left),
+            "relative_error": left / energy if energy else 0.0,
+            "iteration_errors": [error / energy if energy else 0.0 for error in errors],
+            "codes_in_use": int(np.count_nonzero(counts)),
             "codebook_size": size,
             "rows": rows,
+            "weight": restore_weight(moments.weight, files.weight_bits),
             "seconds": round(time.perf_counter() - began, 3),
         }
         summary.append(facts)
@@ -90,9 +99,13 @@ def _fit_level(
     moments: Moments,
     generator: np.random.Generator,
     settings: LevelSettings,
-    energy: int,
-) -> tuple[np.ndarray, list[float]]:
-    """Repeats Lloyd steps until the centroids rest; returns centroids (K, D) and the relative error before each step."""
+) -> tuple[np.ndarray, list[float], float, np.ndarray]:
+    """Repeats Lloyd steps until the centroids rest.
+
+    Returns:
+        Centroids (K, D); the error before each step, in squared grid steps; the error of the centroids with the codes of the
+        last step, at least their own; and the rows of each code in that step (K,).
+    """
     grid, size, errors = files.grid, settings.codebook_sizes[level], []
     spherical = settings.spherical and level == 0
     step_size = math.ldexp(1.0, -grid.bits)
@@ -101,23 +114,47 @@ def _fit_level(
     missing = np.zeros((size - len(centroids), centroids.shape[1]), np.float32)
     known = np.arange(size) < len(centroids)
     centroids = split_largest(np.concatenate([centroids, missing]), known.astype(np.int64), offset, generator)
+    prices = Prices(size, settings.capacity, grid)
+    load = split_load(settings.max_load, settings.capacity)
     for iteration in range(1, settings.max_iter + 1):
         centroids = to_unit_norm(centroids, grid) if spherical else centroids
-        sums, counts = files.step(centroids)
-        errors.append(_relative_error(moments.energy, sums, counts, centroids, grid.bits, energy))
+        sums, counts = files.step(prices.beside(centroids))
+        errors.append(_error(moments.energy, sums, counts, centroids, grid.bits))
         moved = update_centroids(sums, counts, centroids, grid.bits)
-        moved = split_largest(moved, counts, offset, generator)
-        if settings.max_load and 2 * iteration < settings.max_iter:  # later steps settle
-            moved = split_overfull(moved, counts, settings.max_load, offset, generator)
+        early = 2 * iteration < settings.max_iter  # later steps settle
+        moved, kept = _repair(moved, counts, offset, early * load, settings.capacity > 0, generator)
         moved = to_unit_norm(moved, grid) if spherical else moved
+        prices.follow(counts, kept, errors[-1] / moments.weight)
         shift = _sum_in_order(np.square(moved.astype(np.float64) - centroids))
         centroids, used = moved, np.count_nonzero(counts)
-        logger.debug("level %d, iteration %d: relative error %.6f, %d codes in use", level, iteration, errors[-1], used)
-        if shift <= settings.tol * moments.variance:
+        share = errors[-1] / moments.energy if moments.energy else 0.0
+        logger.debug("level %d, iteration %d: %.6f of the error left, %d codes in use", level, iteration, share, used)
+        if prices.met(counts) and _at_rest(shift, errors, moments, settings):
             break
-        if len(errors) > 1 and errors[-2] - errors[-1] < settings.error_tol * errors[-2]:
-            break
-    return centroids, errors
+    if settings.capacity and level + 1 == len(settings.codebook_sizes):
+        sums, counts = files.step(centroids)  # the codes of the last step were not those of the nearest centroids
+    return centroids, errors, _error(moments.energy, sums, counts, centroids, grid.bits), counts
+
+
+def _at_rest(shift: float, errors: list[float], moments: Moments, settings: LevelSettings) -> bool:
+    slow = len(errors) > 1 and errors[-2] - errors[-1] < settings.error_tol * errors[-2]
+    return slow or shift <= settings.tol * moments.variance
+
+
+def _repair(
+    centroids: np.ndarray,
+    counts: np.ndarray,
+    offset: float,
+    max_load: float,
+    by_pieces: bool,
+    generator: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits what has no rows and, but with max_load 0, what has too many; returns centroids and counts, 0 of those moved."""
+    centroids = split_largest(centroids, counts, offset, generator)
+    if not max_load:
+        return centroids, counts
+    kept = without_poorest(counts, max_load, by_pieces=by_pieces)
+    return split_largest(centroids, kept, offset, generator), kept
 
 
 def to_unit_norm(centroids: np.ndarray, grid: Grid) -> np.ndarray:
@@ -127,13 +164,11 @@ def to_unit_norm(centroids: np.ndarray, grid: Grid) -> np.ndarray:
     return grid.round(scaled.astype(np.float32))
 
 
-def _relative_error(
-    energy: int, sums: np.ndarray, counts: np.ndarray, centroids: np.ndarray, bits: int, total: int
-) -> float:
-    """Returns the error of centroids by the sums of their rows, as a share of the total energy."""
+def _error(energy: int, sums: np.ndarray, counts: np.ndarray, centroids: np.ndarray, bits: int) -> float:
+    """Returns the error of centroids by the sums of their rows, in squared grid steps."""
     wide = centroids.astype(np.float64)
     explained = _sum_in_order(wide * (2 * sums - counts[:, None] * wide))
-    return max(0.0, energy - math.ldexp(explained, 2 * bits)) / total if total else 0.0
+    return max(0.0, energy - math.ldexp(explained, 2 * bits))
 
 
 def _sum_in_order(values: np.ndarray) -> float:

@@ -41,7 +41,7 @@ class Grid(NamedTuple):
         """Returns grid values (..., D) float32 in the unit of the data."""
         return np.ldexp(grid_values, self.exponent)
 
-    def restore_energy(self, energy: int) -> float:
+    def restore_energy(self, energy: float) -> float:
         """Returns a sum of squares, counted in squared grid steps, in the squared unit of the data."""
         return math.ldexp(energy, 2 * (self.exponent - self.bits))
 

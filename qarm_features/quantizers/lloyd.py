@@ -13,14 +13,15 @@ from scipy.sparse import csr_array
 
 from qarm_features.quantizers.codebooks import levels_of
 from qarm_features.quantizers.grid import ordered_row_sums
+from qarm_features.quantizers.torch_products import nearest_by_torch, torch_device
 
-_SCORE_BYTES = 1 << 20  # scores of one block of rows, (rows, K): they stay in the CPU's cache
+SCORE_BYTES = 1 << 20  # scores of one block of rows, (rows, K): they stay in the CPU's cache
 _DIFFERENCE_ELEMENTS = 1 << 21
 _UNSURE_ROWS = 1 << 14  # decided in float64 at a time
 _SUM_BYTES = 1 << 23  # rows widened to float64 at a time
 
 
-def nearest_codes(embeddings: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+def nearest_codes(embeddings: np.ndarray, centroids: np.ndarray, device: str = "cpu") -> np.ndarray:
     """Finds the nearest centroid of each row.
 
     Float32 matrix products decide almost all rows. Rows whose two best scores are closer than float32's rounding error
@@ -29,11 +30,18 @@ def nearest_codes(embeddings: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     Args:
         embeddings: (B, D) float32, finite.
         centroids: (K, D) float32, finite.
+        device: of the float32 products, see `torch_products.torch_device`; the codes are the same on each.
 
     Returns:
         (B,) int32 in [0, K); the lowest index among equally near centroids.
     """
-    codes, unsure = _in_blocks(embeddings, centroids)
+    used = torch_device(device)
+    if used is None or len(centroids) == 1 or len(embeddings) == 0:
+        codes, unsure = _in_blocks(embeddings, centroids)
+    else:
+        codes, gaps = nearest_by_torch(embeddings, centroids, used)
+        largest = np.sqrt(np.einsum("kd,kd->k", centroids, centroids, dtype=np.float64).max())
+        unsure = np.flatnonzero(~(gaps > rounding_bound(embeddings, float(largest))))
     for start in range(0, len(unsure), _UNSURE_ROWS):
         rows = unsure[start : start + _UNSURE_ROWS]
         wide, wide_centroids = embeddings[rows].astype(np.float64), centroids.astype(np.float64)
@@ -55,7 +63,7 @@ def _in_blocks(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarra
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow gives inf or nan, which count as unsure
         squares = np.einsum("kd,kd->k", centroids, centroids, dtype=np.float64)
         factors = np.concatenate([-2 * centroids.T, squares[None].astype(centroids.dtype)])  # (D + 1, K)
-        size = min(num_rows, max(256, _SCORE_BYTES // (embeddings.itemsize * len(centroids))))
+        size = min(num_rows, max(256, SCORE_BYTES // (embeddings.itemsize * len(centroids))))
         rows, every = np.ones((size, dim + 1), embeddings.dtype), np.arange(size)
         scores, gaps = np.empty((size, len(centroids)), embeddings.dtype), np.empty(num_rows, embeddings.dtype)
         for start in range(0, num_rows, size):
@@ -68,11 +76,11 @@ def _in_blocks(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarra
             part[each, nearest] = np.inf
             codes[start : start + count] = nearest
             np.subtract(part[each, part.argmin(axis=1)], best, out=gaps[start : start + count])
-        bound = _rounding_bound(embeddings, float(np.sqrt(squares.max())))
+        bound = rounding_bound(embeddings, float(np.sqrt(squares.max())))
         return codes, np.flatnonzero(~(gaps > bound))
 
 
-def _rounding_bound(rows: np.ndarray, largest: float) -> np.ndarray:
+def rounding_bound(rows: np.ndarray, largest: float) -> np.ndarray:
     """Returns (B,) how far apart two scores must be for rounding not to have decided between them.
 
     Args:
@@ -114,22 +122,28 @@ def nearest_centroids(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np
     return codes, np.einsum("ij,ij->i", differences, differences)
 
 
-def assign_codes(embeddings: np.ndarray, codebooks: np.ndarray) -> np.ndarray:
+def quantize(embeddings: np.ndarray, codebooks: np.ndarray, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
     """Quantizes embeddings level by level: the nearest centroid, then the same with what it left over.
 
     Args:
         embeddings: (B, D) float32, finite.
         codebooks: (L, K, D) float32, levels with fewer centroids padded as of `codebooks.pad_levels`.
+        device: as of `nearest_codes`.
 
     Returns:
-        (B, L) int32 in [0, K).
+        codes (B, L) int32 in [0, K) and what they leave over, (B, D) float32.
     """
     codes = np.empty((len(embeddings), len(codebooks)), np.int32)
     residuals = embeddings
     for level, centroids in enumerate(levels_of(codebooks)):
-        codes[:, level] = nearest_codes(residuals, centroids)
+        codes[:, level] = nearest_codes(residuals, centroids, device)
         residuals = residuals - centroids[codes[:, level]]
-    return codes
+    return codes, residuals
+
+
+def assign_codes(embeddings: np.ndarray, codebooks: np.ndarray, device: str = "cpu") -> np.ndarray:
+    """Returns the codes (B, L) int32 that `quantize` gives."""
+    return quantize(embeddings, codebooks, device)[0]
 
 
 def cluster_sums(

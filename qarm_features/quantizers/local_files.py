@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark import TaskContext
 
-from qarm_features.quantizers.embedding_batches import row_norms, to_matrix
+from qarm_features.quantizers.embedding_batches import near_norms, row_norms, to_matrix
 from qarm_features.quantizers.grid import Grid
 from qarm_features.quantizers.lloyd import nearest_codes
 from qarm_features.quantizers.weights import on_weight_grid, weight_facts
@@ -63,18 +63,32 @@ class Recipe(NamedTuple):
     grid: Grid
     weight_bits: int | None  # None without weights
     levels: tuple[np.ndarray, ...]  # centroids (K, D) float32 on the grid
+    device: str = "cpu"  # of the products, as of `lloyd.nearest_codes`
 
 
 class Chunk(NamedTuple):
-    """Some rows of a level: (B, D) float32, weights (B,) int64 or None, and the codes (B,) that led there or None."""
+    """Some rows of a level: (B, D) float32, weights (B,) int64 or None, and the codes (B,) that led there or None.
+
+    In a step codes is what the step fills, and before the codes (B,) of the step before, or None.
+    """
 
     embeddings: np.ndarray
     weights: np.ndarray | None
     codes: np.ndarray | None
+    before: np.ndarray | None = None
 
 
 def write_rows(batches: Iterator[pa.RecordBatch], fit_id: str, weighted: bool) -> Iterator[pa.RecordBatch]:
-    """Writes a partition's embeddings, and weights in a second column, to local files; yields one row about it."""
+    """Writes a partition to local files, see `write_partition`; yields one row about it."""
+    facts = write_partition(batches, fit_id, weighted)
+    schema = {"stem": pa.string(), "min_dim": pa.int32(), "max_dim": pa.int32(), "max_norm": pa.float64()}
+    schema["weight_steps"] = pa.string()
+    columns = {name: pa.array([value], schema.get(name, pa.int64())) for name, value in facts._asdict().items()}
+    yield pa.RecordBatch.from_pydict(columns)
+
+
+def write_partition(batches: Iterator[pa.RecordBatch], fit_id: str, weighted: bool) -> Partition:
+    """Writes a partition's embeddings, and weights in a second column, to local files; returns what is known of it."""
     context = TaskContext.get()
     facts = Partition(_stem(fit_id, context.partitionId()), 0, 0, 0, 0, None, None, None, 0, 0, "0")
     if context.getLocalProperty(SKIP) is None:
@@ -84,10 +98,7 @@ def write_rows(batches: Iterator[pa.RecordBatch], fit_id: str, weighted: bool) -
             weights = stack.enter_context(_replacing(f"{facts.stem}.weights")) if weighted else None
             for batch in batches:
                 facts = _write_batch(batch, facts, rows, weights)
-    schema = {"stem": pa.string(), "min_dim": pa.int32(), "max_dim": pa.int32(), "max_norm": pa.float64()}
-    schema["weight_steps"] = pa.string()
-    columns = {name: pa.array([value], schema.get(name, pa.int64())) for name, value in facts._asdict().items()}
-    yield pa.RecordBatch.from_pydict(columns)
+    return facts
 
 
 def _write_batch(batch: pa.RecordBatch, facts: Partition, rows, weights) -> Partition:
@@ -106,15 +117,17 @@ def _write_batch(batch: pa.RecordBatch, facts: Partition, rows, weights) -> Part
         weights.write(values.tobytes())
     if embeddings is None:
         return facts
-    norms = row_norms(embeddings)
+    norms = near_norms(embeddings)
     finite = np.isfinite(norms)
+    largest = norms[finite].max(initial=0.0)
+    longest = row_norms(embeddings[norms >= largest * (1 - 1e-12)]) if largest else norms[:0]
     embeddings = np.ascontiguousarray(embeddings)
     rows.write(embeddings.view(np.uint8).data)
     digest = int(embeddings.view(np.uint32).sum(dtype=np.uint64)) + facts.digest
     return facts._replace(
         bad_rows=facts.bad_rows + int(len(norms) - finite.sum()),
         zero_rows=facts.zero_rows + int(np.count_nonzero(norms == 0)),
-        max_norm=max(facts.max_norm or 0.0, float(norms[finite].max(initial=0.0))),
+        max_norm=max(facts.max_norm or 0.0, float(longest[np.isfinite(longest)].max(initial=0.0))),
         digest=digest % 2**62,
     )
 
@@ -124,7 +137,7 @@ def is_here(partition: Partition, level: int) -> bool:
     return any(os.path.exists(_file(partition.stem, below)) for below in range(_RAW, level + 1))
 
 
-def level_chunks(partition: Partition, recipe: Recipe, level: int, *, again: bool, keep: bool) -> Iterator[Chunk]:
+def level_chunks(partition: Partition, recipe: Recipe, level: int, *, again: bool) -> Iterator[Chunk]:
     """Yields all rows of a level, some at a time.
 
     Args:
@@ -132,7 +145,6 @@ def level_chunks(partition: Partition, recipe: Recipe, level: int, *, again: boo
         recipe: of at least this level.
         level: from 0.
         again: make the level from the one before, although it may be there, which tells the codes.
-        keep: write what is made, for the next time.
     """
     target, dim = _file(partition.stem, level), partition.max_dim
     if os.path.exists(target) and not again:
@@ -141,18 +153,39 @@ def level_chunks(partition: Partition, recipe: Recipe, level: int, *, again: boo
             yield Chunk(rows, weights, None)
         return
     made = [below for below in range(_RAW, level) if os.path.exists(_file(partition.stem, below))]
-    with _replacing(target) if keep else contextlib.nullcontext() as file:
+    with _replacing(target) as file:
         for rows, weights in _read(partition, made[-1], recipe, dim):
             codes = None
             for step in range(made[-1] + 1, level + 1):
                 if step == 0:
                     rows = recipe.grid.round(rows)
                 else:
-                    codes = nearest_codes(rows, recipe.levels[step - 1])
+                    codes = nearest_codes(rows, recipe.levels[step - 1], recipe.device)
                     rows = rows - recipe.levels[step - 1][codes]
-            if file is not None:
-                file.write(rows.data)
+            file.write(rows.data)
             yield Chunk(rows, weights, codes)
+
+
+def step_chunks(partition: Partition, recipe: Recipe, level: int, step: int) -> Iterator[Chunk]:
+    """Yields all rows of a level with the codes of the step before, where they are here, and keeps what the step fills in.
+
+    Args:
+        partition: with its facts.
+        recipe: of at least this level.
+        level: from 0.
+        step: the step's number, from 1, over all levels. An attempt at it that fails leaves nothing.
+    """
+    before, start = None, 0
+    if os.path.exists(last := f"{partition.stem}.codes.{step - 1}"):
+        before = np.memmap(last, np.int32, mode="r")
+    with _replacing(f"{partition.stem}.codes.{step}") as file:
+        for chunk in level_chunks(partition, recipe, level, again=False):
+            codes, end = np.empty(len(chunk.embeddings), np.int32), start + len(chunk.embeddings)
+            yield chunk._replace(codes=codes, before=None if before is None else before[start:end])
+            file.write(codes.data)
+            start = end
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(last)
 
 
 def remove_folder(stem: str) -> None:

@@ -11,6 +11,9 @@ Source: Res-KmeansFSQ of QARM V2, arXiv 2602.08559.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,6 @@ import pyarrow as pa
 from pyspark import keyword_only
 from pyspark.ml import Estimator, Model
 from pyspark.ml.param import Param, Params, TypeConverters
-from pyspark.ml.param.shared import HasMaxIter, HasSeed, HasTol
 from pyspark.ml.util import (
     DefaultParamsReadable,
     DefaultParamsReader,
@@ -29,23 +31,20 @@ from pyspark.ml.util import (
     MLWriter,
 )
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import ArrayType, FloatType, IntegerType
 
-from qarm_features.quantizers.embedding_batches import to_matrix
+from qarm_features.quantizers.codebooks import level_sizes, levels_of, pad_levels
+from qarm_features.quantizers.embedding_batches import checked_rows
 from qarm_features.quantizers.finite_scalar import FiniteScalar, read_rounding, write_rounding
 from qarm_features.quantizers.finite_scalar_params import check_levels
+from qarm_features.quantizers.lloyd import quantize
 from qarm_features.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansModel
-from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns
+from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns, ResidualKMeansParams
 from qarm_features.quantizers.scalar_rounding import ScalarRounding
 
-_RQ = "__rq_codes"
 
-
-class ResidualKMeansFiniteScalar(
-    Estimator, EmbeddingColumns, HasMaxIter, HasTol, HasSeed, DefaultParamsReadable, DefaultParamsWritable
-):
+class ResidualKMeansFiniteScalar(Estimator, ResidualKMeansParams, DefaultParamsReadable, DefaultParamsWritable):
     """Fits residual k-means, then finite scalar quantization to the residuals of its last level.
 
     Args:
@@ -55,13 +54,12 @@ class ResidualKMeansFiniteScalar(
         codebookSize: K of these, default 256.
         lastCodebookSize: the most codes of the last level, 2 to 65536, default 4096.
         lastLevels: scalars of each dimension of the last level, in place of lastCodebookSize.
-        maxIter, tol, seed: as of `ResidualKMeans`.
+        codebookSizes, maxIter, tol, seed, initMode, warmupIter, errorTol, weightCol, spherical, maxLoad, capacity,
+            zeroVectors, device: as of `ResidualKMeans`. Weights count in its levels; the last one counts every row once.
 
     Source: QARM V2, arXiv 2602.08559.
     """
 
-    numLevels = Param(Params._dummy(), "numLevels", "levels of k-means.", TypeConverters.toInt)
-    codebookSize = Param(Params._dummy(), "codebookSize", "K of these.", TypeConverters.toInt)
     lastCodebookSize = Param(Params._dummy(), "lastCodebookSize", "codes of the last level.", TypeConverters.toInt)
     lastLevels = Param(Params._dummy(), "lastLevels", "scalars of its dimensions.", TypeConverters.identity)
 
@@ -78,10 +76,19 @@ class ResidualKMeansFiniteScalar(
         maxIter: int = 10,
         tol: float = 1e-4,
         seed: int = 0,
+        codebookSizes: list[int] | None = None,
+        initMode: str = "k-means++",
+        warmupIter: int = 0,
+        errorTol: float = 0.0,
+        weightCol: str | None = None,
+        spherical: bool = False,
+        maxLoad: float = 0.0,
+        capacity: float = 0.0,
+        zeroVectors: str = "error",
+        device: str = "cpu",
     ):
         super().__init__()
-        self._setDefault(numLevels=2, codebookSize=256, lastCodebookSize=4096, lastLevels=None)
-        self._setDefault(maxIter=10, tol=1e-4, seed=0)
+        self._setDefault(numLevels=2, lastCodebookSize=4096, lastLevels=None)
         self._set(**self._input_kwargs)
 
     @keyword_only
@@ -95,10 +102,9 @@ class ResidualKMeansFiniteScalar(
             check_levels(of("lastLevels"), "lastLevels")
         if not 2 <= of("lastCodebookSize") <= 65_536:
             raise ValueError(f"lastCodebookSize is {of('lastCodebookSize')}, must be 2 to 65536.")
-        shared = {name: of(name) for name in ("inputCol", "numLevels", "codebookSize", "maxIter", "tol", "seed")}
-        kmeans = ResidualKMeans(**shared, outputCol=_RQ).fit(dataset)
+        kmeans = self._copyValues(ResidualKMeans()).fit(dataset)
         last = FiniteScalar(codebookSize=of("lastCodebookSize"), levels=of("lastLevels"), seed=self.getSeed())
-        fitted = last.fit(_with_residuals(kmeans, dataset))
+        fitted = last.fit(_residuals(kmeans, dataset))
         summary = {"levels": kmeans.training_summary, "last": fitted.training_summary}
         return self._copyValues(ResidualKMeansFiniteScalarModel(kmeans.codebooks, fitted.rounding, summary))
 
@@ -107,35 +113,53 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
     """Quantizes embeddings by codebooks, and what they leave over by scalars.
 
     Attributes:
-        codebooks: (L, K, D) float32.
+        kmeans_codebooks: (L, K, D) float32 of the levels before the last, padded as of `codebooks.pad_levels`.
         rounding: of the last level.
         training_summary: levels, as of `ResidualKMeansModel`, and last, as of `FiniteScalarModel`.
     """
 
     def __init__(
         self,
-        codebooks: np.ndarray | None = None,
+        kmeans_codebooks: np.ndarray | None = None,
         rounding: ScalarRounding | None = None,
         training_summary: dict[str, Any] | None = None,
     ):
         super().__init__()
-        self.codebooks, self.rounding = codebooks, rounding
+        self.kmeans_codebooks, self.rounding = kmeans_codebooks, rounding
         self.training_summary = training_summary or {}
+
+    @property
+    def codebooks(self) -> np.ndarray:
+        """What every code stands for, (L + 1, K, D) float32 padded: the last level's are sums of its scalars.
+
+        A code of the last level need not be that of the nearest row here.
+        """
+        codes = np.arange(self.level_sizes[-1])
+        return pad_levels([*levels_of(self.kmeans_codebooks), self.rounding.decode(codes)])
+
+    @property
+    def level_sizes(self) -> list[int]:
+        """K of each level."""
+        return [*level_sizes(self.kmeans_codebooks), math.prod(self.rounding.levels)]
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], **params: Any) -> ResidualKMeansFiniteScalarModel:
         """Makes a model of what `to_arrays` returned, for example of an artifact's safetensors; params: the columns."""
-        codebooks = arrays["codebooks"].astype(np.float32)
+        codebooks = arrays["kmeans_codebooks"].astype(np.float32)
         return cls(codebooks, ScalarRounding.from_arrays(arrays))._set(**params)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Returns arrays that hold all of the model."""
-        return {"codebooks": self.codebooks, **self.rounding.to_arrays()}
+        return {"kmeans_codebooks": self.kmeans_codebooks, **self.rounding.to_arrays()}
 
     def decode_codes(self, codes: np.ndarray) -> np.ndarray:
         """Returns the embeddings (B, D) float32 that codes (B, L + 1) stand for."""
         codes = np.asarray(codes)
-        return self.rounding.decode(codes[:, -1]) + _centroid_sums(codes[:, :-1], self.codebooks)
+        return self.rounding.decode(codes[:, -1]) + _centroid_sums(codes[:, :-1], self.kmeans_codebooks)
+
+    def encoder(self) -> Callable[[pa.Array], pa.Array]:
+        """Returns what turns B embeddings into B lists of codes, for workers."""
+        return partial(_encode, codebooks=self.kmeans_codebooks, rounding=self.rounding, name=self.getInputCol())
 
     def write(self) -> MLWriter:
         """Returns a writer of params, codebooks and rounding."""
@@ -147,36 +171,34 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
         return _ModelReader()
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
+        embeddings = self.embeddings(dataset)
         self.check_new_columns(dataset, "outputCol")
-        kmeans = ResidualKMeansModel.from_codebooks(self.codebooks, inputCol=self.getInputCol(), outputCol=_RQ)
-        rounding = self.rounding
+        encode = self.encoder()
 
         @arrow_udf(ArrayType(IntegerType()))
-        def with_last(codes: pa.Array, residuals: pa.Array) -> pa.Array:
-            if not len(codes):
-                return codes
-            table = codes.flatten().to_numpy().reshape(len(codes), -1)
-            table = np.column_stack([table, rounding.encode(to_matrix(residuals)[0])]).astype(np.int32)
-            return pa.ListArray.from_arrays(np.arange(len(table) + 1, dtype=np.int32) * table.shape[1], table.ravel())
+        def codes(batch: pa.Array) -> pa.Array:
+            return encode(batch)
 
-        rows = _with_residuals(kmeans, dataset)
-        return rows.withColumn(self.getOutputCol(), with_last(F.col(_RQ), F.col("residual"))).drop(_RQ, "residual")
+        return dataset.withColumn(self.getOutputCol(), codes(embeddings))
 
 
-def _with_residuals(kmeans: ResidualKMeansModel, dataset: DataFrame) -> DataFrame:
-    """Adds codes and what their centroids leave over of the embedding."""
-    codebooks = kmeans.codebooks
+def _encode(batch: pa.Array, codebooks: np.ndarray, rounding: ScalarRounding, name: str) -> pa.Array:
+    rows = checked_rows(batch, codebooks.shape[2], name, "in the codebooks", advice="Use their encoder version.")
+    first, rest = quantize(rows, codebooks)
+    table = np.column_stack([first, rounding.encode(rest)]).astype(np.int32)
+    return pa.ListArray.from_arrays(np.arange(len(table) + 1, dtype=np.int32) * table.shape[1], table.ravel())
+
+
+def _residuals(kmeans: ResidualKMeansModel, dataset: DataFrame) -> DataFrame:
+    """Returns what the centroids of rows leave over of them, one column ``residual``."""
+    codebooks, name = kmeans.codebooks, kmeans.getInputCol()
 
     @arrow_udf(ArrayType(FloatType()))
-    def residuals(embeddings: pa.Array, codes: pa.Array) -> pa.Array:
-        if not len(embeddings):
-            return pa.array([], pa.list_(pa.float32()))
-        rest = to_matrix(embeddings)[0]
-        for centroids, column in zip(codebooks, codes.flatten().to_numpy().reshape(len(codes), -1).T):
-            rest = rest - centroids[column]
+    def residuals(batch: pa.Array) -> pa.Array:
+        rest = quantize(checked_rows(batch, codebooks.shape[2], name, "in the codebooks"), codebooks)[1]
         return pa.ListArray.from_arrays(np.arange(len(rest) + 1, dtype=np.int32) * rest.shape[1], rest.ravel())
 
-    return kmeans.transform(dataset).withColumn("residual", residuals(kmeans.embeddings(dataset), F.col(_RQ)))
+    return dataset.select(residuals(kmeans.embeddings(dataset)).alias("residual"))
 
 
 def _centroid_sums(codes: np.ndarray, codebooks: np.ndarray) -> np.ndarray:

@@ -13,6 +13,8 @@ Source: QARM, arXiv 2411.11739, section 3.2: fit K centroids, assign, subtract, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,7 @@ from qarm_features.quantizers.codebooks import check_codebooks, level_sizes, lev
 from qarm_features.quantizers.embedding_batches import assign_batch, check_facts
 from qarm_features.quantizers.embedding_files import EmbeddingFiles, Facts
 from qarm_features.quantizers.fit_levels import LevelSettings, fit_levels
-from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns, ResidualKMeansParams
+from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns, HasDevice, ResidualKMeansParams
 
 _CODEBOOKS_SCHEMA = "level int, centroid int, values array<float>"
 
@@ -53,9 +55,9 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
 
     A level starts from a sample of max(20 K, 10,000) distinct rows (at most 64 MiB, at least K), or from
     initialCodebooks. It stops after maxIter steps, or when the summed squared shift of its centroids is at most tol
-    times the mean variance of the features, as in scikit-learn. Centroids without rows split the largest clusters. The
-    error never rises with a level, but where spherical forbids it. One line per level is logged at INFO, one per step,
-    with its error, at DEBUG.
+    times the mean variance of the features, as in scikit-learn, and no code is above its capacity. Centroids without rows
+    split the largest clusters. The error never rises with a level, but where spherical or a capacity forbids it. One line
+    per level is logged at INFO, one per step, with its error, at DEBUG.
 
     Args:
         inputCol: the column of embeddings (D), default "embedding".
@@ -75,7 +77,12 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
         spherical: keep the centroids of level 0 at norm 1, for embeddings of norm 1; residuals are quantized as ever.
         maxLoad: in the first half of the steps a cluster of more than maxLoad times the mean number of rows is split, by
             the centroid of the fewest rows; above 1, default 0: never.
+        capacity: codes that hold more than this many times the mean number of rows, or weight, grow dearer from step to
+            step, so that rows at their borders go elsewhere; above 1, default 0: never. The model's codes are of the
+            nearest centroids all the same, and may hold a little more. Sets maxLoad to 1.25 times itself where that is 0.
         zeroVectors: "error" refuses rows of zeros, which no encoder should give; "keep" quantizes them.
+        device: of the executors' matrix products: "cpu" (numpy, default), "cuda", "auto" (a GPU where torch sees one) or
+            "torch-cpu". The codes are the same on each, see `torch_products`.
 
     Source: QARM, arXiv 2411.11739, section 3.2; scikit-learn, ``cluster/_kmeans.py``.
     """
@@ -99,7 +106,9 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
         weightCol: str | None = None,
         spherical: bool = False,
         maxLoad: float = 0.0,
+        capacity: float = 0.0,
         zeroVectors: str = "error",
+        device: str = "cpu",
     ):
         super().__init__()
         self._set(**self._input_kwargs)
@@ -134,10 +143,10 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
         initial = self.getInitialCodebooks()
         if initial is not None:
             check_codebooks(initial, "initialCodebooks", "Pass fitted codebooks.")
-        files = EmbeddingFiles(dataset.select(columns))
+        files = EmbeddingFiles(dataset.select(columns), device=self.checked_device())
         try:
             self._check_rows(files.facts())
-            names = ("initMode", "warmupIter", "spherical", "maxLoad")
+            names = ("initMode", "warmupIter", "spherical", "maxLoad", "capacity")
             settings = LevelSettings(
                 self.getCodebookSizes(), self.getMaxIter(), self.getTol(), self.getOrDefault(self.errorTol),
                 self.getSeed() % 2**64, None if initial is None else levels_of(initial), *map(self.getOrDefault, names),
@@ -172,7 +181,7 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
             )
 
 
-class ResidualKMeansModel(Model, EmbeddingColumns, MLReadable, MLWritable):
+class ResidualKMeansModel(Model, EmbeddingColumns, HasDevice, MLReadable, MLWritable):
     """Quantizes embeddings level by level with fitted codebooks.
 
     Codes are the same on every CPU and for any partitioning, for new rows too.
@@ -213,6 +222,10 @@ class ResidualKMeansModel(Model, EmbeddingColumns, MLReadable, MLWritable):
         check_codebooks(codebooks, "codebooks", "Fit them again.")
         return cls(codebooks)._set(inputCol=inputCol, outputCol=outputCol)
 
+    def encoder(self) -> Callable[[pa.Array], pa.Array]:
+        """Returns what turns B embeddings into B lists of codes, for workers."""
+        return partial(assign_batch, codebooks=self.codebooks, name=self.getInputCol(), device=self.checked_device())
+
     def write(self) -> MLWriter:
         """Returns a writer of params and codebooks."""
         return _ModelWriter(self)
@@ -225,12 +238,12 @@ class ResidualKMeansModel(Model, EmbeddingColumns, MLReadable, MLWritable):
     def _transform(self, dataset: DataFrame) -> DataFrame:
         embeddings = self.embeddings(dataset)
         self.check_new_columns(dataset, "outputCol")
-        codebooks, name = self.codebooks, self.getInputCol()
+        encode = self.encoder()
 
         # Spark broadcasts the function with its codebooks when they are above 1 MiB, and frees them with the plan.
         @arrow_udf(ArrayType(IntegerType()))
         def codes(batch: pa.Array) -> pa.Array:
-            return assign_batch(batch, codebooks, name)
+            return encode(batch)
 
         return dataset.withColumn(self.getOutputCol(), codes(embeddings))
 

@@ -13,6 +13,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, FloatType
 
+from qarm_features.quantizers.torch_products import DEVICES
+
 INIT_MODES = ("k-means++", "k-means||", "random")
 ZERO_VECTORS = ("error", "keep")
 
@@ -62,7 +64,31 @@ class EmbeddingColumns(HasInputCol, HasOutputCol):
         )
 
 
-class ResidualKMeansParams(EmbeddingColumns, HasMaxIter, HasTol, HasSeed, HasWeightCol):
+class HasDevice(Params):
+    """Where matrix products run."""
+
+    device = Param(Params._dummy(), "device", f"One of {', '.join(DEVICES)}.", TypeConverters.toString)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._setDefault(device="cpu")
+
+    def setDevice(self, value: str):
+        """Sets where matrix products run."""
+        return self._set(device=value)
+
+    def checked_device(self) -> str:
+        """Returns where matrix products run.
+
+        Raises:
+            ValueError: There is no such device.
+        """
+        if (name := self.getOrDefault(self.device)) not in DEVICES:
+            raise ValueError(f"device is {name}, must be one of {', '.join(DEVICES)}.")
+        return name
+
+
+class ResidualKMeansParams(EmbeddingColumns, HasDevice, HasMaxIter, HasTol, HasSeed, HasWeightCol):
     """The params of the estimator, see there. Those without a setter of their own are set by `setParams`."""
 
     numLevels = Param(Params._dummy(), "numLevels", "L, at least 1.", TypeConverters.toInt)
@@ -76,12 +102,13 @@ class ResidualKMeansParams(EmbeddingColumns, HasMaxIter, HasTol, HasSeed, HasWei
     errorTol = Param(Params._dummy(), "errorTol", "Least fall of the error per step.", TypeConverters.toFloat)
     spherical = Param(Params._dummy(), "spherical", "Unit centroids in level 0.", TypeConverters.toBoolean)
     maxLoad = Param(Params._dummy(), "maxLoad", "Rows by the mean that split a cluster.", TypeConverters.toFloat)
+    capacity = Param(Params._dummy(), "capacity", "Rows by the mean that a code may hold.", TypeConverters.toFloat)
     zeroVectors = Param(Params._dummy(), "zeroVectors", "error or keep.", TypeConverters.toString)
 
     def __init__(self) -> None:
         super().__init__()
         self._setDefault(numLevels=3, codebookSize=256, maxIter=10, tol=1e-4, seed=0, errorTol=0.0, warmupIter=0)
-        self._setDefault(initMode="k-means++", spherical=False, maxLoad=0.0, zeroVectors="error")
+        self._setDefault(initMode="k-means++", spherical=False, maxLoad=0.0, capacity=0.0, zeroVectors="error")
 
     def setNumLevels(self, value: int):
         """Sets L."""
@@ -158,6 +185,10 @@ class ResidualKMeansParams(EmbeddingColumns, HasMaxIter, HasTol, HasSeed, HasWei
                 raise ValueError(f"{name} is {value}, must be one of {', '.join(choices)}.")
         if (load := self.getOrDefault(self.maxLoad)) and not load > 1:
             raise ValueError(f"maxLoad is {load}, must be above 1, or 0 to leave large clusters alone.")
+        if (capacity := self.getOrDefault(self.capacity)) and not 1 < capacity < float("inf"):
+            raise ValueError(
+                f"capacity is {capacity}, must be above 1 and finite, or 0 for codes of any number of rows."
+            )
         if sizes is not None and (len(sizes) != self.getNumLevels() or min(sizes) < 1):
             raise ValueError(
                 f"codebookSizes is {sizes}, must be numLevels = {self.getNumLevels()} sizes of at least 1."

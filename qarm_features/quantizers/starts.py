@@ -1,4 +1,4 @@
-"""Where a level of residual k-means starts, and how it is repaired.
+"""Where a level of residual k-means starts.
 
 In: a sample of rows (B, D) with how many rows each stands for. Out: initial centroids (K, D) float32 on the grid.
 
@@ -7,6 +7,8 @@ Source: k-means++, Arthur and Vassilvitskii, SODA 2007; k-means||, Bahmani et al
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 _SAMPLE_BYTES = 64 << 20
 _SAMPLE_BLOCK = 4096  # rows
+_COARSE_BITS = 11  # (2 * 2**11)**2 is 2**24
+_MOST_DRAWS = 32_768  # of a start: beyond 4,096 centroids each has fewer
+_SCORES = 1 << 19  # distances at a time: they stay in the CPU's cache
 _ROUNDS = 2  # of k-means||
 _OVERSAMPLING = 2.0
 
@@ -83,75 +88,88 @@ class Starts:
         return draw_centroids(candidates[counts > 0], counts[counts > 0], size, generator)
 
 
-def split_overfull(
-    centroids: np.ndarray, counts: np.ndarray, max_load: float, offset: float, generator: np.random.Generator
-) -> np.ndarray:
-    """Moves the centroids of the fewest rows next to those of more than max_load times the mean number of rows.
-
-    Args:
-        centroids: (K, D) float32.
-        counts: (K,) rows of each, at least 0.
-        max_load: above 1.
-        offset: how far to go in each coordinate, a multiple of the grid's step.
-        generator: of the direction.
-
-    Returns:
-        (K, D) float32. The error of the next step may be higher: the few rows go to their next nearest centroids.
-    """
-    mean, freed = counts.sum() / len(counts), counts.astype(np.float64)
-    overfull = np.count_nonzero(counts > max_load * mean)
-    poorest = np.argsort(counts, kind="stable")[:overfull]
-    freed[poorest[counts[poorest] < mean / max_load]] = 0
-    return split_largest(centroids, freed, offset, generator)
-
-
-def split_largest(
-    centroids: np.ndarray, counts: np.ndarray, offset: float, generator: np.random.Generator
-) -> np.ndarray:
-    """Repairs centroids without rows: each takes half of the largest cluster.
-
-    The donor stays where it is, so the error cannot rise; the empty one goes next to it in a random direction.
-
-    Args:
-        centroids: (K, D) float32.
-        counts: (K,) rows of each, at least 0, one of them above 0.
-        offset: how far to go in each coordinate, a multiple of the grid's step.
-        generator: of the direction.
-
-    Returns:
-        (K, D) float32.
-    """
-    repaired, shares = centroids.copy(), counts.astype(np.float64)
-    for empty in np.flatnonzero(counts == 0):
-        donor = int(shares.argmax())
-        direction = 2 * generator.integers(0, 2, size=centroids.shape[1]) - 1
-        repaired[empty] = repaired[donor] + np.float32(offset) * direction.astype(np.float32)
-        shares[donor] /= 2
-        shares[empty] = shares[donor]
-    return repaired
-
-
 def draw_centroids(sample: np.ndarray, weights: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
-    """Draws initial centroids by k-means++, for many centroids ``size // 64`` at a time.
+    """Draws initial centroids by greedy k-means++, for many centroids ``size // 64`` at a time.
+
+    Each is the best of 2 + log K draws: the one that would lower the sample's error most. Distances are those of rows on a
+    grid so coarse that float32 products are exact. Rows that differ by less are told apart only once all others are drawn.
 
     Args:
         sample: (B, D) float32 on the grid.
-        weights: (B,) how many rows each stands for, above 0.
+        weights: (B,) how many rows each stands for, integers above 0.
         size: K, at least 1.
         generator: of the draws.
 
     Returns:
         (K, D) float32, fewer where the sample has fewer distinct rows.
+
+    Source: greedy k-means++, section 5 of Arthur and Vassilvitskii, SODA 2007; the number of draws is scikit-learn's.
     """
-    picked = [sample[_draw(weights, 1, generator)]]
+    coarse, shares = _coarse(sample), _light(weights)
+    picked = _draw(weights, 1, generator)
+    distances = _coarse_distances(coarse, picked)[:, 0]
+    draws = max(2, min(2 + int(math.log(size)), _MOST_DRAWS // size))
+    while len(picked) < size and distances.any():
+        count = min(size - len(picked), max(1, size // 64))
+        candidates = _draw(shares * distances, draws * count, generator)
+        best = _lowest_errors(coarse, shares, distances, candidates).reshape(count, draws).argmin(axis=1)
+        chosen = np.unique(candidates.reshape(count, draws)[np.arange(count), best])
+        picked = np.concatenate([picked, chosen])
+        for low, high in _blocks(len(sample), len(chosen)):
+            near = _coarse_distances(coarse[low:high], chosen, coarse).min(axis=1)
+            np.minimum(distances[low:high], near, out=distances[low:high])
+    return _draw_apart(sample, weights, size, [np.unique(sample[picked], axis=0)], generator)
+
+
+def _draw_apart(
+    sample: np.ndarray, weights: np.ndarray, size: int, picked: list[np.ndarray], generator: np.random.Generator
+) -> np.ndarray:
+    """Draws what is missing of K centroids by exact distances."""
+    if size <= sum(map(len, picked)):
+        return np.concatenate(picked)
     distances = _squared_distances(sample, picked[0])
-    while (missing := size - sum(map(len, picked))) > 0:
-        if not distances.any():
-            break
+    while (missing := size - sum(map(len, picked))) > 0 and distances.any():
         draws = _draw(weights * distances, min(missing, max(1, size // 64)), generator)
         picked.append(np.unique(sample[draws], axis=0))
         distances = np.minimum(distances, _squared_distances(sample, picked[-1]))
     return np.concatenate(picked)
+
+
+def _lowest_errors(coarse: np.ndarray, shares: np.ndarray, distances: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Returns the error (C,) of the sample with each candidate as a further centroid, float64, exact."""
+    errors = np.zeros(len(candidates))
+    for low, high in _blocks(len(coarse), len(candidates)):
+        near = _coarse_distances(coarse[low:high], candidates, coarse)
+        errors += shares[low:high] @ np.minimum(near, distances[low:high, None], out=near).astype(np.float64)
+    return errors
+
+
+def _coarse_distances(rows: np.ndarray, picked: np.ndarray, coarse: np.ndarray | None = None) -> np.ndarray:
+    """Returns the squared distances (B, C) of coarse rows to picked ones, float32, exact."""
+    centroids = (rows if coarse is None else coarse)[picked]
+    squares = [np.einsum("ij,ij->i", values, values)[:, None] for values in (rows, centroids)]
+    distances = rows @ (-2 * centroids).T
+    distances += squares[0]
+    distances += squares[1].T
+    return distances
+
+
+def _coarse(sample: np.ndarray) -> np.ndarray:
+    """Returns a sample (B, D) in whole steps, so few that squared distances stay below 2**24."""
+    largest = float(np.sqrt(np.square(sample, dtype=np.float64).cumsum(axis=1)[:, -1].max()))
+    exponent = math.frexp(largest)[1] if largest > 0 else 0  # largest < 2**exponent
+    return np.trunc(np.ldexp(sample, _COARSE_BITS - exponent)) + np.float32(0)
+
+
+def _light(weights: np.ndarray) -> np.ndarray:
+    """Returns weights (B,) as whole float64 that sum up to about 2**28 at most, for exact sums of distances."""
+    excess = max(0, int(weights.sum()).bit_length() - 28)
+    return np.ceil(np.ldexp(weights.astype(np.float64), -excess))
+
+
+def _blocks(rows: int, columns: int) -> Iterator[tuple[int, int]]:
+    size = max(256, _SCORES // columns)
+    return ((low, min(rows, low + size)) for low in range(0, rows, size))
 
 
 def _draw(odds: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:

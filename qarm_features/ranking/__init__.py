@@ -3,43 +3,80 @@
 In: ``training_rows`` as Parquet files. Out: a folder with the ranking model, its item vocabulary and its metrics.
 """
 
-from qarm_features.ranking.batches import RankingBatch, TrainingRows
+from qarm_features.ranking.batches import TrainingRows
 from qarm_features.ranking.behavior_match import BehaviorMatch, BehaviorMatches
+from qarm_features.ranking.calibration import Calibration, expected_calibration_error, fit_calibration
 from qarm_features.ranking.code_tables import centroid_table, remap, start_from_centroids
 from qarm_features.ranking.content_id_contrastive import content_id_contrastive_loss, popularity_weights
 from qarm_features.ranking.content_interest import ContentInterest
+from qarm_features.ranking.content_match import ContentMatch
+from qarm_features.ranking.evaluation import Predictions, evaluate, measure, predict
+from qarm_features.ranking.fitting import Fitted, fit
+from qarm_features.ranking.item_content_store import ContentTokens, ItemContentStore, write_item_content
+from qarm_features.ranking.item_feature_files import ItemSources, open_item_features, write_item_features
+from qarm_features.ranking.item_features import ItemFeatures, TokensInMemory
 from qarm_features.ranking.item_vocabulary import ItemVocabulary, item_vocabulary
 from qarm_features.ranking.metrics import area_under_roc, log_loss, user_auc
 from qarm_features.ranking.nearest_items_embedding import NearestItemsEmbedding
 from qarm_features.ranking.prefix_embedding import PrefixEmbedding
+from qarm_features.ranking.ranking_batch import RankingBatch
+from qarm_features.ranking.ranking_config import RankingConfig
 from qarm_features.ranking.ranking_model import RankingModel
+from qarm_features.ranking.request import Behavior, Candidates, Impressions
+from qarm_features.ranking.rows_in_memory import RowsInMemory
+from qarm_features.ranking.scorer import Scorer, score_candidates
 from qarm_features.ranking.semantic_id_embedding import SemanticIDEmbedding
 from qarm_features.ranking.target_attention import TargetAttention
 from qarm_features.ranking.training import train_ranking_model, train_ranking_models
 from qarm_features.ranking.training_options import TrainingOptions
 
 __all__ = [
+    "Behavior",
     "BehaviorMatch",
     "BehaviorMatches",
+    "Calibration",
+    "Candidates",
     "ContentInterest",
+    "ContentMatch",
+    "ContentTokens",
+    "Fitted",
+    "Impressions",
+    "ItemContentStore",
+    "ItemFeatures",
+    "ItemSources",
     "ItemVocabulary",
     "NearestItemsEmbedding",
+    "Predictions",
     "PrefixEmbedding",
     "RankingBatch",
+    "RankingConfig",
     "RankingModel",
+    "RowsInMemory",
+    "Scorer",
     "SemanticIDEmbedding",
     "TargetAttention",
+    "TokensInMemory",
     "TrainingOptions",
     "TrainingRows",
     "area_under_roc",
     "centroid_table",
     "content_id_contrastive_loss",
+    "evaluate",
+    "expected_calibration_error",
+    "fit",
+    "fit_calibration",
     "item_vocabulary",
     "log_loss",
+    "measure",
+    "open_item_features",
     "popularity_weights",
+    "predict",
     "remap",
+    "score_candidates",
     "start_from_centroids",
     "train_ranking_model",
     "train_ranking_models",
     "user_auc",
+    "write_item_content",
+    "write_item_features",
 ]

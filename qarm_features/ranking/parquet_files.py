@@ -33,30 +33,62 @@ def open_parquet(file: str) -> pq.ParquetFile:
     return pq.ParquetFile(path, filesystem=filesystem)
 
 
+class Footers(NamedTuple):
+    """What the footers of some files say."""
+
+    row_groups: list[RowGroup]
+    columns_of_file: dict[str, frozenset[str]]
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Names of the columns that every file has."""
+        return frozenset.intersection(*self.columns_of_file.values())
+
+    def require(self, columns: Sequence[str]) -> None:
+        """Checks that the files have the columns.
+
+        Raises:
+            ValueError: if one lacks any.
+        """
+        for file, found in self.columns_of_file.items():
+            missing = sorted(set(columns) - found)
+            if missing:
+                raise ValueError(
+                    f"{file} has no column {', '.join(missing)}, must have {', '.join(columns)}. "
+                    "Run: qarm build-training-set"
+                )
+
+
+def read_footers(files: Sequence[str]) -> Footers:
+    """Reads the files' footers; their rows stay unread."""
+    row_groups, columns_of_file = [], {}
+    for file in map(str, files):
+        with open_parquet(file) as parquet:
+            columns_of_file[file] = frozenset(parquet.schema_arrow.names)
+            metadata = parquet.metadata
+            row_groups += [RowGroup(file, n, metadata.row_group(n).num_rows) for n in range(metadata.num_row_groups)]
+    return Footers(row_groups, columns_of_file)
+
+
 def list_row_groups(files: Sequence[str], columns: Sequence[str]) -> list[RowGroup]:
     """Reads the files' footers and checks that they have the columns.
 
     Raises:
         ValueError: if a file lacks a column.
     """
-    row_groups = []
-    for file in files:
-        with open_parquet(file) as parquet:
-            missing = sorted(set(columns) - set(parquet.schema_arrow.names))
-            if missing:
-                raise ValueError(
-                    f"{file} has no column {', '.join(missing)}, must have {', '.join(columns)}. "
-                    "Run: qarm build-training-set"
-                )
-            metadata = parquet.metadata
-            row_groups += [
-                RowGroup(str(file), n, metadata.row_group(n).num_rows) for n in range(metadata.num_row_groups)
-            ]
-    return row_groups
+    footers = read_footers(files)
+    footers.require(columns)
+    return footers.row_groups
+
+
+def shard_range(row_groups: Sequence[RowGroup], *, shard: int, num_shards: int) -> tuple[int, int]:
+    """Returns the first row of a shard and the first behind it, counted over all row groups."""
+    total = sum(group.num_rows for group in row_groups)
+    return total * shard // num_shards, total * (shard + 1) // num_shards
 
 
 def read_shard(
-    row_groups: Sequence[RowGroup], columns: Sequence[str], *, shard: int, num_shards: int
+    row_groups: Sequence[RowGroup], columns: Sequence[str], *, shard: int, num_shards: int, start: int = 0
 ) -> Iterator[pa.RecordBatch]:
     """Streams the rows of one shard.
 
@@ -65,16 +97,17 @@ def read_shard(
         columns: names of the columns to read.
         shard: which share, in [0, num_shards).
         num_shards: number of processes that read.
+        start: rows of the shard that are skipped; row groups before are not opened.
 
     Yields:
         Record batches of at most READ_ROWS rows, never empty.
     """
     ends = np.cumsum([group.num_rows for group in row_groups], dtype=np.int64)
-    total = int(ends[-1]) if len(ends) else 0
-    begin, end = total * shard // num_shards, total * (shard + 1) // num_shards
+    begin, end = shard_range(row_groups, shard=shard, num_shards=num_shards)
+    begin += start
     for group, group_end in zip(row_groups, ends.tolist()):
         first = group_end - group.num_rows
-        if first < end and group_end > begin:
+        if first < end and group_end > begin and begin < end:
             yield from _read_range(group, columns, max(begin - first, 0), min(end - first, group.num_rows))
 
 

@@ -82,3 +82,6 @@ def joined_processes(*, seed: int, num_threads: int, use_gpu: bool) -> Iterator[
         torch.set_num_threads(threads)
         if starts_group:
             dist.destroy_process_group()
+
+
+ALONE = Processes(rank=0, world_size=1, device=torch.device("cpu"))

@@ -1,123 +1,230 @@
-"""The compact reference ranking model: item IDs, semantic IDs and a behaviour sequence in, one logit per row out.
+"""The reference ranking model: what an item is, what the user did and what counts say in, one logit per row out.
 
-Target item and behaviours share the tables. The behaviour sequence is read three ways: attended by the target
-(DIN), averaged, and counted.
+Target item, behaviours and impressions share the tables. The behaviour sequence is read by target attention (DIN), as
+a mean and as a count; every further reading is a named switch of :class:`RankingConfig`.
 
-Source: QARM, arXiv 2411.11739, section 3.3; DIN, arXiv 1706.06978, section 4.
+Source: QARM, arXiv 2411.11739, section 3.3; EM3, arXiv 2404.06078; DIN, arXiv 1706.06978, section 4.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from huggingface_hub import PyTorchModelHubMixin, constants, hf_hub_download
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from qarm_features.ranking.code_lookup import INITIAL_STD
-from qarm_features.ranking.semantic_id_embedding import SemanticIDEmbedding
-from qarm_features.ranking.target_attention import TargetAttention
+from qarm_features.ranking.batches import RankingBatch
+from qarm_features.ranking.codebook_version import CodebookVersioned
+from qarm_features.ranking.content_id_contrastive import content_id_contrastive_loss, popularity_weights
+from qarm_features.ranking.item_features import ItemFeatures
+from qarm_features.ranking.item_rates import item_rate_features
+from qarm_features.ranking.item_representation import ItemRepresentation, LookedUp
+from qarm_features.ranking.ranking_config import RankingConfig
+from qarm_features.ranking.user_history import UserHistory
 
 
-class RankingModel(nn.Module, PyTorchModelHubMixin):
-    """Scores (target item, behaviour sequence) pairs.
+class Losses(NamedTuple):
+    """What training minimises.
 
-    Args:
-        num_items: size of the item vocabulary, at least 0; item indexes are in [0, num_items], 0 = unknown item.
-        num_levels: L of the codebooks.
-        codebook_size: K of the codebooks.
-        codebook_version: the codebook the codes come from, from 0; None if unknown.
-        item_dim: width of an item-ID embedding, at least 1.
-        code_dim: width of one code's embedding, at least 1.
-        attention_dim: hidden width of the target attention.
-        hidden_dims: widths of the hidden layers of the MLP.
-        dropout: share of MLP inputs and hidden units dropped in training, in [0, 1).
-        use_item_ids: whether an item is represented by its item-ID embedding.
-        use_semantic_ids: whether an item is represented by its semantic-ID embedding. Both: side by side.
-
-    Raises:
-        ValueError: if both use_item_ids and use_semantic_ids are False, or num_items is below 0.
+    Attributes:
+        total: () float32, log_loss + content_id_weight * content_id.
+        log_loss: () float32, nats per row.
+        content_id: () float32, the Content-ID-Contrastive loss; 0 for a model without it.
     """
 
-    def __init__(
-        self,
-        *,
-        num_items: int,
-        num_levels: int,
-        codebook_size: int,
-        codebook_version: int | None = None,
-        item_dim: int = 16,
-        code_dim: int = 8,
-        attention_dim: int = 32,
-        hidden_dims: Sequence[int] = (128, 64),
-        dropout: float = 0.2,
-        use_item_ids: bool = True,
-        use_semantic_ids: bool = True,
-    ) -> None:
-        super().__init__()
-        if num_items < 0:
-            raise ValueError(f"num_items is {num_items}, must be at least 0.")
-        if not (use_item_ids or use_semantic_ids):
-            raise ValueError("use_item_ids and use_semantic_ids are False, at least one must be True.")
-        self.item_ids = self.semantic_ids = None
-        dim = 0
-        if use_item_ids:
-            self.item_ids = nn.Embedding(num_items + 1, item_dim)
-            nn.init.normal_(self.item_ids.weight, std=INITIAL_STD)
-            nn.init.zeros_(self.item_ids.weight[0])  # an item never seen says nothing
-            dim += item_dim
-        if use_semantic_ids:
-            self.semantic_ids = SemanticIDEmbedding(
-                num_levels, codebook_size, code_dim, codebook_version=codebook_version
-            )
-            dim += self.semantic_ids.output_dim
-        self.attention = TargetAttention(dim, hidden_dim=attention_dim)
-        self.mlp = _mlp([3 * dim + 1, *hidden_dims], dropout=dropout)
+    total: Tensor
+    log_loss: Tensor
+    content_id: Tensor
 
-    def forward(
-        self,
-        item_index: Tensor,
-        item_codes: Tensor,
-        behavior_index: Tensor,
-        behavior_codes: Tensor,
-        behavior_mask: Tensor,
-    ) -> Tensor:
-        """Scores B rows.
+
+class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
+    """Scores (target item, user) pairs.
+
+    Args:
+        switches: the fields of :class:`RankingConfig`: switches, and sizes.
+
+    Raises:
+        ValueError: as RankingConfig.
+    """
+
+    def __init__(self, **switches: Any) -> None:
+        super().__init__(switches.get("codebook_version"))
+        self.config = config = RankingConfig(**switches)
+        self._hub_mixin_config = asdict(config)  # with the defaults, so that they are saved as they were
+        self.item_features: ItemFeatures | None = None
+        self.items = ItemRepresentation(config)
+        self.history = UserHistory(config, self.items.output_dim, self.items.content_width)
+        width = self.items.output_dim + self.history.output_dim + (2 if config.use_item_rates else 0)
+        self.mlp = _mlp([width, *config.hidden_dims], dropout=config.dropout)
+        self.linear = _zeros(width) if config.use_linear else None
+        self.vector_linear = _zeros(config.vector_dim) if config.use_linear and config.use_frozen_vector else None
+        # Of the training rows, by item index: what the slices of metrics, cold_below and smoothed rates are about.
+        self.register_buffer("train_positives", torch.zeros(config.num_items + 1, dtype=torch.int64))
+        self.register_buffer("train_impressions", torch.zeros(config.num_items + 1, dtype=torch.int64))
+        self.register_buffer("positive_rate", torch.tensor(0.5))
+
+    def set_item_features(self, features: ItemFeatures) -> None:
+        """Gives the model what it reads of items beside IDs and codes; it is not saved with the weights.
 
         Args:
-            item_index: (B,) int64 in [0, num_items].
-            item_codes: (B, L) int64 in [-1, K).
-            behavior_index: (B, T) int64 in [0, num_items], most recent last; anything valid where masked.
-            behavior_codes: (B, T, L) int64 in [-1, K).
-            behavior_mask: (B, T) bool, True where there is a behaviour.
+            features: of at least the items whose index a batch may hold.
+
+        Raises:
+            ValueError: if they lack what the model's switches read.
+        """
+        config = self.config
+        features.check(
+            nearest_items=config.use_nearest_items,
+            vector_dim=config.vector_dim if config.use_frozen_vector else None,
+            token_dims=config.token_dims if config.use_fusion else None,
+        )
+        self.item_features = features
+        self.items.centre_vectors(features)
+
+    def set_item_counts(self, positives: np.ndarray | Tensor, impressions: np.ndarray | Tensor) -> None:
+        """Tells how often items were liked and shown in the training rows.
+
+        Args:
+            positives: (num_items + 1,) int64 by item index.
+            impressions: (num_items + 1,) int64 by item index.
+        """
+        self.train_positives.copy_(torch.as_tensor(positives))
+        self.train_impressions.copy_(torch.as_tensor(impressions))
+        total, liked = int(self.train_impressions.sum()), int(self.train_positives.sum())
+        self.positive_rate.fill_((liked + 1) / (total + 2))
+
+    def check_codebook_version(self, version: int) -> None:
+        """Refuses codes of another codebook than the one the model was trained on; one without codes reads any.
+
+        Args:
+            version: the codebook version of a batch, from 0.
+
+        Raises:
+            ValueError: if it is not the model's version, or the model reads codes and has none.
+        """
+        if self.config.has_codes:
+            super().check_codebook_version(version)
+
+    def forward(self, batch: RankingBatch) -> Tensor:
+        """Scores B rows; the label is read by use_item_rates while training alone, which leaves it out of the item's rate.
+
+        Args:
+            batch: item fields of B rows, user fields of B rows or of one row, the user of all B.
 
         Returns:
             (B,) float32 logits.
+
+        Raises:
+            ValueError: if the batch lacks a field that a switch reads, or item features do.
         """
-        target = self.item_embedding(item_index, item_codes)
-        behavior = self.item_embedding(behavior_index, behavior_codes)
-        attended = self.attention(target, behavior, behavior_mask)
-        counted = behavior_mask.to(behavior.dtype)  # (B, T)
-        length = counted.sum(dim=1, keepdim=True)  # (B, 1)
-        mean = torch.einsum("bt,btd->bd", counted / length.clamp(min=1), behavior)
-        return self.mlp(torch.cat([target, attended, mean, length.log1p()], dim=1)).squeeze(1)
+        return self._score(batch, self._look_up(batch))
+
+    def losses(self, batch: RankingBatch) -> Losses:
+        """Scores B labelled rows and returns what training minimises."""
+        known = self._look_up(batch)
+        log_loss = binary_cross_entropy_with_logits(self._score(batch, known), batch.label)
+        content_id = torch.zeros_like(log_loss)
+        if self.config.content_id_weight:
+            content_id = self._content_id_loss(batch.item_index, known[0].content)
+        return Losses(log_loss + self.config.content_id_weight * content_id, log_loss, content_id)
 
     def item_embedding(self, item_index: Tensor, item_codes: Tensor) -> Tensor:
         """Represents items.
 
         Args:
-            item_index: (...) int64 in [0, num_items].
+            item_index: (...) int64, at least 0.
             item_codes: (..., L) int64 in [-1, K).
 
         Returns:
-            (..., D) float32, D = item_dim + L * code_dim, less what the model does not use.
+            (..., D) float32.
         """
-        parts = []
-        if self.item_ids is not None:
-            parts.append(self.item_ids(item_index))
-        if self.semantic_ids is not None:
-            parts.append(self.semantic_ids(item_codes))
-        return torch.cat(parts, dim=-1)
+        (known,) = self.items.look_up([item_index], self.item_features)
+        return self.items(item_index, item_codes, known)
+
+    def linear_weights(self) -> list[nn.Parameter]:
+        """Returns the weights of the linear parts of the logit that read numbers, not those that read a vector."""
+        linears = (self.linear, self.history.counters and self.history.counters.wide)
+        return [linear.weight for linear in linears if linear is not None]
+
+    @torch.no_grad()
+    def fuse_all(self, *, chunk_items: int = 1024) -> None:
+        """Fuses the content of all items once and keeps it in the item features, for scoring in eval mode."""
+        if self.items.fusion is None:
+            return
+        features = self.item_features
+        features.fused, was_training = None, self.training
+        self.eval()
+        chunks = np.array_split(features.content_rows, max(1, len(features.content_rows) // chunk_items))
+        fused = torch.cat([self.items.fusion(features.content, rows) for rows in chunks])
+        fused[0] = 0.0
+        features.fused = fused
+        self.train(was_training)
+
+    def _look_up(self, batch: RankingBatch) -> list[LookedUp]:
+        """Returns what is known of targets, behaviours and, with use_history, impressions."""
+        self.history.check(batch)
+        indexes = [batch.item_index, batch.behavior_index.masked_fill(~batch.behavior_mask, 0)]
+        if self.config.use_history:
+            indexes.append(batch.impression_index.masked_fill(~batch.impression_mask, 0))
+        return self.items.look_up(indexes, self.item_features)
+
+    def _score(self, batch: RankingBatch, known: list[LookedUp]) -> Tensor:
+        target = self.items(batch.item_index, batch.item_codes, known[0])
+        behavior = impression = None
+        if self.config.use_history_vectors:
+            behavior = self.items(batch.behavior_index, batch.behavior_codes, known[1])
+            if self.config.use_history:
+                impression = self.items(batch.impression_index, batch.impression_codes, known[2])
+        history, linear = self.history(
+            batch,
+            target=target,
+            behavior=behavior,
+            impression=impression,
+            known=known,
+            positive_rate=self.positive_rate,
+        )
+        parts = [target, history]
+        if self.config.use_item_rates:
+            parts.append(self._item_rates(batch))
+        inputs = torch.cat(parts, dim=1)
+        logit = self.mlp(inputs).squeeze(1) + linear
+        if self.linear is not None:
+            logit = logit + self.linear(inputs).squeeze(1)
+        if self.vector_linear is not None:
+            dim = self.config.vector_dim
+            logit = logit + self.vector_linear(known[0].content[:, :dim] * dim**0.5).squeeze(1)
+        return logit
+
+    def _item_rates(self, batch: RankingBatch) -> Tensor:
+        own = batch.label if self.training else None  # training rows are among those that were counted
+        counts = (self.train_positives, self.train_impressions, self.positive_rate)
+        return item_rate_features(batch.item_index, *counts, own_label=own)
+
+    def _content_id_loss(self, item_index: Tensor, content: Tensor) -> Tensor:
+        """Returns the loss of the batch's distinct target items that have both an ID embedding and content."""
+        config = self.config
+        item, inverse = torch.unique(item_index, return_inverse=True)
+        row = torch.zeros_like(item).scatter_(0, inverse, torch.arange(len(item_index), device=item.device))
+        both = (item > 0) & (item <= config.num_items) & (content[row] != 0).any(dim=1)
+        item, row = item[both], row[both]
+        weight = popularity_weights(
+            self.train_positives[item],
+            cold_below=config.cold_below,
+            popular_weight=config.popular_weight,
+            cold_weight=config.cold_weight,
+        )
+        return content_id_contrastive_loss(
+            self.items.content_as_id(content[row]),
+            self.items.item_ids(item),
+            temperature=config.content_id_temperature,
+            weight=weight,
+            num_negatives=config.content_id_negatives,
+        )
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, **kwargs):
@@ -134,6 +241,12 @@ class RankingModel(nn.Module, PyTorchModelHubMixin):
         else:
             file = hf_hub_download(model_id, constants.SAFETENSORS_SINGLE_FILE, **hub_arguments)
         return cls._load_as_safetensor(cls(**kwargs), str(file), map_location, strict)
+
+
+def _zeros(width: int) -> nn.Linear:
+    linear = nn.Linear(width, 1, bias=False)
+    nn.init.zeros_(linear.weight)  # starts by saying nothing
+    return linear
 
 
 def _mlp(dims: Sequence[int], *, dropout: float) -> nn.Sequential:

@@ -7,6 +7,7 @@ Source: DIN, arXiv 1706.06978, section 4.3.
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from qarm_features.ranking.masked_softmax import masked_softmax
 
@@ -43,13 +44,22 @@ class TargetAttention(nn.Module):
 
         Args:
             target: (B, D) float32.
-            behavior: (B, T, D) float32.
-            mask: (B, T) bool, True where there is a behaviour.
+            behavior: (B, T, D) float32, or (1, T, D) of one user for all targets.
+            mask: (B, T) bool, True where there is a behaviour, or (1, T).
 
         Returns:
             (B, D) float32; exactly 0 for a user with no behaviour; independent of how far T is padded.
         """
-        target = target.unsqueeze(1)  # (B, 1, D)
-        hidden = self.of_target(target) + self.of_behavior(behavior) + self.of_product(target * behavior)
+        if len(behavior) == 1 < len(target):
+            hidden = self._hidden_of_one_user(target, behavior[0])
+        else:
+            hidden = self.of_behavior(behavior) + self.of_product(target.unsqueeze(1) * behavior)
+        hidden = hidden + self.of_target(target).unsqueeze(1)  # (B, T, hidden_dim)
         score = self.score(hidden.relu()).squeeze(-1)  # (B, T)
         return torch.einsum("bt,btd->bd", masked_softmax(score, mask, dim=1), behavior)
+
+    def _hidden_of_one_user(self, target: Tensor, behavior: Tensor) -> Tensor:
+        """Folds the behaviours (T, D) into the weights: one matrix product of the targets, no product (B, T, D)."""
+        folded = (behavior.unsqueeze(1) * self.of_product.weight).flatten(0, 1)  # (T * hidden_dim, D)
+        hidden = functional.linear(target, folded, self.of_behavior(behavior).flatten())
+        return hidden.unflatten(1, (len(behavior), self.of_product.out_features))

@@ -4,39 +4,29 @@
 process. Early stop on the valid AUC; the test split is read once, with the best weights.
 """
 
-import json
-import logging
-import math
 import re
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import torch.distributed as dist
-from torch import nn
-from torch.distributed.algorithms import Join
-from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim import AdamW
 from torch.utils.data import DataLoader
 
 from qarm_features.ranking.batches import TrainingRows
+from qarm_features.ranking.calibration import Calibration, fit_calibration
+from qarm_features.ranking.evaluation import evaluate, predict
+from qarm_features.ranking.fitting import fit
+from qarm_features.ranking.item_counts import count_items_of_files
+from qarm_features.ranking.item_feature_files import open_item_features
+from qarm_features.ranking.item_features import ItemFeatures
 from qarm_features.ranking.item_vocabulary import ItemVocabulary, item_vocabulary
-from qarm_features.ranking.metrics import area_under_roc, log_loss, user_auc
+from qarm_features.ranking.model_folder import save_model_folder
 from qarm_features.ranking.processes import Processes, joined_processes
+from qarm_features.ranking.ranking_config import RankingConfig
 from qarm_features.ranking.ranking_model import RankingModel
 from qarm_features.ranking.training_options import TrainingOptions
 
-logger = logging.getLogger(__name__)
-
-VOCABULARY_FILE = "item_vocabulary.parquet"
-METRICS_FILE = "metrics.json"
+_READ_FEATURES = ("use_nearest_items", "use_frozen_vector", "use_fusion")
 
 
 def train_ranking_model(
@@ -45,6 +35,7 @@ def train_ranking_model(
     test_files: Sequence[str],
     output_dir: str | Path,
     *,
+    item_features: str | Path | None = None,
     options: TrainingOptions | None = None,
     **model_config: Any,
 ) -> dict[str, Any]:
@@ -56,11 +47,13 @@ def train_ranking_model(
         train_files: paths or pyarrow-fs URIs of Parquet files of ``training_rows``.
         valid_files: of the rows that stop the training.
         test_files: of the rows that are read once, at the end.
-        output_dir: local folder; the first process writes model.safetensors, config.json, README.md (the model card),
-            item_vocabulary.parquet and metrics.json.
+        output_dir: local folder; the first process writes what :mod:`~qarm_features.ranking.model_folder` lists.
+        item_features: folder that ``write_item_features`` made of the vocabulary of train_files, which every process
+            reaches; needed by use_nearest_items, use_frozen_vector and use_fusion. Its items that training did not see
+            are then told apart by content.
         options: how to train; None for the defaults.
         model_config: arguments of :class:`RankingModel` other than num_items; num_levels and codebook_size are
-            required.
+            required, vector_dim and token_dims are those of item_features.
 
     Returns:
         What metrics.json holds, in every process: ``valid`` and ``test`` (auc, user_auc, log_loss in nats, rows;
@@ -68,33 +61,46 @@ def train_ranking_model(
         ``best_epoch`` from 0, ``num_parameters``, ``options``, ``model_config``.
 
     Raises:
-        ValueError: if a split has no rows, the valid split has one label only, or a file's path names another
-            codebook version than model_config.
+        ValueError: if a split has no rows, the valid split has one label only, a file's path names another codebook
+            version than model_config, or item_features are missing or of other items.
     """
     options = options or TrainingOptions()
     splits = {"train_files": train_files, "valid_files": valid_files, "test_files": test_files}
     _check_files(splits, model_config.get("codebook_version"))
     with joined_processes(seed=options.seed, num_threads=options.num_threads, use_gpu=options.use_gpu) as processes:
-        vocabulary = processes.broadcast(lambda: item_vocabulary(train_files, max_items=options.max_items))
-        model = RankingModel(num_items=len(vocabulary), **model_config).to(processes.device)
-        loaders = {
-            name: _loader(name, files, vocabulary, model_config["num_levels"], options, processes)
-            for name, files in splits.items()
+        trained_on = processes.broadcast(lambda: item_vocabulary(train_files, max_items=options.max_items))
+        vocabulary, features = _known_items(trained_on, item_features, model_config)
+        model = RankingModel(num_items=vocabulary.num_known, **_widths(features, model_config), **model_config)
+        if features is not None:
+            model.set_item_features(features)
+        model.to(processes.device)
+        model.set_item_counts(*processes.broadcast(lambda: count_items_of_files(train_files, vocabulary)))
+        train, valid, test = (
+            _loader(name, files, vocabulary, model.config, options, processes) for name, files in splits.items()
+        )
+        fitted = fit(model, train, valid, options, processes=processes)
+        calibration = _calibrate(model, valid, processes)
+        measured = {
+            name: evaluate(model, loader, processes, calibration=calibration, with_slices=True)
+            for name, loader in {"valid": valid, "test": test}.items()
         }
-        epochs, best_epoch = _fit(model, loaders["train_files"], loaders["valid_files"], options, processes)
-        metrics = {
-            "valid": epochs[best_epoch]["valid"],
-            "test": evaluate(model, loaders["test_files"], processes),
-            "epochs": epochs,
-            "best_epoch": best_epoch,
+        metrics = measured | {
+            "epochs": fitted.epochs,
+            "best_epoch": fitted.best_epoch,
+            "calibration": asdict(calibration),
             "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
             "options": asdict(options),
-            "model_config": {"num_items": len(vocabulary), **model_config},
+            "model_config": asdict(model.config),
         }
         if processes.rank == 0:
-            model.save_pretrained(output_dir)
-            vocabulary.save(Path(output_dir) / VOCABULARY_FILE)
-            (Path(output_dir) / METRICS_FILE).write_text(json.dumps(metrics, indent=2, allow_nan=False))
+            save_model_folder(
+                output_dir,
+                model,
+                vocabulary=vocabulary,
+                trained_on=trained_on,
+                calibration=calibration,
+                metrics=metrics,
+            )
         processes.wait()
     return metrics
 
@@ -120,112 +126,51 @@ def train_ranking_models(
         return [train_ranking_model(options=options, **shared, **model) for model in models]
 
 
-def evaluate(model: RankingModel, loader: DataLoader, processes: Processes) -> dict[str, float | int | None]:
-    """Scores a split, each process its share, and returns the metrics of the whole split in every process.
-
-    Args:
-        model: the model, on processes.device.
-        loader: batches of this process's share of the split.
-        processes: those that take part.
-
-    Returns:
-        ``auc`` and ``user_auc`` in [0, 1], None where no user or no row pair has both labels; ``log_loss`` in nats;
-        ``rows``.
-    """
-    model.eval()
-    columns: list[tuple[np.ndarray, ...]] = []
-    with torch.inference_mode():
-        for batch in loader:
-            logits = model(*batch.to(processes.device)[:5])
-            columns.append((batch.label.numpy(), logits.cpu().numpy(), batch.user_group.numpy()))
-    empty = (np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
-    gathered = processes.gather(tuple(np.concatenate(parts) for parts in zip(empty, *columns)))
-
-    def whole_split() -> dict[str, float | int | None]:
-        labels, logits, users = (np.concatenate(parts) for parts in zip(*gathered))
-        values = {
-            "auc": area_under_roc(labels, logits),
-            "user_auc": user_auc(labels, logits, users),
-            "log_loss": log_loss(labels, logits),
-        }
-        return {name: None if math.isnan(value) else value for name, value in values.items()} | {"rows": len(labels)}
-
-    return processes.broadcast(whole_split)
-
-
-def _fit(
-    model: RankingModel, train: DataLoader, valid: DataLoader, options: TrainingOptions, processes: Processes
-) -> tuple[list[dict[str, Any]], int]:
-    """Trains until the valid AUC stops rising, restores the best weights, returns (epochs, best epoch)."""
-    optimizer = _optimizer(model, options)
-    parallel = DistributedDataParallel(model) if processes.world_size > 1 else model
-    epochs: list[dict[str, Any]] = []
-    best_epoch, best_weights = 0, {}
-    for epoch in range(options.epochs):
-        train.dataset.set_epoch(epoch)
-        started = time.perf_counter()
-        loss = _train_epoch(parallel, train, optimizer, processes)
-        seconds = processes.broadcast(lambda started=started: time.perf_counter() - started)
-        rows_per_second = train.dataset.num_rows / seconds
-        measured = evaluate(model, valid, processes)
-        if measured["auc"] is None:
-            raise ValueError("valid_files hold one label only, must hold both 0 and 1. Move the split's dates.")
-        epochs.append({"train_log_loss": loss, "valid": measured, "rows_per_second": rows_per_second})
-        if processes.rank == 0:
-            logger.info(
-                "epoch %d: train log loss %.4f, valid AUC %.4f, per-user AUC %s, %.0f rows/s",
-                *(epoch, loss, measured["auc"], measured["user_auc"], rows_per_second),
+def _known_items(
+    trained_on: ItemVocabulary, folder: str | Path | None, config: Mapping[str, Any]
+) -> tuple[ItemVocabulary, ItemFeatures | None]:
+    """Returns the vocabulary that rows are read by, and what is known of its items."""
+    needing = [name for name in _READ_FEATURES if config.get(name)]
+    if folder is None:
+        if needing:
+            raise ValueError(
+                f"item_features is None, must be a folder for {', '.join(needing)}. Write it with write_item_features."
             )
-        if not best_weights or measured["auc"] > epochs[best_epoch]["valid"]["auc"]:
-            best_epoch, best_weights = epoch, deepcopy(model.state_dict())
-        elif epoch - best_epoch >= options.patience:
-            break
-    model.load_state_dict(best_weights)
-    return epochs, best_epoch
+        return trained_on, None
+    vocabulary, features = open_item_features(folder)
+    if not vocabulary.ids[: vocabulary.num_known].equals(trained_on.ids):
+        raise ValueError(
+            f"item_features are of {vocabulary.num_known} trained items, must be of the {len(trained_on)} of train_files. "
+            "Write them anew with write_item_features and item_vocabulary(train_files)."
+        )
+    return vocabulary, features
 
 
-def _train_epoch(parallel: nn.Module, loader: DataLoader, optimizer: AdamW, processes: Processes) -> float:
-    """Makes one pass and returns the mean log loss of the rows of all processes, in nats."""
-    parallel.train()
-    total = torch.zeros(2, dtype=torch.float64, device=processes.device)  # summed loss, rows
-    # Processes may have one batch more or less than others: Join answers for those that are done.
-    with Join([parallel]) if processes.world_size > 1 else nullcontext():
-        for batch in loader:
-            batch = batch.to(processes.device)
-            loss = binary_cross_entropy_with_logits(parallel(*batch[:5]), batch.label)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            total += torch.stack([loss.detach() * len(batch.label), torch.ones_like(loss) * len(batch.label)])
-    if processes.world_size > 1:
-        dist.all_reduce(total)
-    return float(total[0] / total[1])
-
-
-def _optimizer(model: RankingModel, options: TrainingOptions) -> AdamW:
-    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    weights = list(model.parameters())
-    groups = [
-        {"params": [weight for weight in weights if id(weight) in tables], "weight_decay": 0.0},
-        {"params": [weight for weight in weights if id(weight) not in tables], "weight_decay": options.weight_decay},
-    ]
-    return AdamW(groups, lr=options.learning_rate)
+def _widths(features: ItemFeatures | None, config: Mapping[str, Any]) -> dict[str, Any]:
+    widths = {}
+    if config.get("use_frozen_vector") and features.vectors is not None:
+        widths["vector_dim"] = features.vectors.shape[1]
+    if config.get("use_fusion") and features.content is not None:
+        widths["token_dims"] = dict(features.content.token_dims)
+    return {name: width for name, width in widths.items() if name not in config}
 
 
 def _loader(
     name: str,
     files: Sequence[str],
     vocabulary: ItemVocabulary,
-    num_levels: int,
+    config: RankingConfig,
     options: TrainingOptions,
     processes: Processes,
 ) -> DataLoader:
     rows = TrainingRows(
         files,
         vocabulary,
-        num_levels=num_levels,
+        num_levels=config.num_levels,
         batch_size=options.batch_size,
         behavior_length=options.behavior_length,
+        impression_length=options.impression_length,
+        optional_fields=config.optional_fields,
         shuffle_rows=options.shuffle_rows if name == "train_files" else 0,
         seed=options.seed,
         rank=processes.rank,
@@ -241,6 +186,19 @@ def _loader(
         multiprocessing_context="spawn" if options.num_workers else None,
         pin_memory=processes.device.type == "cuda",
     )
+
+
+def _calibrate(model: RankingModel, valid: DataLoader, processes: Processes) -> Calibration:
+    """Fits a calibration on the valid rows; none for a model that ranks them no better than chance."""
+    predictions = predict(model, valid, processes)
+
+    def fitted() -> Calibration:
+        try:
+            return fit_calibration(predictions.label, predictions.logit)
+        except ValueError:
+            return Calibration()
+
+    return processes.broadcast(fitted)
 
 
 def _check_files(splits: dict[str, Sequence[str]], codebook_version: int | None) -> None:

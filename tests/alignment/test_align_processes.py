@@ -3,12 +3,12 @@
 import functools
 import json
 import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
 import torch.multiprocessing
+from free_port import free_port
 from planted_pairs import DIM, planted_encoder
 
 from qarm_features import ItemEncoder
@@ -46,12 +46,8 @@ def align_as_rank(rank: int, port: int, source: Path, output_dir: Path) -> None:
 
 
 def test_two_processes_have_the_loss_curve_of_one(alone, planted_source, tmp_path):
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-
     torch.multiprocessing.start_processes(
-        align_as_rank, args=(port, planted_source, tmp_path), nprocs=2, start_method="spawn"
+        align_as_rank, args=(free_port(), planted_source, tmp_path), nprocs=2, start_method="spawn"
     )
 
     first, second = (json.loads((tmp_path / f"of_rank_{rank}.json").read_text()) for rank in (0, 1))

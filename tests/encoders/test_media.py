@@ -6,7 +6,7 @@ import pytest
 from pyarrow import fs as arrow_fs
 
 from qarm_features.encoders import media
-from qarm_features.encoders.media import media_bytes, read_media
+from qarm_features.encoders.media import media_bytes, media_state, read_media
 from qarm_features.encoders.tokens import BrokenContent
 
 
@@ -140,3 +140,17 @@ def test_bytes_are_taken_as_they_are_and_bounded():
     for raw, reason in {b"": "audio is empty", b"datum": "audio is larger than 4 bytes", 7: "audio is neither"}.items():
         with pytest.raises(BrokenContent, match=reason):
             media_bytes(raw, **options)
+
+
+def test_the_state_of_a_local_file_changes_with_its_size_or_time_and_others_have_none(root):
+    file, roots = root / "a b.png", [str(root)]
+    os.utime(file, ns=(5, 1_000))
+    first = media_state("a b.png", roots=roots)
+    os.utime(file, ns=(5, 2_000))
+
+    second = media_state(f"file://{root}/a%20b.png", roots=roots)
+
+    assert (first, second) == ("6 1000", "6 2000")
+    outside = [str(root.parent / "secret"), "none.png", "s3://bucket/a.png", str(root), "a\0b", " ", None]
+    assert [media_state(uri, roots=roots) for uri in outside] == [None] * 7
+    assert media_state(str(file), roots=[]) is None

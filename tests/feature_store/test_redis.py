@@ -3,44 +3,20 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
-import time
 
-import pytest
 import yaml
 
 from qarm_features.feature_store import SemanticIDReader
 from qarm_features.feature_store.releases import promoted_release, publish_release
 from qarm_features.tables import ITEM_SEMANTIC_IDS
 
-pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs Debian's redis-server")
 
-
-@pytest.fixture
-def redis(tmp_path):
-    """Yields the port of a Redis server without persistence."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(tmp_path)]
-    server = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    yield port
-    server.terminate()
-    server.wait(timeout=10)
-
-
-def test_the_same_release_is_served_from_redis(project, redis, tmp_path):
+def test_the_same_release_is_served_from_redis(project, redis_server, tmp_path):
     repo = tmp_path / "feature_repo"
     shutil.copytree(project.settings.feature_repo_path, repo, ignore=shutil.ignore_patterns("*.db*"))
     config = yaml.safe_load((repo / "feature_store.yaml").read_text())
     config["registry"]["path"] = f"sqlite:///{repo}/registry.db"
-    config["online_store"] = {"type": "redis", "connection_string": f"127.0.0.1:{redis}", "skip_dedup": True}
+    config["online_store"] = {"type": "redis", "connection_string": redis_server.connection_string, "skip_dedup": True}
     (repo / "feature_store.yaml").write_text(yaml.safe_dump(config))
     settings = project.settings.model_copy(update={"feature_repo": str(repo)})
     settings._folder = project.settings._folder
@@ -52,3 +28,12 @@ def test_the_same_release_is_served_from_redis(project, redis, tmp_path):
     assert batch.codes.tolist() == [table[0], table[63], [-1, -1]]
     sqlite = SemanticIDReader(project.settings.feature_repo_path)
     assert SemanticIDReader(repo).behavior_codes([3]).codes.tolist() == sqlite.behavior_codes([3]).codes.tolist()
+
+
+def test_what_a_server_held_is_there_after_a_restart(redis_server):
+    redis_server.client().set("item", 7)
+
+    redis_server.stop()
+    redis_server.start()
+
+    assert redis_server.client().get("item") == b"7"

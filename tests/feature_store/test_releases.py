@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
-from pyspark.sql import functions as F
+from two_versions import release, write_two_versions
 
 from qarm_features.feature_store import releases
 from qarm_features.feature_store.feature_views import open_feature_store, release_view
@@ -17,33 +15,12 @@ from qarm_features.feature_store.releases import (
     publish_release,
     published_releases,
 )
-from qarm_features.tables import ITEM_SEMANTIC_IDS, USER_BEHAVIOR
 from spark_jobs.publish_features import publish_features
 
 
 @pytest.fixture(scope="module")
 def two_versions(tmp_path_factory, spark):
-    """A project whose table holds codebook versions 0 and 1 for the same 3 items; nothing is published."""
-    from toy_catalog import open_project, write_toy_project
-
-    context = open_project(write_toy_project(tmp_path_factory.mktemp("versions")), spark)
-    rows = spark.createDataFrame(
-        [(item, [version, item], version) for version in (0, 1) for item in (1, 2, 3)],
-        "item_id long, rq_codes array<int>, codebook_version int",
-    ).selectExpr("*", "0 AS encoder_version", "timestamp_seconds(0) AS event_timestamp")
-    context.warehouse.append(ITEM_SEMANTIC_IDS, rows)
-    behavior = spark.createDataFrame(
-        [(7, [1, 3], [10, 20])], "user_id long, behavior_item_ids array<long>, behavior_timestamps array<long>"
-    )
-    context.warehouse.overwrite(USER_BEHAVIOR, behavior.withColumn("event_timestamp", F.timestamp_seconds(F.lit(21))))
-    return context
-
-
-def release(version, **changes):
-    whole = releases.Release(
-        codebook_version=version, encoder_version=0, num_levels=2, codebook_size=4, delta_version=0, rows=3
-    )
-    return dataclasses.replace(whole, **changes)
+    return write_two_versions(tmp_path_factory.mktemp("versions"), spark)
 
 
 def test_a_flip_moves_readers_that_follow_the_service_and_not_those_that_pin_a_version(two_versions):
@@ -84,7 +61,7 @@ def test_a_release_that_is_not_whole_is_not_published(two_versions, change, mess
 
 def test_a_publisher_that_dies_at_any_step_leaves_the_old_release_and_the_next_one_finishes(two_versions, monkeypatch):
     settings = two_versions.settings
-    for step in ("_check_rows", "_materialize", "_verify", "promote_release"):
+    for step in ("check_codes", "_materialize", "check_count", "check_served", "_flip"):
         publish_release(two_versions.spark, settings, release(0))
         reader = SemanticIDReader(settings.feature_repo_path)
         with monkeypatch.context() as patched:
@@ -132,7 +109,7 @@ def test_feast_apply_of_the_feature_repo_changes_nothing(project):
     store.apply(definitions(project.settings.feature_repo_path.parent / "qarm.yaml"))
 
     after = {v.name: v for v in store.list_feature_views()}, {s.name: s for s in store.list_feature_services()}
-    assert set(before[0]) == {"item_semantic_id__cb0", "user_behavior"}
+    assert set(before[0]) == {"item_semantic_id__cb0", "user_behavior", "user_impressions", "item_counters"}
     assert before == after
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
+from sklearn.cluster import kmeans_plusplus
 
 from qarm_features.quantizers.grid import choose_grid
 from qarm_features.quantizers.lloyd import (
@@ -12,7 +15,9 @@ from qarm_features.quantizers.lloyd import (
     nearest_codes,
     update_centroids,
 )
-from qarm_features.quantizers.starts import draw_centroids, split_largest
+from qarm_features.quantizers.resting_centroids import nearest_after_moves
+from qarm_features.quantizers.splits import split_largest
+from qarm_features.quantizers.starts import draw_centroids
 
 
 def steps(generator, *shape, bits=10):
@@ -153,6 +158,26 @@ def test_fewer_distinct_rows_give_fewer_initial_centroids():
     assert sorted(centroids.tolist()) == [[1, 1], [2, 2]]
 
 
+def test_rows_that_hardly_differ_are_told_apart_at_last():
+    sample = np.array([[1, 0], [1 + 2**-20, 0], [1, 2**-20], [-1, 0]], np.float32)
+
+    centroids = draw_centroids(sample, np.array([1, 1, 1, 1]), 4, np.random.default_rng(0))
+
+    assert sorted(centroids.tolist()) == sorted(sample.tolist())
+
+
+def test_initial_centroids_are_as_good_as_those_of_scikit_learn():
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(40, 16))[generator.integers(0, 40, 3000)] + 0.2 * generator.normal(size=(3000, 16))
+    rows = choose_grid(max_norm=8.0, rows=3000).round(rows.astype(np.float32))
+
+    ours = draw_centroids(rows, np.ones(3000, np.int64), 40, np.random.default_rng(0))
+
+    theirs, _ = kmeans_plusplus(rows, 40, random_state=0)
+    errors = [lloyd_step(rows, centroids)[2] for centroids in (ours, theirs)]
+    assert errors[0] < 1.1 * errors[1]
+
+
 def test_rows_are_drawn_in_proportion_to_their_weight():
     sample = np.array([[0.0], [1.0]], np.float32)
     generator = np.random.default_rng(0)
@@ -160,6 +185,42 @@ def test_rows_are_drawn_in_proportion_to_their_weight():
     firsts = [float(draw_centroids(sample, np.array([1, 9]), 1, generator)[0, 0]) for _ in range(500)]
 
     assert 430 < sum(firsts) < 470
+
+
+@pytest.mark.parametrize("num_moved", [0, 1, 7, 40])
+def test_codes_after_moves_are_those_of_all_products(num_moved):
+    generator = np.random.default_rng(2)
+    rows = np.rint(3 * generator.normal(size=(2000, 2))).astype(np.float32)  # many ties
+    centroids = np.rint(3 * generator.normal(size=(40, 2))).astype(np.float32)
+    before, moved = nearest_codes(rows, centroids), np.arange(40) < num_moved
+    centroids[moved] += generator.integers(-1, 2, size=(num_moved, 2))
+
+    codes = nearest_after_moves(rows, before, centroids, moved)
+
+    assert codes.tolist() == nearest_codes(rows, centroids).tolist()
+
+
+@pytest.mark.parametrize("num_centroids", [1, 2, 300])
+def test_products_of_torch_give_the_same_codes(num_centroids):
+    generator = np.random.default_rng(1)
+    rows = choose_grid(max_norm=8.0, rows=500).round(generator.normal(size=(500, 16)).astype(np.float32))
+    centroids = np.concatenate([rows[:150], rows[:150]])[:num_centroids]  # many ties
+
+    codes = nearest_codes(rows, centroids, "torch-cpu")
+
+    assert codes.tolist() == nearest_codes(rows, centroids).tolist()
+    assert nearest_codes(rows[:0], centroids, "torch-cpu").shape == (0,)
+
+
+def test_a_gpu_that_is_not_there_is_missed_or_done_without():
+    rows = np.eye(2, dtype=np.float32)
+
+    if torch.cuda.is_available():
+        assert nearest_codes(rows, rows, "cuda").tolist() == [0, 1]
+        return
+    assert nearest_codes(rows, rows, "auto").tolist() == [0, 1]
+    with pytest.raises(RuntimeError, match=r"device is cuda, must be auto or cpu where an executor has no GPU"):
+        nearest_codes(rows, rows, "cuda")
 
 
 def test_sums_depend_on_the_order_of_rows_but_not_on_the_grid():

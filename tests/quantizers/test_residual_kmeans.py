@@ -61,7 +61,7 @@ def test_the_first_level_equals_scikit_learn_from_the_same_centroids(catalog, em
     model = ResidualKMeans(numLevels=1, codebookSize=6, maxIter=4, tol=0.0, initialCodebooks=[start]).fit(catalog)
 
     np.testing.assert_allclose(model.codebooks[0], expected.cluster_centers_, atol=1e-4)
-    np.testing.assert_allclose(model.training_summary[0]["sse"], expected.inertia_, rtol=1e-4)
+    assert expected.inertia_ <= model.training_summary[0]["sse"] < 1.001 * expected.inertia_  # an upper bound
 
 
 def test_a_refit_starts_where_the_last_fit_ended(catalog):
@@ -106,14 +106,19 @@ def test_the_error_never_rises_with_a_level(catalog):
     assert errors[-1] < errors[0]
 
 
-def test_the_reported_error_is_that_of_the_codes(model, codes, embeddings):
-    reconstruction = sum(model.codebooks[level][codes[:, level]] for level in range(2))
+def test_the_reported_errors_are_those_of_the_codes_the_last_an_upper_bound(model, codes, embeddings):
+    left, errors = embeddings.astype(np.float64), []
+    for level in range(2):
+        left = left - model.codebooks[level][codes[:, level]]
+        errors.append(np.square(left).sum())
 
-    sse = np.square(embeddings.astype(np.float64) - reconstruction).sum()
+    first, last = model.training_summary
 
-    last = model.training_summary[-1]
-    np.testing.assert_allclose(last["sse"], sse, rtol=1e-5)
-    np.testing.assert_allclose(last["relative_error"], sse / np.square(embeddings, dtype=np.float64).sum(), rtol=1e-5)
+    energy = np.square(embeddings, dtype=np.float64).sum()
+    np.testing.assert_allclose([first["sse"], first["relative_error"]], [errors[0], errors[0] / energy], rtol=1e-5)
+    assert errors[1] <= last["sse"] * (1 + 1e-6)
+    assert last["sse"] < 1.1 * errors[1]
+    assert last["relative_error"] == pytest.approx(last["sse"] / energy)
 
 
 def test_the_summary_has_one_entry_per_level(model):

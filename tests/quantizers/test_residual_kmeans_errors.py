@@ -35,6 +35,8 @@ SCHEMA = "item_id long, embedding array<float>"
         ({"initMode": "best"}, r"initMode is best, must be one of k-means\+\+, k-means\|\|, random\."),
         ({"zeroVectors": "drop"}, r"zeroVectors is drop, must be one of error, keep\."),
         ({"maxLoad": 0.5}, r"maxLoad is 0\.5, must be above 1, or 0 to leave large clusters alone\."),
+        ({"capacity": 1.0}, r"capacity is 1\.0, must be above 1 and finite, or 0 for codes of any number of rows\."),
+        ({"capacity": float("nan")}, r"capacity is nan, must be above 1 and finite"),
         ({"codebookSizes": [2]}, r"codebookSizes is \[2\], must be numLevels = 3 sizes of at least 1\."),
         ({"weightCol": "clicks"}, r"weightCol is clicks, must be a column .* Present: item_id, embedding\."),
     ],

@@ -142,3 +142,33 @@ def test_each_iteration_reports_its_error(catalog):
 
     assert len(errors) == 6
     assert errors == sorted(errors, reverse=True)
+
+
+def test_the_device_of_products_changes_no_bit(catalog):
+    by_torch = fit(catalog, device="torch-cpu")
+
+    assert by_torch.codebooks.tobytes() == fit(catalog).codebooks.tobytes()
+    assert by_torch.getOrDefault("device") == "torch-cpu"
+
+
+def test_a_device_that_is_none_is_refused(catalog):
+    with pytest.raises(ValueError, match=r"device is tpu, must be one of cpu, cuda, auto, torch-cpu\."):
+        fit(catalog, device="tpu")
+
+
+def test_centroids_at_rest_are_not_asked_again_and_it_changes_no_bit(catalog, monkeypatch):
+    asked = []
+
+    def moved(files, centroids):
+        asked.append(found := moved_of(files, centroids))
+        return found
+
+    moved_of = embedding_files.EmbeddingFiles._moved
+    monkeypatch.setattr(embedding_files.EmbeddingFiles, "_moved", moved)
+    params = {"maxIter": 12, "tol": 0.0, "codebookSize": 9}
+    model = fit(catalog, **params)
+    monkeypatch.setattr(embedding_files, "_MOST_MOVED", 0.0)
+    every_time = fit(catalog, **params)
+
+    assert any(found is not None and 0 < found.sum() < 9 for found in asked)
+    assert model.codebooks.tobytes() == every_time.codebooks.tobytes()

@@ -119,10 +119,10 @@ def test_a_null_inside_a_list_is_unknown_or_missing(tmp_path):
 def test_types_and_shapes_are_those_that_the_model_takes(tmp_path):
     batch = only_batch(write_rows(tmp_path / "rows.parquet", STRING_ROWS))
 
-    logits = RankingModel(num_items=3, num_levels=2, codebook_size=7)(*batch[:5])
+    logits = RankingModel(num_items=3, num_levels=2, codebook_size=7)(batch)
 
     assert logits.shape == (3,)
-    assert [tensor.dtype for tensor in batch] == [torch.int64] * 4 + [torch.bool, torch.float32, torch.int64]
+    assert [tensor.dtype for tensor in batch[:7]] == [torch.int64] * 4 + [torch.bool, torch.float32, torch.int64]
     assert batch.to("cpu").label.tolist() == [1.0, 0.0, 0.0]
 
 

@@ -47,6 +47,34 @@ def test_saved_and_loaded_it_gives_the_same_indexes(tmp_path, ids, query):
     assert pq.read_table(tmp_path / "item_vocabulary.parquet").to_pydict() == {"item_id": sorted(ids)}
 
 
+@pytest.mark.parametrize(("trained", "catalog", "ids"), [
+    ([7, 3], [9, 3, 1], [3, 7, 1, 9]),
+    (["d", "b"], ["a", "b", "c"], ["b", "d", "a", "c"]),
+    ([], [2, 1], [1, 2]),
+])  # fmt: skip
+def test_items_unknown_to_training_get_the_indexes_behind_the_known_ones(tmp_path, trained, catalog, ids):
+    extended = ItemVocabulary(trained).extended(pa.array(catalog))
+    extended.save(tmp_path / "item_vocabulary.parquet")
+
+    loaded = ItemVocabulary.load(tmp_path / "item_vocabulary.parquet")
+
+    assert loaded.ids.tolist() == extended.ids.tolist() == ids
+    assert loaded.num_known == extended.num_known == len(trained)
+    assert loaded.index(pa.array(ids)).tolist() == list(range(1, len(ids) + 1))
+
+
+def test_extended_twice_no_index_moves():
+    extended = ItemVocabulary([5]).extended([9]).extended([1, 9, 5])
+
+    assert extended.ids.tolist() == [5, 9, 1]
+    assert extended.num_known == 1
+
+
+def test_extending_by_ids_of_another_type_is_refused():
+    with pytest.raises(ValueError, match="ids are of type string, must be int64 as in the item vocabulary"):
+        ItemVocabulary([1]).extended(["a"])
+
+
 def test_targets_and_behaviours_of_all_files_are_counted(tmp_path):
     files = [
         write_rows(tmp_path / "0.parquet", ["a", "b", "b"], [None, ["c"], ["c", "d"]]),
@@ -76,6 +104,11 @@ def test_counting_many_record_batches_folds_their_counts(tmp_path):
     vocabulary = item_vocabulary([file])
 
     assert len(vocabulary) == 50
+
+
+def test_ids_that_are_neither_integers_nor_strings_are_refused():
+    with pytest.raises(ValueError, match="ids are of type double, must be all str or all int"):
+        ItemVocabulary(pa.array([0.5]))
 
 
 def test_ids_of_mixed_types_are_refused():

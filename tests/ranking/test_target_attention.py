@@ -76,3 +76,13 @@ def test_no_behaviour_columns_at_all_give_zero():
 def test_sizes_below_one_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} is 0, must be at least 1"):
         TargetAttention(**({"dim": 1, "hidden_dim": 1} | {name: 0}))
+
+
+def test_one_user_for_all_targets_is_that_user_repeated():
+    torch.manual_seed(0)
+    attention = TargetAttention(6, hidden_dim=5)
+    target, behavior, mask = torch.randn(7, 6), torch.randn(1, 4, 6), torch.tensor([[True, True, False, True]])
+
+    for_all = attention(target, behavior, mask)
+
+    torch.testing.assert_close(for_all, attention(target, behavior.expand(7, -1, -1), mask.expand(7, -1)))

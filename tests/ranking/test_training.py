@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.multiprocessing
+from free_port import free_port
+from planted_rows import NUM_CODES, write_planted_rows
 
 from qarm_features.ranking import (
     ItemVocabulary,
@@ -23,35 +24,8 @@ from qarm_features.ranking import (
     train_ranking_models,
 )
 
-NUM_CODES = 8
 MODEL = {"num_levels": 2, "codebook_size": NUM_CODES, "codebook_version": 0, "item_dim": 8, "code_dim": 8}
 OPTIONS = TrainingOptions(epochs=6, batch_size=64, learning_rate=1e-2, behavior_length=4, num_threads=1)
-
-
-def write_planted_rows(file, *, seed: int, first_item: int, num_rows: int = 1500, **columns) -> str:
-    """Users like items of the half of the first-level codes (0..3 or 4..7) that their behaviours come from.
-
-    Only the codes tell: ids are drawn from 200 ids from first_item on, whose codes have nothing to do with the id.
-    """
-    generator = np.random.default_rng(seed)
-    codes = np.random.default_rng(first_item).integers(0, NUM_CODES, (200, 2))  # of each item
-    half = codes[:, 0] >= NUM_CODES // 2
-    items_of_half = [np.flatnonzero(~half), np.flatnonzero(half)]
-    taste = generator.integers(0, 2, num_rows)
-    item = generator.integers(0, 200, num_rows)
-    behavior = [generator.choice(items_of_half[side], size=generator.integers(1, 6)) for side in taste]
-    liked = generator.random(num_rows) < np.where(half[item] == taste, 0.95, 0.05)
-    rows = {
-        "user_id": pa.array(generator.integers(0, 50, num_rows)),
-        "item_id": pa.array(item + first_item),
-        "label": pa.array(liked.astype(np.int32)),
-        "item_codes": pa.array(list(codes[item].astype(np.int32))),
-        "behavior_item_ids": pa.array([items + first_item for items in behavior]),
-        "behavior_codes": pa.array([codes[items].ravel().astype(np.int32) for items in behavior]),
-    } | columns
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(rows), file, row_group_size=400)
-    return str(file)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +69,7 @@ def test_the_folder_holds_what_serving_needs(trained, splits):
     vocabulary = ItemVocabulary.load(output_dir / "item_vocabulary.parquet")
     rows = TrainingRows(splits["test_files"], vocabulary, num_levels=2, batch_size=1500, behavior_length=4)
     (batch,) = rows
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(model(*batch[:5]), batch.label)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(model(batch), batch.label)
 
     assert loss.item() == pytest.approx(metrics["test"]["log_loss"], abs=1e-5)
     assert json.loads((output_dir / "metrics.json").read_text()) == metrics
@@ -162,8 +136,8 @@ def test_embedding_tables_have_no_weight_decay(splits, tmp_path):
 
     trained = RankingModel.from_pretrained(tmp_path)
     assert trained.mlp[1].weight.abs().max() < 0.02 < untrained.mlp[1].weight.abs().max()
-    missing = untrained.semantic_ids.missing_rows  # the planted rows have no missing code
-    table = "semantic_ids.table.weight"
+    missing = untrained.items.semantic_ids.missing_rows  # the planted rows have no missing code
+    table = "items.semantic_ids.table.weight"
     assert torch.equal(trained.state_dict()[table][missing], untrained.state_dict()[table][missing])
 
 
@@ -182,20 +156,16 @@ def test_two_processes_with_uneven_shares_train_one_model_after_another(splits, 
         "train_files": [write_planted_rows(tmp_path / "train.parquet", seed=0, first_item=0, num_rows=897)],
         "test_files": [write_planted_rows(tmp_path / "test.parquet", seed=4, first_item=1000, num_rows=3)],
     }
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-
     torch.multiprocessing.start_processes(
-        train_as_rank, args=(port, uneven, str(tmp_path)), nprocs=2, start_method="spawn"
+        train_as_rank, args=(free_port(), uneven, str(tmp_path)), nprocs=2, start_method="spawn"
     )
 
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["valid"]["auc"] > 0.75
     assert (metrics["valid"]["rows"], metrics["test"]["rows"]) == (1500, 3)
     assert [json.loads((tmp_path / f"of_rank_{rank}.json").read_text()) for rank in (0, 1)] == [metrics, metrics]
-    assert RankingModel.from_pretrained(tmp_path).semantic_ids is not None
-    assert RankingModel.from_pretrained(tmp_path / "ids").semantic_ids is None
+    assert RankingModel.from_pretrained(tmp_path).items.semantic_ids is not None
+    assert RankingModel.from_pretrained(tmp_path / "ids").items.semantic_ids is None
 
 
 def test_files_of_another_codebook_version_are_refused(splits, tmp_path):

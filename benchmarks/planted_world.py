@@ -1,0 +1,89 @@
+"""A planted world: what users like depends on content through known strengths, so the best possible AUC is known.
+
+Makes 50,000 items, 50,000 users and 2 million impressions by time, once per idea with the strength that the idea can find and
+once, as a control, without it. Trains the reference ranking model without the idea and with it in both, and prints the gain
+as a share of the possible one. ::
+
+    python benchmarks/planted_world.py --seeds 3
+    python benchmarks/planted_world.py --scale 0.1 --ideas depth --seeds 1
+    python benchmarks/planted_world.py --ladder   # the papers' order, in a world where all is planted at once
+    python benchmarks/planted_world.py --oracle   # what each part of the logits brings in it
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+from planted_world.ideas import COMPARED_WITH, EVERYTHING, IDEAS, LADDER, Idea
+from planted_world.impressions import PARTS
+from planted_world.oracle import gain_of_each_part, oracle_auc
+from planted_world.shares import ladder, table
+from planted_world.trials import Trial, World, run_trial, sizes
+
+
+def show_oracle(scale: float, seed: int) -> None:
+    """Prints the best possible AUC where all is planted, and how much lower it is without each part."""
+    started = time.perf_counter()
+    world = World(EVERYTHING, **sizes(scale), seed=seed)
+    counts = (len(world.catalog.cluster), *world.seen.item.shape)
+    seconds = time.perf_counter() - started
+    print(f"{counts[0]:,} items, {counts[1]:,} users, {world.seen.item.size:,} impressions in {seconds:.1f} s")
+    rows = world.seen.rows("test")
+    parts, label = world.parts(rows), world.seen.label.ravel()[rows]
+    print(f"best possible AUC of {len(rows):,} test rows {oracle_auc(parts, label, PARTS):.4f}")
+    for name, gain in gain_of_each_part(parts, label).items():
+        print(f"  without {name:10} {-gain:+.4f}")
+
+
+def run_trials(asked: Sequence[tuple[Idea, bool, int]], *, scale: float, epochs: int, workers: int) -> list[Trial]:
+    """Runs trials of (idea, planted, seed) in processes of one thread each, and prints each as it ends."""
+    started = time.perf_counter()
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [
+            pool.submit(run_trial, idea, planted=planted, seed=seed, scale=scale, epochs=epochs)
+            for idea, planted, seed in asked
+        ]
+        for future in as_completed(futures):
+            trial = future.result()
+            figures = {"new_items": trial.new_items._asdict(), "all_items": trial.all_items._asdict()}
+            shown = json.dumps(trial._asdict() | figures)
+            print(f"{time.perf_counter() - started:6.0f} s {shown}", flush=True)
+    return [future.result() for future in futures]
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the items, users and impressions")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=1, help="at most; the best on the valid rows counts")
+    parser.add_argument("--ideas", nargs="*", default=[], help="words of their names; all without")
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument(
+        "--ladder", action="store_true", help="the papers' order in a world where all is planted at once"
+    )
+    parser.add_argument("--oracle", action="store_true", help="only what each part brings where all is planted at once")
+    args = parser.parse_args()
+    if args.oracle:
+        show_oracle(args.scale, seed=0)
+        return
+    options = {"scale": args.scale, "epochs": args.epochs, "workers": args.workers}
+    seeds = range(args.seeds)
+    if args.ladder:
+        trials = run_trials([(LADDER, True, seed) for seed in seeds], **options)
+        for new_items in (True, False):
+            print("\n".join(ladder(trials, COMPARED_WITH, new_items=new_items)))
+        return
+    ideas = [idea for idea in IDEAS if not args.ideas or any(word in idea.name for word in args.ideas)]
+    trials = run_trials([(idea, kind, seed) for seed in seeds for idea in ideas for kind in (True, False)], **options)
+    for new_items in (True, False):
+        print("\n".join(table(trials, new_items=new_items)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Impressions in, ``RankingBatch`` by ``RankingBatch`` out: what the training rows of the world would hold, without files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qarm_features.ranking import RankingBatch
+
+from .catalog import Catalog
+from .impressions import WINDOW, Impressions
+
+BEHAVIORS = 6  # T, latest positives of a user
+
+
+class ItemIndexes(NamedTuple):
+    """The item vocabulary: items of the training rows come first.
+
+    Attributes:
+        of_item: (I,) int64 in [1, I].
+        item: (I + 1,) int64, the item of an index; 0 for index 0.
+        num_known: items in the training rows: those with an ID embedding.
+    """
+
+    of_item: np.ndarray
+    item: np.ndarray
+    num_known: int
+
+
+def index_items(catalog: Catalog, seen: Impressions) -> ItemIndexes:
+    """Numbers the items, those in the training rows first."""
+    known = np.bincount(seen.item.ravel()[seen.rows("train")], minlength=len(catalog.cluster)) > 0
+    order = np.argsort(~known, kind="stable")
+    of_item = np.empty(len(order), np.int64)
+    of_item[order] = 1 + np.arange(len(order))
+    return ItemIndexes(of_item, np.concatenate([[0], order]), int(known.sum()))
+
+
+def latest_positives(item: np.ndarray, label: np.ndarray, length: int) -> np.ndarray:
+    """Returns (U, S, T) int32, the T latest positives strictly before each impression, most recent last, -1 = none."""
+    num_users, per_user = item.shape
+    found, latest = np.empty((num_users, per_user, length), np.int32), np.full((num_users, length), -1, np.int32)
+    for step in range(per_user):
+        found[:, step] = latest
+        liked = label[:, step] == 1
+        latest[liked] = np.concatenate([latest[liked, 1:], item[liked, step : step + 1]], axis=1)
+    return found
+
+
+class WorldBatches:
+    """Cuts rows of the world into batches; with shuffle in an order drawn by (seed, epoch).
+
+    Args:
+        seen: the impressions.
+        indexes: of the items.
+        rows: (N,) flat numbers of the impressions.
+        codes: (I, L) int64 of the items.
+        behaviors: (U, S, T) as of `latest_positives`; None: users have no behaviour, T = 1.
+        with_history: whether batches hold the latest labelled impressions.
+        batch_size: B, the last batch may be smaller.
+        shuffle: whether each epoch has an order of its own.
+        seed: of the order.
+    """
+
+    def __init__(
+        self,
+        seen: Impressions,
+        indexes: ItemIndexes,
+        rows: np.ndarray,
+        *,
+        codes: np.ndarray,
+        behaviors: np.ndarray | None = None,
+        with_history: bool = False,
+        batch_size: int = 4096,
+        shuffle: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.rows, self.batch_size, self.shuffle, self.seed, self.epoch = rows, batch_size, shuffle, seed, 0
+        self.with_history, self.per_user = with_history, seen.item.shape[1]
+        self.index = torch.from_numpy(indexes.of_item[seen.item])  # (U, S)
+        self.label = torch.from_numpy(seen.label)
+        missing = np.full((1, codes.shape[1]), -1)
+        self.codes = torch.from_numpy(np.concatenate([missing, codes[indexes.item[1:]]]))  # by item index
+        self.behaviors = None
+        if behaviors is not None:
+            of_item = np.append(indexes.of_item, 0).astype(np.int32)  # -1 is the last
+            self.behaviors = torch.from_numpy(of_item[behaviors]).flatten(0, 1)  # (U * S, T)
+
+    def __len__(self) -> int:
+        """Returns the number of batches."""
+        return -(-len(self.rows) // self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of the next pass."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[RankingBatch]:
+        rows = self.rows
+        if self.shuffle:
+            rows = np.random.default_rng([self.seed, 4, self.epoch]).permutation(rows)
+        for part in torch.from_numpy(rows).split(self.batch_size):
+            yield self._batch(part)
+
+    def _batch(self, rows: Tensor) -> RankingBatch:
+        user = rows // self.per_user
+        item = self.index.flatten()[rows]
+        behavior = torch.zeros(len(rows), 1, dtype=torch.int64)
+        if self.behaviors is not None:
+            behavior = self.behaviors[rows].long()  # padding first: only the order counts
+        batch = RankingBatch(
+            item_index=item,
+            item_codes=self.codes[item],
+            behavior_index=behavior,
+            behavior_codes=self.codes[behavior],
+            behavior_mask=behavior > 0,
+            label=self.label.flatten()[rows].float(),
+            user_group=user,
+        )
+        return self._with_impressions(batch, user, rows % self.per_user) if self.with_history else batch
+
+    def _with_impressions(self, batch: RankingBatch, user: Tensor, step: Tensor) -> RankingBatch:
+        at = step.unsqueeze(1) - WINDOW + torch.arange(WINDOW)  # (B, T2), below 0 = before the first
+        mask = at >= 0
+        at = at.clamp(min=0) + user.unsqueeze(1) * self.per_user
+        index = self.index.flatten()[at].masked_fill(~mask, 0)
+        label = self.label.flatten()[at].long().masked_fill(~mask, 0)
+        return batch._replace(
+            impression_index=index, impression_codes=self.codes[index], impression_label=label, impression_mask=mask
+        )

@@ -1,0 +1,148 @@
+"""Seed and strengths in, a catalog out: when items arrive, their content as an encoder shows it, what of it users like.
+
+The true content of an item is a cluster (of 32, far apart) and a place in a disc around the cluster's centre. The frozen
+content is a rotation of [true content, nuisance], where the nuisance has a few dimensions and, at strength 6, 36 times the
+variance of the true content. Each item has 4 tokens of which the frozen content is the mean; a mark in one of them says
+whose number is the item's hidden quality, and both cancel in the mean.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+CLUSTERS, GROUPS, TOKENS = 32, 4, 4
+CENTER_DIM, PLACE_DIM, NUISANCE_DIM, TOKEN_DIM = 24, 2, 8, 8
+FIRST_ARRIVAL = -0.1  # the timeline is [0, 1)
+EVERGREEN_SHARE = 0.1
+_RADIUS, _NOISE, _MARK = 0.5, 0.02, 2.0
+_WAVES, _FINE_FREQUENCY, _LOCAL_FREQUENCY = 12, 2.5, 3.5
+
+
+class Strengths(NamedTuple):
+    """Standard deviations of the parts of the true logit, and of the nuisance, each at least 0.
+
+    Attributes:
+        popularity: of evergreen items, told by nothing but the item's ID.
+        coarse: of the cluster, the same for all users.
+        taste: of the cluster, another for every group of users.
+        fine: of the place in the disc, the same in all clusters.
+        local: of the place in the disc, another in every cluster.
+        match: of the user's latest labels in the target's cluster.
+        hidden: of the number in the marked token.
+        nuisance: of the frozen content beside the true one, whose own is 1.
+    """
+
+    popularity: float = 0.0
+    coarse: float = 0.0
+    taste: float = 0.0
+    fine: float = 0.0
+    local: float = 0.0
+    match: float = 0.0
+    hidden: float = 0.0
+    nuisance: float = 0.0
+
+
+class Catalog(NamedTuple):
+    """I items.
+
+    Attributes:
+        arrival: (I,) float32, before 0 or in [0, 1); evergreen items are always there.
+        evergreen: (I,) bool.
+        cluster: (I,) int64 in [0, 32).
+        place: (I, 2) float32 in the unit disc.
+        true_content: (I, 26) float32.
+        tokens: (I, 4, 42) float32; their mean is the frozen content.
+        liking: (4, 32) float32, of each group of users for each cluster, mean 0 over the groups, standard deviation 1.
+        qualities: (I, 5) float32: popularity, coarse, fine, local, hidden, each of standard deviation 1.
+    """
+
+    arrival: np.ndarray
+    evergreen: np.ndarray
+    cluster: np.ndarray
+    place: np.ndarray
+    true_content: np.ndarray
+    tokens: np.ndarray
+    liking: np.ndarray
+    qualities: np.ndarray
+
+    @property
+    def frozen_content(self) -> np.ndarray:
+        """Frozen item embeddings (I, 42) float32, as an encoder without alignment gives them."""
+        return self.tokens.mean(axis=1)
+
+
+def make_catalog(num_items: int, *, nuisance: float, seed: int) -> Catalog:
+    """Makes I items, at least 128; the same but for their frozen content whatever the nuisance."""
+    rng = np.random.default_rng([seed, 0])
+    arrival, evergreen, cluster = _arrivals(num_items, rng)
+    angle, radius = rng.uniform(0, 2 * np.pi, num_items), np.sqrt(rng.random(num_items))
+    place = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    centers = rng.normal(size=(CLUSTERS, CENTER_DIM))
+    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
+    true_content = np.concatenate([centers[cluster], _RADIUS * place], axis=1)
+    true_content = true_content + _NOISE * rng.normal(size=true_content.shape)
+    liking = rng.normal(size=(GROUPS, CLUSTERS))
+    local = _waves(place, cluster, CLUSTERS, _LOCAL_FREQUENCY, rng)
+    qualities = {
+        "popularity": _standardised(rng.normal(size=num_items), evergreen) * evergreen,
+        "coarse": _standardised(rng.normal(size=CLUSTERS))[cluster],
+        "fine": _standardised(_waves(place, np.zeros(num_items, int), 1, _FINE_FREQUENCY, rng)),
+        "local": _standardised(local - (np.bincount(cluster, local) / np.bincount(cluster))[cluster]),
+        "hidden": rng.normal(size=num_items),
+    }
+    unwanted = nuisance / np.sqrt(NUISANCE_DIM) * rng.normal(size=(num_items, NUISANCE_DIM))
+    content = np.concatenate([true_content, unwanted], axis=1)
+    return Catalog(
+        arrival=arrival.astype(np.float32),
+        evergreen=evergreen,
+        cluster=cluster,
+        place=place.astype(np.float32),
+        true_content=true_content.astype(np.float32),
+        tokens=_tokens(content, qualities["hidden"], rng),
+        liking=_standardised(liking - liking.mean(axis=0)).astype(np.float32),
+        qualities=np.stack(list(qualities.values()), axis=1).astype(np.float32),
+    )
+
+
+def _arrivals(num_items: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns arrival, evergreen and cluster (I,); of either kind each cluster has an item from the first moment."""
+    cluster = np.arange(num_items) % CLUSTERS
+    evergreen = rng.random(num_items) < EVERGREEN_SHARE
+    evergreen[: 2 * CLUSTERS] = np.arange(2 * CLUSTERS) < CLUSTERS
+    arrival = rng.uniform(FIRST_ARRIVAL, 1, num_items)
+    arrival[: 2 * CLUSTERS] = FIRST_ARRIVAL
+    arrival[evergreen] = FIRST_ARRIVAL
+    order = rng.permutation(num_items)
+    return arrival[order], evergreen[order], cluster[order]
+
+
+def _tokens(content: np.ndarray, number: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns (I, N, D) tokens around their mean, the content (I, D) and zeros, turned as a whole."""
+    own = rng.normal(size=(len(content), TOKENS, TOKEN_DIM))
+    marked = rng.integers(0, TOKENS, len(content))
+    every = np.arange(len(content))
+    own[every, marked, 1] = 0
+    others = own[:, :, 1].sum(1) / (TOKENS - 1)
+    own[:, :, 1] -= ((number / (TOKENS - 1)) + others)[:, None]  # the others add up to minus the marked one's
+    own[every, marked, 1] = number
+    own[:, :, 0] = -_MARK / TOKENS
+    own[every, marked, 0] += _MARK
+    own[:, :, 2:] -= own[:, :, 2:].mean(axis=1, keepdims=True)
+    whole = np.concatenate([np.repeat(content[:, None], TOKENS, axis=1), own], axis=2)
+    turn, _ = np.linalg.qr(rng.normal(size=(whole.shape[2], whole.shape[2])))
+    return (whole.astype(np.float32) @ turn.astype(np.float32)).astype(np.float32)
+
+
+def _waves(
+    place: np.ndarray, owner: np.ndarray, num_owners: int, frequency: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns (I,) the value at each place (I, 2) of its owner's smooth random function."""
+    wave = frequency * rng.normal(size=(num_owners, _WAVES, 2))
+    phase = rng.uniform(0, 2 * np.pi, (num_owners, _WAVES))
+    return np.cos(np.einsum("id,iwd->iw", place, wave[owner]) + phase[owner]).sum(axis=1)
+
+
+def _standardised(values: np.ndarray, among: np.ndarray | slice = slice(None)) -> np.ndarray:
+    return (values - values[among].mean()) / values[among].std()

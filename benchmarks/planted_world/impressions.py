@@ -1,0 +1,127 @@
+"""A catalog and strengths in, labelled impressions by time out, with the parts of their true logits.
+
+Users see items of their three clusters near the places they care about, and others; nine in ten items are seen for a short
+while after they arrive. What is shown never depends on the labels, so worlds of one seed differ in their labels only.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .catalog import CLUSTERS, FIRST_ARRIVAL, GROUPS, Catalog, Strengths
+
+PARTS = ("popularity", "coarse", "taste", "fine", "local", "match", "hidden")
+WINDOW = 12  # latest impressions that the match part looks at
+TRAIN_END, VALID_END = 0.8, 0.9
+_INTERESTS, _INTEREST_SHARE, _EVERGREEN_IMPRESSIONS = 3, 0.75, 0.3
+_CANDIDATES = 8  # shown is the one nearest to the place that the user cares about
+_LIFE = 0.04  # of a new item, mean share of the timeline
+_MATCH_STD = 0.6  # of tanh(balance / 2), measured once
+_BIAS = -0.4
+
+
+class Impressions(NamedTuple):
+    """S impressions of each of U users, by time; a row is (user, place in the user's sequence).
+
+    Attributes:
+        item: (U, S) int32 in [0, I).
+        time: (U, S) float32 in [0, 1), ascending.
+        label: (U, S) int8, 0 or 1.
+        match: (U, S) float32, the part of the user's latest labels in the target's cluster, before its strength.
+        group: (U,) int64 in [0, 4).
+    """
+
+    item: np.ndarray
+    time: np.ndarray
+    label: np.ndarray
+    match: np.ndarray
+    group: np.ndarray
+
+    def rows(self, split: str) -> np.ndarray:
+        """Returns the flat numbers (N,) of the rows of "train", "valid" or "test", by user and time."""
+        ends = {"train": (0.0, TRAIN_END), "valid": (TRAIN_END, VALID_END), "test": (VALID_END, 1.0)}
+        first, end = ends[split]
+        return np.flatnonzero((self.time >= first) & (self.time < end))
+
+
+def make_impressions(
+    catalog: Catalog, strengths: Strengths, *, num_users: int, per_user: int, seed: int
+) -> Impressions:
+    """Draws what users see, then, impression by impression, what they click."""
+    rng = np.random.default_rng([seed, 1])
+    group = rng.integers(0, GROUPS, num_users)
+    time = np.sort(rng.random((num_users, per_user), dtype=np.float32), axis=1)
+    item = _shown(catalog, time, rng)
+    chance = rng.random((num_users, per_user), dtype=np.float32)
+    cluster = catalog.cluster.astype(np.int8)[item]
+    logit = parts_of(catalog, strengths, item, group, match=np.zeros_like(time)).sum(axis=2) + _BIAS
+    label = np.zeros((num_users, per_user), np.int8)
+    match = np.zeros((num_users, per_user), np.float32)
+    for step in range(per_user):
+        past = slice(max(0, step - WINDOW), step)
+        same = cluster[:, past] == cluster[:, step : step + 1]
+        balance = (same * (2 * label[:, past] - 1)).sum(axis=1)
+        match[:, step] = np.tanh(balance / 2) / _MATCH_STD
+        odds = logit[:, step] + strengths.match * match[:, step]
+        label[:, step] = chance[:, step] < 1 / (1 + np.exp(-odds))
+    return Impressions(item, time, label, match, group)
+
+
+def parts_of(
+    catalog: Catalog, strengths: Strengths, item: np.ndarray, group: np.ndarray, *, match: np.ndarray
+) -> np.ndarray:
+    """Returns the parts (U, S, 7) float32 of the true logits of items (U, S) shown to users of groups (U,)."""
+    popularity, coarse, fine, local, hidden = (quality[item] for quality in catalog.qualities.T)
+    taste = catalog.liking[group[:, None], catalog.cluster[item]]
+    parts = (popularity, coarse, taste, fine, local, match, hidden)
+    return np.stack([getattr(strengths, name) * part for name, part in zip(PARTS, parts)], axis=2)
+
+
+def _shown(catalog: Catalog, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws the item (U, S) int32 of every impression."""
+    num_users, per_user = time.shape
+    interests = rng.integers(0, CLUSTERS, (num_users, _INTERESTS))
+    angle, radius = rng.uniform(0, 2 * np.pi, interests.shape), np.sqrt(rng.random(interests.shape))
+    wanted = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=2).astype(np.float32)
+    shelves = [_Shelf(catalog, evergreen) for evergreen in (False, True)]
+    users, item = np.arange(num_users), np.empty((num_users, per_user), np.int32)
+    for step in range(per_user):
+        which = rng.integers(0, _INTERESTS, num_users)
+        anywhere = rng.random(num_users) >= _INTEREST_SHARE
+        cluster = np.where(anywhere, rng.integers(0, CLUSTERS, num_users), interests[users, which])
+        fresh, old = (shelf.draw(cluster, time[:, step], rng) for shelf in shelves)
+        of_old = rng.random(num_users) < _EVERGREEN_IMPRESSIONS
+        candidates = np.where(of_old[:, None], old, fresh)
+        away = np.square(catalog.place[candidates] - wanted[users, which][:, None]).sum(axis=2)
+        nearest = np.where(anywhere, 0, away.argmin(axis=1))
+        item[:, step] = candidates[users, nearest]
+    return item
+
+
+class _Shelf:
+    """Items of one kind by cluster and arrival, from which candidates are drawn."""
+
+    def __init__(self, catalog: Catalog, evergreen: bool):
+        items = np.flatnonzero(catalog.evergreen == evergreen)
+        # Within [cluster, cluster + 1): one search finds what of a cluster has arrived.
+        key = catalog.cluster[items] + _share_of_time(catalog.arrival[items].astype(np.float64))
+        order = np.argsort(key, kind="stable")
+        self.evergreen, self.items, self.key = evergreen, items[order].astype(np.int32), key[order]
+        self.start = np.searchsorted(self.key, np.arange(CLUSTERS))
+        self.life = _LIFE / (1 - FIRST_ARRIVAL) * len(items) / CLUSTERS
+
+    def draw(self, cluster: np.ndarray, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Returns (U, C) candidates of each user's cluster (U,) that are there at its time (U,)."""
+        start = self.start[cluster][:, None]
+        end = np.searchsorted(self.key, cluster + _share_of_time(time.astype(np.float64)), side="right")[:, None]
+        if self.evergreen:  # a few are seen most
+            place = start + (end - start) * rng.random((len(cluster), _CANDIDATES)) ** 1.5
+        else:
+            place = end - 1 - rng.exponential(self.life, (len(cluster), _CANDIDATES))
+        return self.items[np.clip(place.astype(np.int64), start, end - 1)]
+
+
+def _share_of_time(time: np.ndarray) -> np.ndarray:
+    return (time - FIRST_ARRIVAL) / (1 - FIRST_ARRIVAL) * (1 - 1e-6)

@@ -1,0 +1,213 @@
+"""An idea, its world or the control, and a seed in; the AUC of the oracle and of every model of the idea out."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from qarm_features.ranking import RankingModel, TrainingOptions
+from qarm_features.ranking.evaluation import predict
+from qarm_features.ranking.fitting import fit
+from qarm_features.ranking.item_features import ItemFeatures, TokensInMemory
+from qarm_features.ranking.metrics import area_under_roc
+
+from .batches import BEHAVIORS, ItemIndexes, WorldBatches, index_items, latest_positives
+from .catalog import Catalog, Strengths, make_catalog
+from .ideas import CODES, LEVELS, NEAREST, Idea, Model
+from .impressions import PARTS, TRAIN_END, Impressions, make_impressions, parts_of
+from .oracle import oracle_auc
+from .representations import (
+    DIM,
+    MODALITY,
+    align,
+    co_click_pairs,
+    encode,
+    nearest_items,
+    new_q_former,
+    rq_codes,
+    unit_rows,
+)
+
+_SIZES = {"item_dim": 16, "code_dim": 8, "hidden_dims": (64, 32), "attention_dim": 16, "dropout": 0.0}
+
+
+class Figures(NamedTuple):
+    """AUC on some of the test rows.
+
+    Attributes:
+        floor: of the parts that a model without the idea can know.
+        ceiling: of the parts that a model with it can know.
+        models: of each model by name.
+    """
+
+    floor: float
+    ceiling: float
+    models: dict[str, float]
+
+
+class Trial(NamedTuple):
+    """What came out.
+
+    Attributes:
+        idea: its name.
+        planted: False in the control world.
+        seed: of the world and of the training.
+        new_items: on test rows of items that are not in the training rows, whose IDs say nothing.
+        all_items: on all test rows; what an item's ID can learn, no idea has to bring.
+        seconds: of each model's training by name.
+    """
+
+    idea: str
+    planted: bool
+    seed: int
+    new_items: Figures
+    all_items: Figures
+    seconds: dict[str, float]
+
+
+class World:
+    """One seed's catalog and impressions, with what models read of them, made when first asked for."""
+
+    def __init__(self, strengths: Strengths, *, items: int, users: int, per_user: int, seed: int) -> None:
+        self.strengths, self.seed = strengths, seed
+        self.catalog: Catalog = make_catalog(items, nuisance=strengths.nuisance, seed=seed)
+        self.seen: Impressions = make_impressions(
+            self.catalog, strengths, num_users=users, per_user=per_user, seed=seed
+        )
+        self.indexes: ItemIndexes = index_items(self.catalog, self.seen)
+        self.arrived = np.flatnonzero(self.catalog.arrival < TRAIN_END)
+        self._made: dict[Any, Any] = {}
+
+    def q_former(self):
+        """Returns the Fusion-Q-Former, aligned on co-clicks of the training rows."""
+        return self._once("q_former", self._align)
+
+    def embeddings(self, content: str) -> np.ndarray:
+        """Returns item embeddings (I, D) float32 of unit norm, of "true", "frozen" or "aligned" content."""
+        make = {
+            "true": lambda: unit_rows(self.catalog.true_content),
+            "frozen": lambda: unit_rows(self.catalog.frozen_content),
+            "aligned": lambda: encode(self.q_former(), self.catalog.tokens),
+        }
+        return self._once(content, make[content])
+
+    def codes(self, content: str) -> np.ndarray:
+        """Returns RQ codes (I, 3)."""
+        options = {"num_levels": LEVELS, "codebook_size": CODES, "seed": self.seed}
+        return self._once(("codes", content), lambda: rq_codes(self.embeddings(content), self.arrived, **options))
+
+    def nearest(self, content: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the items of the training rows nearest to each item (I, 25) and how far they are (I, 25)."""
+        known = self.indexes.item[1 : 1 + self.indexes.num_known]
+        return self._once(("nearest", content), lambda: nearest_items(self.embeddings(content), known, k=NEAREST))
+
+    def behaviors(self) -> np.ndarray:
+        """Returns the latest positives before each impression."""
+        return self._once("behaviors", lambda: latest_positives(self.seen.item, self.seen.label, BEHAVIORS))
+
+    def parts(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the parts (N, 7) of the true logits of rows."""
+        user, step = rows // self.seen.item.shape[1], rows % self.seen.item.shape[1]
+        item, match = self.seen.item[user, step][:, None], self.seen.match[user, step][:, None]
+        return parts_of(self.catalog, self.strengths, item, self.seen.group[user], match=match).reshape(-1, len(PARTS))
+
+    def _align(self):
+        pairs = co_click_pairs(self.seen.item, self.seen.label, self.seen.rows("train"))
+        q_former = new_q_former(self.catalog.tokens.shape[2], self.seed)
+        return align(q_former, self.catalog.tokens, pairs, seed=self.seed)
+
+    def _once(self, key: Any, make: Any) -> Any:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
+def sizes(scale: float) -> dict[str, int]:
+    """Returns the numbers of items, users and impressions of each user at a share of 50,000, 50,000 and 2 million."""
+    return {"items": round(50_000 * scale), "users": round(50_000 * scale), "per_user": 40}
+
+
+def run_trial(idea: Idea, *, planted: bool, seed: int, scale: float, epochs: int, threads: int = 1) -> Trial:
+    """Makes the world of an idea, or its control, and trains the idea's models in it.
+
+    Args:
+        idea: what to try.
+        planted: False for the control world.
+        seed: of world and training.
+        scale: share of the items, users and impressions.
+        epochs: at most this many passes; the best on the valid rows counts.
+        threads: of torch.
+    """
+    torch.set_num_threads(threads)
+    strengths = idea.strengths if planted else idea.control
+    world = World(strengths, **sizes(scale), seed=seed)
+    test = world.seen.rows("test")
+    label, parts = world.seen.label.ravel()[test], world.parts(test)
+    models = idea.models if planted else (idea.models[0], idea.models[-1])
+    trained = {model.name: train(model, idea, world, test, epochs=epochs, threads=threads) for model in models}
+    is_new = world.indexes.of_item[world.seen.item.ravel()[test]] > world.indexes.num_known
+
+    known_without = idea.known_without if planted else idea.known  # the control leaves the idea nothing to tell
+
+    def figures(rows: np.ndarray) -> Figures:
+        oracles = (oracle_auc(parts[rows], label[rows], known) for known in (known_without, idea.known))
+        models = {name: area_under_roc(label[rows], logit[rows]) for name, (logit, _) in trained.items()}
+        return Figures(*oracles, models)
+
+    seconds = {name: seconds for name, (_, seconds) in trained.items()}
+    return Trial(idea.name, planted, seed, figures(is_new), figures(np.full(len(test), True)), seconds)
+
+
+def train(
+    model: Model, idea: Idea, world: World, test: np.ndarray, *, epochs: int, threads: int
+) -> tuple[np.ndarray, float]:
+    """Trains one model and returns its logits of the test rows, in their order, and the seconds it took."""
+    started = time.perf_counter()
+    torch.manual_seed(world.seed)
+    ranking = build(model, world)
+    with_behaviors = idea.with_behaviors
+    options = {
+        "codes": world.codes(model.content)[:, : ranking.config.num_levels],
+        "behaviors": world.behaviors() if with_behaviors else None,
+        "with_history": ranking.config.use_history,
+        "seed": world.seed,
+    }
+    batches = {
+        name: WorldBatches(world.seen, world.indexes, rows, shuffle=name == "train", **options)
+        for name, rows in {"train": world.seen.rows("train"), "valid": world.seen.rows("valid"), "test": test}.items()
+    }
+    training = TrainingOptions(epochs=epochs, patience=1, learning_rate=5e-3, seed=world.seed, num_threads=threads)
+    fit(ranking, batches["train"], batches["valid"], training)
+    return predict(ranking, batches["test"]).logit, time.perf_counter() - started
+
+
+def build(model: Model, world: World) -> RankingModel:
+    """Builds the ranking model of a world, with what it is told of items."""
+    switches = {"id_dropout": 0.3, "num_levels": LEVELS, **model.switches}
+    indexes, features = world.indexes, {}
+    by_index = indexes.item
+    if switches.get("use_nearest_items"):
+        items, cosines = world.nearest(model.content)
+        features["nearest_items"] = np.where(np.arange(len(by_index))[:, None] > 0, indexes.of_item[items][by_index], 0)
+        features["nearest_distances"] = (1 - cosines)[by_index]
+    if switches.get("use_frozen_vector"):
+        vectors = world.embeddings(model.content)
+        switches["vector_dim"] = vectors.shape[1]
+        features["vectors"] = np.concatenate([np.zeros_like(vectors[:1]), vectors[by_index[1:]]])
+    if switches.get("use_fusion"):
+        tokens = torch.from_numpy(world.catalog.tokens)
+        store = TokensInMemory({MODALITY: (tokens, torch.ones(tokens.shape[:2], dtype=torch.bool))})
+        switches |= {"token_dims": store.token_dims, "content_dim": DIM}
+        features |= {"content": store, "content_rows": np.where(np.arange(len(by_index)) > 0, by_index, -1)}
+    ranking = RankingModel(num_items=indexes.num_known, codebook_size=CODES, codebook_version=0, **_SIZES, **switches)
+    if features:
+        ranking.set_item_features(ItemFeatures(**features))
+    if model.fusion == "fixed" and ranking.items.fusion is not None:
+        ranking.items.fusion.requires_grad_(False)
+    if model.content_by_loss_only:
+        torch.nn.init.zeros_(ranking.items.vector.weight)
+        ranking.items.vector.requires_grad_(False)
+    return ranking

@@ -1,0 +1,140 @@
+"""MovieLens-1M, the published split: what each idea of QARM and EM3 is worth in the reference ranking model.
+
+Everything comes out of the jobs themselves: catalog and log -> embeddings, aligned on the train split or frozen -> codes,
+VQ codes, content tokens -> point-in-time training rows -> models. Trained on train, chosen on valid, tested once per seed.
+Track A knows a user's past positives alone, as the published table does; track B also the labels of all that was shown, and
+counters. Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
+
+    python benchmarks/ranking_ml1m.py                                # both tracks, 5 seeds
+    python benchmarks/ranking_ml1m.py --tracks A --rows "item IDs" "all" --seeds 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from ranking_ml1m.data import World, load
+from ranking_ml1m.measures import METRICS, four_counters, item_rate, measure, paired_bootstrap
+from ranking_ml1m.neighbors import Neighbors
+from ranking_ml1m.pipeline import DATA, PROJECTS, prepare
+from ranking_ml1m.variants import BASE, ROWS, TRACKS, Row, options
+
+from qarm_features.ranking import RankingModel, RowsInMemory, fit
+from qarm_features.ranking.evaluation import predict
+
+
+def train(row: Row, track: str, world: World, neighbors: Neighbors, *, seed: int, threads: int) -> dict:
+    """Trains one row with one seed; returns logits of the test rows, metrics, neighbours, seconds, parameters."""
+    torch.manual_seed(seed)
+    model = RankingModel(
+        num_items=world.num_known,
+        **world.codes,
+        vector_dim=world.features.vectors.shape[1],
+        token_dims=world.features.content.token_dims,
+        **{**BASE, **TRACKS[track], **row.switches},
+    )
+    model.set_item_features(world.features)
+    model.set_item_counts(*world.counts)
+    how = options(seed, threads)
+    batches = {split: RowsInMemory(rows, batch_size=4096) for split, rows in world.rows.items()}
+    shuffled = RowsInMemory(world.rows["train"], batch_size=how.batch_size, shuffle=True, seed=seed)
+    fitted = fit(model, shuffled, batches["valid"], how)
+    logits = {split: predict(model, batches[split]).logit for split in ("valid", "test")}
+    return {
+        "logit": logits["test"],
+        **{split: measure(logits[split], world.rows[split], world) for split in logits},
+        "seconds": float(np.mean([epoch["seconds"] for epoch in fitted.epochs])),
+        "neighbors": neighbors.of_model(model),
+        "parameters": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+    }
+
+
+def show(name: str, runs: list[dict], against: list[dict] | None) -> None:
+    """Prints mean and deviation of a row, and its paired difference to the row of item IDs, seed by seed."""
+    parts = []
+    for metric in METRICS:
+        values = np.array([run["test"][metric] for run in runs])
+        parts.append(f"{values.mean():.4f}±{values.std(ddof=1) if len(values) > 1 else 0:.4f}")
+    line = f"{name:40} {'  '.join(parts)}"
+    if "seconds" in runs[0]:
+        valid = np.mean([run["valid"]["auc"] for run in runs])
+        line += f"  {np.mean([run['seconds'] for run in runs]):6.1f} {runs[0]['parameters']:8,}  {valid:.4f}"
+    if against is not None:
+        gaps = np.array([a["test"]["auc"] - b["test"]["auc"] for a, b in zip(runs, against)])
+        line += f"  {gaps.mean():+.4f}±{gaps.std(ddof=1) if len(gaps) > 1 else 0:.4f}"
+    print(line, flush=True)
+
+
+def show_neighbors(found: dict[str, list[dict]], neighbors: Neighbors) -> None:
+    """Prints what an item's 10 nearest items have in common with it, by embedding, mean and deviation over seeds."""
+    print(f"{'':40} content of few-click items   users of popular items")
+    lines = {("at random", ""): [neighbors.at_random()]}
+    for name, runs in found.items():
+        for embedding in runs[0]["neighbors"]:
+            lines[name, embedding] = [run["neighbors"][embedding] for run in runs]
+    for (name, embedding), figures in lines.items():
+        values = np.array([list(figure.values()) for figure in figures])
+        deviation = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+        shown = "".join(f"{mean:.4f}±{spread:.4f}".ljust(29) for mean, spread in zip(values.mean(axis=0), deviation))
+        print(f"{name + (', ' + embedding if embedding else ''):50} {shown}", flush=True)
+
+
+def run_track(track: str, worlds: dict[str, World], arguments: argparse.Namespace) -> dict:
+    """Runs all rows of a track and prints its table."""
+    test, world = worlds["unaligned"].rows["test"], worlds["unaligned"]
+    print(f"\nTrack {track}, test, {arguments.seeds} seeds: mean ± deviation over seeds")
+    print(f"{'':40} AUC            UAUC           few clicks     few shown      new users      s/epoch params "
+          "    valid   AUC - item IDs")  # fmt: skip
+    counters = four_counters(world)["test"]
+    for name, logit in {"the item's rate alone": item_rate(test, world), "LR on four counters": counters}.items():
+        show(name, [{"test": measure(logit, test, world)}], None)
+    found: dict[str, list[dict]] = {}
+    neighbors = Neighbors(world, np.asarray(world.features.vectors))
+    for row in ROWS:
+        if arguments.rows and row.name not in arguments.rows:
+            continue
+        found[row.name] = [
+            train(row, track, worlds[row.project], neighbors, seed=seed, threads=arguments.threads)
+            for seed in range(arguments.seeds)
+        ]
+        show(row.name, found[row.name], found.get("item IDs") if row.name != "item IDs" else None)
+        together = np.mean([run["logit"] for run in found[row.name]], axis=0)
+        low, high = paired_bootstrap(together, counters, test)
+        gain = measure(together, test, world)["auc"] - measure(counters, test, world)["auc"]
+        print(f"{'':6}the {arguments.seeds} seeds' mean logit against LR on four counters: AUC {gain:+.4f}, 95% of "
+              f"redrawn users [{low:+.4f}, {high:+.4f}]", flush=True)  # fmt: skip
+    show_neighbors(found, neighbors)
+    return {name: [{k: v for k, v in run.items() if k != "logit"} for run in runs] for name, runs in found.items()}
+
+
+def main() -> None:
+    """Prepares both projects, trains all rows and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tracks", nargs="+", choices=list(TRACKS), default=list(TRACKS))
+    parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], help="by default all")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="where the projects are kept; by default a temporary one")
+    parser.add_argument("--json", type=Path, help="where to write all figures")
+    arguments = parser.parse_args()
+    if not DATA.is_dir():
+        sys.exit(f"{DATA} is absent: set QARM_DATA to a folder that holds ml1m. Skipped.")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, started = arguments.folder or Path(temporary), time.perf_counter()
+        worlds = {name: load(prepare(folder / name, name)) for name in PROJECTS}
+        print(f"prepared in {time.perf_counter() - started:.0f} s: " + ", ".join(
+            f"{split} {len(rows.label):,}" for split, rows in worlds["unaligned"].rows.items()))  # fmt: skip
+        figures = {track: run_track(track, worlds, arguments) for track in arguments.tracks}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

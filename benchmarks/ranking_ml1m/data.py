@@ -1,0 +1,65 @@
+"""The training rows of a project as three large batches, and what is known of its items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from qarm_features.ranking import (
+    ItemFeatures,
+    ItemSources,
+    ItemVocabulary,
+    RankingBatch,
+    TrainingRows,
+    write_item_features,
+)
+from qarm_features.ranking.item_counts import ItemCounts, count_items_of_files
+from qarm_features.ranking.item_feature_files import open_item_features
+from qarm_features.ranking.item_vocabulary import item_vocabulary
+from ranking_ml1m.pipeline import SPLITS, Prepared
+
+LENGTH = 50  # T and T2
+
+
+@dataclass(frozen=True)
+class World:
+    """A project in memory.
+
+    Attributes:
+        rows: all rows of a split as one batch.
+        features: of all items of the catalog.
+        counts: positives and impressions of the train split by item index.
+        num_known: items of the train split; their indexes come first.
+        codes: num_levels, codebook_size, codebook_version.
+    """
+
+    rows: dict[str, RankingBatch]
+    features: ItemFeatures
+    counts: ItemCounts
+    num_known: int
+    codes: dict[str, int]
+
+
+def load(prepared: Prepared) -> World:
+    """Reads a project."""
+    known = item_vocabulary(prepared.rows["train"])
+    sources = ItemSources(prepared.embeddings, prepared.nearest_items, prepared.content)
+    with TemporaryDirectory() as folder:
+        write_item_features(folder, known, sources)
+        vocabulary, features = open_item_features(Path(folder))
+        features.vectors = np.array(features.vectors)  # small: in memory, so that the folder may go
+        features.nearest_items = np.array(features.nearest_items)
+        features.nearest_distances = np.array(features.nearest_distances)
+        features.content_rows = np.array(features.content_rows)
+    rows = {split: _whole(prepared.rows[split], vocabulary, prepared.codes["num_levels"]) for split in SPLITS}
+    counts = count_items_of_files(prepared.rows["train"], known)
+    return World(rows, features, counts, vocabulary.num_known, prepared.codes)
+
+
+def _whole(files: list[str], vocabulary: ItemVocabulary, num_levels: int) -> RankingBatch:
+    rows = TrainingRows(files, vocabulary, num_levels=num_levels, batch_size=10**9, behavior_length=LENGTH)
+    (batch,) = rows
+    return batch

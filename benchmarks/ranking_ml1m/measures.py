@@ -1,0 +1,88 @@
+"""What is said of a row: metrics by slice, and a paired bootstrap over users against another row.
+
+In: logits of the test rows. Out: numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from qarm_features.ranking import RankingBatch
+from qarm_features.ranking.metrics import area_under_roc, user_auc
+from ranking_ml1m.data import World
+
+FEW = 5
+METRICS = ("auc", "user_auc", "few_click", "few_shown", "new_user")
+
+
+def measure(logit: np.ndarray, rows: RankingBatch, world: World) -> dict[str, float]:
+    """Computes AUC, UAUC and the AUC of items with at most 5 training positives or impressions, and of new users."""
+    label, user = rows.label.numpy(), rows.user_group.numpy()
+    liked, shown = (_of_items(counts, rows) for counts in world.counts)
+    new = ~np.isin(user, world.rows["train"].user_group.numpy())
+    slices = {"few_click": liked <= FEW, "few_shown": shown <= FEW, "new_user": new}
+    found = {"auc": area_under_roc(label, logit), "user_auc": user_auc(label, logit, user)}
+    return found | {name: area_under_roc(label[of], logit[of]) for name, of in slices.items()}
+
+
+def item_rate(rows: RankingBatch, world: World, *, smoothing: float = 5.0) -> np.ndarray:
+    """Returns the smoothed log-odds of the target's positive rate in the train split, (R,) float32."""
+    liked, shown = (_of_items(counts, rows) for counts in world.counts)
+    mean = _mean_rate(world)
+    return _log_odds((liked + smoothing * mean) / (shown + smoothing))
+
+
+def four_counters(world: World) -> dict[str, np.ndarray]:
+    """Fits the logistic regression on the user's past positive rate and count, and the item's train rate and count.
+
+    In training the row itself is left out of its item's rate and count.
+
+    Returns:
+        Logits by split.
+    """
+    inputs = {split: _four_counters(world, split) for split in world.rows}
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+    model.fit(inputs["train"], world.rows["train"].label.numpy())
+    return {split: model.decision_function(of).astype(np.float32) for split, of in inputs.items()}
+
+
+def paired_bootstrap(
+    one: np.ndarray, other: np.ndarray, rows: RankingBatch, *, draws: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Returns the 95% interval of AUC(one) - AUC(other) over redrawn users."""
+    label, (users, place) = rows.label.numpy(), np.unique(rows.user_group.numpy(), return_inverse=True)
+    order, rng = np.argsort(place, kind="stable"), np.random.default_rng(seed)
+    parts = np.split(order, np.cumsum(np.bincount(place))[:-1])
+    differences = []
+    for _ in range(draws):
+        drawn = np.concatenate([parts[user] for user in rng.integers(0, len(users), len(users))])
+        differences.append(area_under_roc(label[drawn], one[drawn]) - area_under_roc(label[drawn], other[drawn]))
+    return tuple(np.quantile(differences, [0.025, 0.975]))
+
+
+def _four_counters(world: World, split: str) -> np.ndarray:
+    rows, mean = world.rows[split], _mean_rate(world)
+    user_liked, user_shown = rows.counters[:, 0].numpy(), rows.counters[:, 1].numpy()
+    liked, shown = (_of_items(counts, rows).astype(float) for counts in world.counts)
+    if split == "train":
+        liked, shown = liked - rows.label.numpy(), shown - 1
+    rates = [_log_odds((a + 5 * mean) / (b + 5)) for a, b in ((user_liked, user_shown), (liked, shown))]
+    return np.stack([*rates, np.log1p(user_shown), np.log1p(shown)], axis=1)
+
+
+def _of_items(counts: np.ndarray, rows: RankingBatch) -> np.ndarray:
+    """Returns the counts of the rows' targets; 0 for an item that the train split has not."""
+    index = rows.item_index.numpy()
+    known = (index > 0) & (index < len(counts))
+    return np.where(known, np.asarray(counts)[np.where(known, index, 0)], 0)
+
+
+def _mean_rate(world: World) -> float:
+    return float(np.sum(world.counts[0]) / np.sum(world.counts[1]))
+
+
+def _log_odds(rate: np.ndarray) -> np.ndarray:
+    return np.log(rate / (1 - rate)).astype(np.float32)

@@ -1,0 +1,93 @@
+"""EM3's own analysis: are an item's neighbours in a trained embedding alike in content, or liked by the same users?
+
+In: trained models. Out: per embedding, how alike few-click items and their nearest items are in content, and how many
+users liked both a popular item and its nearest items.
+
+Source: EM3, arXiv 2404.06078, section 4: content similarity of long-tail items, behaviour similarity of popular ones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from qarm_features.ranking import RankingModel
+from ranking_ml1m.data import World
+
+NEIGHBORS = 10
+_FEW, _POPULAR_SHARE = 5, 0.25
+
+
+class Neighbors:
+    """What neighbours of items that the train split liked are measured by.
+
+    Args:
+        world: what models are trained on.
+        content: (I + 1, D) float, vectors of a frozen backbone that no ranking model has seen.
+    """
+
+    def __init__(self, world: World, content: np.ndarray) -> None:
+        liked = np.asarray(world.counts[0])
+        self.items = np.flatnonzero(liked > 0)
+        liked = liked[self.items]
+        self._few, self._popular = liked <= _FEW, liked >= np.quantile(liked, 1 - _POPULAR_SHARE)
+        self._alike = _cosines(content[self.items])
+        self._together = _co_clicks(world)[self.items][:, self.items].toarray()
+
+    def of_model(self, model: RankingModel) -> dict[str, dict[str, float]]:
+        """Measures the nearest items in a model's item-ID embedding and, where it has one, in its content embedding."""
+        return {name: self._measure(_nearest(rows)) for name, rows in embeddings(model, self.items).items()}
+
+    def at_random(self) -> dict[str, float]:
+        """Measures neighbours drawn at random."""
+        return self._measure(np.random.default_rng(0).integers(0, len(self.items), (len(self.items), NEIGHBORS)))
+
+    def _measure(self, nearest: np.ndarray) -> dict[str, float]:
+        """Returns means over items and their neighbours (I, 10).
+
+        few_content: cosine of the frozen vectors, of items with at most 5 training positives;
+        popular_clicks: cosine of who liked them, of the most liked quarter.
+        """
+        return {
+            "few_content": float(np.take_along_axis(self._alike, nearest, 1)[self._few].mean()),
+            "popular_clicks": float(np.take_along_axis(self._together, nearest, 1)[self._popular].mean()),
+        }
+
+
+@torch.no_grad()
+def embeddings(model: RankingModel, items: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns embeddings (I, D) of items by name; side by side each part has unit norm."""
+    index = torch.from_numpy(items)
+    model.eval()
+    parts = {"item ID": model.items.item_ids(index)}
+    (known,) = model.items.look_up([index], model.item_features)
+    if known.content.shape[1]:
+        content = known.content
+        parts["content"] = model.items.content_as_id(content) if model.config.content_id_weight else content
+        parts["both"] = torch.cat([torch.nn.functional.normalize(part, dim=1) for part in parts.values()], dim=1)
+    return {name: part.numpy() for name, part in parts.items()}
+
+
+def _nearest(embedding: np.ndarray) -> np.ndarray:
+    cosine = _cosines(embedding)
+    np.fill_diagonal(cosine, -np.inf)
+    return np.argpartition(-cosine, NEIGHBORS, axis=1)[:, :NEIGHBORS]
+
+
+def _cosines(rows: np.ndarray) -> np.ndarray:
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return unit @ unit.T
+
+
+def _co_clicks(world: World) -> csr_array:
+    """Returns (I + 1, I + 1): users who liked both by the geometric mean of those who liked either."""
+    rows = world.rows["train"]
+    liked = (rows.label > 0).numpy()
+    _, user = np.unique(rows.user_group.numpy()[liked], return_inverse=True)
+    item = rows.item_index.numpy()[liked]
+    who = csr_array((np.ones(len(item)), (item, user)), shape=(len(world.counts[0]), user.max() + 1))
+    who.data[:] = 1.0  # one who liked an item twice is one
+    norm = 1 / np.sqrt(np.maximum(who.sum(axis=1), 1))
+    who = csr_array(who.multiply(norm[:, None]))
+    return csr_array(who @ who.T)

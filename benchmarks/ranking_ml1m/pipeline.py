@@ -1,0 +1,119 @@
+"""MovieLens-1M through the jobs themselves: from catalog and log to training rows, embeddings, VQ codes and tokens.
+
+Two projects differ in the encoder alone: ``unaligned`` is the frozen text backbone, ``aligned`` was trained on item pairs
+of the train split. A project that is there already is taken as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+DATA = Path(os.environ.get("QARM_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "ml1m"
+SPLITS = ("train", "valid", "test")
+TEXT = ["title", "genres", "plot", "director", "actors"]
+PROJECTS = {
+    "unaligned": {"encoder": {"align": False}},
+    "aligned": {
+        "encoder": {"align": True},
+        "item_pairs": {"min_support": 1, "max_pairs_per_item": 50},
+        "alignment": {"epochs": 8},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the jobs left of a project: files by split and by table, and what the codes are of."""
+
+    rows: dict[str, list[str]]
+    embeddings: list[str]
+    nearest_items: list[str]
+    content: str
+    codes: dict[str, int]  # num_levels, codebook_size, codebook_version
+
+
+def prepare(folder: Path, name: str) -> Prepared:
+    """Runs the jobs of a project whose results are not there yet and says where they are."""
+    from qarm_features.project import write_project
+    from qarm_features.settings import load_settings
+    from spark_jobs.session import JobContext
+
+    if not (folder / "qarm.yaml").is_file():
+        write_project(folder)
+        _write_sources(folder)
+        (folder / "qarm.yaml").write_text(yaml.safe_dump(_settings(PROJECTS[name])))
+    context = JobContext(load_settings(folder / "qarm.yaml"), spark_log_on_stderr=False)
+    _run_jobs(context)
+    return _prepared(context)
+
+
+def _write_sources(folder: Path) -> None:
+    log = pd.concat([pd.read_parquet(DATA / f"interactions_{split}.parquet") for split in SPLITS])
+    log.drop_duplicates(["user_id", "item_id", "event_timestamp"]).to_parquet(
+        folder / "log.parquet", coerce_timestamps="us"
+    )
+    items = pd.read_parquet(DATA / "items.parquet").drop(columns="poster")
+    items.to_parquet(folder / "items.parquet")
+
+
+def _settings(changes: dict) -> dict:
+    first = {split: pd.read_parquet(DATA / f"interactions_{split}.parquet").event_timestamp.min() for split in SPLITS}
+    return {
+        "items": {"path": "items.parquet", "title": "title", "text": TEXT},
+        "interactions": {"path": "log.parquet", "label": "label"},
+        "codebooks": {"num_levels": 3, "codebook_size": 64},
+        "ranking": {f"{split}_from": first[split].isoformat() for split in ("valid", "test")},
+        **changes,
+    }
+
+
+def _run_jobs(context) -> None:
+    from spark_jobs.align_encoder import align_encoder
+    from spark_jobs.assign_semantic_ids import assign_semantic_ids
+    from spark_jobs.build_training_set import build_training_set
+    from spark_jobs.build_user_behavior import build_user_behavior
+    from spark_jobs.embed_items import embed_items
+    from spark_jobs.find_nearest_items import find_nearest_items
+    from spark_jobs.fit_codebooks import fit_codebooks
+    from spark_jobs.ingest_catalog import ingest_catalog
+    from spark_jobs.mine_item_pairs import mine_item_pairs
+    from spark_jobs.publish_features import publish_features
+    from spark_jobs.runs import inputs, is_current, record_run
+    from spark_jobs.session import run_job
+    from spark_jobs.write_content_tokens import write_content_tokens
+
+    aligning = (mine_item_pairs, align_encoder) if context.settings.encoder.align else ()
+    jobs = (
+        *(ingest_catalog, *aligning, embed_items, fit_codebooks, assign_semantic_ids, build_user_behavior),
+        *(publish_features, build_training_set, find_nearest_items, write_content_tokens),
+    )
+    for job in jobs:
+        if not is_current(job, context.settings):
+            seen = inputs(job, context.settings)
+            record_run(job, context.settings, seen, run_job(job, context), 1.0)
+
+
+def _prepared(context) -> Prepared:
+    from qarm_features.feature_store.releases import require_promoted_release
+    from qarm_features.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, TRAINING_ROWS
+    from qarm_features.warehouse import Warehouse
+
+    warehouse, release = Warehouse.of(context.settings), require_promoted_release(context.settings)
+    version = release.codebook_version
+    bank = context.artifacts("banks").latest()
+    return Prepared(
+        rows={s: warehouse.files(TRAINING_ROWS, codebook_version=version, split=s) for s in SPLITS},
+        embeddings=warehouse.files(ITEM_EMBEDDINGS, encoder_version=release.encoder_version),
+        nearest_items=warehouse.files(ITEM_NEAREST_ITEMS, bank_version=bank.version),
+        content=str(context.artifacts("item_content").latest().path),
+        codes={
+            "num_levels": release.num_levels,
+            "codebook_size": release.codebook_size,
+            "codebook_version": version,
+        },
+    )

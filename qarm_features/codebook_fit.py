@@ -1,0 +1,66 @@
+"""Codebooks of a catalog from its settings: which quantizer, and how much each item weighs.
+
+In: ``item_embeddings`` of one encoder version, perhaps ``interactions``. Out: a fitted model and figures per level.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from qarm_features.codebook_refit import measured_levels
+from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar
+from qarm_features.semantic_ids import RQModel
+from qarm_features.settings_sections import Codebooks
+
+WEIGHT = "popularity_weight"
+
+
+def quantizer(wanted: Codebooks, *, seed: int) -> ResidualKMeans | ResidualKMeansFiniteScalar:
+    """Returns the estimator that the settings ask for; it reads ``embedding`` and, where they weigh items, `WEIGHT`."""
+    kind = ResidualKMeansFiniteScalar if wanted.last_level == "fsq" else ResidualKMeans
+    weight = {} if wanted.popularity_power is None else {"weightCol": WEIGHT}
+    return kind(**wanted.options(), **weight, seed=seed)
+
+
+def with_popularity(embeddings: DataFrame, interactions: DataFrame, power: float) -> DataFrame:
+    """Adds how much each item weighs in a fit: (1 + its positives) to a power, so that new items count too.
+
+    Args:
+        embeddings: ``item_id`` and more.
+        interactions: ``item_id``, ``label`` (1 for a positive).
+        power: Above 0; 1 weighs by clicks, less is nearer to all alike.
+
+    Returns:
+        The rows with ``popularity_weight``, double, at least 1.
+    """
+    positives = interactions.where(F.col("label") == 1).groupBy("item_id").agg(F.count("*").alias("positives"))
+    rows = embeddings.join(positives, on="item_id", how="left")
+    weight = F.pow(1 + F.coalesce("positives", F.lit(0)), F.lit(float(power)))
+    return rows.withColumn(WEIGHT, weight).drop("positives")
+
+
+def fit_model(
+    embeddings: DataFrame, estimator: ResidualKMeans | ResidualKMeansFiniteScalar
+) -> tuple[RQModel, list[dict[str, Any]]]:
+    """Fits from nothing.
+
+    Args:
+        embeddings: ``embedding`` (D) of about unit norm, and what the estimator's weightCol names.
+        estimator: As of `quantizer`.
+
+    Returns:
+        The model, and per level what ``ResidualKMeansModel.training_summary`` holds. Of an fsq level the error and the
+        codes in use are counted over all items in one more pass.
+    """
+    model = estimator.fit(embeddings)
+    if isinstance(estimator, ResidualKMeans):
+        return model, model.training_summary
+    levels, last = model.training_summary["levels"], model.training_summary["last"]
+    size = len(levels)
+    about = {"level": size, "iterations": 0, "rows": last["rows"], "seconds": last["seconds"]}
+    levels = [*levels, {**about, "fsq_levels": last["levels"], "codebook_size": model.level_sizes[-1]}]
+    coded = model.transform(embeddings.select("embedding")).select("embedding", "rq_codes")
+    return model, measured_levels(coded, model.codebooks, levels)

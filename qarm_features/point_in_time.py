@@ -1,0 +1,133 @@
+"""Features as they were at a moment, joined to rows: what Feast's ``get_historical_features`` returns, by one sort per key.
+
+In: rows with ``event_timestamp`` and join keys; names of features of Feast views whose source is Spark. Out: the rows with
+the features of the latest view row stamped at or before them, null where there is none or the view's ttl has passed. ::
+
+    user_id  event_timestamp      user_id  length  event_timestamp      user_id  event_timestamp  length
+    7        12:00                7        1       10:00            ->  7        12:00            2
+    7        09:00                7        2       12:00                7        09:00            null
+
+Rows and view rows of a key are sorted together by time, and each row takes the last view row above it: linear in both,
+where a range join visits every pair. Views with the same join keys share the sort. A view whose rows all have one timestamp,
+as codes have, is joined by its key alone. Where view rows of a key tie in time the later ``created_timestamp`` wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from feast import FeatureStore, FeatureView
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+_AT, _KIND, _CREATED, _TIE, _ROW, _FOUND = "_at", "_kind", "_created", "_tie", "_row", "_found"
+_VIEW_ROW, _ENTITY_ROW = 0, 1  # a view row of the same moment comes first
+
+
+def spark_join(store: FeatureStore, rows: DataFrame, features: Sequence[str]) -> DataFrame:
+    """Joins features to rows in plain Spark.
+
+    Args:
+        store: Whose registry knows the views; they are read as their sources say, at a pinned Delta version too.
+        rows: ``event_timestamp`` and the join keys of the views; further columns are kept.
+        features: Features as ``view:feature``.
+
+    Returns:
+        The rows, in any order, with a column per feature.
+
+    Raises:
+        ValueError: rows lack a join key or event_timestamp.
+    """
+    names: dict[str, list[str]] = {}
+    for reference in features:
+        view, feature = reference.split(":")
+        names.setdefault(view, []).append(feature)
+    views = [_View.read(rows.sparkSession, store.get_feature_view(name), asked) for name, asked in names.items()]
+    missing = sorted({"event_timestamp", *(key for view in views for key in view.keys)} - set(rows.columns))
+    if missing:
+        raise ValueError(f"Rows lack {', '.join(missing)}, must have them to join {', '.join(names)}.")
+    of_keys: dict[tuple[str, ...], list[_View]] = {}
+    for view in views:
+        if view.moment is None:
+            of_keys.setdefault(view.keys, []).append(view)
+        else:
+            rows = _join_by_key(rows, view)
+    for keys, sharing in of_keys.items():
+        rows = _join_by_time(rows, keys, sharing)
+    return rows
+
+
+def feast_join(store: FeatureStore, rows: DataFrame, features: Sequence[str]) -> DataFrame:
+    """Joins features to rows through Feast; arguments and result as those of :func:`spark_join`."""
+    return store.get_historical_features(rows, list(features)).to_spark_df()
+
+
+JOINS: dict[str, Callable[[FeatureStore, DataFrame, Sequence[str]], DataFrame]] = {
+    "spark": spark_join,
+    "feast": feast_join,
+}
+
+
+@dataclass(frozen=True)
+class _View:
+    """Rows of a view: join keys, _at, _created, _tie and the features as one struct, _found."""
+
+    keys: tuple[str, ...]
+    features: tuple[str, ...]
+    ttl: int  # microseconds, 0 = forever
+    moment: int | None  # microseconds since 1970 of all its rows, None where they differ
+    rows: DataFrame
+
+    @classmethod
+    def read(cls, spark: SparkSession, view: FeatureView, features: Sequence[str]) -> _View:
+        source, keys = view.batch_source, tuple(column.name for column in view.entity_columns)
+        stored = {served: column for column, served in source.field_mapping.items()}
+        rows = spark.sql(f"SELECT * FROM {source.get_table_query_string()}")
+        at = F.unix_micros(source.timestamp_field)
+        created = F.col(source.created_timestamp_column) if source.created_timestamp_column else F.lit(None)
+        columns = {name: F.col(stored.get(name, name)) for name in (*keys, *features)}
+        found = F.struct(at.alias(_AT), *[columns[name].alias(name) for name in features])
+        rows = rows.select(
+            *[columns[key].alias(key) for key in keys],
+            at.alias(_AT),
+            created.cast("timestamp").alias(_CREATED),
+            found.alias(_FOUND),
+        ).dropna(subset=list(keys))
+        span = rows.agg(F.min(_AT).alias("first"), F.max(_AT).alias("last")).first()
+        moment = (span["first"] or 0) if span["first"] == span["last"] else None
+        ttl = int(view.ttl.total_seconds()) * 1_000_000 if view.ttl else 0
+        # Of view rows that tie in all else the same one is taken whatever the partitions.
+        return cls(keys, tuple(features), ttl, moment, rows.withColumn(_TIE, F.xxhash64(_FOUND)))
+
+    def columns(self, found: Column) -> list[Column]:
+        """Returns the features of a found view row, null where it is later than the row or too old for it."""
+        age = F.unix_micros("event_timestamp") - found[_AT]
+        holds = (age >= 0) & (age <= self.ttl) if self.ttl else age >= 0
+        return [F.when(holds, found[name]).alias(name) for name in self.features]
+
+
+def _join_by_key(rows: DataFrame, view: _View) -> DataFrame:
+    newest = F.max_by(_FOUND, F.struct(_CREATED, _TIE)).alias(_FOUND)
+    joined = rows.join(view.rows.groupBy(*view.keys).agg(newest), on=list(view.keys), how="left")
+    return joined.select(*[joined[f"`{name}`"] for name in rows.columns], *view.columns(F.col(_FOUND)))
+
+
+def _join_by_time(rows: DataFrame, keys: tuple[str, ...], views: list[_View]) -> DataFrame:
+    columns = [F.col(f"`{name}`") for name in rows.columns]
+    lanes = [f"{_FOUND}_{number}" for number in range(len(views))]  # a column per view
+    stream = rows.select(
+        *keys,
+        F.unix_micros("event_timestamp").alias(_AT),
+        F.lit(_ENTITY_ROW).alias(_KIND),
+        F.struct(*columns).alias(_ROW),
+    )
+    for lane, view in zip(lanes, views):
+        of_view = view.rows.withColumnRenamed(_FOUND, lane).withColumn(_KIND, F.lit(_VIEW_ROW))
+        stream = stream.unionByName(of_view, allowMissingColumns=True)
+    by_time = Window.partitionBy(*keys).orderBy(_AT, _KIND, F.col(_CREATED).asc_nulls_first(), _TIE)
+    so_far = by_time.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    last = [F.last(lane, ignorenulls=True).over(so_far).alias(lane) for lane in lanes]
+    found = stream.select(_KIND, _ROW, *last).where(F.col(_KIND) == _ENTITY_ROW).select(f"{_ROW}.*", *lanes)
+    features = [feature for lane, view in zip(lanes, views) for feature in view.columns(F.col(lane))]
+    return found.select(*columns, *features)

@@ -1,0 +1,62 @@
+"""Codes beside the keys of rows, without the embeddings: those are read where they are quantized, and go no further.
+
+In: a DataFrame and a fitted model. Out: ::
+
+    item_id  embedding           item_id  rq_codes
+    7        [0.6, 0.8]     ->   7        [1, 0, 5]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import to_arrow_type
+from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
+
+from qarm_features.quantizers.parquet_scan import ParquetScan, plain_scan, read_splits
+
+if TYPE_CHECKING:
+    from qarm_features.quantizers.residual_finite_scalar import ResidualKMeansFiniteScalarModel
+    from qarm_features.quantizers.residual_kmeans import ResidualKMeansModel
+
+
+def codes_beside(
+    model: ResidualKMeansModel | ResidualKMeansFiniteScalarModel, dataset: DataFrame, *keys: str
+) -> DataFrame:
+    """Quantizes rows and keeps some of their columns.
+
+    Args:
+        model: Adds its outputCol.
+        dataset: The rows; a plain scan of Parquet files is read by Arrow, see `parquet_scan`.
+        keys: Columns to keep.
+
+    Returns:
+        The keys and the codes, as ``model.transform(dataset).select(*keys, outputCol)``.
+    """
+    output = model.getOutputCol()
+    scan = plain_scan(dataset.select(*keys, model.embeddings(dataset)))
+    if scan is None or not scan.partitions:
+        return model.transform(dataset).select(*keys, output)
+    kept = [dataset.schema[key] for key in keys]
+    schema = StructType([*kept, StructField(output, ArrayType(IntegerType()))])
+    types = [to_arrow_type(field.dataType) for field in kept]
+    parts = dataset.sparkSession.range(0, len(scan.partitions), numPartitions=len(scan.partitions))
+    worker = partial(_code_splits, scan=scan, types=types, names=schema.names, encode=model.encoder())
+    return parts.mapInArrow(worker, schema)
+
+
+def _code_splits(
+    batches: Iterator[pa.RecordBatch],
+    scan: ParquetScan,
+    types: list[pa.DataType],
+    names: list[str],
+    encode: Callable[[pa.Array], pa.Array],
+) -> Iterator[pa.RecordBatch]:
+    for part in (part for batch in batches for part in batch.column(0).to_pylist()):
+        for rows in read_splits(scan.partitions[part], scan.columns):
+            keys = [column.cast(kind) for column, kind in zip(rows.columns, types)]
+            yield pa.RecordBatch.from_arrays([*keys, encode(rows.columns[-1])], names)

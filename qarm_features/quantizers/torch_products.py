@@ -1,0 +1,68 @@
+"""The matrix products of the nearest centroid on a GPU, by torch, with the same codes as on the CPU.
+
+In: rows (B, D) and centroids (K, D), float32. Out: codes (B,) and by how much each is nearest. Rows that float32 cannot
+decide are decided by `lloyd` in float64 on the CPU as ever: so a GPU, whose products round otherwise, changes no code.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+DEVICES = ("cpu", "cuda", "auto", "torch-cpu")
+_SCORE_BYTES = 256 << 20  # scores of one block of rows, (rows, K)
+
+
+def torch_device(name: str) -> str | None:
+    """Returns the torch device that this process uses, None for numpy.
+
+    Args:
+        name: ``cpu`` (numpy), ``cuda``, ``auto`` (a GPU where there is one, else numpy) or ``torch-cpu``.
+
+    Raises:
+        RuntimeError: ``cuda`` where torch sees no GPU.
+    """
+    if name in ("cpu", "torch-cpu"):
+        return None if name == "cpu" else "cpu"
+    import torch
+
+    if not torch.cuda.is_available():
+        if name == "auto":
+            return None
+        raise RuntimeError("device is cuda, must be auto or cpu where an executor has no GPU that torch sees.")
+    return f"cuda:{_task_gpu()}"
+
+
+def nearest_by_torch(embeddings: np.ndarray, centroids: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the nearest centroid of each row.
+
+    Args:
+        embeddings: (B, D) float32, finite.
+        centroids: (K, D) float32, finite, K at least 2.
+        device: of torch.
+
+    Returns:
+        (B,) int32 in [0, K), and how much farther the second nearest scores, (B,) float32; the score is
+        ||c||^2 - 2 x.c.
+    """
+    import torch
+
+    torch.set_float32_matmul_precision("highest")  # the bound on rounding is one of float32, not of TF32
+    squares = np.einsum("kd,kd->k", centroids, centroids, dtype=np.float64).astype(np.float32)
+    biases, factors = (torch.from_numpy(values).to(device) for values in (squares, -2 * centroids.T))
+    codes, gaps = np.empty(len(embeddings), np.int32), np.empty(len(embeddings), np.float32)
+    size = max(1, _SCORE_BYTES // (4 * len(centroids)))
+    for start in range(0, len(embeddings), size):
+        rows = torch.tensor(embeddings[start : start + size], device=device)
+        best = torch.addmm(biases, rows, factors).topk(2, dim=1, largest=False)
+        codes[start : start + size] = best.indices[:, 0].cpu().numpy()
+        gaps[start : start + size] = (best.values[:, 1] - best.values[:, 0]).cpu().numpy()
+    return codes, gaps
+
+
+def _task_gpu() -> int:
+    """Returns the GPU that Spark gave to this task, else the first."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    found = context.resources().get("gpu") if context else None
+    return int(found.addresses[0]) if found else 0

@@ -1,0 +1,51 @@
+"""What a batch of ``training_rows`` holds, and which columns each optional field of it is made from."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+COLUMNS = ("user_id", "item_id", "label", "item_codes", "behavior_item_ids", "behavior_codes")
+COUNTERS = ("user_positive_count", "user_impression_count", "item_positive_count", "item_impression_count")
+COLUMNS_OF_FIELD = {  # beside COLUMNS
+    "behavior_age": ("event_timestamp", "behavior_timestamps"),
+    "impression_index": ("impression_item_ids",),
+    "impression_codes": ("impression_item_ids", "impression_codes"),
+    "impression_label": ("impression_item_ids", "impression_labels"),
+    "impression_age": ("event_timestamp", "impression_item_ids", "impression_timestamps"),
+    "impression_mask": ("impression_item_ids",),
+    "counters": COUNTERS,
+}
+
+
+class RankingBatch(NamedTuple):
+    """B rows, the argument of ``RankingModel.forward``; label and user_group may be None where nothing is trained.
+
+    Behaviours are the user's latest T positives, impressions the latest T2 of either label, all strictly before the
+    row's own time. A field that was not read is None.
+    """
+
+    item_index: Tensor  # (B,) int64, 0 = unknown item
+    item_codes: Tensor  # (B, L) int64, -1 = missing
+    behavior_index: Tensor  # (B, T) int64, most recent last, then padding
+    behavior_codes: Tensor  # (B, T, L) int64
+    behavior_mask: Tensor  # (B, T) bool, False = padding
+    label: Tensor  # (B,) float32, 0 or 1
+    user_group: Tensor  # (B,) int64, one value per user: its id, or the hash of a string id
+    behavior_age: Tensor | None = None  # (B, T) float32, days before the row, 0 = padding
+    impression_index: Tensor | None = None  # (B, T2) int64, most recent last, then padding
+    impression_codes: Tensor | None = None  # (B, T2, L) int64
+    impression_label: Tensor | None = None  # (B, T2) int64, 0 or 1, 0 = padding
+    impression_age: Tensor | None = None  # (B, T2) float32, days before the row, 0 = padding
+    impression_mask: Tensor | None = None  # (B, T2) bool, False = padding
+    counters: Tensor | None = None  # (B, 4) float32: COUNTERS, strictly before the row; 0 where nothing is known
+
+    def to(self, device: torch.device | str) -> "RankingBatch":
+        """Moves every tensor to a device, without waiting for it."""
+        return map_tensors(lambda tensor: tensor.to(device, non_blocking=True), self)
+
+
+def map_tensors(function: Callable[..., Tensor], *batches: RankingBatch) -> RankingBatch:
+    """Applies a function to each field of batches that have the same fields; None stays None."""
+    return RankingBatch(*(None if fields[0] is None else function(*fields) for fields in zip(*batches)))

@@ -1,0 +1,33 @@
+"""Variants: names of qarm.yaml in, switches of the ranking model out."""
+
+import pytest
+
+from qarm_features.ranking import RankingModel
+from qarm_features.ranking.variants import VARIANTS, named_variants
+
+DATA = {"num_items": 3, "num_levels": 2, "codebook_size": 4, "vector_dim": 3, "token_dims": {"text": 4}}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_named_variant_makes_a_model(name):
+    model = RankingModel(**DATA, **named_variants([name])[name])
+
+    assert model.config.use_item_ids
+
+
+def test_switches_of_ones_own_stand_beside_named_variants():
+    assert named_variants({"item IDs": None, "mine": {"use_match": True, "item_dim": 32}}) == {
+        "item IDs": {"use_semantic_ids": False},
+        "mine": {"use_match": True, "item_dim": 32},
+    }
+
+
+@pytest.mark.parametrize(("variants", "message"), [
+    ([], "ranking.variants is empty, must name at least one of item IDs, "),
+    (["EM3"], 'ranking.variants names "EM3", must be of item IDs, .*'),
+    ({"mine": {"use_magic": True}}, 'ranking.variants sets use_magic of "mine", must be of attention_dim, '),
+    ({"mine": {"num_items": 3}}, 'ranking.variants sets num_items of "mine"'),
+])  # fmt: skip
+def test_unknown_variants_and_switches_are_refused(variants, message):
+    with pytest.raises(ValueError, match=message):
+        named_variants(variants)
