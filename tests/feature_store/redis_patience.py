@@ -19,7 +19,7 @@ def impatient_client(port: int, password: str | None = None) -> Redis:
 
 
 def wait_until_it_answers(server: subprocess.Popen, client: Redis, log: Path) -> None:
-    """Returns once the Redis server answers.
+    """Returns once this very server answers: another one may have taken the port first, and would be emptied by its test.
 
     Raises:
         RuntimeError: the server has ended, or is silent after 20 s; shows the end of its log.
@@ -27,8 +27,8 @@ def wait_until_it_answers(server: subprocess.Popen, client: Redis, log: Path) ->
     until = time.monotonic() + 20
     while time.monotonic() < until and server.poll() is None:
         with contextlib.suppress(ConnectionError, BusyLoadingError):
-            client.ping()
-            return
+            if client.info("server")["process_id"] == server.pid:
+                return
         time.sleep(0.05)
     raise RuntimeError(
         f"{' '.join(server.args)} does not answer (exit code {server.poll()}): {log.read_text()[-2000:]}"

@@ -140,6 +140,7 @@ def test_two_keys_and_renamed_columns_are_found_under_their_new_names(spark, tmp
 
     load(store, view, entities=(user, ITEM))
 
+    assert len(redis_hashes(redis_server.client())) == 2
     keys = [{"user_id": "ü", "item_id": 3}, {"user_id": "v", "item_id": 5}, {"user_id": "ü", "item_id": 5}]
     assert store.get_online_features(["item_view:rating"], keys).to_dict()["rating"] == [4, 6, None]
 
