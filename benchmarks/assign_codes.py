@@ -47,8 +47,10 @@ def assign_with_faiss(folder: str, codebooks: np.ndarray) -> float:
     """Writes the Delta table ``theirs`` and returns the seconds."""
     import faiss
     from deltalake import DeltaTable, write_deltalake
+    from fit_codebooks import touch_faiss_buffers
 
     faiss.omp_set_num_threads(THREADS)
+    touch_faiss_buffers()
     pa.set_cpu_count(THREADS)
     shutil.rmtree(f"{folder}/theirs", ignore_errors=True)
     start = time.perf_counter()

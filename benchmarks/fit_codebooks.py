@@ -108,11 +108,22 @@ def fit_with_scikit_learn(path: str, args: argparse.Namespace) -> tuple[np.ndarr
     return kmeans.cluster_centers_[None].astype(np.float32), time.perf_counter() - start
 
 
+def touch_faiss_buffers() -> None:
+    """Gives faiss's BLAS what `blas_buffers` gives numpy's: on some CPUs its small products are then three times as fast."""
+    import faiss
+
+    rows = np.ones((1024, 512), np.float32)
+    index = faiss.IndexFlatL2(512)
+    index.add(rows)
+    index.search(rows, 1)
+
+
 def fit_with_faiss(path: str, args: argparse.Namespace) -> tuple[np.ndarray, float]:
     """Returns codebooks (L, K, D) of faiss.Kmeans level by level over all rows, and seconds."""
     import faiss
 
     faiss.omp_set_num_threads(THREADS)
+    touch_faiss_buffers()
     start = time.perf_counter()
     residuals, codebooks = read_rows(path, args.dim), []
     for level in range(args.levels):

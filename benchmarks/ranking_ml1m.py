@@ -19,41 +19,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from ranking_ml1m.data import World, load
 from ranking_ml1m.measures import METRICS, four_counters, item_rate, measure, paired_bootstrap
 from ranking_ml1m.neighbors import Neighbors
 from ranking_ml1m.pipeline import DATA, PROJECTS, prepare
-from ranking_ml1m.variants import BASE, ROWS, TRACKS, Row, options
-
-from qarm_features.ranking import RankingModel, RowsInMemory, fit
-from qarm_features.ranking.evaluation import predict
-
-
-def train(row: Row, track: str, world: World, neighbors: Neighbors, *, seed: int, threads: int) -> dict:
-    """Trains one row with one seed; returns logits of the test rows, metrics, neighbours, seconds, parameters."""
-    torch.manual_seed(seed)
-    model = RankingModel(
-        num_items=world.num_known,
-        **world.codes,
-        vector_dim=world.features.vectors.shape[1],
-        token_dims=world.features.content.token_dims,
-        **{**BASE, **TRACKS[track], **row.switches},
-    )
-    model.set_item_features(world.features)
-    model.set_item_counts(*world.counts)
-    how = options(seed, threads)
-    batches = {split: RowsInMemory(rows, batch_size=4096) for split, rows in world.rows.items()}
-    shuffled = RowsInMemory(world.rows["train"], batch_size=how.batch_size, shuffle=True, seed=seed)
-    fitted = fit(model, shuffled, batches["valid"], how)
-    logits = {split: predict(model, batches[split]).logit for split in ("valid", "test")}
-    return {
-        "logit": logits["test"],
-        **{split: measure(logits[split], world.rows[split], world) for split in logits},
-        "seconds": float(np.mean([epoch["seconds"] for epoch in fitted.epochs])),
-        "neighbors": neighbors.of_model(model),
-        "parameters": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
-    }
+from ranking_ml1m.training import train
+from ranking_ml1m.variants import ROWS, TRACKS
 
 
 def show(name: str, runs: list[dict], against: list[dict] | None) -> None:
@@ -101,7 +72,7 @@ def run_track(track: str, worlds: dict[str, World], arguments: argparse.Namespac
         if arguments.rows and row.name not in arguments.rows:
             continue
         found[row.name] = [
-            train(row, track, worlds[row.project], neighbors, seed=seed, threads=arguments.threads)
+            train(row, track, worlds[row.project], seed=seed, threads=arguments.threads, neighbors=neighbors)
             for seed in range(arguments.seeds)
         ]
         show(row.name, found[row.name], found.get("item IDs") if row.name != "item IDs" else None)

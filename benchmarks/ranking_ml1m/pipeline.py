@@ -39,6 +39,13 @@ class Prepared:
 
 def prepare(folder: Path, name: str) -> Prepared:
     """Runs the jobs of a project whose results are not there yet and says where they are."""
+    context = open_project(folder, PROJECTS[name])
+    run_jobs(context)
+    return prepared(context)
+
+
+def open_project(folder: Path, changes: dict[str, dict]):
+    """Opens a project, and writes it first where there is none: ``changes`` are sections of its settings."""
     from qarm_features.project import write_project
     from qarm_features.settings import load_settings
     from spark_jobs.session import JobContext
@@ -46,10 +53,8 @@ def prepare(folder: Path, name: str) -> Prepared:
     if not (folder / "qarm.yaml").is_file():
         write_project(folder)
         _write_sources(folder)
-        (folder / "qarm.yaml").write_text(yaml.safe_dump(_settings(PROJECTS[name])))
-    context = JobContext(load_settings(folder / "qarm.yaml"), spark_log_on_stderr=False)
-    _run_jobs(context)
-    return _prepared(context)
+        (folder / "qarm.yaml").write_text(yaml.safe_dump(_settings(changes)))
+    return JobContext(load_settings(folder / "qarm.yaml"), spark_log_on_stderr=False)
 
 
 def _write_sources(folder: Path) -> None:
@@ -67,12 +72,14 @@ def _settings(changes: dict) -> dict:
         "items": {"path": "items.parquet", "title": "title", "text": TEXT},
         "interactions": {"path": "log.parquet", "label": "label"},
         "codebooks": {"num_levels": 3, "codebook_size": 64},
-        "ranking": {f"{split}_from": first[split].isoformat() for split in ("valid", "test")},
         **changes,
+        "ranking": {f"{split}_from": first[split].isoformat() for split in ("valid", "test")}
+        | changes.get("ranking", {}),
     }
 
 
-def _run_jobs(context) -> None:
+def run_jobs(context) -> None:
+    """Runs the jobs that are not current, up to the training rows and all that is known of items."""
     from spark_jobs.align_encoder import align_encoder
     from spark_jobs.assign_semantic_ids import assign_semantic_ids
     from spark_jobs.build_training_set import build_training_set
@@ -98,7 +105,8 @@ def _run_jobs(context) -> None:
             record_run(job, context.settings, seen, run_job(job, context), 1.0)
 
 
-def _prepared(context) -> Prepared:
+def prepared(context) -> Prepared:
+    """Returns what the newest release of a project reads."""
     from qarm_features.feature_store.releases import require_promoted_release
     from qarm_features.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, TRAINING_ROWS
     from qarm_features.warehouse import Warehouse

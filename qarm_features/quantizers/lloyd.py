@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
+from qarm_features.quantizers.blas_buffers import touch_blas_buffers
 from qarm_features.quantizers.codebooks import levels_of
 from qarm_features.quantizers.grid import ordered_row_sums
 from qarm_features.quantizers.torch_products import nearest_by_torch, torch_device
@@ -60,6 +61,7 @@ def _in_blocks(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarra
     codes = np.zeros(num_rows, np.int32)
     if num_rows == 0 or len(centroids) == 1:
         return codes, np.empty(0, np.int64)
+    touch_blas_buffers()
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow gives inf or nan, which count as unsure
         squares = np.einsum("kd,kd->k", centroids, centroids, dtype=np.float64)
         factors = np.concatenate([-2 * centroids.T, squares[None].astype(centroids.dtype)])  # (D + 1, K)
@@ -142,8 +144,10 @@ def quantize(embeddings: np.ndarray, codebooks: np.ndarray, device: str = "cpu")
 
 
 def assign_codes(embeddings: np.ndarray, codebooks: np.ndarray, device: str = "cpu") -> np.ndarray:
-    """Returns the codes (B, L) int32 that `quantize` gives."""
-    return quantize(embeddings, codebooks, device)[0]
+    """Returns the codes (B, L) int32 that `quantize` gives, and spares what the last level leaves over."""
+    codes, residuals = quantize(embeddings, codebooks[:-1], device)
+    (last,) = levels_of(codebooks[-1:])
+    return np.column_stack([codes, nearest_codes(residuals, last, device)])
 
 
 def cluster_sums(

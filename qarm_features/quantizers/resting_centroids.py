@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qarm_features.quantizers.blas_buffers import touch_blas_buffers
 from qarm_features.quantizers.lloyd import SCORE_BYTES, nearest_codes, rounding_bound
 
 
@@ -38,6 +39,7 @@ def nearest_after_moves(
 
 def _own_or_moved(rows: np.ndarray, own: np.ndarray, centroids: np.ndarray, moved: np.ndarray) -> np.ndarray:
     """Returns the nearest (B,) of each row's own centroid (B,) and those that moved (M,)."""
+    touch_blas_buffers()
     squares = np.einsum("kd,kd->k", centroids, centroids, dtype=np.float64)
     factors = np.concatenate([-2 * centroids[moved].T, squares[moved][None].astype(np.float32)])  # (D + 1, M)
     codes, gaps = own.copy(), np.empty(len(rows), np.float32)

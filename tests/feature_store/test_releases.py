@@ -61,9 +61,9 @@ def test_a_release_that_is_not_whole_is_not_published(two_versions, change, mess
 
 def test_a_publisher_that_dies_at_any_step_leaves_the_old_release_and_the_next_one_finishes(two_versions, monkeypatch):
     settings = two_versions.settings
+    publish_release(two_versions.spark, settings, release(0))
+    reader = SemanticIDReader(settings.feature_repo_path)
     for step in ("check_codes", "_materialize", "check_count", "check_served", "_flip"):
-        publish_release(two_versions.spark, settings, release(0))
-        reader = SemanticIDReader(settings.feature_repo_path)
         with monkeypatch.context() as patched:
             patched.setattr(releases, step, _die)
             with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,105 @@
+"""The loop closed on MovieLens-1M: what the next ranking model gains or loses where the ranking loss made the encoder.
+
+First turn: embeddings of the encoder, codes, a ranking model whose Fusion-Q-Former its own loss trains. Then `export_encoder`
+makes that fusion the next encoder version, the catalog is embedded anew, codebooks are refitted with IDs kept, and a release
+is published: all by the jobs themselves. Ranking models that read codes or vectors are trained on both releases, on the
+published split, with the same seeds; the last columns pair these. Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
+
+    python benchmarks/close_loop.py                        # from the frozen encoder
+    python benchmarks/close_loop.py --encoder aligned      # from one that was aligned on item pairs
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from ranking_ml1m.data import World, load
+from ranking_ml1m.pipeline import DATA, PROJECTS, open_project, prepared, run_jobs
+from ranking_ml1m.training import train
+from ranking_ml1m.variants import BASE, EM3, ROWS, TRACKS, Row, options
+
+COMPARED = ("item IDs", "+ frozen vector", "+ aligned RQ", "+ VQ", "+ RQ and VQ with match")
+METRICS = ("auc", "uauc")
+
+
+def settings_of(encoder: str) -> dict[str, dict]:
+    """Returns the sections of a project that also trains the fusion, by the benchmark's own options."""
+    how = options(seed=0, threads=2)
+    named = ("epochs", "patience", "batch_size", "learning_rate", "weight_decay")
+    ranking = {name: getattr(how, name) for name in named}
+    return {**PROJECTS[encoder], "ranking": {**ranking, "variants": {"EM3": {**BASE, **TRACKS["A"], **EM3}}}}
+
+
+def turn(context) -> str:
+    """Trains the fusion, makes it the next encoder, publishes what is cut from it; returns what the jobs said."""
+    from spark_jobs.assign_semantic_ids import assign_semantic_ids
+    from spark_jobs.build_training_set import build_training_set
+    from spark_jobs.embed_items import embed_items
+    from spark_jobs.export_encoder import export_encoder
+    from spark_jobs.find_nearest_items import find_nearest_items
+    from spark_jobs.fit_codebooks import fit_codebooks
+    from spark_jobs.publish_features import publish_features
+    from spark_jobs.session import run_job
+    from spark_jobs.train_ranking_model import train_ranking_model
+
+    made = (train_ranking_model, export_encoder, embed_items, fit_codebooks)
+    served = (assign_semantic_ids, publish_features, build_training_set, find_nearest_items)
+    said = [f"{job.name}: {run_job(job, context).remark}" for job in made]
+    for job in served:
+        run_job(job, context)
+    return "\n".join(said)
+
+
+def compare(row: Row, turns: list[World], seeds: int, threads: int) -> None:
+    """Prints a row's metrics on the test split after each turn, and the paired difference."""
+    values = np.array(
+        [
+            [
+                [train(row, "A", world, seed=seed, threads=threads)["test"][metric] for metric in METRICS]
+                for world in turns
+            ]
+            for seed in range(seeds)
+        ]
+    )  # (seeds, turns, metrics)
+    shown = [f"{row.name:28}"]
+    for index in range(len(turns)):
+        for metric in range(len(METRICS)):
+            shown.append(_shown(values[:, index, metric], ".4f"))
+    gaps = values[:, -1] - values[:, 0]
+    shown += [_shown(gaps[:, metric], "+.4f") for metric in range(len(METRICS))]
+    print("  ".join(shown), flush=True)
+
+
+def _shown(values: np.ndarray, form: str) -> str:
+    return f"{values.mean():{form}}±{values.std(ddof=1) if len(values) > 1 else 0:.4f}"
+
+
+def main() -> None:
+    """Runs one turn of the loop and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", choices=list(PROJECTS), default="unaligned", help="of the first turn")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    if not DATA.is_dir():
+        sys.exit(f"{DATA} is absent: set QARM_DATA to a folder that holds ml1m. Skipped.")
+    with tempfile.TemporaryDirectory() as folder:
+        context = open_project(Path(folder) / "project", settings_of(arguments.encoder))
+        run_jobs(context)
+        first = load(prepared(context))
+        print(turn(context), flush=True)
+        turns = [first, load(prepared(context))]
+    print(
+        f"\nTest, {arguments.seeds} seeds, mean ± deviation: AUC and UAUC by the first encoder, by the next, gain of each"
+    )
+    for row in ROWS:
+        if row.name in COMPARED:
+            compare(row, turns, arguments.seeds, arguments.threads)
+
+
+if __name__ == "__main__":
+    main()
