@@ -85,6 +85,7 @@ def test_an_aligned_encoder_is_kept_until_realign(aligned):
     assert aligned[0].artifacts("encoders").versions() == [0, 1]
 
 
+@pytest.mark.slow
 def test_the_evaluation_compares_both_versions_on_later_co_clicks(aligned, capsys):
     context = aligned[0]
 

@@ -72,6 +72,7 @@ def test_init_writes_a_project(tmp_path):
     assert "qarm run" in done.stdout
 
 
+@pytest.mark.slow
 def test_doctor_finds_this_machine_fit(folder):
     done = qarm(folder, "doctor")
 

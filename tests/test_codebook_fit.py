@@ -40,6 +40,7 @@ def all_codes(context, version):
     return np.array([row["rq_codes"] for row in rows.orderBy("item_id").collect()])
 
 
+@pytest.mark.slow
 def test_levels_of_different_sizes_go_through_the_jobs_and_a_refit(embedded):
     change(embedded, codebooks={"codebook_size": [4, 8, 2], "num_levels": 3}, semantic_ids={"bucket_cap": 2})
 
@@ -57,6 +58,7 @@ def test_levels_of_different_sizes_go_through_the_jobs_and_a_refit(embedded):
     assert codes[:, 1].max() > 3
 
 
+@pytest.mark.slow
 def test_an_fsq_level_goes_through_the_jobs_but_not_through_a_refit_that_keeps_ids(embedded):
     change(embedded, codebooks={"codebook_size": [4, 16], "last_level": "fsq"}, semantic_ids={"bucket_cap": 1})
 

@@ -68,6 +68,7 @@ def test_the_tokens_of_an_item_are_the_hidden_states_of_its_text_and_its_own_vec
     assert (counts.rows_in, counts.rows_out, counts.rows_rejected) == (8, 7, 1)
 
 
+@pytest.mark.slow
 def test_only_items_whose_content_changed_are_encoded_again_and_then_the_folder_is_laid_out_anew(catalog):
     context, items, _ = catalog
     before = ItemContentStore.open(context.artifacts("item_content").latest().path)

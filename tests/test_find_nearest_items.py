@@ -45,6 +45,7 @@ def test_a_bank_is_an_artifact_whose_files_are_checked(tmp_path, spark):
         load_bank(artifact)
 
 
+@pytest.mark.slow
 def test_the_job_finds_what_is_new_and_refits_when_asked(fresh_project):
     ingest_catalog(fresh_project)
     embed_items(fresh_project)

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+import pytest
+
 from qarm_features.feature_store.feature_views import log_views
 from qarm_features.impression_history import item_counters, user_impressions
 from qarm_features.settings import load_settings
@@ -59,6 +61,7 @@ def test_counters_of_an_item_take_all_users_of_a_moment_at_once(spark):
     ]
 
 
+@pytest.mark.slow
 def test_a_length_of_zero_leaves_no_labelled_history_behind(fresh_project, spark):
     qarm_yaml = fresh_project.settings.feature_repo_path.parent / "qarm.yaml"
     off = JobContext(load_settings(qarm_yaml, behavior={"impression_length": 0}))

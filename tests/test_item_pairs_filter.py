@@ -110,6 +110,7 @@ def table(context):
     return {(r["source"], r["trigger_item_id"], r["target_item_id"]): r["weight"] for r in rows}
 
 
+@pytest.mark.slow
 def test_the_job_writes_what_the_filter_keeps_tells_the_share_dropped_and_ignores_the_future(context):
     counts = mine_item_pairs(context, until="2024-02-01")
 

@@ -77,7 +77,7 @@ def tied(tmp_path_factory, spark):
     return context, store, log.repartition(3)
 
 
-@pytest.mark.parametrize("point_in_time", ["spark", "feast"])
+@pytest.mark.parametrize("point_in_time", ["spark", pytest.param("feast", marks=pytest.mark.slow)])
 def test_every_row_has_the_history_and_the_counts_of_strictly_before(tied, point_in_time):
     _, store, log = tied
 
@@ -87,6 +87,7 @@ def test_every_row_has_the_history_and_the_counts_of_strictly_before(tied, point
     assert sorted(found, key=repr) == sorted((expected_row(tied_log(), *row) for row in tied_log()), key=repr)
 
 
+@pytest.mark.slow
 def test_without_impressions_the_files_lack_their_columns(tied, tmp_path):
     import pyarrow.parquet as pq
 

@@ -27,6 +27,7 @@ def semantic_ids(context, version):
     return {row["item_id"]: (tuple(row["rq_codes"]), row["collision_index"]) for row in rows}
 
 
+@pytest.mark.slow
 def test_a_refit_keeps_most_ids_and_says_how_many(embedded):
     fit_codebooks(embedded)
     assign_semantic_ids(embedded)

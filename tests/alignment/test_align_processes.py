@@ -57,6 +57,7 @@ def test_two_processes_have_the_loss_curve_of_one(alone, planted_source, tmp_pat
     assert losses(second, "train_loss") == losses(first, "train_loss")
 
 
+@pytest.mark.slow
 def test_torch_distributor_trains_it_too(alone, planted_source, tmp_path, spark):
     from pyspark.ml.torch.distributor import TorchDistributor
 

@@ -122,6 +122,7 @@ def test_a_view_holds_only_its_own_codebook_version(two_versions):
     assert len(rows) == 3
 
 
+@pytest.mark.slow
 def test_publishing_again_serves_new_items_and_moves_no_published_id(fresh_project):
     import pandas as pd
     from toy_catalog import all_jobs
