@@ -2,7 +2,7 @@
 
 First turn: embeddings of the encoder, codes, a ranking model whose Fusion-Q-Former its own loss trains. Then `export_encoder`
 makes that fusion the next encoder version, the catalog is embedded anew, codebooks are refitted with IDs kept, and a release
-is published: all by the jobs themselves. Ranking models that read codes or vectors are trained on both releases, on the
+is published: all by the jobs themselves. Ranking models that read codes are trained on both releases, on the
 published split, with the same seeds; the last columns pair these. Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
 
     python benchmarks/close_loop.py                        # from the frozen encoder
@@ -22,8 +22,13 @@ from ranking_ml1m.pipeline import DATA, PROJECTS, open_project, prepared, run_jo
 from ranking_ml1m.training import train
 from ranking_ml1m.variants import BASE, EM3, ROWS, TRACKS, Row, options
 
-COMPARED = ("item IDs", "+ frozen vector", "+ aligned RQ", "+ VQ", "+ RQ and VQ with match")
-METRICS = ("auc", "uauc")
+COMPARED = {
+    "item IDs": "item IDs",
+    "+ aligned RQ": "+ RQ",
+    "+ VQ": "+ VQ",
+    "+ RQ and VQ with match": "+ RQ and VQ with match",
+}
+METRICS = ("auc", "user_auc")
 
 
 def settings_of(encoder: str) -> dict[str, dict]:
@@ -56,16 +61,9 @@ def turn(context) -> str:
 
 def compare(row: Row, turns: list[World], seeds: int, threads: int) -> None:
     """Prints a row's metrics on the test split after each turn, and the paired difference."""
-    values = np.array(
-        [
-            [
-                [train(row, "A", world, seed=seed, threads=threads)["test"][metric] for metric in METRICS]
-                for world in turns
-            ]
-            for seed in range(seeds)
-        ]
-    )  # (seeds, turns, metrics)
-    shown = [f"{row.name:28}"]
+    runs = [[train(row, "A", world, seed=seed, threads=threads)["test"] for world in turns] for seed in range(seeds)]
+    values = np.array([[[run[metric] for metric in METRICS] for run in of_seed] for of_seed in runs])
+    shown = [f"{COMPARED[row.name]:28}"]
     for index in range(len(turns)):
         for metric in range(len(METRICS)):
             shown.append(_shown(values[:, index, metric], ".4f"))
