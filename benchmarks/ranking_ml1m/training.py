@@ -5,16 +5,18 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from qarm_features.ranking import RankingModel, RowsInMemory, fit
+from qarm_features.ranking import RankingBatch, RankingModel, RowsInMemory, TrainingOptions, fit
 from qarm_features.ranking.evaluation import predict
 from ranking_ml1m.data import World
 from ranking_ml1m.measures import measure
 from ranking_ml1m.neighbors import Neighbors
 from ranking_ml1m.variants import BASE, TRACKS, Row, options
 
+BATCH_SIZE = 4096  # of rows that are only read
 
-def train(row: Row, track: str, world: World, *, seed: int, threads: int, neighbors: Neighbors | None = None) -> dict:
-    """Trains one row with one seed; returns logits of the test rows, metrics, neighbours, seconds, parameters."""
+
+def make_model(row: Row, track: str, world: World, *, seed: int) -> RankingModel:
+    """Returns the untrained model of a row."""
     torch.manual_seed(seed)
     model = RankingModel(
         num_items=world.num_known,
@@ -25,15 +27,30 @@ def train(row: Row, track: str, world: World, *, seed: int, threads: int, neighb
     )
     model.set_item_features(world.features)
     model.set_item_counts(*world.counts)
-    how = options(seed, threads)
-    batches = {split: RowsInMemory(rows, batch_size=4096) for split, rows in world.rows.items()}
-    shuffled = RowsInMemory(world.rows["train"], batch_size=how.batch_size, shuffle=True, seed=seed)
-    fitted = fit(model, shuffled, batches["valid"], how)
-    logits = {split: predict(model, batches[split]).logit for split in ("valid", "test")}
+    return model
+
+
+def fit_model(model: RankingModel, rows: dict[str, RankingBatch], how: TrainingOptions) -> float:
+    """Trains on train, keeps the best on valid, and returns the seconds of an epoch."""
+    shuffled = RowsInMemory(rows["train"], batch_size=how.batch_size, shuffle=True, seed=how.seed)
+    fitted = fit(model, shuffled, RowsInMemory(rows["valid"], batch_size=BATCH_SIZE), how)
+    return float(np.mean([epoch["seconds"] for epoch in fitted.epochs]))
+
+
+def logits_of(model: RankingModel, rows: RankingBatch) -> np.ndarray:
+    """Returns the logit (B,) of each row."""
+    return predict(model, RowsInMemory(rows, batch_size=BATCH_SIZE)).logit
+
+
+def train(row: Row, track: str, world: World, *, seed: int, threads: int, neighbors: Neighbors | None = None) -> dict:
+    """Trains one row with one seed; returns logits of the test rows, metrics, neighbours, seconds, parameters."""
+    model = make_model(row, track, world, seed=seed)
+    seconds = fit_model(model, world.rows, options(seed, threads))
+    logits = {split: logits_of(model, world.rows[split]) for split in ("valid", "test")}
     return {
         "logit": logits["test"],
         **{split: measure(logits[split], world.rows[split], world) for split in logits},
-        "seconds": float(np.mean([epoch["seconds"] for epoch in fitted.epochs])),
+        "seconds": seconds,
         "neighbors": neighbors.of_model(model) if neighbors else {},
         "parameters": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
     }
