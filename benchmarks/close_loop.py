@@ -23,7 +23,6 @@ from ranking_ml1m.training import train
 from ranking_ml1m.variants import BASE, EM3, ROWS, TRACKS, Row, options
 
 COMPARED = {
-    "item IDs": "item IDs",
     "+ aligned RQ": "+ RQ",
     "+ VQ": "+ VQ",
     "+ RQ and VQ with match": "+ RQ and VQ with match",

@@ -11,7 +11,7 @@ import functools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,10 +61,9 @@ def train_variants(
         read = [switch for switch in _READ if switches.get(switch)]
         sources = _sources(settings, warehouse, release, read, variant=name)
         inputs = fingerprint([files, str(options), switches, str(sources)])
-        variants.append(_Variant(name, switches, read, {"variant": name, "seed": seed, "inputs": inputs}))
+        variants.append(_Variant(switches, read, sources, {"variant": name, "seed": seed, "inputs": inputs}))
     missing = [variant for variant in variants if models.find(**variant.made_from) is None]
-    read = {switch for variant in missing for switch in variant.read}
-    features = _item_features(settings, warehouse, release, read, files)
+    features = _item_features(settings, release, [variant.sources for variant in missing], files["train_files"])
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder) / str(number) for number in range(len(missing))]
         if missing:
@@ -85,11 +84,11 @@ def train_variants(
 
 
 class _Variant(NamedTuple):
-    """A variant: its name, its switches, those of them that read item features, and what tells its model apart."""
+    """A variant: its switches, those of them that read item features, from where, and what tells its model apart."""
 
-    name: str
     switches: dict[str, Any]
     read: list[str]
+    sources: ItemSources
     made_from: dict[str, Any]
 
     def arguments(self, output: Path, features: Artifact | None) -> dict[str, Any]:
@@ -150,19 +149,19 @@ def _sources(
 
 
 def _item_features(
-    settings: Settings, warehouse: Warehouse, release: Release, read: Collection[str], files: Mapping[str, list[str]]
+    settings: Settings, release: Release, of_variants: Sequence[ItemSources], train_files: list[str]
 ) -> Artifact | None:
-    """Returns the item features of the training rows' items, written if need be; None where nothing is read."""
-    if not read:
+    """Returns the item features of the training rows' items, written if need be; None where no variant reads any."""
+    sources = ItemSources(**{field: value for one in of_variants for field, value in vars(one).items() if value})
+    if sources == ItemSources():
         return None
-    sources = _sources(settings, warehouse, release, sorted(read), variant="")
     content = Artifacts(settings.artifacts_path, "item_content").latest() if sources.content_folder else None
-    made_from = fingerprint([files["train_files"], str(sources)])
+    made_from = fingerprint([train_files, str(sources)])
     kept = Artifacts(settings.artifacts_path, "item_features")
     found = kept.find(made_from=made_from)
     if found is not None:
         return found
-    vocabulary = item_vocabulary(files["train_files"])
+    vocabulary = item_vocabulary(train_files)
     return kept.publish(
         lambda folder: write_item_features(folder, vocabulary, sources),
         made_from=made_from,

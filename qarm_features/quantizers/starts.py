@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qarm_features.quantizers.blas_buffers import touch_blas_buffers
 from qarm_features.quantizers.lloyd import cluster_sums, nearest_codes, update_centroids
 
 if TYPE_CHECKING:
@@ -147,7 +146,6 @@ def _lowest_errors(coarse: np.ndarray, shares: np.ndarray, distances: np.ndarray
 
 def _coarse_distances(rows: np.ndarray, picked: np.ndarray, coarse: np.ndarray | None = None) -> np.ndarray:
     """Returns the squared distances (B, C) of coarse rows to picked ones, float32, exact."""
-    touch_blas_buffers()
     centroids = (rows if coarse is None else coarse)[picked]
     squares = [np.einsum("ij,ij->i", values, values)[:, None] for values in (rows, centroids)]
     distances = rows @ (-2 * centroids).T
