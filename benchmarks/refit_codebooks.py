@@ -7,6 +7,7 @@ of its rows is what comes new. ::
 
     python benchmarks/refit_codebooks.py --rows 100000 --dim 64 --codebook-size 256
     python benchmarks/refit_codebooks.py --embeddings embeddings.parquet --codebook-size 64
+    python benchmarks/refit_codebooks.py --last-codebook-size 4096 # FSQ in place of the last level
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ def compare(before: np.ndarray, after: np.ndarray, same: np.ndarray, args: argpa
 
     from qarm_features.code_errors import sum_errors
     from qarm_features.codebook_refit import kept_codes, refit_codebooks
+    from qarm_features.level_figures import fitted_levels
     from qarm_features.quality import shared_ids
-    from qarm_features.quantizers import ResidualKMeans, ResidualKMeansModel
 
     os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.master("local[2]").config("spark.driver.memory", "4g")
@@ -76,49 +77,57 @@ def compare(before: np.ndarray, after: np.ndarray, same: np.ndarray, args: argpa
         table = pa.table({"item_id": np.arange(len(embeddings)), "embedding": lists})
         return spark.createDataFrame(table).repartition(4, "item_id").persist()
 
-    sizes = {"numLevels": args.levels, "codebookSize": args.codebook_size, "maxIter": args.iterations}
-    estimator, now = ResidualKMeans(**sizes, seed=0), items(after)
+    estimator, now = quantizer(args), items(after)
     old = estimator.fit(items(before))
     old_ids = old.transform(items(before)).select("item_id", "rq_codes").persist()
     unchanged = spark.createDataFrame([(int(i),) for i in np.flatnonzero(same)], "item_id long")
     unchanged = old_ids.join(unchanged, on="item_id", how="left_semi").persist()
-    fresh = ResidualKMeans(**sizes, seed=1).fit(now)
-    best = fresh.training_summary[-1]["relative_error"]
+    other = estimator.copy({estimator.seed: 1})
+    started = time.perf_counter()
+    fresh = other.fit(now)
+    fresh_seconds = time.perf_counter() - started
+    best = fitted_levels(fresh, now)[-1]["relative_error"]
 
-    def show(name: str, codebooks: np.ndarray, limit: float | None, seconds: float) -> None:
+    def show(name: str, model, limit: float | None, seconds: float) -> None:
         was = old_ids.select("item_id", F.col("rq_codes").alias("old_codes"))
-        coded = ResidualKMeansModel.from_codebooks(codebooks).transform(now.join(was, on="item_id", how="left"))
+        coded = model.transform(now.join(was, on="item_id", how="left"))
         if limit is not None:
-            coded = coded.withColumn("rq_codes", kept_codes(codebooks, limit))
+            coded = coded.withColumn("rq_codes", kept_codes(model.codebooks, limit))
         coded = coded.persist()
-        sums, _ = sum_errors(coded, codebooks)
+        sums, _ = sum_errors(coded, model.codebooks)
         kept = shared_ids(unchanged, coded, num_levels=args.levels)
         levels = " / ".join(f"{share:.1%}" for share in kept["levels"])
         error = sums.errors[-1] / sums.energy
         print(
             f"  {name:38} full IDs kept {kept['semantic_ids']:6.1%}  per level {levels}  "
-            f"error {error:.4f}, by a fresh fit {error / best:.4f}  {seconds:.1f} s"
+            f"error {error:.4f}, by a fresh fit {error / best:.4f}  {seconds:.1f} s",
+            flush=True,
         )
         coded.unpersist()
 
     print(
         f"{len(before):,} items, then {len(after):,}; D = {after.shape[1]}, {args.levels} levels of {args.codebook_size}"
+        + (f", the last FSQ of {old.level_sizes[-1]}" if args.last_codebook_size else "")
     )
-    show("old codebooks, frozen", old.codebooks, None, 0.0)
-    show("fresh fit, labels as they come", fresh.codebooks, None, sum(lv["seconds"] for lv in fresh.training_summary))
-    started = time.perf_counter()
-    refit = refit_codebooks(now, old_ids, estimator, old_codebooks=old.codebooks, keep_within=KEEP_WITHIN)
-    show("refit", refit.codebooks, refit.keep_limit, time.perf_counter() - started)
-    started = time.perf_counter()
-    other = ResidualKMeans(**sizes, seed=1)
-    relabelled = refit_codebooks(now, old_ids, other, old_codebooks=None, keep_within=KEEP_WITHIN)
-    show(
-        "from nothing, relabelled, then as refit",
-        relabelled.codebooks,
-        relabelled.keep_limit,
-        time.perf_counter() - started,
-    )
+    show("old codebooks, frozen", old, None, 0.0)
+    show("fresh fit, labels as they come", fresh, None, fresh_seconds)
+    ways = {"refit": (estimator, True), "from nothing, relabelled, then as refit": (other, False)}
+    for name, (way, same_space) in ways.items():
+        started = time.perf_counter()
+        refit = refit_codebooks(now, old_ids, way, old=old, same_space=same_space, keep_within=KEEP_WITHIN)
+        show(name, refit.model, refit.keep_limit, time.perf_counter() - started)
     spark.stop()
+
+
+def quantizer(args: argparse.Namespace):
+    """Returns the estimator that is compared, of seed 0."""
+    from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar
+
+    sizes = {"codebookSize": args.codebook_size, "maxIter": args.iterations, "seed": 0}
+    if args.last_codebook_size:
+        last = args.last_codebook_size
+        return ResidualKMeansFiniteScalar(numLevels=args.levels - 1, lastCodebookSize=last, **sizes)
+    return ResidualKMeans(numLevels=args.levels, **sizes)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -133,6 +142,7 @@ def main() -> None:
     parser.add_argument("--codebook-size", type=int, default=256)
     parser.add_argument("--levels", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--last-codebook-size", type=int, help="codes of finite scalars as the last level")
     parser.add_argument("--embeddings", help="Parquet file with a column embedding, instead of synthetic ones")
     args = parser.parse_args()
     data = drawn(args.embeddings) if args.embeddings else clustered(args.rows, args.dim, 2 * args.codebook_size)

@@ -10,9 +10,9 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from qarm_features.codebook_refit import measured_levels
+from qarm_features.level_figures import fitted_levels
 from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar
-from qarm_features.semantic_ids import RQModel
+from qarm_features.quantizers.residual_finite_scalar import RQModel
 from qarm_features.settings_sections import Codebooks
 
 WEIGHT = "popularity_weight"
@@ -52,15 +52,7 @@ def fit_model(
         estimator: As of `quantizer`.
 
     Returns:
-        The model, and per level what ``ResidualKMeansModel.training_summary`` holds. Of an fsq level the error and the
-        codes in use are counted over all items in one more pass.
+        The model, and what `level_figures.fitted_levels` returns.
     """
     model = estimator.fit(embeddings)
-    if isinstance(estimator, ResidualKMeans):
-        return model, model.training_summary
-    levels, last = model.training_summary["levels"], model.training_summary["last"]
-    size = len(levels)
-    about = {"level": size, "iterations": 0, "rows": last["rows"], "seconds": last["seconds"]}
-    levels = [*levels, {**about, "fsq_levels": last["levels"], "codebook_size": model.level_sizes[-1]}]
-    coded = model.transform(embeddings.select("embedding")).select("embedding", "rq_codes")
-    return model, measured_levels(coded, model.codebooks, levels)
+    return model, fitted_levels(model, embeddings)

@@ -33,6 +33,15 @@ def update_level(coded: DataFrame, codebooks: np.ndarray, level: int) -> np.ndar
     Returns:
         (L, K, D) float32; a centroid without items stays.
     """
+    means, counts = left_over_means(coded, codebooks, level)
+    renewed = codebooks.copy()
+    renewed[level] = np.where(counts[:, None] > 0, means, codebooks[level])
+    return renewed
+
+
+def left_over_means(coded: DataFrame, codebooks: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the means (K, D) float32 of what all levels but one leave over of the items of its codes, 0 where a code has
+    none, and how many these are (K,); arguments as of `update_level`."""
     rows = coded.select("embedding", "rq_codes")
     parts = rows.mapInArrow(partial(_sum_left_over, codebooks=codebooks, level=level), _SUMS)
     partitions = rows.rdd.getNumPartitions()
@@ -40,9 +49,7 @@ def update_level(coded: DataFrame, codebooks: np.ndarray, level: int) -> np.ndar
         parts = parts.repartition(math.isqrt(partitions) + 1).mapInArrow(_add, _SUMS)
     sums, counts = _total([(row.sums, row.counts) for row in parts.collect()])
     means = np.ldexp(sums.reshape(codebooks[level].shape) / np.maximum(counts, 1)[:, None], -_BITS)
-    renewed = codebooks.copy()
-    renewed[level] = np.where(counts[:, None] > 0, means.astype(np.float32), codebooks[level])
-    return renewed
+    return means.astype(np.float32), counts
 
 
 def left_over(embeddings: np.ndarray, codes: np.ndarray, codebooks: np.ndarray, level: int) -> np.ndarray:

@@ -22,9 +22,9 @@ from qarm_features.codebook_refit import kept_codes
 from qarm_features.collisions import resolve_overflow, with_collision_index
 from qarm_features.quantizers import ResidualKMeansFiniteScalarModel, ResidualKMeansModel
 from qarm_features.quantizers.code_columns import codes_beside
+from qarm_features.quantizers.residual_finite_scalar import RQModel
 
 _CODEBOOKS, _REFIT = "codebooks.safetensors", "refit.safetensors"
-RQModel = ResidualKMeansModel | ResidualKMeansFiniteScalarModel
 
 
 class OldIDs(NamedTuple):
@@ -123,10 +123,10 @@ def save_codebooks(
         save_file({"new_code": np.ascontiguousarray(new_code, dtype=np.int32)}, folder / _REFIT)
 
 
-def save_model(model: RQModel, folder: Path) -> None:
-    """Writes what `load_codebooks` reads."""
+def save_model(model: RQModel, folder: Path, *, new_code: np.ndarray | None = None) -> None:
+    """Writes what `load_codebooks` reads; new_code as of `save_codebooks`."""
     scalar = isinstance(model, ResidualKMeansFiniteScalarModel)
-    save_codebooks(model.codebooks, folder, rounding=model.to_arrays() if scalar else None)
+    save_codebooks(model.codebooks, folder, new_code=new_code, rounding=model.to_arrays() if scalar else None)
 
 
 def load_codebooks(artifact: Artifact) -> RQModel:

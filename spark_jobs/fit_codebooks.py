@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from qarm_features.codebook_fit import fit_model, quantizer, with_popularity
 from qarm_features.codebook_refit import refit_codebooks
 from qarm_features.encoder_versions import current_encoder
-from qarm_features.semantic_ids import load_codebooks, save_codebooks, save_model
+from qarm_features.semantic_ids import load_codebooks, save_model
 from qarm_features.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, ITEMS
 from spark_jobs.session import Counts, JobContext, job, main
 
@@ -33,8 +33,6 @@ def fit_codebooks(
     the same seed, levels and size, and keeps the IDs of item_semantic_ids where that costs little."""
     settings, warehouse, codebooks = context.settings, context.warehouse, context.artifacts("codebooks")
     encoder, wanted = current_encoder(context.artifacts("encoders"), settings), settings.codebooks
-    if refit and not fresh and wanted.last_level == "fsq":
-        raise ValueError("--refit keeps semantic IDs, codebooks.last_level must be k-means for that. Use --fresh.")
     every = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
     embeddings = every.join(warehouse.read(ITEMS).select("item_id"), on="item_id", how="left_semi")
     rows = embeddings.count()
@@ -48,18 +46,19 @@ def fit_codebooks(
     if wanted.popularity_power is not None:
         embeddings = with_popularity(embeddings, warehouse.read(INTERACTIONS), wanted.popularity_power)
     estimator = quantizer(wanted, seed=settings.seed)
-    shape = {name: made_from[name] for name in ("seed", "num_levels", "codebook_size")}
-    last = None if fresh or wanted.last_level == "fsq" else codebooks.find(**shape)
+    shape = {name: made_from[name] for name in ("seed", "num_levels", "codebook_size", "last_level", "fsq_levels")}
+    last = None if fresh else codebooks.find(**shape)
     old_ids = last and warehouse.read_or_empty(ITEM_SEMANTIC_IDS).where(F.col("codebook_version") == last.version)
     if old_ids is None or old_ids.isEmpty():
-        made, levels = fit_model(embeddings, estimator)
-        save, about = partial(save_model, made), {"level_sizes": made.level_sizes}
+        model, levels = fit_model(embeddings, estimator)
+        save, about = partial(save_model, model), {"level_sizes": model.level_sizes}
     else:
-        start = load_codebooks(last).codebooks if last.manifest["encoder_version"] == encoder.version else None
+        old = {"old": load_codebooks(last), "same_space": last.manifest["encoder_version"] == encoder.version}
         within = settings.semantic_ids.keep_within
-        made = refit_codebooks(embeddings, old_ids, estimator, old_codebooks=start, keep_within=within)
-        levels, save = made.levels, partial(save_codebooks, made.codebooks, new_code=made.new_code)
-        about = {"refit": {"of": last.version, "keep_limit": made.keep_limit, "kept": made.kept}}
+        made = refit_codebooks(embeddings, old_ids, estimator, **old, keep_within=within)
+        levels, save = made.levels, partial(save_model, made.model, new_code=made.new_code)
+        refit_of = {"of": last.version, "keep_limit": made.keep_limit, "kept": made.kept}
+        about = {"level_sizes": made.model.level_sizes, "refit": refit_of}
     artifact = codebooks.publish(lambda folder: save(folder=folder), **made_from, rows=rows, levels=levels, **about)
     remark = f"codebooks v{artifact.version}, relative error {levels[-1]['relative_error']:.3f} after the last level"
     if "refit" in about:

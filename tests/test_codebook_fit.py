@@ -59,23 +59,36 @@ def test_levels_of_different_sizes_go_through_the_jobs_and_a_refit(embedded):
 
 
 @pytest.mark.slow
-def test_an_fsq_level_goes_through_the_jobs_but_not_through_a_refit_that_keeps_ids(embedded):
+def test_an_fsq_level_goes_through_the_jobs_and_a_refit(embedded):
     change(embedded, codebooks={"codebook_size": [4, 16], "last_level": "fsq"}, semantic_ids={"bucket_cap": 1})
 
     fit_codebooks(embedded)
     assign_semantic_ids(embedded)
     evaluate_codes(embedded)
+    fit_codebooks(embedded, refit=True)
+    counts = assign_semantic_ids(embedded)
 
-    artifact = embedded.artifacts("codebooks").get(0)
-    codes, levels = all_codes(embedded, 0), artifact.manifest["levels"]
-    assert artifact.manifest["level_sizes"][0] == 4
-    assert codes.max(axis=0)[1] < artifact.manifest["level_sizes"][1] <= 16
+    first, refitted = (embedded.artifacts("codebooks").get(version) for version in (0, 1))
+    codes, levels = all_codes(embedded, 0), first.manifest["levels"]
+    assert first.manifest["level_sizes"][0] == 4
+    assert codes.max(axis=0)[1] < first.manifest["level_sizes"][1] <= 16
     assert levels[1]["relative_error"] < levels[0]["relative_error"]
     assert len({tuple(row) for row in codes}) > 48
-    with pytest.raises(
-        ValueError, match=r"--refit keeps semantic IDs, codebooks.last_level must be k-means for that\."
-    ):
-        fit_codebooks(embedded, refit=True)
+    assert refitted.manifest["level_sizes"] == load_codebooks(refitted).level_sizes == first.manifest["level_sizes"]
+    assert refitted.manifest["refit"]["kept"]["semantic_ids"] > 0.9
+    assert (all_codes(embedded, 1) == codes).all(axis=1).mean() > 0.9
+    assert "kept from v0" in counts.remark
+
+
+@pytest.mark.slow
+def test_a_refit_of_k_means_into_an_fsq_level_starts_from_nothing(embedded):
+    fit_codebooks(embedded)
+    assign_semantic_ids(embedded)
+    change(embedded, codebooks={"last_level": "fsq"})
+
+    fit_codebooks(embedded, refit=True)
+
+    assert "refit" not in embedded.artifacts("codebooks").get(1).manifest
 
 
 def test_settings_choose_the_estimator():

@@ -2,14 +2,17 @@
 
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 from scipy.optimize import linear_sum_assignment
 
 from qarm_features.code_errors import residual_errors, sum_errors
 from qarm_features.code_matching import code_transitions, match_codes, relabelling
 from qarm_features.codebook_refit import keep_codes, refit_codebooks
 from qarm_features.codebook_updates import update_level
-from qarm_features.quantizers import ResidualKMeans
+from qarm_features.level_figures import fitted_levels
+from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar
 from qarm_features.quantizers.lloyd import assign_codes
+from qarm_features.quantizers.scalar_rounding import ScalarRounding
 
 CODEBOOKS = np.array([[[0, 0], [1, 0]], [[0, 0], [0, 0.5]]], dtype=np.float32)
 
@@ -123,16 +126,16 @@ def refitted(spark):
     """2,000 items, and the same a while later: 100 others changed, 200 came."""
     before, changed, came = clustered(2000, 1), clustered(100, 2), clustered(200, 3)
     after = np.concatenate([before[:1900], changed, came])
-    estimator = ResidualKMeans(numLevels=2, codebookSize=16, maxIter=20, seed=0)
+    estimator = ResidualKMeans(numLevels=2, codebookSize=8, maxIter=20, seed=0)
     old = estimator.fit(items(spark, before))
     old_ids = old.transform(items(spark, before)).select("item_id", "rq_codes")
     made = [
         refit_codebooks(
-            items(spark, after).repartition(parts), old_ids, estimator, old_codebooks=start, keep_within=0.1
+            items(spark, after).repartition(parts), old_ids, estimator, old=old, same_space=same, keep_within=0.1
         )
-        for parts, start in ((1, old.codebooks), (5, old.codebooks), (2, None))
+        for parts, same in ((1, True), (5, True), (2, False))
     ]
-    fresh = ResidualKMeans(numLevels=2, codebookSize=16, maxIter=20, seed=7).fit(items(spark, after))
+    fresh = ResidualKMeans(numLevels=2, codebookSize=8, maxIter=20, seed=7).fit(items(spark, after))
     return made, fresh.training_summary[-1]["sse"]
 
 
@@ -149,16 +152,71 @@ def test_a_refit_keeps_most_ids_at_the_error_of_a_fresh_fit(refitted):
 def test_a_refit_is_the_same_whatever_the_partitions(refitted):
     (once, again, _), _ = refitted
 
-    assert (once.codebooks == again.codebooks).all()
+    assert (once.model.codebooks == again.model.codebooks).all()
     assert once.kept == again.kept
     assert (once.new_code == again.new_code).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weight", [None, "clicks"])
+def test_a_refit_with_an_fsq_level_keeps_most_ids_at_the_error_of_a_fresh_fit(spark, weight):
+    before, changed, came = clustered(2000, 1), clustered(100, 2), clustered(200, 3)
+    after = items(spark, np.concatenate([before[:1900], changed, came])).withColumn("clicks", F.col("item_id") % 5 + 1)
+    options = {"weightCol": weight} if weight else {}
+    estimator = ResidualKMeansFiniteScalar(numLevels=1, codebookSize=8, lastCodebookSize=64, maxIter=20, **options)
+    old = estimator.fit(items(spark, before).withColumn("clicks", F.lit(1)))
+    old_ids = old.transform(items(spark, before)).select("item_id", "rq_codes")
+
+    refit, again = (
+        refit_codebooks(after.repartition(parts), old_ids, estimator, old=old, same_space=True, keep_within=0.1)
+        for parts in (1, 5)
+    )
+
+    fresh = fitted_levels(estimator.copy({estimator.seed: 7}).fit(after), after)
+    assert refit.kept["items"] == 2000
+    assert refit.kept["semantic_ids"] > 0.9 * 0.95  # the changed ones move
+    assert refit.levels[-1]["sse"] < 1.01 * fresh[-1]["sse"]
+    assert refit.model.rounding.levels == old.rounding.levels
+    assert (refit.model.codebooks == again.model.codebooks).all()
+    assert refit.kept == again.kept
+
+
+@pytest.mark.slow
+def test_an_fsq_level_of_another_space_may_have_lost_codes(spark):
+    """The old codes are in the range of 64 codes, the new level has 4: no old code from 4 on is kept."""
+    rows = clustered(200, 1)
+    estimator = ResidualKMeansFiniteScalar(numLevels=1, codebookSize=4, lastLevels=[8, 8], maxIter=5)
+    old = estimator.fit(items(spark, rows))
+    old_ids = old.transform(items(spark, rows)).select("item_id", "rq_codes")
+    fewer = estimator.copy({estimator.lastLevels: [2, 2]})
+
+    refit = refit_codebooks(items(spark, rows[:, ::-1]), old_ids, fewer, old=old, same_space=False, keep_within=100.0)
+
+    expected = np.mean([row["rq_codes"][1] < 4 for row in old_ids.collect()])
+    assert refit.model.level_sizes == [4, 4]
+    assert refit.kept["levels"][1] == pytest.approx(expected, abs=0.1)
+    assert refit.new_code.shape == (2, 64)
+    assert refit.new_code.max() < 4
+
+
+def test_scalars_become_the_means_of_the_rows_that_have_them():
+    """Axes of (x, y), 2 x 2 scalars: left of 0 or not, below 0 or not."""
+    edges, scalars = [np.zeros(1)] * 2, [np.array([-1.0, 1.0])] * 2
+    rounding = ScalarRounding(np.zeros(2, np.float32), np.eye(2, dtype=np.float32), edges, scalars)
+    means = np.array([[-2, -3], [-4, 5], [7, 1], [np.nan, np.nan]], np.float32)
+
+    refitted = rounding.refitted(means, np.array([1, 3, 2, 0]))
+
+    assert refitted.scalars[0].tolist() == [-3.5, 7.0]  # (1 * -2 + 3 * -4) / 4
+    assert refitted.scalars[1].tolist() == [-1 / 3, 5.0]  # (1 * -3 + 2 * 1) / 3
+    assert refitted.encode(means[:3]).tolist() == rounding.encode(means[:3]).tolist() == [0, 1, 3]
 
 
 @pytest.mark.slow
 def test_a_fit_from_nothing_is_relabelled_so_that_more_than_chance_stays(refitted):
     (_, _, relabelled), _ = refitted
 
-    assert relabelled.kept["levels"][0] > 0.5  # chance: 1 / 16
+    assert relabelled.kept["levels"][0] > 0.5  # chance: 1 / 8
 
 
 def test_errors_fall_level_by_level_and_are_those_of_the_codes():

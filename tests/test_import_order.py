@@ -39,6 +39,7 @@ FLOORS = {
         "nearest_items",
         "code_errors",
         "code_matching",
+        "level_figures",
         "codebook_fit",
         "codebook_refit",
         "codebook_updates",

@@ -149,7 +149,7 @@ class EmbeddingFiles:
     def start(self) -> Moments:
         """Puts all rows, which must have passed validation, on the grid: level 0."""
         facts = self.facts()
-        bits = choose_weight_bits(facts.weight_steps, facts.rows) if self._weighted else None
+        bits = choose_weight_bits(facts.weight_steps) if self._weighted else None
         return self._set_recipe(Recipe(choose_grid(facts.max_norm, facts.rows), bits, (), self._device), 1)
 
     def subtract(self, centroids: np.ndarray) -> Moments:

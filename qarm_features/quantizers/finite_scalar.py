@@ -22,9 +22,7 @@ from pyspark import keyword_only
 from pyspark.ml import Estimator, Model
 from pyspark.ml.util import (
     DefaultParamsReadable,
-    DefaultParamsReader,
     DefaultParamsWritable,
-    DefaultParamsWriter,
     MLReadable,
     MLReader,
     MLWritable,
@@ -34,6 +32,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import IntegerType
 
+from qarm_features.quantizers.array_files import ArraysReader, ArraysWriter
 from qarm_features.quantizers.embedding_batches import check_facts, checked_rows
 from qarm_features.quantizers.finite_scalar_params import FiniteScalarParams
 from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns
@@ -47,8 +46,6 @@ from qarm_features.quantizers.scalar_rounding import (
     random_axes,
     share_out,
 )
-
-_ARRAYS_SCHEMA = "name string, shape array<int>, values array<double>"
 
 
 class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, DefaultParamsWritable):
@@ -65,6 +62,7 @@ class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, Default
         projection: ``pca`` (default) or ``random`` orthonormal axes.
         spacing: ``mass`` (default), cells of equally many rows; ``error``, scalars with the least squared error.
         seed: of random axes, any integer, default 0.
+        weightCol: the column of weights, at least 0: a row of weight 3 counts as three rows. Default: all count once.
 
     Source: FSQ, arXiv 2309.15505.
     """
@@ -80,6 +78,7 @@ class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, Default
         projection: str = "pca",
         spacing: str = "mass",
         seed: int = 0,
+        weightCol: str | None = None,
     ):
         super().__init__()
         self._set(**self._input_kwargs)
@@ -89,24 +88,38 @@ class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, Default
         """Sets any of the constructor's arguments."""
         return self._set(**self._input_kwargs)
 
+    def fit_from(self, dataset: DataFrame, rounding: ScalarRounding) -> FiniteScalarModel:
+        """Fits boundaries, scalars and mean anew and keeps the axes and their numbers of scalars, so that most rows keep
+        their code; levels, codebookSize and projection are not asked.
+
+        Args:
+            dataset: rows with the column of rows (D).
+            rounding: of a fitted model.
+
+        Raises:
+            ValueError: The rows have another dimension than the axes, or cannot be quantized.
+        """
+        return self._copyValues(self._fitted(dataset, rounding))
+
     def _fit(self, dataset: DataFrame) -> FiniteScalarModel:
+        return self._copyValues(self._fitted(dataset, None))
+
+    def _fitted(self, dataset: DataFrame, start: ScalarRounding | None) -> FiniteScalarModel:
         self.check_params()
         began = time.perf_counter()
-        rows = dataset.select(self.embeddings(dataset).cast("array<float>").alias("row"))
+        row, *weight = self.columns(dataset)
+        rows = dataset.select(row.cast("array<float>").alias("row"), *weight)
         facts = describe_rows(rows)
-        self._check_rows(facts)
-        levels = self.getLevels()
-        wanted = len(levels) if levels else most_dimensions(self.getCodebookSize())
+        self._check_rows(facts, start)
         mean, covariance = mean_and_covariance(rows, facts)
-        count = min(wanted, facts.max_dim)
-        pca = self.getProjection() == "pca"
-        axes = principal_axes(covariance, count) if pca else random_axes(facts.max_dim, count, self.getSeed())
+        axes = self._axes(covariance) if start is None else start.projection
         wide = axes.astype(np.float64)
         variances = np.maximum(np.einsum("id,de,ie->i", wide, covariance, wide), 0.0)
         deviations = np.sqrt(np.maximum(variances, np.finfo(np.float32).tiny))
         mean = mean.astype(np.float32)
-        counts = histograms(rows, mean, axes, deviations)
-        rounding, error = self._rounding(mean, axes, deviations, counts)
+        counts = histograms(rows, facts, mean, axes, deviations)
+        levels = self.getLevels() if start is None else start.levels
+        rounding, error = self._rounding(mean, axes, deviations, counts, levels)
         total, seen = float(np.trace(covariance)), float(variances.sum())
         summary = {
             "rows": facts.rows,
@@ -114,13 +127,26 @@ class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, Default
             "relative_error": (max(0.0, total - seen) + error) / total if total > 0 else 0.0,
             "seconds": round(time.perf_counter() - began, 3),
         }
-        return self._copyValues(FiniteScalarModel(rounding, summary))
+        return FiniteScalarModel(rounding, summary)
+
+    def _axes(self, covariance: np.ndarray) -> np.ndarray:
+        """Returns as many axes (d, D) as levels or codes can use."""
+        dim, levels = len(covariance), self.getLevels()
+        count = min(len(levels) if levels else most_dimensions(self.getCodebookSize()), dim)
+        if self.getProjection() == "pca":
+            return principal_axes(covariance, count)
+        return random_axes(dim, count, self.getSeed())
 
     def _rounding(
-        self, mean: np.ndarray, axes: np.ndarray, deviations: np.ndarray, counts: np.ndarray
+        self,
+        mean: np.ndarray,
+        axes: np.ndarray,
+        deviations: np.ndarray,
+        counts: np.ndarray,
+        levels: list[int] | None,
     ) -> tuple[ScalarRounding, float]:
         """Fits the scalars to the histograms; returns the rounding and its squared error within the axes."""
-        spacing, levels, scales = self.getSpacing(), self.getLevels(), np.square(deviations)
+        spacing, scales = self.getSpacing(), np.square(deviations)
         if levels is None:
             errors = errors_by_count(counts, scales, self.getCodebookSize(), spacing=spacing)
             levels = share_out(errors, self.getCodebookSize())
@@ -130,13 +156,20 @@ class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, Default
         edges, scalars = ([fitted[c][part] * deviations[c] for c in used] for part in (0, 1))
         return ScalarRounding(mean, axes[used], edges, scalars), error
 
-    def _check_rows(self, facts: RowFacts) -> None:
-        """Refuses rows that cannot be quantized with these params."""
+    def _check_rows(self, facts: RowFacts, start: ScalarRounding | None) -> None:
+        """Refuses rows that cannot be quantized with these params, or from these axes."""
         name, levels = self.getInputCol(), self.getLevels()
         if facts.rows == 0:
             raise ValueError("DataFrame has 0 rows, must have at least 1. Check its filters.")
         check_facts(facts, name)
-        if levels and len(levels) > facts.max_dim:
+        self.check_weights(facts)
+        if start is not None:
+            if facts.max_dim != len(start.mean):
+                raise ValueError(
+                    f"{name} has dimension {facts.max_dim}, must be {len(start.mean)} as in the rounding to start from. "
+                    "Fit from nothing."
+                )
+        elif levels and len(levels) > facts.max_dim:
             raise ValueError(
                 f"levels has {len(levels)} numbers, must have at most one per dimension of {name}, {facts.max_dim}. "
                 "Name fewer."
@@ -158,18 +191,27 @@ class FiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWritable):
         self.rounding = rounding
         self.training_summary = training_summary or {}
 
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> FiniteScalarModel:
+        """Makes a model of what `to_arrays` returned."""
+        return cls(ScalarRounding.from_arrays(arrays))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Returns arrays that hold all of the model."""
+        return self.rounding.to_arrays()
+
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Returns the rows (B, D) float32 that codes (B,) stand for."""
         return self.rounding.decode(codes)
 
     def write(self) -> MLWriter:
         """Returns a writer of params and rounding."""
-        return _ModelWriter(self)
+        return ArraysWriter(self)
 
     @classmethod
     def read(cls) -> MLReader:
         """Returns a reader of what `write` wrote."""
-        return _ModelReader()
+        return ArraysReader(cls)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         rows = self.embeddings(dataset)
@@ -181,36 +223,3 @@ class FiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWritable):
             return pa.array(rounding.encode(checked_rows(batch, len(rounding.mean), name, "in the projection")))
 
         return dataset.withColumn(self.getOutputCol(), codes(rows))
-
-
-def write_rounding(instance: Any, path: str, spark: Any, arrays: dict[str, np.ndarray]) -> None:
-    """Writes params and summary as pyspark.ml's metadata, arrays as Parquet, for any Hadoop filesystem."""
-    summary = {"training_summary": instance.training_summary}
-    DefaultParamsWriter.saveMetadata(instance, path, spark, extraMetadata=summary)
-    rows = [(name, list(array.shape), array.astype(float).ravel().tolist()) for name, array in arrays.items()]
-    spark.createDataFrame(rows, _ARRAYS_SCHEMA).write.parquet(f"{path}/arrays")
-
-
-def read_rounding(path: str, spark: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Reads metadata and arrays that `write_rounding` wrote."""
-    rows = spark.read.schema(_ARRAYS_SCHEMA).parquet(f"{path}/arrays").collect()  # one row per array
-    arrays = {row["name"]: np.array(row["values"]).reshape(row["shape"]) for row in rows}
-    return DefaultParamsReader.loadMetadata(path, spark), arrays
-
-
-class _ModelWriter(MLWriter):
-    def __init__(self, instance: FiniteScalarModel):
-        super().__init__()
-        self.instance = instance
-
-    def saveImpl(self, path: str) -> None:
-        write_rounding(self.instance, path, self.sparkSession, self.instance.rounding.to_arrays())
-
-
-class _ModelReader(MLReader):
-    def load(self, path: str) -> FiniteScalarModel:
-        metadata, arrays = read_rounding(path, self.sparkSession)
-        model = FiniteScalarModel(ScalarRounding.from_arrays(arrays), metadata["training_summary"])
-        model._resetUid(metadata["uid"])
-        DefaultParamsReader.getAndSetParams(model, metadata)
-        return model

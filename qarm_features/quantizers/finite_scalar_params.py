@@ -7,7 +7,7 @@ import math
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasSeed
 
-from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns
+from qarm_features.quantizers.residual_kmeans_params import WeightedColumns
 
 PROJECTIONS, SPACINGS = ("pca", "random"), ("mass", "error")
 _MOST_CODES = 2**31
@@ -25,7 +25,7 @@ def check_levels(levels: list[int], name: str) -> None:
         )
 
 
-class FiniteScalarParams(EmbeddingColumns, HasSeed):
+class FiniteScalarParams(WeightedColumns, HasSeed):
     """The params of the estimator, see there."""
 
     levels = Param(Params._dummy(), "levels", "scalars of each dimension.", TypeConverters.identity)

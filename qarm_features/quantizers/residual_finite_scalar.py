@@ -23,20 +23,20 @@ from pyspark.ml import Estimator, Model
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.util import (
     DefaultParamsReadable,
-    DefaultParamsReader,
     DefaultParamsWritable,
     MLReadable,
     MLReader,
     MLWritable,
     MLWriter,
 )
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import ArrayType, FloatType, IntegerType
 
+from qarm_features.quantizers.array_files import ArraysReader, ArraysWriter
 from qarm_features.quantizers.codebooks import level_sizes, levels_of, pad_levels
 from qarm_features.quantizers.embedding_batches import checked_rows
-from qarm_features.quantizers.finite_scalar import FiniteScalar, read_rounding, write_rounding
+from qarm_features.quantizers.finite_scalar import FiniteScalar
 from qarm_features.quantizers.finite_scalar_params import check_levels
 from qarm_features.quantizers.lloyd import quantize
 from qarm_features.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansModel
@@ -55,7 +55,7 @@ class ResidualKMeansFiniteScalar(Estimator, ResidualKMeansParams, DefaultParamsR
         lastCodebookSize: the most codes of the last level, 2 to 65536, default 4096.
         lastLevels: scalars of each dimension of the last level, in place of lastCodebookSize.
         codebookSizes, maxIter, tol, seed, initMode, warmupIter, errorTol, weightCol, spherical, maxLoad, capacity,
-            zeroVectors, device: as of `ResidualKMeans`. Weights count in its levels; the last one counts every row once.
+            zeroVectors, device: as of `ResidualKMeans`.
 
     Source: QARM V2, arXiv 2602.08559.
     """
@@ -96,15 +96,37 @@ class ResidualKMeansFiniteScalar(Estimator, ResidualKMeansParams, DefaultParamsR
         """Sets any of the constructor's arguments."""
         return self._set(**self._input_kwargs)
 
+    def fit_from(self, dataset: DataFrame, model: ResidualKMeansFiniteScalarModel) -> ResidualKMeansFiniteScalarModel:
+        """Fits as `fit` does, from a fitted model on: a refit that starts where the last one ended.
+
+        Args:
+            dataset: rows with the column of embeddings (D).
+            model: of the same levels and encoder version; the last level keeps its axes, as of `FiniteScalar.fit_from`.
+
+        Raises:
+            ValueError: As of `ResidualKMeans.fit_from` and `FiniteScalar.fit_from`.
+        """
+        return self._fitted(dataset, model)
+
     def _fit(self, dataset: DataFrame) -> ResidualKMeansFiniteScalarModel:
+        return self._fitted(dataset, None)
+
+    def _fitted(
+        self, dataset: DataFrame, start: ResidualKMeansFiniteScalarModel | None
+    ) -> ResidualKMeansFiniteScalarModel:
         of = self.getOrDefault
         if of("lastLevels") is not None:
             check_levels(of("lastLevels"), "lastLevels")
         if not 2 <= of("lastCodebookSize") <= 65_536:
             raise ValueError(f"lastCodebookSize is {of('lastCodebookSize')}, must be 2 to 65536.")
-        kmeans = self._copyValues(ResidualKMeans()).fit(dataset)
+        estimator = self._copyValues(ResidualKMeans())
+        kmeans = estimator.fit(dataset) if start is None else estimator.fit_from(dataset, start.kmeans_codebooks)
         last = FiniteScalar(codebookSize=of("lastCodebookSize"), levels=of("lastLevels"), seed=self.getSeed())
-        fitted = last.fit(_residuals(kmeans, dataset))
+        _, *weight = self.columns(dataset)
+        if weight:
+            last.setWeightCol("weight")
+        left_over = dataset.select(_residuals(kmeans, dataset).alias("residual"), *weight)
+        fitted = last.fit(left_over) if start is None else last.fit_from(left_over, start.rounding)
         summary = {"levels": kmeans.training_summary, "last": fitted.training_summary}
         return self._copyValues(ResidualKMeansFiniteScalarModel(kmeans.codebooks, fitted.rounding, summary))
 
@@ -157,18 +179,31 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
         codes = np.asarray(codes)
         return self.rounding.decode(codes[:, -1]) + _centroid_sums(codes[:, :-1], self.kmeans_codebooks)
 
+    def with_codebooks(self, codebooks: np.ndarray) -> ResidualKMeansFiniteScalarModel:
+        """Returns the same model with other levels of k-means.
+
+        Args:
+            codebooks: (L + 1, K, D) as of `codebooks`, of which the last level is not read.
+        """
+        levels = pad_levels(levels_of(codebooks)[:-1])
+        return self._copyValues(ResidualKMeansFiniteScalarModel(levels, self.rounding, self.training_summary))
+
+    def with_rounding(self, rounding: ScalarRounding) -> ResidualKMeansFiniteScalarModel:
+        """Returns the same model with another last level."""
+        return self._copyValues(ResidualKMeansFiniteScalarModel(self.kmeans_codebooks, rounding, self.training_summary))
+
     def encoder(self) -> Callable[[pa.Array], pa.Array]:
         """Returns what turns B embeddings into B lists of codes, for workers."""
         return partial(_encode, codebooks=self.kmeans_codebooks, rounding=self.rounding, name=self.getInputCol())
 
     def write(self) -> MLWriter:
         """Returns a writer of params, codebooks and rounding."""
-        return _ModelWriter(self)
+        return ArraysWriter(self)
 
     @classmethod
     def read(cls) -> MLReader:
         """Returns a reader of what `write` wrote."""
-        return _ModelReader()
+        return ArraysReader(cls)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         embeddings = self.embeddings(dataset)
@@ -182,6 +217,9 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
         return dataset.withColumn(self.getOutputCol(), codes(embeddings))
 
 
+RQModel = ResidualKMeansModel | ResidualKMeansFiniteScalarModel
+
+
 def _encode(batch: pa.Array, codebooks: np.ndarray, rounding: ScalarRounding, name: str) -> pa.Array:
     rows = checked_rows(batch, codebooks.shape[2], name, "in the codebooks", advice="Use their encoder version.")
     first, rest = quantize(rows, codebooks)
@@ -189,8 +227,8 @@ def _encode(batch: pa.Array, codebooks: np.ndarray, rounding: ScalarRounding, na
     return pa.ListArray.from_arrays(np.arange(len(table) + 1, dtype=np.int32) * table.shape[1], table.ravel())
 
 
-def _residuals(kmeans: ResidualKMeansModel, dataset: DataFrame) -> DataFrame:
-    """Returns what the centroids of rows leave over of them, one column ``residual``."""
+def _residuals(kmeans: ResidualKMeansModel, dataset: DataFrame) -> Column:
+    """Returns the column of what the centroids of rows leave over of them."""
     codebooks, name = kmeans.codebooks, kmeans.getInputCol()
 
     @arrow_udf(ArrayType(FloatType()))
@@ -198,27 +236,8 @@ def _residuals(kmeans: ResidualKMeansModel, dataset: DataFrame) -> DataFrame:
         rest = quantize(checked_rows(batch, codebooks.shape[2], name, "in the codebooks"), codebooks)[1]
         return pa.ListArray.from_arrays(np.arange(len(rest) + 1, dtype=np.int32) * rest.shape[1], rest.ravel())
 
-    return dataset.select(residuals(kmeans.embeddings(dataset)).alias("residual"))
+    return residuals(kmeans.embeddings(dataset))
 
 
 def _centroid_sums(codes: np.ndarray, codebooks: np.ndarray) -> np.ndarray:
     return sum(centroids[column] for centroids, column in zip(codebooks, codes.T))
-
-
-class _ModelWriter(MLWriter):
-    def __init__(self, instance: ResidualKMeansFiniteScalarModel):
-        super().__init__()
-        self.instance = instance
-
-    def saveImpl(self, path: str) -> None:
-        write_rounding(self.instance, path, self.sparkSession, self.instance.to_arrays())
-
-
-class _ModelReader(MLReader):
-    def load(self, path: str) -> ResidualKMeansFiniteScalarModel:
-        metadata, arrays = read_rounding(path, self.sparkSession)
-        model = ResidualKMeansFiniteScalarModel.from_arrays(arrays)
-        model.training_summary = metadata["training_summary"]
-        model._resetUid(metadata["uid"])
-        DefaultParamsReader.getAndSetParams(model, metadata)
-        return model

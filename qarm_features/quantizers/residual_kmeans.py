@@ -21,26 +21,17 @@ import numpy as np
 import pyarrow as pa
 from pyspark import keyword_only
 from pyspark.ml import Estimator, Model
-from pyspark.ml.util import (
-    DefaultParamsReadable,
-    DefaultParamsReader,
-    DefaultParamsWriter,
-    MLReadable,
-    MLReader,
-    MLWritable,
-    MLWriter,
-)
+from pyspark.ml.util import DefaultParamsReadable, MLReadable, MLReader, MLWritable, MLWriter
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import ArrayType, IntegerType
 
+from qarm_features.quantizers.codebook_files import CodebooksReader, CodebooksWriter, EstimatorWriter
 from qarm_features.quantizers.codebooks import check_codebooks, level_sizes, levels_of, pad_levels
 from qarm_features.quantizers.embedding_batches import assign_batch, check_facts
 from qarm_features.quantizers.embedding_files import EmbeddingFiles, Facts
 from qarm_features.quantizers.fit_levels import LevelSettings, fit_levels
 from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns, HasDevice, ResidualKMeansParams
-
-_CODEBOOKS_SCHEMA = "level int, centroid int, values array<float>"
 
 
 class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLWritable):
@@ -135,7 +126,7 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
 
     def write(self) -> MLWriter:
         """Returns a writer of the params."""
-        return _EstimatorWriter(self)
+        return EstimatorWriter(self)
 
     def _fit(self, dataset: DataFrame) -> ResidualKMeansModel:
         self.check_params()
@@ -165,11 +156,7 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
         if facts.zero_rows and (self.getOrDefault(self.zeroVectors) == "error" or self.getOrDefault(self.spherical)):
             bad = f"{name} is all zeros in {facts.zero_rows} of {rows} rows"
             raise ValueError(f"{bad}, must have a direction. Drop these rows, or set zeroVectors to keep.")
-        if facts.bad_weights:
-            bad = f"{self.getWeightCol()} is null, negative or not finite in {facts.bad_weights} of {rows} rows"
-            raise ValueError(f"{bad}, must be at least 0. Fill these weights.")
-        if self.isDefined(self.weightCol) and facts.weight_steps == 0:
-            raise ValueError(f"{self.getWeightCol()} is 0 in all {rows} rows, must be above 0 in some.")
+        self.check_weights(facts)
         if max(sizes) > rows:
             raise ValueError(f"codebookSize is {max(sizes)}, must be at most the number of rows, {rows}. Lower it.")
         initial = self.getInitialCodebooks()
@@ -222,18 +209,22 @@ class ResidualKMeansModel(Model, EmbeddingColumns, HasDevice, MLReadable, MLWrit
         check_codebooks(codebooks, "codebooks", "Fit them again.")
         return cls(codebooks)._set(inputCol=inputCol, outputCol=outputCol)
 
+    def with_codebooks(self, codebooks: np.ndarray) -> ResidualKMeansModel:
+        """Returns the same model with other codebooks (L, K, D)."""
+        return self._copyValues(ResidualKMeansModel(codebooks, self.training_summary))
+
     def encoder(self) -> Callable[[pa.Array], pa.Array]:
         """Returns what turns B embeddings into B lists of codes, for workers."""
         return partial(assign_batch, codebooks=self.codebooks, name=self.getInputCol(), device=self.checked_device())
 
     def write(self) -> MLWriter:
         """Returns a writer of params and codebooks."""
-        return _ModelWriter(self)
+        return CodebooksWriter(self)
 
     @classmethod
     def read(cls) -> MLReader:
         """Returns a reader of what `write` wrote."""
-        return _ModelReader()
+        return CodebooksReader(cls)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         embeddings = self.embeddings(dataset)
@@ -246,47 +237,3 @@ class ResidualKMeansModel(Model, EmbeddingColumns, HasDevice, MLReadable, MLWrit
             return encode(batch)
 
         return dataset.withColumn(self.getOutputCol(), codes(embeddings))
-
-
-class _EstimatorWriter(DefaultParamsWriter):
-    """Writes params; initialCodebooks as nested lists."""
-
-    def saveImpl(self, path: str) -> None:
-        params = {param.name: value for param, value in self.instance._paramMap.items()}
-        if "initialCodebooks" in params:
-            params["initialCodebooks"] = params["initialCodebooks"].tolist()
-        DefaultParamsWriter.saveMetadata(self.instance, path, self.sparkSession, paramMap=params)
-
-
-class _ModelWriter(MLWriter):
-    """Writes params and summary as pyspark.ml's metadata, codebooks as Parquet, for any Hadoop filesystem."""
-
-    def __init__(self, instance: ResidualKMeansModel):
-        super().__init__()
-        self.instance = instance
-
-    def saveImpl(self, path: str) -> None:
-        summary = {"training_summary": self.instance.training_summary}
-        DefaultParamsWriter.saveMetadata(self.instance, path, self.sparkSession, extraMetadata=summary)
-        rows = [
-            (level, centroid, values.tolist())
-            for level, centroids in enumerate(self.instance.codebooks)
-            for centroid, values in enumerate(centroids)
-        ]
-        self.sparkSession.createDataFrame(rows, _CODEBOOKS_SCHEMA).write.parquet(f"{path}/codebooks")
-
-
-class _ModelReader(MLReader):
-    """Reads what `_ModelWriter` wrote."""
-
-    def load(self, path: str) -> ResidualKMeansModel:
-        metadata = DefaultParamsReader.loadMetadata(path, self.sparkSession)
-        rows = self.sparkSession.read.schema(_CODEBOOKS_SCHEMA).parquet(f"{path}/codebooks")
-        rows = rows.orderBy("level", "centroid").toArrow()
-        levels = rows["level"].to_numpy().max() + 1
-        values = rows["values"].combine_chunks().flatten().to_numpy()
-        codebooks = values.reshape(levels, len(rows) // levels, -1).astype(np.float32)
-        model = ResidualKMeansModel(codebooks, metadata["training_summary"])
-        model._resetUid(metadata["uid"])
-        DefaultParamsReader.getAndSetParams(model, metadata)
-        return model

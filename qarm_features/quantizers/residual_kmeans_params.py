@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from pyspark.ml.functions import vector_to_array
@@ -64,6 +65,40 @@ class EmbeddingColumns(HasInputCol, HasOutputCol):
         )
 
 
+class WeightedColumns(EmbeddingColumns, HasWeightCol):
+    """What an estimator reads: embeddings and, if there is a weightCol, weights."""
+
+    def setWeightCol(self, value: str):
+        """Sets the column of weights."""
+        return self._set(weightCol=value)
+
+    def columns(self, dataset: DataFrame) -> list[Column]:
+        """Returns the columns that a fit reads: embeddings and, if there is a weightCol, weights."""
+        columns = [self.embeddings(dataset)]
+        if self.isDefined(self.weightCol):
+            name = self.getWeightCol()
+            if name not in dataset.columns:
+                present = ", ".join(dataset.columns)
+                raise ValueError(f"weightCol is {name}, must be a column of the DataFrame. Present: {present}.")
+            columns.append(F.col(f"`{name}`").cast("double").alias("weight"))
+        return columns
+
+    def check_weights(self, facts: NamedTuple) -> None:
+        """Refuses weights that cannot be used.
+
+        Args:
+            facts: rows, bad_weights and weight_steps, the exact sum of the others as of `weights.weight_facts`.
+
+        Raises:
+            ValueError: One is null, negative or not finite, or all are 0.
+        """
+        if facts.bad_weights:
+            bad = f"{self.getWeightCol()} is null, negative or not finite in {facts.bad_weights} of {facts.rows} rows"
+            raise ValueError(f"{bad}, must be at least 0. Fill these weights.")
+        if self.isDefined(self.weightCol) and facts.weight_steps == 0:
+            raise ValueError(f"{self.getWeightCol()} is 0 in all {facts.rows} rows, must be above 0 in some.")
+
+
 class HasDevice(Params):
     """Where matrix products run."""
 
@@ -88,7 +123,7 @@ class HasDevice(Params):
         return name
 
 
-class ResidualKMeansParams(EmbeddingColumns, HasDevice, HasMaxIter, HasTol, HasSeed, HasWeightCol):
+class ResidualKMeansParams(WeightedColumns, HasDevice, HasMaxIter, HasTol, HasSeed):
     """The params of the estimator, see there. Those without a setter of their own are set by `setParams`."""
 
     numLevels = Param(Params._dummy(), "numLevels", "L, at least 1.", TypeConverters.toInt)
@@ -130,10 +165,6 @@ class ResidualKMeansParams(EmbeddingColumns, HasDevice, HasMaxIter, HasTol, HasS
         """Sets the seed."""
         return self._set(seed=value)
 
-    def setWeightCol(self, value: str):
-        """Sets the column of weights."""
-        return self._set(weightCol=value)
-
     def setInitialCodebooks(self, value: np.ndarray | list):
         """Sets the codebooks (L, K, D) to start from."""
         return self._set(initialCodebooks=value)
@@ -155,17 +186,6 @@ class ResidualKMeansParams(EmbeddingColumns, HasDevice, HasMaxIter, HasTol, HasS
     def getInitialCodebooks(self) -> np.ndarray | None:
         """Returns the codebooks (L, K, D) float32 to start from, None if there are none."""
         return self.getOrDefault(self.initialCodebooks) if self.isDefined(self.initialCodebooks) else None
-
-    def columns(self, dataset: DataFrame) -> list[Column]:
-        """Returns the columns that a fit reads: embeddings and, if there is a weightCol, weights."""
-        columns = [self.embeddings(dataset)]
-        if self.isDefined(self.weightCol):
-            name = self.getWeightCol()
-            if name not in dataset.columns:
-                present = ", ".join(dataset.columns)
-                raise ValueError(f"weightCol is {name}, must be a column of the DataFrame. Present: {present}.")
-            columns.append(F.col(f"`{name}`").cast("double").alias("weight"))
-        return columns
 
     def check_params(self) -> None:
         """Refuses params out of range.

@@ -60,6 +60,21 @@ class ScalarRounding(NamedTuple):
         values = np.stack([scalars[digit] for scalars, digit in zip(self.scalars, digits)], axis=-1)
         return (values @ self.projection.astype(np.float64) + self.mean).astype(np.float32)
 
+    def refitted(self, means: np.ndarray, counts: np.ndarray) -> ScalarRounding:
+        """Returns the rounding whose scalars are the best for rows with given codes; it encodes as before.
+
+        Args:
+            means: (K, D) float32, of the rows of each code.
+            counts: (K,), how many these are; a scalar without any stays.
+        """
+        values = project(np.where(counts[:, None] > 0, means, 0).astype(np.float32), self.mean, self.projection)
+        scalars = []
+        for column, (old, digit) in enumerate(zip(self.scalars, np.unravel_index(np.arange(len(counts)), self.levels))):
+            rows = np.bincount(digit, counts, minlength=len(old))
+            sums = np.bincount(digit, counts * values[:, column], minlength=len(old))
+            scalars.append(np.where(rows > 0, sums / np.maximum(rows, 1), old))
+        return self._replace(scalars=scalars)
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Returns arrays that hold all of it, for safetensors and Parquet."""
         return {
@@ -102,18 +117,18 @@ def random_axes(dim: int, count: int, seed: int) -> np.ndarray:
     return _with_signs(np.linalg.qr(gaussian)[0].T)
 
 
-def histogram(values: np.ndarray, deviations: np.ndarray) -> np.ndarray:
-    """Counts values (B, d) float64 by `BINS` bins of their deviations (d,); returns (d, BINS) int64."""
+def histogram(values: np.ndarray, deviations: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Counts values (B, d) float64, or sums their weights (B,), by `BINS` bins of their deviations (d,); (d, BINS)."""
     scaled = (values / deviations + REACH) * (BINS / (2 * REACH))
     bins = np.clip(scaled, 0, BINS - 1).astype(np.int64)
-    return np.stack([np.bincount(column, minlength=BINS) for column in bins.T])
+    return np.stack([np.bincount(column, weights, minlength=BINS) for column in bins.T])
 
 
 def fit_scalars(counts: np.ndarray, num_scalars: int, *, spacing: str) -> tuple[np.ndarray, np.ndarray, float]:
     """Fits the cells of one dimension to its histogram.
 
     Args:
-        counts: (BINS,) int64 rows per bin, one of them above 0.
+        counts: (BINS,) int64 rows, or steps of their weights, per bin, one of them above 0.
         num_scalars: n, at least 1.
         spacing: ``error`` for the least squared error (Lloyd, Max), ``mass`` for cells of equally many rows.
 

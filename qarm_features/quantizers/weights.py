@@ -1,7 +1,8 @@
 """Weights of rows as integers, so that weighted sums are exact.
 
 In: one weight per row, at least 0, for example an item's popularity. Out: int64 multiples of a power of two that sum up to
-2**36 at most over all rows: with 10 million rows the mean weight has 13 bits, and a weight above 0 never becomes 0.
+2**36 at most over all of up to 2**35 rows: with 10 million rows the mean weight has 13 bits, and a weight above 0 never
+becomes 0.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ def weight_facts(column: pa.Array) -> tuple[np.ndarray, int, int]:
     return values, int(len(values) - good.sum()), steps
 
 
-def choose_weight_bits(steps: int, rows: int) -> int:
-    """Returns bits such that weights rounded up to multiples of ``2**-bits`` sum up to 2**36 of these at most.
+def choose_weight_bits(steps: int, *, total_bits: int = _TOTAL_BITS) -> int:
+    """Returns bits such that N weights rounded up to multiples of ``2**-bits`` sum up to 2**total_bits + N of these at most.
 
     Args:
         steps: the sum of all weights in steps of ``2**-173``, above 0.
-        rows: N, below 2**35.
+        total_bits: by default 35.
     """
     total_exponent = steps.bit_length() - _UNIT_BITS  # total < 2**total_exponent
-    return _TOTAL_BITS - total_exponent
+    return total_bits - total_exponent
 
 
 def on_weight_grid(weights: np.ndarray, bits: int) -> np.ndarray:

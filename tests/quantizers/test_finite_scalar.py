@@ -89,6 +89,57 @@ def test_fewer_dimensions_than_codes_could_fill_are_enough(spark):
     assert len(set(codes_of(model, rows).tolist())) == 64
 
 
+def test_a_row_of_weight_three_counts_as_three_rows(spark, residuals):
+    weights = np.arange(len(residuals)) % 4  # and one of weight 0 as none
+    pairs = [(i, row.tolist(), float(w)) for i, (row, w) in enumerate(zip(residuals, weights))]
+    weighted = spark.createDataFrame(pairs, SCHEMA + ", clicks double")
+    repeated = spark.createDataFrame([row[:2] for row in pairs for _ in range(int(row[2]))], SCHEMA)
+
+    found = FiniteScalar(levels=[8, 4], weightCol="clicks").fit(weighted.repartition(3)).rounding
+    again = FiniteScalar(levels=[8, 4], weightCol="clicks").fit(weighted.repartition(1)).rounding
+
+    expected = FiniteScalar(levels=[8, 4]).fit(repeated).rounding
+    for name, values in found.to_arrays().items():
+        np.testing.assert_allclose(values, expected.to_arrays()[name], atol=2e-3)
+        assert (values == again.to_arrays()[name]).all()
+
+
+def test_a_fit_from_a_rounding_keeps_its_axes_and_shares_rows_out_anew(spark, catalog, residuals):
+    before = FiniteScalar(levels=[4, 2]).fit(catalog)
+    drifted = 1.5 * residuals + np.float32(0.3)
+    rows = spark.createDataFrame([(i, row.tolist()) for i, row in enumerate(drifted)], SCHEMA)
+
+    after = FiniteScalar(codebookSize=16).fit_from(rows, before.rounding)
+
+    assert (after.rounding.projection == before.rounding.projection).all()
+    assert after.rounding.levels == [4, 2]
+    assert (codes_of(after, rows) == codes_of(before, catalog)).mean() > 0.98
+    assert (codes_of(before, rows) == codes_of(before, catalog)).mean() < 0.8
+
+
+def test_axes_of_another_dimension_are_refused(spark, catalog):
+    rounding = FiniteScalar(levels=[4, 2]).fit(catalog).rounding
+    rows = spark.createDataFrame([(0, [1.0, 2.0])], SCHEMA)
+
+    with pytest.raises(ValueError, match=r"residual has dimension 2, must be 6 as in the rounding to start from\."):
+        FiniteScalar().fit_from(rows, rounding)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (None, r"clicks is null, negative or not finite in 1 of 1 rows, must be at least 0\."),
+        (-1.0, r"clicks is null, negative or not finite in 1 of 1 rows"),
+        (0.0, r"clicks is 0 in all 1 rows, must be above 0 in some\."),
+    ],
+)
+def test_weights_that_cannot_be_used_are_refused(spark, weight, message):
+    rows = spark.createDataFrame([(0, [1.0], weight)], SCHEMA + ", clicks double")
+
+    with pytest.raises(ValueError, match=message):
+        FiniteScalar(weightCol="clicks").fit(rows)
+
+
 def test_the_last_level_quantizes_what_k_means_left_over(spark, residuals):
     rows = spark.createDataFrame([(i, row.tolist()) for i, row in enumerate(residuals)], "item_id long, e array<float>")
     estimator = ResidualKMeansFiniteScalar(inputCol="e", numLevels=2, codebookSize=4, lastCodebookSize=64, maxIter=3)
