@@ -123,7 +123,7 @@ def load(engine: str, port: str, options: argparse.Namespace) -> dict:
 def feast_store(folder: Path, engine: str, online: dict):
     import warnings
 
-    import feast.infra.offline_stores.contrib.spark_offline_store.spark  # noqa: F401
+    import feast.infra.offline_stores.contrib.spark_offline_store.spark  # noqa: F401  turns warnings on again
     from feast import FeatureStore, RepoConfig
 
     warnings.simplefilter("ignore")

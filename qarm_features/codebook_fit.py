@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from qarm_features.level_figures import fitted_levels
 from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar
 from qarm_features.quantizers.residual_finite_scalar import RQModel
-from qarm_features.settings_sections import Codebooks
+from qarm_features.settings_codes import Codebooks
 
 WEIGHT = "popularity_weight"
 

@@ -13,17 +13,15 @@ from typing import Any, get_args
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, YamlConfigSettingsSource
 
+from qarm_features.settings_codes import Codebooks, NearestItems, SemanticIDs
 from qarm_features.settings_publishing import Publishing
 from qarm_features.settings_ranking import Behavior, Ranking
 from qarm_features.settings_sections import (
     Alignment,
-    Codebooks,
     Encoder,
     InteractionSource,
     ItemPairs,
     ItemSource,
-    NearestItems,
-    SemanticIDs,
     SparkOptions,
 )
 

@@ -13,7 +13,7 @@ from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar
 from qarm_features.quantizers.codebooks import level_sizes
 from qarm_features.semantic_ids import level_sizes as sizes_of_manifest
 from qarm_features.semantic_ids import load_codebooks
-from qarm_features.settings_sections import Codebooks
+from qarm_features.settings_codes import Codebooks
 from qarm_features.tables import ITEM_SEMANTIC_IDS
 from spark_jobs.assign_semantic_ids import assign_semantic_ids
 from spark_jobs.evaluate_codes import evaluate_codes

@@ -14,6 +14,7 @@ FLOORS = {
     1: (
         "settings",
         "settings_sections",
+        "settings_codes",
         "settings_ranking",
         "settings_publishing",
         "tables",
