@@ -111,10 +111,10 @@ def compare(before: np.ndarray, after: np.ndarray, same: np.ndarray, args: argpa
     )
     show("old codebooks, frozen", old, None, 0.0)
     show("fresh fit, labels as they come", fresh, None, fresh_seconds)
-    ways = {"refit": (estimator, True), "from nothing, relabelled, then as refit": (other, False)}
-    for name, (way, same_space) in ways.items():
+    ways = {"refit": (estimator, old), "from nothing, relabelled, then as refit": (other, None)}
+    for name, (way, start) in ways.items():
         started = time.perf_counter()
-        refit = refit_codebooks(now, old_ids, way, old=old, same_space=same_space, keep_within=KEEP_WITHIN)
+        refit = refit_codebooks(now, old_ids, way, old=start, old_sizes=old.level_sizes, keep_within=KEEP_WITHIN)
         show(name, refit.model, refit.keep_limit, time.perf_counter() - started)
     spark.stop()
 

@@ -10,6 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from qarm_features.artifacts import Artifact, Artifacts
 from qarm_features.level_figures import fitted_levels
 from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar
 from qarm_features.quantizers.residual_finite_scalar import RQModel
@@ -23,6 +24,14 @@ def quantizer(wanted: Codebooks, *, seed: int) -> ResidualKMeans | ResidualKMean
     kind = ResidualKMeansFiniteScalar if wanted.last_level == "fsq" else ResidualKMeans
     weight = {} if wanted.popularity_power is None else {"weightCol": WEIGHT}
     return kind(**wanted.options(), **weight, seed=seed)
+
+
+def last_alike(codebooks: Artifacts, wanted: Codebooks, *, seed: int) -> Artifact | None:
+    """Returns the newest codebook version of the same seed, levels, sizes and kind of last level: a refit starts there."""
+    kinds = ("fsq",) if wanted.last_level == "fsq" else (None, "k-means")  # no kind named: k-means
+    shape = {name: getattr(wanted, name) for name in ("num_levels", "codebook_size", "fsq_levels")}
+    found = [codebooks.find(seed=seed, **shape, last_level=kind) for kind in kinds]
+    return max((artifact for artifact in found if artifact), key=lambda artifact: artifact.version, default=None)
 
 
 def with_popularity(embeddings: DataFrame, interactions: DataFrame, power: float) -> DataFrame:

@@ -9,7 +9,7 @@ many items keep their codes. Four steps:
    permutation is all there is to choose, and it moves no residual.
 3. Keep: an item keeps its old semantic ID where that costs little, see ``keep_codes``.
 4. Joint update: with codes held, each codebook becomes the mean of what all *other* levels leave over, earlier and later;
-   so do the scalars of an fsq level.
+   so do the scalars of an fsq level. Items weigh as in the fit.
 
 Source: Lloyd; additive quantization, Babenko, Lempitsky, CVPR 2014, for the joint update.
 """
@@ -27,7 +27,7 @@ from pyspark.sql.types import ArrayType, IntegerType
 
 from qarm_features.code_errors import matrix, residual_errors
 from qarm_features.code_matching import code_transitions, relabelling
-from qarm_features.codebook_updates import left_over_means, update_level
+from qarm_features.codebook_updates import WEIGHT, update_level, update_scalars, with_whole_weights
 from qarm_features.level_figures import fitted_levels, measured_levels
 from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar, ResidualKMeansFiniteScalarModel
 from qarm_features.quantizers.codebooks import level_sizes
@@ -60,8 +60,8 @@ def refit_codebooks(
     old_ids: DataFrame,
     estimator: ResidualKMeans | ResidualKMeansFiniteScalar,
     *,
-    old: RQModel,
-    same_space: bool,
+    old: RQModel | None,
+    old_sizes: list[int],
     keep_within: float,
 ) -> Refit:
     """Refits codebooks so that most items keep their semantic ID.
@@ -70,13 +70,17 @@ def refit_codebooks(
         embeddings: ``item_id``, ``embedding`` (D) of about unit norm, and what the estimator's weightCol names; all items.
         old_ids: ``item_id``, ``rq_codes`` under the last codebook version.
         estimator: Of the same kind, L and K; its maxIter is used where there is no warm start.
-        old: The last codebook version.
-        same_space: Whether it is of the same encoder version, to start from; if not, the fit is from nothing and relabelled.
-        keep_within: See ``keep_codes``, as a share of the mean squared error.
+        old: The last codebook version, to start from; None, where it is of another encoder version, fits from nothing and
+            relabels all levels but an fsq one.
+        old_sizes: K of each of its levels.
+        keep_within: See ``keep_codes``, as a share of the mean squared error of `level_figures.fitted_levels`.
     """
+    weight = estimator.weight_name()
+    rows = embeddings if weight is None else with_whole_weights(embeddings, weight)
+    rows = rows.select("item_id", "embedding", *([] if weight is None else [WEIGHT]))
     old_codes = old_ids.select("item_id", F.col("rq_codes").alias("old_codes"))
-    rows = embeddings.select("item_id", "embedding").join(old_codes, on="item_id", how="left").drop("item_id")
-    fitted = _warm_fit(embeddings, estimator, old) if same_space else estimator.fit(embeddings)
+    rows = rows.join(old_codes, on="item_id", how="left").drop("item_id")
+    fitted = estimator.fit(embeddings) if old is None else _warm_fit(embeddings, estimator, old)
     levels = fitted_levels(fitted, embeddings)
     limit = keep_within * levels[-1]["sse"] / levels[-1]["weight"]
     model = _relabelled(rows, fitted)
@@ -88,7 +92,7 @@ def refit_codebooks(
     coded = _coded(rows, model, limit).persist()
     levels = measured_levels(coded, model.codebooks, levels)
     common = coded.where(F.col("old_codes").isNotNull())
-    new_code, kept = code_transitions(common, num_levels=len(levels), codebook_size=max(old.level_sizes))
+    new_code, kept = code_transitions(common, num_levels=len(levels), codebook_size=max(old_sizes))
     coded.unpersist()
     return Refit(model, limit, new_code, levels, kept)
 
@@ -157,6 +161,5 @@ def _relabelled(rows: DataFrame, fitted: RQModel) -> RQModel:
 def _renewed(coded: DataFrame, model: RQModel, level: int) -> RQModel:
     """Makes a level the best for the codes that items have."""
     if isinstance(model, ResidualKMeansFiniteScalarModel) and level == len(model.level_sizes) - 1:
-        means, counts = left_over_means(coded, model.codebooks, level)
-        return model.with_rounding(model.rounding.refitted(means, counts))
+        return model.with_rounding(update_scalars(coded, model.codebooks, model.rounding))
     return model.with_codebooks(update_level(coded, model.codebooks, level))

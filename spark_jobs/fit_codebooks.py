@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from pyspark.sql import functions as F
 
-from qarm_features.codebook_fit import fit_model, quantizer, with_popularity
+from qarm_features.codebook_fit import fit_model, last_alike, quantizer, with_popularity
 from qarm_features.codebook_refit import refit_codebooks
 from qarm_features.encoder_versions import current_encoder
-from qarm_features.semantic_ids import load_codebooks, save_model
+from qarm_features.semantic_ids import level_sizes, load_codebooks, save_model
 from qarm_features.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, ITEMS
 from spark_jobs.session import Counts, JobContext, job, main
 
@@ -30,7 +30,7 @@ def fit_codebooks(
 ) -> Counts:
     """Fits residual k-means over all items. Codebooks stay frozen until the encoder or their settings change, or --refit:
     new items get codes from the frozen ones, so no published semantic ID moves. A refit starts from the last codebooks of
-    the same seed, levels and size, and keeps the IDs of item_semantic_ids where that costs little."""
+    the same seed, levels, sizes and kind, and keeps the IDs of item_semantic_ids where that costs little."""
     settings, warehouse, codebooks = context.settings, context.warehouse, context.artifacts("codebooks")
     encoder, wanted = current_encoder(context.artifacts("encoders"), settings), settings.codebooks
     every = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
@@ -46,16 +46,15 @@ def fit_codebooks(
     if wanted.popularity_power is not None:
         embeddings = with_popularity(embeddings, warehouse.read(INTERACTIONS), wanted.popularity_power)
     estimator = quantizer(wanted, seed=settings.seed)
-    shape = {name: made_from[name] for name in ("seed", "num_levels", "codebook_size", "last_level", "fsq_levels")}
-    last = None if fresh else codebooks.find(**shape)
+    last = None if fresh else last_alike(codebooks, wanted, seed=settings.seed)
     old_ids = last and warehouse.read_or_empty(ITEM_SEMANTIC_IDS).where(F.col("codebook_version") == last.version)
     if old_ids is None or old_ids.isEmpty():
         model, levels = fit_model(embeddings, estimator)
         save, about = partial(save_model, model), {"level_sizes": model.level_sizes}
     else:
-        old = {"old": load_codebooks(last), "same_space": last.manifest["encoder_version"] == encoder.version}
-        within = settings.semantic_ids.keep_within
-        made = refit_codebooks(embeddings, old_ids, estimator, **old, keep_within=within)
+        old = load_codebooks(last) if last.manifest["encoder_version"] == encoder.version else None
+        options = {"old_sizes": level_sizes(last.manifest), "keep_within": settings.semantic_ids.keep_within}
+        made = refit_codebooks(embeddings, old_ids, estimator, old=old, **options)
         levels, save = made.levels, partial(save_model, made.model, new_code=made.new_code)
         refit_of = {"of": last.version, "keep_limit": made.keep_limit, "kept": made.kept}
         about = {"level_sizes": made.model.level_sizes, "refit": refit_of}

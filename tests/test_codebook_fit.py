@@ -8,7 +8,8 @@ import pytest
 from pyspark.sql import functions as F
 from toy_catalog import add_clustered_embeddings
 
-from qarm_features.codebook_fit import WEIGHT, fit_model, quantizer, with_popularity
+from qarm_features.artifacts import Artifacts
+from qarm_features.codebook_fit import WEIGHT, fit_model, last_alike, quantizer, with_popularity
 from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar
 from qarm_features.quantizers.codebooks import level_sizes
 from qarm_features.semantic_ids import level_sizes as sizes_of_manifest
@@ -101,6 +102,22 @@ def test_settings_choose_the_estimator():
     assert isinstance(scalar, ResidualKMeansFiniteScalar)
     assert (scalar.getCodebookSizes(), scalar.getWeightCol()) == ([7, 7], WEIGHT)
     assert scalar.getOrDefault("lastLevels") == [3, 2]
+
+
+def test_a_refit_starts_from_the_newest_codebooks_of_the_same_shape_and_kind(tmp_path):
+    codebooks, plain = Artifacts(tmp_path, "codebooks"), Codebooks(codebook_size=7)
+    unnamed = plain.model_dump()
+    del unnamed["last_level"]  # as before there was a choice
+    for manifest in (unnamed, plain.model_dump() | {"last_level": "fsq"}, unnamed | {"codebook_size": 8}):
+        codebooks.publish(lambda folder: None, **manifest, seed=1)
+
+    found = [
+        last_alike(codebooks, plain.model_copy(update={"last_level": kind}), seed=1)
+        for kind in (None, "k-means", "fsq")
+    ]
+
+    assert [artifact.version for artifact in found] == [0, 0, 1]
+    assert last_alike(codebooks, plain, seed=2) is None
 
 
 def test_popular_items_pull_centroids_and_new_ones_count_once(spark):

@@ -8,9 +8,10 @@ from scipy.optimize import linear_sum_assignment
 from qarm_features.code_errors import residual_errors, sum_errors
 from qarm_features.code_matching import code_transitions, match_codes, relabelling
 from qarm_features.codebook_refit import keep_codes, refit_codebooks
-from qarm_features.codebook_updates import update_level
+from qarm_features.codebook_updates import update_level, update_scalars, with_whole_weights
 from qarm_features.level_figures import fitted_levels
 from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar
+from qarm_features.quantizers.codebooks import pad_levels
 from qarm_features.quantizers.lloyd import assign_codes
 from qarm_features.quantizers.scalar_rounding import ScalarRounding
 
@@ -131,9 +132,9 @@ def refitted(spark):
     old_ids = old.transform(items(spark, before)).select("item_id", "rq_codes")
     made = [
         refit_codebooks(
-            items(spark, after).repartition(parts), old_ids, estimator, old=old, same_space=same, keep_within=0.1
+            items(spark, after).repartition(parts), old_ids, estimator, old=start, old_sizes=[8, 8], keep_within=0.1
         )
-        for parts, same in ((1, True), (5, True), (2, False))
+        for parts, start in ((1, old), (5, old), (2, None))
     ]
     fresh = ResidualKMeans(numLevels=2, codebookSize=8, maxIter=20, seed=7).fit(items(spark, after))
     return made, fresh.training_summary[-1]["sse"]
@@ -158,17 +159,19 @@ def test_a_refit_is_the_same_whatever_the_partitions(refitted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weight", [None, "clicks"])
-def test_a_refit_with_an_fsq_level_keeps_most_ids_at_the_error_of_a_fresh_fit(spark, weight):
+@pytest.mark.parametrize(("weight", "last_levels"), [(None, [4, 2, 2, 2]), ("clicks", [4, 2, 2, 2]), (None, [3, 2])])
+def test_a_refit_with_an_fsq_level_keeps_most_ids_at_the_error_of_a_fresh_fit(spark, weight, last_levels):
     before, changed, came = clustered(2000, 1), clustered(100, 2), clustered(200, 3)
     after = items(spark, np.concatenate([before[:1900], changed, came])).withColumn("clicks", F.col("item_id") % 5 + 1)
-    options = {"weightCol": weight} if weight else {}
-    estimator = ResidualKMeansFiniteScalar(numLevels=1, codebookSize=8, lastCodebookSize=64, maxIter=20, **options)
+    sizes = {"numLevels": 1, "codebookSize": 8, "lastLevels": last_levels, "maxIter": 20}
+    estimator = ResidualKMeansFiniteScalar(**sizes, weightCol=weight)
     old = estimator.fit(items(spark, before).withColumn("clicks", F.lit(1)))
     old_ids = old.transform(items(spark, before)).select("item_id", "rq_codes")
 
     refit, again = (
-        refit_codebooks(after.repartition(parts), old_ids, estimator, old=old, same_space=True, keep_within=0.1)
+        refit_codebooks(
+            after.repartition(parts), old_ids, estimator, old=old, old_sizes=old.level_sizes, keep_within=0.1
+        )
         for parts in (1, 5)
     )
 
@@ -176,7 +179,7 @@ def test_a_refit_with_an_fsq_level_keeps_most_ids_at_the_error_of_a_fresh_fit(sp
     assert refit.kept["items"] == 2000
     assert refit.kept["semantic_ids"] > 0.9 * 0.95  # the changed ones move
     assert refit.levels[-1]["sse"] < 1.01 * fresh[-1]["sse"]
-    assert refit.model.rounding.levels == old.rounding.levels
+    assert refit.model.rounding.levels == last_levels
     assert np.array_equal(refit.model.codebooks, again.model.codebooks, equal_nan=True)
     assert refit.kept == again.kept
 
@@ -190,7 +193,9 @@ def test_an_fsq_level_of_another_space_may_have_lost_codes(spark):
     old_ids = old.transform(items(spark, rows)).select("item_id", "rq_codes")
     fewer = estimator.copy({estimator.lastLevels: [2, 2]})
 
-    refit = refit_codebooks(items(spark, rows[:, ::-1]), old_ids, fewer, old=old, same_space=False, keep_within=100.0)
+    refit = refit_codebooks(
+        items(spark, rows[:, ::-1]), old_ids, fewer, old=None, old_sizes=old.level_sizes, keep_within=100.0
+    )
 
     expected = np.mean([row["rq_codes"][1] < 4 for row in old_ids.collect()])
     assert refit.model.level_sizes == [4, 4]
@@ -199,17 +204,35 @@ def test_an_fsq_level_of_another_space_may_have_lost_codes(spark):
     assert refit.new_code.max() < 4
 
 
-def test_scalars_become_the_means_of_the_rows_that_have_them():
-    """Axes of (x, y), 2 x 2 scalars: left of 0 or not, below 0 or not."""
+def test_weighted_rows_pull_their_centroid_and_their_scalars(spark):
+    """
+    rest     code  clicks         means of rest by clicks
+    [-2, -3] 0     1.0        ->  level as k-means, code 0: [-2, -3]; code 1: [-4, 5]; code 3: [7, 1]; code 2 stays
+    [-4, 5]  1     1.5            codes are digits of x and y: 0 is (0, 0), 1 is (0, 1), 3 is (1, 1)
+    [-4, 5]  1     1.5            scalars of x: (1 * -2 + 3 * -4) / 4 and 7; of y: -3 and (3 * 5 + 2 * 1) / 5
+    [7, 1]   3     2.0
+    """
     edges, scalars = [np.zeros(1)] * 2, [np.array([-1.0, 1.0])] * 2
     rounding = ScalarRounding(np.zeros(2, np.float32), np.eye(2, dtype=np.float32), edges, scalars)
-    means = np.array([[-2, -3], [-4, 5], [7, 1], [np.nan, np.nan]], np.float32)
+    codebooks = pad_levels([np.zeros((1, 2)), rounding.decode(np.arange(4))])
+    rows = [
+        ([-2.0, -3.0], [0, 0], 1.0),
+        ([-4.0, 5.0], [0, 1], 1.5),
+        ([-4.0, 5.0], [0, 1], 1.5),
+        ([7.0, 1.0], [0, 3], 2.0),
+    ]
+    schema = "embedding array<float>, rq_codes array<int>, clicks double"
+    coded = with_whole_weights(spark.createDataFrame(rows, schema).repartition(3), "clicks").persist()
 
-    refitted = rounding.refitted(means, np.array([1, 3, 2, 0]))
+    renewed = update_level(coded, codebooks, 1)
+    first = update_level(coded, codebooks, 0)
+    refitted = update_scalars(coded, codebooks, rounding)
 
-    assert refitted.scalars[0].tolist() == [-3.5, 7.0]  # (1 * -2 + 3 * -4) / 4
-    assert refitted.scalars[1].tolist() == [-1 / 3, 5.0]  # (1 * -3 + 2 * 1) / 3
-    assert refitted.encode(means[:3]).tolist() == rounding.encode(means[:3]).tolist() == [0, 1, 3]
+    assert renewed[1].tolist() == [[-2, -3], [-4, 5], [1, -1], [7, 1]]
+    assert first[0, 0].tolist() == pytest.approx([(1 * -1 + 3 * -3 + 2 * 6) / 6, (1 * -2 + 3 * 4 + 2 * 0) / 6])
+    assert np.isnan(first[0, 1:]).all()
+    assert [values.tolist() for values in refitted.scalars] == [[-3.5, 7.0], [-3.0, (3 * 5 + 2 * 1) / 5]]
+    assert (refitted.boundaries, refitted.levels) == (edges, [2, 2])
 
 
 @pytest.mark.slow

@@ -180,17 +180,17 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
         return self.rounding.decode(codes[:, -1]) + _centroid_sums(codes[:, :-1], self.kmeans_codebooks)
 
     def with_codebooks(self, codebooks: np.ndarray) -> ResidualKMeansFiniteScalarModel:
-        """Returns the same model with other levels of k-means.
+        """Returns the same model with other levels of k-means, and no summary.
 
         Args:
             codebooks: (L + 1, K, D) as of `codebooks`, of which the last level is not read.
         """
         levels = pad_levels(levels_of(codebooks)[:-1])
-        return self._copyValues(ResidualKMeansFiniteScalarModel(levels, self.rounding, self.training_summary))
+        return self._copyValues(ResidualKMeansFiniteScalarModel(levels, self.rounding))
 
     def with_rounding(self, rounding: ScalarRounding) -> ResidualKMeansFiniteScalarModel:
-        """Returns the same model with another last level."""
-        return self._copyValues(ResidualKMeansFiniteScalarModel(self.kmeans_codebooks, rounding, self.training_summary))
+        """Returns the same model with another last level, and no summary."""
+        return self._copyValues(ResidualKMeansFiniteScalarModel(self.kmeans_codebooks, rounding))
 
     def encoder(self) -> Callable[[pa.Array], pa.Array]:
         """Returns what turns B embeddings into B lists of codes, for workers."""

@@ -210,8 +210,8 @@ class ResidualKMeansModel(Model, EmbeddingColumns, HasDevice, MLReadable, MLWrit
         return cls(codebooks)._set(inputCol=inputCol, outputCol=outputCol)
 
     def with_codebooks(self, codebooks: np.ndarray) -> ResidualKMeansModel:
-        """Returns the same model with other codebooks (L, K, D)."""
-        return self._copyValues(ResidualKMeansModel(codebooks, self.training_summary))
+        """Returns the same model with other codebooks (L, K, D), and no summary."""
+        return self._copyValues(ResidualKMeansModel(codebooks))
 
     def encoder(self) -> Callable[[pa.Array], pa.Array]:
         """Returns what turns B embeddings into B lists of codes, for workers."""

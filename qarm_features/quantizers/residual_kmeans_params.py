@@ -72,11 +72,14 @@ class WeightedColumns(EmbeddingColumns, HasWeightCol):
         """Sets the column of weights."""
         return self._set(weightCol=value)
 
+    def weight_name(self) -> str | None:
+        """Returns weightCol, None where it is not set."""
+        return self.getWeightCol() if self.isDefined(self.weightCol) else None
+
     def columns(self, dataset: DataFrame) -> list[Column]:
         """Returns the columns that a fit reads: embeddings and, if there is a weightCol, weights."""
-        columns = [self.embeddings(dataset)]
-        if self.isDefined(self.weightCol):
-            name = self.getWeightCol()
+        columns, name = [self.embeddings(dataset)], self.weight_name()
+        if name is not None:
             if name not in dataset.columns:
                 present = ", ".join(dataset.columns)
                 raise ValueError(f"weightCol is {name}, must be a column of the DataFrame. Present: {present}.")
@@ -93,10 +96,10 @@ class WeightedColumns(EmbeddingColumns, HasWeightCol):
             ValueError: One is null, negative or not finite, or all are 0.
         """
         if facts.bad_weights:
-            bad = f"{self.getWeightCol()} is null, negative or not finite in {facts.bad_weights} of {facts.rows} rows"
+            bad = f"{self.weight_name()} is null, negative or not finite in {facts.bad_weights} of {facts.rows} rows"
             raise ValueError(f"{bad}, must be at least 0. Fill these weights.")
-        if self.isDefined(self.weightCol) and facts.weight_steps == 0:
-            raise ValueError(f"{self.getWeightCol()} is 0 in all {facts.rows} rows, must be above 0 in some.")
+        if self.weight_name() is not None and facts.weight_steps == 0:
+            raise ValueError(f"{self.weight_name()} is 0 in all {facts.rows} rows, must be above 0 in some.")
 
 
 class HasDevice(Params):

@@ -60,21 +60,6 @@ class ScalarRounding(NamedTuple):
         values = np.stack([scalars[digit] for scalars, digit in zip(self.scalars, digits)], axis=-1)
         return (values @ self.projection.astype(np.float64) + self.mean).astype(np.float32)
 
-    def refitted(self, means: np.ndarray, counts: np.ndarray) -> ScalarRounding:
-        """Returns the rounding whose scalars are the best for rows with given codes; it encodes as before.
-
-        Args:
-            means: (K, D) float32, of the rows of each code.
-            counts: (K,), how many these are; a scalar without any stays.
-        """
-        values = project(np.where(counts[:, None] > 0, means, 0).astype(np.float32), self.mean, self.projection)
-        scalars = []
-        for column, (old, digit) in enumerate(zip(self.scalars, np.unravel_index(np.arange(len(counts)), self.levels))):
-            rows = np.bincount(digit, counts, minlength=len(old))
-            sums = np.bincount(digit, counts * values[:, column], minlength=len(old))
-            scalars.append(np.where(rows > 0, sums / np.maximum(rows, 1), old))
-        return self._replace(scalars=scalars)
-
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Returns arrays that hold all of it, for safetensors and Parquet."""
         return {
