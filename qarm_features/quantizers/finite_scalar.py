@@ -32,9 +32,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import IntegerType
 
-from qarm_features.quantizers.array_files import ArraysReader, ArraysWriter
 from qarm_features.quantizers.embedding_batches import check_facts, checked_rows
 from qarm_features.quantizers.finite_scalar_params import FiniteScalarParams
+from qarm_features.quantizers.model_files import ArraysReader, ArraysWriter
 from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns
 from qarm_features.quantizers.scalar_passes import RowFacts, describe_rows, histograms, mean_and_covariance
 from qarm_features.quantizers.scalar_rounding import (

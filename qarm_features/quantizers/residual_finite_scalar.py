@@ -33,12 +33,12 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import ArrayType, FloatType, IntegerType
 
-from qarm_features.quantizers.array_files import ArraysReader, ArraysWriter
 from qarm_features.quantizers.codebooks import level_sizes, levels_of, pad_levels
 from qarm_features.quantizers.embedding_batches import checked_rows
 from qarm_features.quantizers.finite_scalar import FiniteScalar
 from qarm_features.quantizers.finite_scalar_params import check_levels
 from qarm_features.quantizers.lloyd import quantize
+from qarm_features.quantizers.model_files import ArraysReader, ArraysWriter
 from qarm_features.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansModel
 from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns, ResidualKMeansParams
 from qarm_features.quantizers.scalar_rounding import ScalarRounding
