@@ -13,6 +13,7 @@ import pyspark
 import pytest
 from toy_catalog import SETTINGS, write_toy_project
 
+from qarm_features.artifacts import Artifacts
 from qarm_features.cli import JOBS, OTHER_JOBS
 from qarm_features.settings import load_settings
 from qarm_features.tables import ITEM_SEMANTIC_IDS, TRAINING_ROWS
@@ -29,10 +30,18 @@ ENVIRONMENT = {
 DELTA = "io.delta:delta-spark_4.2_2.13:4.4.0"
 
 ALIGNED = """\
+  variants: [item IDs, +EM3]
 encoder: {align: true, dim: 32, num_layers: 1, num_queries: 2}
 item_pairs: {als_rank: 4}
 alignment: {epochs: 2, batch_size: 64, num_processes: 2}
 """
+
+ORDER = (
+    *("ingest_catalog", "mine_item_pairs", "align_encoder", "embed_items", "fit_codebooks", "assign_semantic_ids"),
+    *("build_user_behavior", "publish_features", "build_training_set", "find_nearest_items", "write_content_tokens"),
+    *("train_ranking_model", "write_report", "evaluate_encoder", "evaluate_codes", "export_semantic_ids"),
+    "export_encoder",
+)
 
 pytestmark = pytest.mark.slow
 
@@ -82,15 +91,19 @@ def cluster(tmp_path_factory):
 @pytest.mark.timeout(1800)
 def test_every_job_runs_on_two_workers_from_catalog_to_report(cluster, tmp_path):
     folder = write_toy_project(tmp_path)
-    (folder / "qarm.yaml").write_text(SETTINGS + ALIGNED)
+    settings = SETTINGS.replace("ranking: {epochs: 2, batch_size: 64}", "ranking:\n  epochs: 2\n  batch_size: 64")
+    (folder / "qarm.yaml").write_text(settings + ALIGNED)
+    options = {"export_semantic_ids": ["--output", str(folder / "exported")]}
     submit = [
         str(SPARK_HOME / "bin" / "spark-submit"), "--master", cluster, "--packages", DELTA,
         "--conf", "spark.executor.memory=1g", "--conf", "spark.sql.shuffle.partitions=4",
         "--conf", "spark.databricks.delta.snapshotPartitions=2", "--conf", "spark.ui.enabled=false",
     ]  # fmt: skip
 
-    for job in JOBS + OTHER_JOBS:
+    assert sorted(ORDER) == sorted(JOBS + OTHER_JOBS)
+    for job in ORDER:
         command = [*submit, str(ROOT / "spark_jobs" / f"{job}.py"), "--config", str(folder / "qarm.yaml")]
+        command += options.get(job, [])
         done = subprocess.run(
             command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
         )
@@ -102,6 +115,8 @@ def test_every_job_runs_on_two_workers_from_catalog_to_report(cluster, tmp_path)
     assert warehouse.arrow(ITEM_SEMANTIC_IDS).count_rows() == 64
     assert warehouse.arrow(TRAINING_ROWS).count_rows() == 800
     assert (folder / "artifacts" / "report" / "report.html").is_file()
+    assert Artifacts(folder / "artifacts", "encoders").latest().manifest["ranking_model_version"] == 1
+    assert list((folder / "exported").iterdir())
 
 
 def test_a_wrong_input_ends_in_one_clear_line_and_exit_code_1(tmp_path):
