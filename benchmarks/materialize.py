@@ -152,7 +152,10 @@ def item_view(spark, path: Path, name: str, rows: int) -> list:
         .unionAll(spark.range(rows // 10))
         .withColumn("minute", F.monotonically_increasing_id() % 40_000)
     )
-    code = lambda level: F.pmod(F.xxhash64("id", level), F.lit(CODES)).cast("int")  # noqa: E731
+
+    def code(level):
+        return F.pmod(F.xxhash64("id", level), F.lit(CODES)).cast("int")
+
     twice.select(
         F.col("id").alias("item_id"),
         F.transform(F.sequence(F.lit(1), F.lit(LEVELS)), code).alias("rq_codes"),

@@ -27,7 +27,7 @@ from pyspark.sql.types import ArrayType, IntegerType
 
 from qarm_features.code_errors import matrix, residual_errors
 from qarm_features.code_matching import code_transitions, relabelling
-from qarm_features.codebook_updates import WEIGHT, update_level, update_scalars, with_whole_weights
+from qarm_features.codebook_updates import WHOLE_WEIGHT, update_level, update_scalars, with_whole_weights
 from qarm_features.level_figures import fitted_levels, measured_levels
 from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar, ResidualKMeansFiniteScalarModel
 from qarm_features.quantizers.codebooks import level_sizes
@@ -76,8 +76,9 @@ def refit_codebooks(
         keep_within: See ``keep_codes``, as a share of the mean squared error of `level_figures.fitted_levels`.
     """
     weight = estimator.weight_name()
-    rows = embeddings if weight is None else with_whole_weights(embeddings, weight)
-    rows = rows.select("item_id", "embedding", *([] if weight is None else [WEIGHT]))
+    rows = embeddings.select("item_id", "embedding")
+    if weight is not None:
+        rows = with_whole_weights(embeddings, weight).select("item_id", "embedding", WHOLE_WEIGHT)
     old_codes = old_ids.select("item_id", F.col("rq_codes").alias("old_codes"))
     rows = rows.join(old_codes, on="item_id", how="left").drop("item_id")
     fitted = estimator.fit(embeddings) if old is None else _warm_fit(embeddings, estimator, old)

@@ -22,25 +22,25 @@ from qarm_features.quantizers.scalar_rounding import ScalarRounding, project
 from qarm_features.quantizers.weights import choose_weight_bits, weight_facts
 
 _BITS = 24
-_COMBINE_BYTES = 64 << 20  # partial sums above this are added in two steps, to spare the driver
+_COMBINE_BYTES = 64 << 20  # partial sums above this are added by tasks, in two steps, and the driver sees one row
 _SUMS = "sums binary, counts binary"
-WEIGHT = "whole_weight"
+WHOLE_WEIGHT = "whole_weight"
 
 
 def with_whole_weights(rows: DataFrame, name: str) -> DataFrame:
-    """Adds `WEIGHT`, the weights of a column as whole steps, a bigint, that sum up to 2**36 at most."""
+    """Adds `WHOLE_WEIGHT`, the weights of a column as whole steps, a bigint, that sum up to 2**36 at most."""
     weights = rows.select(F.col(name).cast("double").alias("weight"))
     steps = sum(int(part.steps) for part in weights.mapInArrow(_sum_weights, "steps string").collect())
     whole = F.ceil(F.col(name).cast("float").cast("double") * 2.0 ** choose_weight_bits(steps))
-    return rows.withColumn(WEIGHT, whole)
+    return rows.withColumn(WHOLE_WEIGHT, whole)
 
 
 def update_level(coded: DataFrame, codebooks: np.ndarray, level: int) -> np.ndarray:
     """Renews one codebook with all codes held; the summed squared error, weighted where items are, never rises.
 
     Args:
-        coded: ``embedding`` (D) of about unit norm, ``rq_codes`` (L) and perhaps `WEIGHT`; persisted, as every level asks
-            for it.
+        coded: ``embedding`` (D) of about unit norm, ``rq_codes`` (L) and perhaps `WHOLE_WEIGHT`; persisted, as every level
+            asks for it.
         codebooks: (L, K, D) float32.
         level: Which one.
 
@@ -86,7 +86,7 @@ def left_over(embeddings: np.ndarray, codes: np.ndarray, codebooks: np.ndarray, 
 
 def _summed(coded: DataFrame, worker: Callable, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Adds what a worker yields for each partition: ``size`` sums, and counts."""
-    rows = coded.select("embedding", "rq_codes", *([WEIGHT] if WEIGHT in coded.columns else []))
+    rows = coded.select("embedding", "rq_codes", *([WHOLE_WEIGHT] if WHOLE_WEIGHT in coded.columns else []))
     parts = rows.mapInArrow(worker, _SUMS)
     partitions = rows.rdd.getNumPartitions()
     if partitions * size * 8 > _COMBINE_BYTES:

@@ -18,7 +18,7 @@ STRING_ROWS = {
 }
 
 
-def write_rows(file, rows: dict, *, id_type=pa.string(), rows_per_group: int = 1000) -> str:  # noqa: B008
+def write_rows(file, rows: dict, *, id_type=pa.string(), rows_per_group: int = 1000) -> str:  # noqa: B008  a type, never changed
     types = {
         "user_id": id_type,
         "item_id": id_type,
