@@ -92,9 +92,9 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, interleaved; the least seconds count")
     args = parser.parse_args()
+    from qarm_features.jobs.session import start_session
     from qarm_features.quantizers import ResidualKMeans
-    from qarm_features.settings_sections import SparkOptions
-    from spark_jobs.session import start_session
+    from qarm_features.settings.sections import SparkOptions
 
     # As the jobs have it: Delta's own bookkeeping would otherwise take longer than the rows.
     spark = start_session(SparkOptions(master=f"local[{THREADS}]"), name="benchmark")

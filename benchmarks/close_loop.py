@@ -40,15 +40,15 @@ def settings_of(encoder: str) -> dict[str, dict]:
 
 def turn(context) -> str:
     """Trains the fusion, makes it the next encoder, publishes what is cut from it; returns what the jobs said."""
-    from spark_jobs.assign_semantic_ids import assign_semantic_ids
-    from spark_jobs.build_training_set import build_training_set
-    from spark_jobs.embed_items import embed_items
-    from spark_jobs.export_encoder import export_encoder
-    from spark_jobs.find_nearest_items import find_nearest_items
-    from spark_jobs.fit_codebooks import fit_codebooks
-    from spark_jobs.publish_features import publish_features
-    from spark_jobs.session import run_job
-    from spark_jobs.train_ranking_model import train_ranking_model
+    from qarm_features.jobs.assign_semantic_ids import assign_semantic_ids
+    from qarm_features.jobs.build_training_set import build_training_set
+    from qarm_features.jobs.embed_items import embed_items
+    from qarm_features.jobs.export_encoder import export_encoder
+    from qarm_features.jobs.find_nearest_items import find_nearest_items
+    from qarm_features.jobs.fit_codebooks import fit_codebooks
+    from qarm_features.jobs.publish_features import publish_features
+    from qarm_features.jobs.session import run_job
+    from qarm_features.jobs.train_ranking_model import train_ranking_model
 
     made = (train_ranking_model, export_encoder, embed_items, fit_codebooks)
     served = (assign_semantic_ids, publish_features, build_training_set, find_nearest_items)

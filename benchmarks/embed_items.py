@@ -56,10 +56,10 @@ class SparkRun:
     """`embed_items` on a local session of some single-thread workers; ``start_seconds`` is Spark's and the model's."""
 
     def __init__(self, folder: str, *, workers: int, batch_size: int, max_tokens: int):
-        from qarm_features.artifacts import Artifacts
-        from qarm_features.item_encoder import ItemEncoder
-        from qarm_features.settings_sections import SparkOptions
-        from spark_jobs.session import start_session
+        from qarm_features.encoders.item_encoder import ItemEncoder
+        from qarm_features.jobs.session import start_session
+        from qarm_features.settings.sections import SparkOptions
+        from qarm_features.storage.artifacts import Artifacts
 
         started = time.perf_counter()
         self.folder, self.workers, self.batch_size = folder, workers, batch_size
@@ -73,7 +73,7 @@ class SparkRun:
 
     def seconds(self, source: str) -> float:
         """Embeds all rows of a file into another and returns the time, reading and writing included."""
-        from qarm_features.embedding import embed_items
+        from qarm_features.embedding.embed_items import embed_items
 
         started = time.perf_counter()
         items = self.spark.read.parquet(f"{self.folder}/{source}")

@@ -17,7 +17,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from qarm_features.quantizers.scalar_rounding import (
+from qarm_features.quantizers.arrays.scalar_rounding import (
     ScalarRounding,
     errors_by_count,
     fit_scalars,
@@ -52,7 +52,7 @@ def movie_texts() -> np.ndarray | None:
         return None
     import pandas as pd
 
-    from qarm_features.item_encoder import ItemEncoder
+    from qarm_features.encoders.item_encoder import ItemEncoder
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     movies = pd.read_parquet(file, columns=["title", "plot"]).fillna("")

@@ -148,7 +148,7 @@ def measure_products(dim: int, size: int) -> tuple[float, float]:
     """Returns the peak of one thread and the rate of our assignment, both in 10^9 operations per second."""
     from threadpoolctl import threadpool_limits
 
-    from qarm_features.quantizers.lloyd import nearest_codes
+    from qarm_features.quantizers.arrays.lloyd import nearest_codes
 
     generator = np.random.default_rng(1)
     square = generator.normal(size=(3072, 3072)).astype(np.float32)
@@ -167,7 +167,7 @@ def _seconds(call) -> float:
 
 def relative_errors(path: str, dim: int, codebooks: np.ndarray) -> list[float]:
     """Returns the relative error in [0, 1] after each level."""
-    from qarm_features.quantizers.lloyd import nearest_codes
+    from qarm_features.quantizers.arrays.lloyd import nearest_codes
 
     residuals, errors = read_rows(path, dim), []
     energy = np.vdot(residuals, residuals)

@@ -104,11 +104,11 @@ def write_releases(folder: Path, registry: str, online_store: dict, options: arg
     """Makes a project with releases 0 and 1, loaded by stock Feast, and points readers at 0."""
     from stock_store import code_values, write
 
-    from qarm_features.feature_store.feature_views import Release, entities, open_feature_store, release_view
-    from qarm_features.feature_store.release_manifest import ReleaseManifest, write_manifest
-    from qarm_features.feature_store.releases import promote_release
-    from qarm_features.project import write_project
-    from qarm_features.settings import load_settings
+    from qarm_features.cli.new_project import write_project
+    from qarm_features.feature_store.publishing.release_manifest import ReleaseManifest, write_manifest
+    from qarm_features.feature_store.publishing.releases import promote_release
+    from qarm_features.feature_store.views.feature_views import Release, entities, open_feature_store, release_view
+    from qarm_features.settings.load import load_settings
 
     (folder / "qarm.yaml").write_text("items: {path: a.parquet}\ninteractions: {path: b.parquet}\n")
     write_project(folder)
@@ -129,8 +129,8 @@ def write_releases(folder: Path, registry: str, online_store: dict, options: arg
 
 def flip_under_load(folder: Path, options: argparse.Namespace) -> tuple[list[Flip], list[Log]]:
     """Returns all flips, and what each reader saw."""
-    from qarm_features.feature_store.releases import promote_release
-    from qarm_features.settings import load_settings
+    from qarm_features.feature_store.publishing.releases import promote_release
+    from qarm_features.settings.load import load_settings
 
     settings = load_settings(folder / "qarm.yaml")
     context = multiprocessing.get_context("spawn")

@@ -39,7 +39,7 @@ def main() -> None:
     arguments.add_argument("--publish", nargs=2, metavar=("FOLDER", "VERSION"), help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.publish:
-        import qarm_features.feature_store.releases  # noqa: F401  seconds that a kill shall not fall into
+        import qarm_features.feature_store.publishing.releases  # noqa: F401  seconds that a kill shall not fall into
 
         context = open_project(Path(options.publish[0]))
         _ = context.spark
@@ -53,15 +53,15 @@ def main() -> None:
 
 def open_project(folder: Path):
     """Returns the context of a job."""
-    from qarm_features.settings import load_settings
-    from spark_jobs.session import JobContext
+    from qarm_features.jobs.session import JobContext
+    from qarm_features.settings.load import load_settings
 
     return JobContext(load_settings(folder / "qarm.yaml"), spark_log_on_stderr=False)
 
 
 def write_project_files(folder: Path, registry: str, online_store: dict) -> None:
     """Writes the settings and the feature repo."""
-    from qarm_features.project import write_project
+    from qarm_features.cli.new_project import write_project
 
     sources = "items: {path: a.parquet}\ninteractions: {path: b.parquet}\n"
     (folder / "qarm.yaml").write_text(f"{sources}publishing: {SETTINGS}\n")
@@ -80,7 +80,7 @@ def codes_of(version: int, ids: np.ndarray) -> np.ndarray:
 
 def add_version(context, version: int, items: int) -> None:
     """Writes the semantic IDs of a codebook version."""
-    from qarm_features.tables import ITEM_SEMANTIC_IDS
+    from qarm_features.storage.tables import ITEM_SEMANTIC_IDS
 
     codes = ", ".join(CODE.format(place=CODES**level) for level in range(LEVELS))
     rows = context.spark.range(items).selectExpr("id", f"{version} AS codebook_version")
@@ -93,8 +93,8 @@ def add_version(context, version: int, items: int) -> None:
 
 def publish(context, version: int, items: int) -> None:
     """Publishes a codebook version to its end."""
-    from qarm_features.feature_store.feature_views import Release
-    from qarm_features.feature_store.releases import publish_release
+    from qarm_features.feature_store.publishing.releases import publish_release
+    from qarm_features.feature_store.views.feature_views import Release
 
     release = Release(version, 0, num_levels=LEVELS, codebook_size=CODES, delta_version=version, rows=items)
     publish_release(context.spark, context.settings, release)
@@ -102,7 +102,7 @@ def publish(context, version: int, items: int) -> None:
 
 def kill_and_publish(folder: Path, options: argparse.Namespace) -> None:
     """Runs all rounds under the eyes of readers, and prints what they saw."""
-    from qarm_features.feature_store.retirement import retire_release
+    from qarm_features.feature_store.publishing.retirement import retire_release
 
     context = open_project(folder)
     add_version(context, 0, options.items)
@@ -157,7 +157,7 @@ def killed_publisher(folder: Path, version: int, options: argparse.Namespace, af
 
 def state_of(settings, version: int) -> str:
     """Returns how far a killed publisher came, by what it left."""
-    from qarm_features.feature_store.release_manifest import find_manifest, promoted_release
+    from qarm_features.feature_store.publishing.release_manifest import find_manifest, promoted_release
 
     manifest = find_manifest(settings, version)
     promoted = promoted_release(settings)

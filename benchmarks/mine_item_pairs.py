@@ -21,8 +21,8 @@ _EXACT = {"max_users_per_item": 10**6, "max_items_per_user": 10**6, "min_support
 
 def start_spark(folder: str):
     """Starts a session on a few threads, as every job does."""
-    from qarm_features.settings_sections import SparkOptions
-    from spark_jobs.session import start_session
+    from qarm_features.jobs.session import start_session
+    from qarm_features.settings.sections import SparkOptions
 
     conf = {"spark.driver.memory": "6g", "spark.sql.shuffle.partitions": "16", "spark.local.dir": folder}
     return start_session(SparkOptions(master=f"local[{THREADS}]", conf=conf), name="benchmark")
@@ -81,7 +81,7 @@ def peak_memory() -> str:
 def time_sources(spark, path: str, sources: list[str], rank: int) -> None:
     """Prints seconds and pairs of each source."""
     from qarm_features.item_pairs import mine_item_pairs
-    from qarm_features.settings_sections import ItemPairs
+    from qarm_features.settings.sections import ItemPairs
 
     for source in sources:
         start = time.perf_counter()
@@ -95,7 +95,7 @@ def time_sources(spark, path: str, sources: list[str], rank: int) -> None:
 def compare_swing(spark, path: str) -> None:
     """Prints both times of uncapped Swing on the same rows, their ratio, and the largest difference of a weight."""
     from qarm_features.item_pairs import mine_item_pairs
-    from qarm_features.settings_sections import ItemPairs
+    from qarm_features.settings.sections import ItemPairs
 
     rows = [tuple(row) for row in spark.read.parquet(path).select("user_id", "item_id").collect()]
     start = time.perf_counter()

@@ -34,10 +34,11 @@ from feast.protos.feast.types.Value_pb2 import Int32List, Int64List, Value, Valu
 from materialize import redis_server
 from redis import Redis
 
-from qarm_features.feature_store import SemanticIDReader, feature_views
-from qarm_features.project import write_project
-from qarm_features.settings import load_settings
-from qarm_features.tables import USER_BEHAVIOR
+from qarm_features.cli.new_project import write_project
+from qarm_features.feature_store import SemanticIDReader
+from qarm_features.feature_store.views import feature_views
+from qarm_features.settings.load import load_settings
+from qarm_features.storage.tables import USER_BEHAVIOR
 
 LEVELS, CODES, USERS, USER_LENGTH, CHUNK = 3, 256, 1000, 50, 5000
 ITEM_FEATURES, USER_FEATURES = ("rq_codes", "codebook_version"), ("behavior_item_ids", "behavior_timestamps")

@@ -59,10 +59,10 @@ def compare(before: np.ndarray, after: np.ndarray, same: np.ndarray, args: argpa
     from pyspark.sql import SparkSession
     from pyspark.sql import functions as F
 
-    from qarm_features.code_errors import sum_errors
-    from qarm_features.codebook_refit import kept_codes, refit_codebooks
-    from qarm_features.level_figures import fitted_levels
-    from qarm_features.quality import shared_ids
+    from qarm_features.codebooks.errors import sum_errors
+    from qarm_features.codebooks.level_figures import fitted_levels
+    from qarm_features.codebooks.refit import kept_codes, refit_codebooks
+    from qarm_features.evaluation.balance import shared_ids
 
     os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.master("local[2]").config("spark.driver.memory", "4g")

@@ -27,14 +27,14 @@ from ranking_ml1m.training import fit_model, logits_of, make_model
 from ranking_ml1m.variants import ROWS, options
 
 from qarm_features.quantizers import ResidualKMeans
-from qarm_features.quantizers.lloyd import assign_codes
+from qarm_features.quantizers.arrays.lloyd import assign_codes
 from qarm_features.ranking import RankingBatch, RankingModel, remap
 
 
 def fitted_anew(context, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns codebooks (L, K, D) of the release, and others of the same embeddings, fitted from nothing."""
-    from qarm_features.semantic_ids import load_codebooks
-    from qarm_features.tables import ITEM_EMBEDDINGS
+    from qarm_features.semantic_ids.assign import load_codebooks
+    from qarm_features.storage.tables import ITEM_EMBEDDINGS
 
     artifact = context.artifacts("codebooks").latest()
     old = load_codebooks(artifact).codebooks

@@ -47,10 +47,10 @@ def measure(path: str, args: argparse.Namespace) -> None:
     from pyspark.sql import SparkSession
     from pyspark.sql import functions as F
 
-    from qarm_features.code_errors import sum_errors
-    from qarm_features.collisions import resolve_overflow
-    from qarm_features.quality import semantic_id_quality
+    from qarm_features.codebooks.errors import sum_errors
+    from qarm_features.evaluation.balance import semantic_id_quality
     from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar, ResidualKMeansModel
+    from qarm_features.semantic_ids.collisions import resolve_overflow
 
     os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.master("local[2]").config("spark.driver.memory", "6g")
@@ -106,7 +106,7 @@ def _error_of(scalar, coded) -> float:
     """Returns the mean squared error of codes whose model decodes them itself."""
     from pyspark.sql import functions as F
 
-    from qarm_features.code_errors import matrix
+    from qarm_features.codebooks.errors import matrix
 
     def squares(batches):
         for batch in batches:

@@ -34,9 +34,9 @@ from qarm_features.ranking import (
     write_item_content,
     write_item_features,
 )
-from qarm_features.ranking.model_folder import save_model_folder
-from qarm_features.ranking.ranking_batch import RankingBatch
-from qarm_features.ranking.variants import VARIANTS
+from qarm_features.ranking.data.ranking_batch import RankingBatch
+from qarm_features.ranking.model.variants import VARIANTS
+from qarm_features.ranking.train.model_folder import save_model_folder
 
 NAMES = ("item IDs + semantic IDs", "+nearest items, match", "+EM3")
 PARTS = ("fetch", "encode", "model", "request", "forward alone", "user repeated")

@@ -26,8 +26,8 @@ FEATURES = ["codes:rq_codes", "counted:count", "behavior:recent", "behavior:tota
 
 def start_spark(folder: str):
     """Starts a session on a few threads, as every job does."""
-    from qarm_features.settings_sections import SparkOptions
-    from spark_jobs.session import start_session
+    from qarm_features.jobs.session import start_session
+    from qarm_features.settings.sections import SparkOptions
 
     conf = {"spark.driver.memory": "4g", "spark.sql.shuffle.partitions": "8", "spark.local.dir": folder}
     return start_session(SparkOptions(master=f"local[{THREADS}]", conf=conf), name="benchmark")
@@ -74,8 +74,8 @@ def open_store(folder: Path):
     from feast.table_format import DeltaFormat
     from feast.types import Array, Int64
 
-    from qarm_features.feature_store.feature_views import open_feature_store
-    from qarm_features.project import write_project
+    from qarm_features.cli.new_project import write_project
+    from qarm_features.feature_store.views.feature_views import open_feature_store
 
     write_project(folder / "project")
     user, item = (Entity(name=n, join_keys=[f"{n}_id"], value_type=ValueType.INT64) for n in ("user", "item"))
@@ -126,7 +126,7 @@ def seconds(make, repeats: int) -> float:
 
 def benchmark_join(rows: int, repeats: int) -> None:
     """Prints the seconds of each way and whether all rows are equal."""
-    from qarm_features.point_in_time import feast_join, spark_join
+    from qarm_features.training.point_in_time import feast_join, spark_join
 
     with tempfile.TemporaryDirectory() as name:
         spark, folder = start_spark(name), Path(name)

@@ -28,7 +28,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str):
     """Loads ``ItemEncoder`` on first use, because it needs torch and transformers."""
     if name == "ItemEncoder":
-        from qarm_features.item_encoder import ItemEncoder
+        from qarm_features.encoders.item_encoder import ItemEncoder
 
         return ItemEncoder
     raise AttributeError(f"module 'qarm_features' has no attribute {name!r}")

@@ -1,54 +1,7 @@
-"""interactions, the views of the promoted release -> training_rows."""
+"""Runs the job ``build-training-set`` by spark-submit."""
 
-from __future__ import annotations
-
-from dataclasses import asdict
-
-from pyspark.sql import functions as F
-
-from qarm_features.feature_store.feature_views import open_feature_store
-from qarm_features.feature_store.releases import require_promoted_release
-from qarm_features.tables import INTERACTIONS, ITEM_COUNTERS, TRAINING_ROWS, USER_BEHAVIOR, USER_IMPRESSIONS
-from qarm_features.time_split import SPLIT_SETTINGS, split_moments
-from qarm_features.training_set import training_rows
-from spark_jobs.session import Counts, JobContext, job, main
-
-_OF_THE_LOG = (INTERACTIONS, USER_BEHAVIOR, USER_IMPRESSIONS, ITEM_COUNTERS)
-
-
-@job(
-    after="publish-features",
-    reads=("interactions", "item_semantic_ids", "user_behavior", "user_impressions", "item_counters", "releases/"),
-    writes=("training_rows",),
-    settings=(*SPLIT_SETTINGS, "ranking.point_in_time", "behavior.impression_length"),
-)
-def build_training_set(context: JobContext) -> Counts:
-    """Joins to every labelled impression the features as they were just before it. The commit names the release."""
-    settings, warehouse = context.settings, context.warehouse
-    release = require_promoted_release(settings)
-    made_from = {"release": asdict(release), "delta_versions": {t.name: warehouse.version(t) for t in _OF_THE_LOG}}
-    interactions = warehouse.read(INTERACTIONS)
-    rows = training_rows(
-        interactions,
-        store=open_feature_store(settings.feature_repo_path),
-        release=release,
-        cuts=split_moments(interactions, settings.ranking),
-        with_impressions=settings.behavior.impression_length > 0,
-        point_in_time=settings.ranking.point_in_time,
-    )
-    version = f"codebook_version = {release.codebook_version}"
-    warehouse.overwrite(TRAINING_ROWS, rows, where=version, made_from=made_from)
-    rows_in, written = interactions.count(), warehouse.read(TRAINING_ROWS).where(version)
-    splits = {row["split"]: row["count"] for row in written.groupBy("split").agg(F.count("*").alias("count")).collect()}
-    rows_out = sum(splits.values())
-    if rows_out != rows_in:
-        raise ValueError(
-            f"training_rows has {rows_out:,} rows, must be {rows_in:,} as interactions. Please report this."
-        )
-    return Counts(
-        rows_in, rows_out, 0, ", ".join(f"{split} {splits.get(split, 0)}" for split in ("train", "valid", "test"))
-    )
-
+from qarm_features.jobs.build_training_set import build_training_set
+from qarm_features.jobs.session import main
 
 if __name__ == "__main__":
     main(build_training_set)

@@ -1,38 +1,7 @@
-"""interactions -> user_behavior, user_impressions, item_counters."""
+"""Runs the job ``build-user-behavior`` by spark-submit."""
 
-from __future__ import annotations
-
-from pyspark.sql import functions as F
-
-from qarm_features.impression_history import item_counters, user_impressions
-from qarm_features.tables import INTERACTIONS, ITEM_COUNTERS, USER_BEHAVIOR, USER_IMPRESSIONS
-from qarm_features.user_behavior import user_behavior
-from spark_jobs.session import Counts, JobContext, job, main
-
-
-@job(
-    after="ingest-catalog",
-    reads=("interactions",),
-    writes=("user_behavior", "user_impressions", "item_counters"),
-    settings=("behavior",),
-)
-def build_user_behavior(context: JobContext) -> Counts:
-    """Collects the latest positives and impressions of every user, and counts, at every moment at which they changed."""
-    warehouse, settings = context.warehouse, context.settings.behavior
-    interactions = warehouse.read(INTERACTIONS)
-    warehouse.overwrite(USER_BEHAVIOR, user_behavior(interactions, max_length=settings.max_length))
-    if settings.impression_length:
-        impressions = user_impressions(interactions, max_length=settings.impression_length)
-        warehouse.overwrite(USER_IMPRESSIONS, impressions)
-        warehouse.overwrite(ITEM_COUNTERS, item_counters(interactions))
-    else:  # empty rather than stale
-        for table in (USER_IMPRESSIONS, ITEM_COUNTERS):
-            warehouse.overwrite(table, warehouse.empty(table))
-    counts = interactions.agg(F.count("*").alias("rows"), F.sum("label").alias("positive")).first()
-    moments = warehouse.read(USER_BEHAVIOR).count()
-    remark = f"{moments} behaviour sequences from {counts['positive'] or 0} positives"
-    return Counts(counts["rows"], counts["rows"], 0, remark)
-
+from qarm_features.jobs.build_user_behavior import build_user_behavior
+from qarm_features.jobs.session import main
 
 if __name__ == "__main__":
     main(build_user_behavior)

@@ -1,61 +1,7 @@
-"""interactions, item_pairs, encoders -> HitRate@k of what users clicked next, by encoder version."""
+"""Runs the job ``evaluate-encoder`` by spark-submit."""
 
-from __future__ import annotations
-
-from typing import Annotated
-
-import typer
-from rich.console import Console
-
-from qarm_features.artifacts import write_json
-from qarm_features.encoder_evaluation import after_all_pairs, evaluate
-from qarm_features.encoder_versions import current_encoder, unaligned_encoder
-from qarm_features.screen import encoder_table
-from qarm_features.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_PAIRS, ITEMS
-from spark_jobs.embed_items import embed_items
-from spark_jobs.session import Counts, JobContext, job, main
-
-
-@job(
-    after="mine-item-pairs, align-encoder",
-    reads=("items", "interactions", "item_pairs", "encoders/"),
-    writes=("item_embeddings", "evaluations/"),
-    settings=("items", "encoder", "seed"),
-)
-def evaluate_encoder(
-    context: JobContext,
-    encoder_version: Annotated[int | None, typer.Option(help="Encoder to evaluate; by default the newest.")] = None,
-    k: Annotated[int, typer.Option(help="Nearest items looked at.", min=1)] = 10,
-    max_pairs: Annotated[int, typer.Option(help="Most co-clicks looked at, drawn by seed.", min=1)] = 20_000,
-) -> Counts:
-    """Measures how often the next positive of a user, later than all mined pairs, is among the k items nearest to the one
-    before; against the frozen encoder and against chance. What is not embedded yet is embedded first."""
-    settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
-    frozen = unaligned_encoder(encoders, settings)
-    wanted = encoders.get(encoder_version) if encoder_version is not None else current_encoder(encoders, settings)
-    versions = sorted({wanted.version, *([frozen.version] if frozen else [])})
-    for version in versions:
-        embed_items.function(context, encoder_version=version)
-    known = warehouse.read(ITEM_PAIRS)
-    since = after_all_pairs(known)
-    current = warehouse.read(ITEMS).select("item_id", "content_hash")
-    figures = evaluate(
-        warehouse.read(INTERACTIONS),
-        known,
-        warehouse.read(ITEM_EMBEDDINGS).join(current, on=["item_id", "content_hash"], how="left_semi"),
-        versions=versions,
-        since=since,
-        k=k,
-        max_pairs=max_pairs,
-        seed=settings.seed,
-    )
-    figures |= {"since": since.isoformat(), "frozen": frozen and frozen.version, "encoder_version": wanted.version}
-    write_json(settings.artifacts_path / "evaluations" / "encoder.json", figures)
-    Console(highlight=False).print(encoder_table(figures))
-    used, rates = figures["pairs"]["all"], figures["hit_rate"].items()
-    shown = ", ".join(f"v{version} {of['all'] or 0:.4f}" for version, of in rates)
-    return Counts(figures["co_clicks"], used, figures["co_clicks"] - used, f"HitRate@{k} {shown}")
-
+from qarm_features.jobs.evaluate_encoder import evaluate_encoder
+from qarm_features.jobs.session import main
 
 if __name__ == "__main__":
     main(evaluate_encoder)

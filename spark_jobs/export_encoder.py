@@ -1,59 +1,7 @@
-"""ranking models, encoders -> encoder v<n+1>."""
+"""Runs the job ``export-encoder`` by spark-submit."""
 
-from __future__ import annotations
-
-from typing import Annotated
-
-import typer
-
-from qarm_features.encoder_export import exported_encoder, newest_with_fusion, publish_exported
-from qarm_features.ranking import ItemContentStore
-from spark_jobs.session import Counts, JobContext, job, main
-
-
-@job(
-    after="write-content-tokens, train-ranking-model",
-    reads=("ranking_models/", "item_content/", "encoders/"),
-    writes=("encoders/",),
-    settings=("encoder", "items"),
-)
-def export_encoder(
-    context: JobContext,
-    ranking_model_version: Annotated[
-        int | None, typer.Option(help="Ranking model; by default the newest with a fusion.")
-    ] = None,
-    encoder_version: Annotated[
-        int | None, typer.Option(help="Encoder whose backbones made its tokens; by default of the newest item_content.")
-    ] = None,
-) -> Counts:
-    """Makes the Fusion-Q-Former that a ranking model trained the next encoder version. Then run embed-items, fit-codebooks,
-    assign-semantic-ids and publish-features: items are embedded anew and keep their semantic IDs where that costs little."""
-    models, encoders = context.artifacts("ranking_models"), context.artifacts("encoders")
-    by_version = ranking_model_version is not None
-    model = (models.get(ranking_model_version) if by_version else newest_with_fusion(models)).verify()
-    contents = context.artifacts("item_content")
-    content = contents.latest()
-    if "item_content_version" in model.manifest:
-        content = contents.get(model.manifest["item_content_version"])
-    if content is None:
-        raise ValueError(
-            "There are no content tokens yet, must be those it was trained on. Run: qarm write-content-tokens"
-        )
-    base = content.manifest["encoder_version"] if encoder_version is None else encoder_version
-    made_from = {"ranking_model_version": model.version, "base_encoder_version": base}
-    made_from["frozen_weight"] = context.settings.encoder.frozen_weight
-    existing = encoders.find(exported=True, **made_from)
-    if existing is None:
-        encoder = exported_encoder(
-            model.path,
-            encoders.get(base).verify().path,
-            tokens_kept=ItemContentStore.open(content.path).manifest["tokens_kept"],
-            frozen_weight=made_from["frozen_weight"],
-        )
-        existing = publish_exported(encoders, encoder, context.settings, **made_from)
-    remark = f"encoder v{existing.version} holds the fusion of ranking model v{model.version}. Next: qarm embed-items"
-    return Counts(1, 1, 0, remark)
-
+from qarm_features.jobs.export_encoder import export_encoder
+from qarm_features.jobs.session import main
 
 if __name__ == "__main__":
     main(export_encoder)

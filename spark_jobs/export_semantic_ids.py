@@ -1,50 +1,7 @@
-"""item_semantic_ids of a release -> files for generative recommenders."""
+"""Runs the job ``export-semantic-ids`` by spark-submit."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Annotated
-
-import typer
-from pyspark.sql import functions as F
-
-from qarm_features.feature_store.releases import published_releases, require_promoted_release
-from qarm_features.semantic_id_export import ExportFormat, code_shape
-from qarm_features.semantic_id_export import export_semantic_ids as export
-from qarm_features.semantic_ids import level_sizes
-from qarm_features.tables import ITEM_SEMANTIC_IDS
-from spark_jobs.session import Counts, JobContext, job, main
-
-
-@job(after="publish-features", reads=("item_semantic_ids", "releases/"), writes=("your --output",))
-def export_semantic_ids(
-    context: JobContext,
-    output: Annotated[Path, typer.Option(help="Folder, new or empty.")],
-    file_format: Annotated[ExportFormat, typer.Option("--format", help="What to write.")] = ExportFormat.INDEX_JSON,
-    codebook_version: Annotated[int | None, typer.Option(help="Its release; by default the promoted one.")] = None,
-) -> Counts:
-    """Writes the semantic IDs of a release as index.json of LETTER, LC-Rec and MiniOneRec, as .npy files, or as the list of
-    tokens that a Hugging Face tokenizer adds; collisions are resolved by collision_index."""
-    release = require_promoted_release(context.settings)
-    if codebook_version is not None:
-        releases = {of.codebook_version: of for of in published_releases(context.settings)}
-        if codebook_version not in releases:
-            present = ", ".join(map(str, releases))
-            raise ValueError(
-                f"--codebook-version is {codebook_version}, must be that of a published release: {present}. "
-                f"Run: qarm publish-features --codebook-version {codebook_version}"
-            )
-        release = releases[codebook_version]
-    codes = context.warehouse.read(ITEM_SEMANTIC_IDS, version=release.delta_version)
-    codes = codes.where(F.col("codebook_version") == release.codebook_version)
-    codebooks = context.artifacts("codebooks").get(release.codebook_version)
-    sizes = {"num_levels": release.num_levels, "codebook_size": level_sizes(codebooks.manifest)}
-    shape = code_shape(codes, rows=release.rows, **sizes)
-    made_from = {"release": release.view_name, "codebook_version": release.codebook_version}
-    made_from |= {"encoder_version": release.encoder_version, "delta_version": release.delta_version}
-    files = export(codes, shape, output, file_format=file_format, **made_from)
-    return Counts(release.rows, release.rows, 0, f"{', '.join(files)} of {release.view_name} in {output}")
-
+from qarm_features.jobs.export_semantic_ids import export_semantic_ids
+from qarm_features.jobs.session import main
 
 if __name__ == "__main__":
     main(export_semantic_ids)

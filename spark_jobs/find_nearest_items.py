@@ -1,53 +1,7 @@
-"""item_embeddings -> banks v<n>, item_nearest_items."""
+"""Runs the job ``find-nearest-items`` by spark-submit."""
 
-from __future__ import annotations
-
-from typing import Annotated
-
-import typer
-from pyspark.sql import functions as F
-
-from qarm_features.encoder_versions import current_encoder
-from qarm_features.nearest_items import find_nearest_items as find
-from qarm_features.nearest_items import load_bank, publish_bank
-from qarm_features.quantizers import NearestItems
-from qarm_features.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, ITEMS
-from spark_jobs.session import Counts, JobContext, job, main
-
-
-@job(
-    after="embed-items",
-    reads=("items", "item_embeddings", "encoders/"),
-    writes=("banks/", "item_nearest_items"),
-    settings=("encoder", "nearest_items", "seed"),
-)
-def find_nearest_items(
-    context: JobContext,
-    refit: Annotated[bool, typer.Option(help="Freeze a new bank although one exists for this encoder.")] = False,
-) -> Counts:
-    """Gives a VQ code, the IDs of its nearest items, to every item that has none under this bank version. The bank stays
-    frozen until the encoder or its settings change, or --refit: new items are asked of it and are in none themselves. On
-    several machines, artifacts must be a folder that all of them reach."""
-    settings, warehouse, banks = context.settings, context.warehouse, context.artifacts("banks")
-    encoder, of = current_encoder(context.artifacts("encoders"), settings), settings.nearest_items
-    embeddings = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
-    embeddings = embeddings.join(warehouse.read(ITEMS).select("item_id"), on="item_id", how="left_semi")
-    made_from = {"encoder_version": encoder.version, "seed": settings.seed, **of.model_dump()}
-    bank = banks.find(**made_from)
-    if bank is None or refit:
-        estimator = NearestItems(k=of.k, exactUpTo=of.exact_up_to, numProbes=of.num_probes, seed=settings.seed)
-        bank = publish_bank(banks, embeddings, estimator, **made_from)
-    present = warehouse.read_or_empty(ITEM_NEAREST_ITEMS)
-    versions = {"bank_version": bank.version, "encoder_version": encoder.version}
-    new = find(embeddings, present, model=load_bank(bank), **versions).persist()
-    rows, rows_new = embeddings.count(), new.count()
-    if rows_new:
-        warehouse.append(ITEM_NEAREST_ITEMS, new)
-    new.unpersist()
-    recall = bank.manifest["recall"]
-    how = "exactly" if recall is None else f"with recall {recall:.3f}"
-    return Counts(rows, rows, 0, f"{rows_new} VQ codes found in bank v{bank.version}, {how}")
-
+from qarm_features.jobs.find_nearest_items import find_nearest_items
+from qarm_features.jobs.session import main
 
 if __name__ == "__main__":
     main(find_nearest_items)

@@ -1,57 +1,7 @@
-"""item_semantic_ids, user_behavior, user_impressions, item_counters -> Feast views, online store; then the flip."""
+"""Runs the job ``publish-features`` by spark-submit."""
 
-from __future__ import annotations
-
-from typing import Annotated
-
-import typer
-from pyspark.sql import functions as F
-
-from qarm_features.feature_store.feature_views import Release
-from qarm_features.feature_store.releases import publish_release
-from qarm_features.semantic_ids import level_sizes
-from qarm_features.tables import ITEM_SEMANTIC_IDS
-from spark_jobs.session import Counts, JobContext, current_codebooks, job, main
-
-
-@job(
-    after="assign-semantic-ids, build-user-behavior",
-    reads=("item_semantic_ids", "user_behavior", "user_impressions", "item_counters", "codebooks/"),
-    writes=("releases/",),
-    settings=(
-        "encoder",
-        "codebooks",
-        "seed",
-        "publishing.verify_items",
-        "publishing.embeddings",
-        "publishing.nearest_items",
-        "publishing.user_embeddings",
-        "behavior.impression_length",
-    ),
-)
-def publish_features(
-    context: JobContext,
-    codebook_version: Annotated[int | None, typer.Option(help="Codebooks to release; by default the newest.")] = None,
-    promote: Annotated[bool, typer.Option(help="Point readers at it; else only load and verify it.")] = True,
-) -> Counts:
-    """Loads a release into the online store, verifies it, and flips the service to it. So too item embeddings, VQ codes and
-    users' embeddings where the section publishing asks for them."""
-    warehouse = context.warehouse
-    codebooks = current_codebooks(context, codebook_version)
-    delta_version = warehouse.version(ITEM_SEMANTIC_IDS)
-    rows = warehouse.read(ITEM_SEMANTIC_IDS, version=delta_version)
-    release = Release(
-        codebook_version=codebooks.version,
-        encoder_version=codebooks.manifest["encoder_version"],
-        num_levels=codebooks.manifest["num_levels"],
-        codebook_size=max(level_sizes(codebooks.manifest)),
-        delta_version=delta_version,
-        rows=rows.where(F.col("codebook_version") == codebooks.version).count(),
-    )
-    publish_release(context.spark, context.settings, release, promote=promote)
-    remark = f"item_semantic_id now serves {release.view_name}" if promote else f"{release.view_name} is not promoted"
-    return Counts(release.rows, release.rows, 0, remark)
-
+from qarm_features.jobs.publish_features import publish_features
+from qarm_features.jobs.session import main
 
 if __name__ == "__main__":
     main(publish_features)

@@ -1,52 +1,7 @@
-"""training_rows, what is known of items -> ranking models v<n>, a version for every variant and seed."""
+"""Runs the job ``train-ranking-model`` by spark-submit."""
 
-from __future__ import annotations
-
-from typing import Annotated
-
-import typer
-
-from qarm_features.feature_store.releases import require_promoted_release
-from qarm_features.ranking import train_ranking_models
-from qarm_features.ranking_models import train_variants
-from qarm_features.tables import TRAINING_ROWS
-from spark_jobs.session import Counts, JobContext, job, main, torch_distributor
-
-
-@job(
-    after="build-training-set",
-    reads=("training_rows", "releases/", "item_embeddings", "item_nearest_items", "item_content/"),
-    writes=("ranking_models/",),
-    settings=("ranking", "behavior", "seed"),
-)
-def train_ranking_model(
-    context: JobContext,
-    num_seeds: Annotated[
-        int | None, typer.Option(help="Models trained per variant; by default as in qarm.yaml.")
-    ] = None,
-) -> Counts:
-    """Trains and tests the variants of the reference ranking model that ranking.variants names: by default on item IDs alone
-    and on item IDs with semantic IDs. Some read more of items: frozen vectors, VQ codes (find-nearest-items), content
-    tokens (write-content-tokens); artifacts/item_features/v<n> then holds it by item index, for training and serving."""
-    settings = context.settings
-    release = require_promoted_release(settings)
-
-    def run(*models, **shared):
-        return torch_distributor(context, settings.ranking.num_processes).run(train_ranking_models, *models, **shared)
-
-    trained = [
-        model
-        for number in range(num_seeds or settings.ranking.num_seeds)
-        for model in train_variants(settings, context.warehouse, release, seed=settings.seed + number, run=run)
-    ]
-    rows = context.warehouse.read(TRAINING_ROWS).where(f"codebook_version = {release.codebook_version}").count()
-    aucs = [f"{model.manifest['variant']} {_shown(model.manifest['metrics']['test']['auc'])}" for model in trained]
-    return Counts(rows, rows, 0, "test AUC: " + ", ".join(aucs))
-
-
-def _shown(auc: float | None) -> str:
-    return "-" if auc is None else f"{auc:.4f}"
-
+from qarm_features.jobs.session import main
+from qarm_features.jobs.train_ranking_model import train_ranking_model
 
 if __name__ == "__main__":
     main(train_ranking_model)

@@ -13,9 +13,9 @@ os.environ["PYSPARK_PYTHON"] = sys.executable
 import pytest
 from toy_catalog import all_jobs, open_project, write_toy_project
 
-from qarm_features.settings import Settings, load_settings
-from qarm_features.settings_sections import SparkOptions
-from spark_jobs.session import JobContext, start_session
+from qarm_features.jobs.session import JobContext, start_session
+from qarm_features.settings.load import Settings, load_settings
+from qarm_features.settings.sections import SparkOptions
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +33,8 @@ def spark():
 @pytest.fixture(scope="session")
 def project(tmp_path_factory, spark) -> JobContext:
     """A toy project of 64 items after every job has run; tests may read it, none may change it."""
-    from spark_jobs.runs import inputs, record_run
-    from spark_jobs.session import run_job
+    from qarm_features.jobs.runs import inputs, record_run
+    from qarm_features.jobs.session import run_job
 
     context = open_project(write_toy_project(tmp_path_factory.mktemp("project")), spark)
     for job in all_jobs():

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from toy_catalog import SETTINGS, open_project, write_toy_project
 
-from qarm_features.alignment_data import write_alignment_data
-from qarm_features.tables import ITEM_EMBEDDINGS, ITEM_PAIRS
-from spark_jobs.align_encoder import align_encoder
-from spark_jobs.embed_items import embed_items
-from spark_jobs.evaluate_encoder import evaluate_encoder
-from spark_jobs.ingest_catalog import ingest_catalog
-from spark_jobs.mine_item_pairs import mine_item_pairs
+from qarm_features.alignment.export_pairs import write_alignment_data
+from qarm_features.jobs.align_encoder import align_encoder
+from qarm_features.jobs.embed_items import embed_items
+from qarm_features.jobs.evaluate_encoder import evaluate_encoder
+from qarm_features.jobs.ingest_catalog import ingest_catalog
+from qarm_features.jobs.mine_item_pairs import mine_item_pairs
+from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_PAIRS
 
 ALIGNED = """\
 encoder: {align: true, dim: 32, num_layers: 1, num_queries: 2}

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from qarm_features.artifacts import ArtifactError, Artifacts
+from qarm_features.storage.artifacts import ArtifactError, Artifacts
 
 
 def write_number(number):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 from toy_catalog import toy_interactions, toy_items
 
-from qarm_features.artifacts import Artifacts
 from qarm_features.feature_store import SemanticIDReader
 from qarm_features.ranking import Scorer, SemanticIDEmbedding, score_candidates
-from qarm_features.semantic_ids import load_codebooks
-from qarm_features.tables import (
+from qarm_features.semantic_ids.assign import load_codebooks
+from qarm_features.storage.artifacts import Artifacts
+from qarm_features.storage.tables import (
     INTERACTIONS,
     ITEM_EMBEDDINGS,
     ITEM_SEMANTIC_IDS,

@@ -83,7 +83,7 @@ def test_doctor_finds_this_machine_fit(folder):
 
 
 def test_doctor_says_how_to_mend_what_fails(monkeypatch, tmp_path):
-    from qarm_features.doctor import Check, checks
+    from qarm_features.cli.doctor import Check, checks
 
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     by_name = {check.name: check for check in checks(tmp_path / "qarm.yaml")}

@@ -6,12 +6,12 @@ import pytest
 from toy_catalog import SETTINGS, all_jobs, open_project, write_toy_project
 
 from qarm_features.feature_store import SemanticIDReader
+from qarm_features.jobs.export_encoder import export_encoder
+from qarm_features.jobs.find_nearest_items import find_nearest_items
+from qarm_features.jobs.write_content_tokens import write_content_tokens
 from qarm_features.ranking import Scorer, score_candidates
-from qarm_features.report import ranking_results
-from qarm_features.tables import ITEM_EMBEDDINGS
-from spark_jobs.export_encoder import export_encoder
-from spark_jobs.find_nearest_items import find_nearest_items
-from spark_jobs.write_content_tokens import write_content_tokens
+from qarm_features.report.html import ranking_results
+from qarm_features.storage.tables import ITEM_EMBEDDINGS
 
 VARIANTS = """\
   variants:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qarm_features.code_behavior import CodedPairs, coded_pairs, expected_hits, hit_rate, shared_prefixes
+from qarm_features.evaluation.co_clicks import CodedPairs, coded_pairs, expected_hits, hit_rate, shared_prefixes
 
 CODEBOOKS = np.array([[[1, 0], [0, 1]], [[0, 0], [0.5, 0.5]]], np.float32)
 

@@ -8,18 +8,18 @@ import pytest
 from pyspark.sql import functions as F
 from toy_catalog import add_clustered_embeddings
 
-from qarm_features.artifacts import Artifacts
-from qarm_features.codebook_fit import WEIGHT, fit_model, last_alike, quantizer, with_popularity
+from qarm_features.codebooks.fit import WEIGHT, fit_model, last_alike, quantizer, with_popularity
+from qarm_features.jobs.assign_semantic_ids import assign_semantic_ids
+from qarm_features.jobs.evaluate_codes import evaluate_codes
+from qarm_features.jobs.fit_codebooks import fit_codebooks
+from qarm_features.jobs.ingest_catalog import ingest_catalog
 from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar
-from qarm_features.quantizers.codebooks import level_sizes
-from qarm_features.semantic_ids import level_sizes as sizes_of_manifest
-from qarm_features.semantic_ids import load_codebooks
-from qarm_features.settings_codes import Codebooks
-from qarm_features.tables import ITEM_SEMANTIC_IDS
-from spark_jobs.assign_semantic_ids import assign_semantic_ids
-from spark_jobs.evaluate_codes import evaluate_codes
-from spark_jobs.fit_codebooks import fit_codebooks
-from spark_jobs.ingest_catalog import ingest_catalog
+from qarm_features.quantizers.arrays.codebooks import level_sizes
+from qarm_features.semantic_ids.assign import level_sizes as sizes_of_manifest
+from qarm_features.semantic_ids.assign import load_codebooks
+from qarm_features.settings.codes import Codebooks
+from qarm_features.storage.artifacts import Artifacts
+from qarm_features.storage.tables import ITEM_SEMANTIC_IDS
 
 
 @pytest.fixture

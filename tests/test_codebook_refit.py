@@ -5,15 +5,15 @@ import pytest
 from pyspark.sql import functions as F
 from scipy.optimize import linear_sum_assignment
 
-from qarm_features.code_errors import residual_errors, sum_errors
-from qarm_features.code_matching import code_transitions, match_codes, relabelling
-from qarm_features.codebook_refit import keep_codes, refit_codebooks
-from qarm_features.codebook_updates import update_level, update_scalars, with_whole_weights
-from qarm_features.level_figures import fitted_levels
+from qarm_features.codebooks.errors import residual_errors, sum_errors
+from qarm_features.codebooks.joint_updates import update_level, update_scalars, with_whole_weights
+from qarm_features.codebooks.level_figures import fitted_levels
+from qarm_features.codebooks.refit import keep_codes, refit_codebooks
+from qarm_features.codebooks.relabelling import code_transitions, match_codes, relabelling
 from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar
-from qarm_features.quantizers.codebooks import pad_levels
-from qarm_features.quantizers.lloyd import assign_codes
-from qarm_features.quantizers.scalar_rounding import ScalarRounding
+from qarm_features.quantizers.arrays.codebooks import pad_levels
+from qarm_features.quantizers.arrays.lloyd import assign_codes
+from qarm_features.quantizers.arrays.scalar_rounding import ScalarRounding
 
 CODEBOOKS = np.array([[[0, 0], [1, 0]], [[0, 0], [0, 0.5]]], dtype=np.float32)
 

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from qarm_features.collisions import last_level_errors, place_overflow, resolve_overflow, with_collision_index
+from qarm_features.semantic_ids.collisions import (
+    last_level_errors,
+    place_overflow,
+    resolve_overflow,
+    with_collision_index,
+)
 
 # One first level at the origin; the last level's centroids lie on a line at 0, 1 and 2.
 CODEBOOKS = np.array([[[0, 0], [9, 9], [9, 9]], [[0, 0], [1, 0], [2, 0]]], dtype=np.float32)

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 from toy_catalog import open_project, toy_items, write_toy_project
 
-from qarm_features.content_layout import place_tokens
+from qarm_features.embedding.content_layout import place_tokens
 from qarm_features.encoders.pretrained import locate_backbone
-from qarm_features.ranking.item_content_store import ItemContentStore, create_blocks
-from qarm_features.tables import ITEM_CONTENT_TOKENS
-from spark_jobs.ingest_catalog import ingest_catalog
-from spark_jobs.write_content_tokens import write_content_tokens
+from qarm_features.jobs.ingest_catalog import ingest_catalog
+from qarm_features.jobs.write_content_tokens import write_content_tokens
+from qarm_features.ranking.data.item_content_store import ItemContentStore, create_blocks
+from qarm_features.storage.tables import ITEM_CONTENT_TOKENS
 
 SETTINGS = """\
 max_rejected_share: 0.5
@@ -108,8 +108,8 @@ def test_tokens_find_their_places_whatever_the_order_of_the_rows(tmp_path):
 
 
 def test_a_catalog_without_any_tokens_is_refused(catalog, tmp_path):
-    from qarm_features.content_layout import lay_out_content
-    from qarm_features.content_tokens import Backbones
+    from qarm_features.embedding.content_layout import lay_out_content
+    from qarm_features.embedding.content_tokens import Backbones
 
     context, *_ = catalog
     nobody = Backbones("none", {"text": 4}, 16)

@@ -7,13 +7,13 @@ import pytest
 from pyspark.sql import functions as F
 from toy_catalog import SETTINGS, open_project, write_toy_project
 
-from qarm_features.embedding import items_to_embed
-from qarm_features.encoder_tasks import regroup, row_as_json
-from qarm_features.tables import ITEM_EMBEDDINGS, ITEMS
-from spark_jobs.embed_items import embed_items
-from spark_jobs.ingest_catalog import ingest_catalog
+from qarm_features.embedding.embed_items import items_to_embed
+from qarm_features.embedding.on_executors import regroup, row_as_json
+from qarm_features.jobs.embed_items import embed_items
+from qarm_features.jobs.ingest_catalog import ingest_catalog
+from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEMS
 
-jobs = importlib.import_module("spark_jobs.embed_items")
+jobs = importlib.import_module("qarm_features.jobs.embed_items")
 
 
 def test_new_changed_and_unseen_items_are_to_be_embedded(spark):

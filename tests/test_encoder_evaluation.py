@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from qarm_features.encoder_evaluation import (
+from qarm_features.evaluation.encoders import (
     TargetRanks,
     describe_pairs,
     future_co_clicks,

@@ -7,12 +7,17 @@ import pytest
 import torch
 from toy_catalog import write_toy_project
 
-from qarm_features.encoder_versions import current_encoder, item_encoder_config, publish_encoder, unaligned_encoder
-from qarm_features.item_encoder import ItemEncoder
+from qarm_features.embedding.encoder_versions import (
+    current_encoder,
+    item_encoder_config,
+    publish_encoder,
+    unaligned_encoder,
+)
+from qarm_features.encoders.item_encoder import ItemEncoder
+from qarm_features.jobs.export_encoder import export_encoder
+from qarm_features.jobs.session import JobContext
 from qarm_features.ranking import ItemContentStore, RankingModel, write_item_content
-from qarm_features.settings import load_settings
-from spark_jobs.export_encoder import export_encoder
-from spark_jobs.session import JobContext
+from qarm_features.settings.load import load_settings
 
 SETTINGS = """\
 items: {path: catalog/items.parquet, text: [], precomputed: vector, precomputed_dim: 6}

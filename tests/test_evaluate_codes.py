@@ -8,13 +8,13 @@ import pytest
 from rich.console import Console
 from toy_catalog import add_clustered_embeddings, open_project, write_toy_project
 
-from qarm_features.code_screen import code_lines, code_table
-from qarm_features.report import code_evaluations
-from qarm_features.tables import ITEM_SEMANTIC_IDS
-from spark_jobs.assign_semantic_ids import assign_semantic_ids
-from spark_jobs.evaluate_codes import evaluate_codes
-from spark_jobs.fit_codebooks import fit_codebooks
-from spark_jobs.ingest_catalog import ingest_catalog
+from qarm_features.jobs.assign_semantic_ids import assign_semantic_ids
+from qarm_features.jobs.evaluate_codes import evaluate_codes
+from qarm_features.jobs.fit_codebooks import fit_codebooks
+from qarm_features.jobs.ingest_catalog import ingest_catalog
+from qarm_features.report.code_table import code_lines, code_table
+from qarm_features.report.html import code_evaluations
+from qarm_features.storage.tables import ITEM_SEMANTIC_IDS
 
 
 @pytest.fixture(scope="module")

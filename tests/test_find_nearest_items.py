@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qarm_features.artifacts import Artifacts
-from qarm_features.nearest_items import find_nearest_items, load_bank, publish_bank
+from qarm_features.codebooks.banks import find_nearest_items, load_bank, publish_bank
+from qarm_features.jobs.embed_items import embed_items
+from qarm_features.jobs.find_nearest_items import find_nearest_items as job
+from qarm_features.jobs.ingest_catalog import ingest_catalog
 from qarm_features.quantizers import NearestItems
-from qarm_features.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS
-from spark_jobs.embed_items import embed_items
-from spark_jobs.find_nearest_items import find_nearest_items as job
-from spark_jobs.ingest_catalog import ingest_catalog
+from qarm_features.storage.artifacts import Artifacts
+from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS
 
 SCHEMA = "item_id long, embedding array<float>"
 

@@ -1,151 +1,128 @@
-"""The house's floors: imports only go down, and a torch user never loads Spark."""
+"""The house's floors: imports only go down, rooms are folders, and a torch user never loads Spark."""
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from import_graph import PACKAGE, arrows, circles, edges, imports, modules
 
-ROOT = Path(__file__).resolve().parents[1]
-FLOORS = {
-    1: (
-        "settings",
-        "settings_sections",
-        "settings_codes",
-        "settings_ranking",
-        "settings_publishing",
-        "tables",
-        "warehouse",
-        "artifacts",
-        "encoders",
-        "q_former",
-        "quantizers",
-        "ranking",
-    ),
-    2: (
-        "ingest",
-        "ingest_columns",
-        "item_encoder",
-        "encoder_tasks",
-        "encoder_versions",
-        "item_pairs",
-        "time_split",
-        "semantic_ids",
-        "semantic_id_files",
-        "semantic_id_export",
-        "ordered_batches",
-        "nearest_items",
-        "code_errors",
-        "code_matching",
-        "level_figures",
-        "codebook_fit",
-        "codebook_refit",
-        "codebook_updates",
-        "collisions",
-        "user_behavior",
-        "impression_history",
-        "quality",
-        "neighborhoods",
-        "code_behavior",
-        "prefix_neighbors",
-        "project",
-    ),
-    3: (
-        "alignment",
-        "alignment_data",
-        "embedding",
-        "content_tokens",
-        "content_layout",
-        "encoder_export",
-        "encoder_evaluation",
-        "code_evaluation",
-        "point_in_time",
-        "training_set",
-        "feature_store",
-        "ranking_models",
-        "encoder_alignment",
-    ),
-    4: ("report", "screen", "code_screen", "cli", "cli_release", "doctor"),
+# From the ground up; the folders of one floor do not import each other.
+FLOORS = (
+    ("settings", "torch_processes"),
+    ("storage", "fusion"),
+    ("encoders", "quantizers", "ranking", "feature_store", "behavior"),
+    ("catalog", "item_pairs", "embedding", "codebooks", "training"),
+    ("alignment", "semantic_ids"),
+    ("evaluation",),
+    ("report",),
+    ("jobs",),
+    ("cli",),
+)
+# The large public packages have floors of their own.
+INNER_FLOORS = {
+    "quantizers": (("arrays",), ("passes", "params")),
+    "ranking": (("data",), ("modules",), ("model",), ("train",), ("serve",)),
+    "feature_store": (("views", "bulk_write"), ("reading", "publishing")),
 }
-FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-LAUNCHERS = {"cli", "cli_release", "doctor"}
 
 
-def imports(path: Path) -> set[str]:
-    """Returns the full names of all that a file imports, at any depth."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+def top(name: str) -> str:
+    """Returns the room of a module: its first folder."""
+    return name.split(".")[0]
 
 
-def rooms():
-    files = [
-        path
-        for path in (ROOT / "qarm_features").rglob("*.py")
-        if path.parent.name != "qarm_features" or path.stem != "__init__"
-    ]
-    return [(path.relative_to(ROOT / "qarm_features").parts[0].removesuffix(".py"), path) for path in files]
+def inner(name: str) -> str | None:
+    """Returns the room inside a large package, as ``ranking.data``; None for a module that stands in no such room."""
+    parts = name.split(".")
+    return ".".join(parts[:2]) if len(parts) > 1 and parts[0] in INNER_FLOORS and _is_folder(parts[:2]) else None
 
 
-def test_every_room_has_a_floor():
-    assert {room for room, _ in rooms()} == set(FLOOR_OF)
+def _is_folder(parts: list[str]) -> bool:
+    return PACKAGE.joinpath(*parts).is_dir()
 
 
-def test_imports_only_go_down():
-    upward = [
-        f"{path.relative_to(ROOT)} imports {name}"
-        for room, path in rooms()
-        for name in imports(path)
-        if name.startswith("qarm_features.")
-        and (other := name.split(".")[1]) != room
-        and other in FLOOR_OF
-        and FLOOR_OF[other] > FLOOR_OF[room]
-    ]
+def floors_of(floors: tuple[tuple[str, ...], ...], prefix: str = "") -> dict[str, int]:
+    return {prefix + room: number for number, rooms in enumerate(floors) for room in rooms}
+
+
+def test_every_room_has_a_floor_and_is_a_folder():
+    rooms = {top(name) for name in modules()}
+
+    assert rooms == set(floors_of(FLOORS))
+    assert {room for room in rooms if not _is_folder([room])} == {"torch_processes"}
+
+
+def test_imports_between_rooms_only_go_down():
+    level = floors_of(FLOORS)
+    between = arrows(edges(), top)
+    upward = sorted(f"{a} imports {b}" for a, b in between if level[b] >= level[a])
+
+    print(
+        f"{len(level)} rooms, {len(between)} arrows, {len(upward)} of them up or level, {len(circles(edges()))} circles"
+    )
     assert upward == []
 
 
-# Products on an executor's GPU, imported when a device asks for them: quantizers do without torch, as a test below holds.
+@pytest.mark.parametrize("package", INNER_FLOORS)
+def test_imports_inside_a_large_package_only_go_down(package):
+    level = floors_of(INNER_FLOORS[package], f"{package}.")
+    between = {(a, b) for a, b in arrows(edges(), inner) if top(a) == top(b) == package}
+
+    assert {inner(name) for name in modules() if top(name) == package} - {None} == set(level)
+    assert sorted(f"{a} imports {b}" for a, b in between if level[b] >= level[a]) == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circles(edges()) == []
+
+
+# A device that asks for torch gets the products of an executor's GPU; every other quantizer runs without torch.
 ON_REQUEST = {("torch_products.py", "torch")}
 
 
 @pytest.mark.parametrize(
-    ("places", "never"),
+    ("rooms", "never"),
     [
-        (("ranking",), ("pyspark", "feast", "delta")),
-        (("encoders", "q_former", "alignment"), ("pyspark", "feast", "delta")),
+        (("ranking", "fusion"), ("pyspark", "feast", "delta", "deltalake")),
+        (("encoders",), ("pyspark", "feast", "delta", "deltalake")),
         (("quantizers",), ("torch", "feast")),
+        (("quantizers.arrays",), ("pyspark", "pyarrow", "feast")),
     ],
 )
-def test_what_a_room_never_imports(places, never):
+def test_what_a_room_never_imports(rooms, never):
     broken = [
         f"{path.name} imports {name}"
-        for room, path in rooms()
-        if room in places
+        for module, path in modules().items()
+        if top(module) in rooms or inner(module) in rooms
         for name in imports(path)
         if name.split(".")[0] in never and (path.name, name.split(".")[0]) not in ON_REQUEST
     ]
     assert broken == []
 
 
-def test_only_the_launchers_import_the_jobs_and_nothing_imports_the_feature_repo():
-    for room, path in rooms():
-        names = {name.split(".")[0] for name in imports(path)}
-        assert "feature_repo" not in names
-        assert "spark_jobs" not in names or room in LAUNCHERS
+def test_nothing_imports_the_launchers_or_the_feature_repo():
+    strangers = {"spark_jobs", "feature_repo"}
+
+    assert [m for m, path in modules().items() if strangers & {name.split(".")[0] for name in imports(path)}] == []
 
 
-def test_only_the_warehouse_touches_delta():
-    touching = {
-        room for room, path in rooms() if {"delta", "deltalake"} & {name.split(".")[0] for name in imports(path)}
+def test_only_the_command_line_imports_the_jobs():
+    assert {top(name) for name, others in edges().items() for other in others if top(other) == "jobs"} <= {
+        "jobs",
+        "cli",
     }
-    assert touching == {"warehouse"}
+
+
+def test_only_the_warehouse_and_the_session_touch_delta():
+    touching = {
+        name
+        for name, path in modules().items()
+        if {"delta", "deltalake"} & {one.split(".")[0] for one in imports(path)}
+    }
+    assert touching == {"storage.warehouse", "jobs.session"}
 
 
 @pytest.mark.parametrize(
@@ -153,10 +130,14 @@ def test_only_the_warehouse_touches_delta():
     [
         ("qarm_features", ("torch", "pyspark", "feast", "numpy")),
         ("qarm_features.ranking", ("pyspark", "feast", "delta")),
+        ("qarm_features.fusion.q_former", ("pyspark", "feast", "delta")),
         ("qarm_features.quantizers", ("torch", "feast")),
+        ("qarm_features.alignment.training", ("pyspark", "feast", "delta", "deltalake")),
     ],
 )
 def test_importing_a_module_loads_no_heavy_stranger(module, absent):
     code = f"import sys, {module}; print([name for name in {absent!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
+    )
     assert done.stdout.strip() == "[]"

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from qarm_features.feature_store.feature_views import log_views
-from qarm_features.impression_history import item_counters, user_impressions
-from qarm_features.settings import load_settings
-from qarm_features.tables import INTERACTIONS, ITEM_COUNTERS, USER_BEHAVIOR, USER_IMPRESSIONS
-from spark_jobs.build_user_behavior import build_user_behavior
-from spark_jobs.session import JobContext
+from qarm_features.behavior.impression_history import item_counters, user_impressions
+from qarm_features.feature_store.views.feature_views import log_views
+from qarm_features.jobs.build_user_behavior import build_user_behavior
+from qarm_features.jobs.session import JobContext
+from qarm_features.settings.load import load_settings
+from qarm_features.storage.tables import INTERACTIONS, ITEM_COUNTERS, USER_BEHAVIOR, USER_IMPRESSIONS
 
 LOG = "user_id int, item_id int, event_timestamp timestamp, label int"
 

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from toy_catalog import open_project, write_toy_project
 
-from qarm_features import ingest
-from qarm_features.ingest import IngestError, check_interactions, check_items, read_source
-from qarm_features.settings_sections import InteractionSource, ItemSource
-from qarm_features.tables import INTERACTIONS, ITEMS, REJECTED_ROWS
-from spark_jobs.ingest_catalog import ingest_catalog
+from qarm_features.catalog import ingest
+from qarm_features.catalog.ingest import IngestError, check_interactions, check_items, read_source
+from qarm_features.jobs.ingest_catalog import ingest_catalog
+from qarm_features.settings.sections import InteractionSource, ItemSource
+from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS
 
 ITEM_SOURCE = ItemSource(path="x.csv", item_id="sku", title="name", text=["name", "about"])
 CLICKS = InteractionSource(

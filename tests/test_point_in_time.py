@@ -10,8 +10,8 @@ from feast.table_format import DeltaFormat
 from feast.types import Array, Int64
 from toy_catalog import write_toy_project
 
-from qarm_features.feature_store.feature_views import open_feature_store
-from qarm_features.point_in_time import feast_join, spark_join
+from qarm_features.feature_store.views.feature_views import open_feature_store
+from qarm_features.training.point_in_time import feast_join, spark_join
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 USER = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64)

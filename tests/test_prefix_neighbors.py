@@ -2,9 +2,9 @@
 
 import pytest
 
-from qarm_features.prefix_neighbors import item_cards
-from qarm_features.tables import ITEM_SEMANTIC_IDS, ITEMS
-from qarm_features.warehouse import TableError, Warehouse
+from qarm_features.report.prefix_neighbors import item_cards
+from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, ITEMS
+from qarm_features.storage.warehouse import TableError, Warehouse
 
 
 @pytest.fixture(scope="module")

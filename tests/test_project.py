@@ -1,7 +1,7 @@
 """``qarm init`` writes a project that loads as it stands."""
 
-from qarm_features.project import write_project
-from qarm_features.settings import Settings, load_settings
+from qarm_features.cli.new_project import write_project
+from qarm_features.settings.load import Settings, load_settings
 
 
 def test_the_written_settings_load_and_are_the_defaults(tmp_path):

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from qarm_features.encoders.text import Tokens
-from qarm_features.q_former import FusionQFormer
+from qarm_features.fusion.q_former import FusionQFormer
 
 SIZES = {"text": 12, "image": 20}
 

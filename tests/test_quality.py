@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qarm_features.quality import error_quality, semantic_id_quality, shared_ids
+from qarm_features.evaluation.balance import error_quality, semantic_id_quality, shared_ids
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ from deltalake import write_deltalake
 from planted_rows import write_planted_features, write_planted_rows
 from toy_catalog import write_toy_project
 
-from qarm_features.artifacts import Artifacts
-from qarm_features.feature_store.feature_views import Release
+from qarm_features.feature_store.views.feature_views import Release
 from qarm_features.ranking import Scorer, train_ranking_models
-from qarm_features.ranking_models import train_variants
-from qarm_features.settings import load_settings
-from qarm_features.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, TRAINING_ROWS
-from qarm_features.warehouse import Warehouse
+from qarm_features.settings.load import load_settings
+from qarm_features.storage.artifacts import Artifacts
+from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, TRAINING_ROWS
+from qarm_features.storage.warehouse import Warehouse
+from qarm_features.training.variants_of_a_release import train_variants
 
 RELEASE = Release(0, encoder_version=1, num_levels=2, codebook_size=8, delta_version=0, rows=400)
 MINE = {"use_semantic_ids": False, "use_frozen_vector": True, "use_nearest_items": True, "content_dim": 4}

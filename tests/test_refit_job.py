@@ -8,10 +8,10 @@ from pyspark.sql import functions as F
 from safetensors.numpy import load_file
 from toy_catalog import add_clustered_embeddings, toy_items
 
-from qarm_features.tables import ITEM_SEMANTIC_IDS, Table
-from spark_jobs.assign_semantic_ids import assign_semantic_ids
-from spark_jobs.fit_codebooks import fit_codebooks
-from spark_jobs.ingest_catalog import ingest_catalog
+from qarm_features.jobs.assign_semantic_ids import assign_semantic_ids
+from qarm_features.jobs.fit_codebooks import fit_codebooks
+from qarm_features.jobs.ingest_catalog import ingest_catalog
+from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, Table
 
 
 @pytest.fixture

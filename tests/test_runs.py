@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from qarm_features.artifacts import Artifacts
-from qarm_features.settings import load_settings
-from spark_jobs.ingest_catalog import ingest_catalog
-from spark_jobs.mine_item_pairs import mine_item_pairs
-from spark_jobs.publish_features import publish_features
-from spark_jobs.runs import inputs
-from spark_jobs.session import Counts, job
+from qarm_features.jobs.ingest_catalog import ingest_catalog
+from qarm_features.jobs.mine_item_pairs import mine_item_pairs
+from qarm_features.jobs.publish_features import publish_features
+from qarm_features.jobs.runs import inputs
+from qarm_features.jobs.session import Counts, job
+from qarm_features.settings.load import load_settings
+from qarm_features.storage.artifacts import Artifacts
 
 
 @job(after="nothing", reads=("codebooks/",), writes=())

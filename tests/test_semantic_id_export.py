@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from qarm_features.ordered_batches import ordered_batches
-from qarm_features.semantic_id_export import CodeShape, ExportFormat, code_shape, export_semantic_ids
-from qarm_features.semantic_id_files import code_tokens, write_index_json, write_npy
-from qarm_features.tables import ITEM_SEMANTIC_IDS
-from spark_jobs.export_semantic_ids import export_semantic_ids as job
+from qarm_features.jobs.export_semantic_ids import export_semantic_ids as job
+from qarm_features.semantic_ids.export import CodeShape, ExportFormat, code_shape, export_semantic_ids
+from qarm_features.semantic_ids.export_files import code_tokens, write_index_json, write_npy
+from qarm_features.storage.ordered_batches import ordered_batches
+from qarm_features.storage.tables import ITEM_SEMANTIC_IDS
 
 SCHEMA = "item_id {}, rq_codes array<int>, collision_index int"
 ROWS = [(30, [3, 0], 0), (-1, [1, 2], 0), (4, [1, 2], 1)]

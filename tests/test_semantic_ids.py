@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from qarm_features.artifacts import Artifacts
-from qarm_features.quality import semantic_id_quality
+from qarm_features.evaluation.balance import semantic_id_quality
 from qarm_features.quantizers import ResidualKMeansModel
-from qarm_features.semantic_ids import assign_semantic_ids, load_codebooks, save_codebooks
+from qarm_features.semantic_ids.assign import assign_semantic_ids, load_codebooks, save_codebooks
+from qarm_features.storage.artifacts import Artifacts
 
 CODEBOOKS = np.array([[[0, 0], [10, 10]], [[0, 1], [1, 0]]], dtype=np.float32)  # L = 2, K = 2, D = 2
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from qarm_features.artifacts import Artifacts
 from qarm_features.quantizers import ResidualKMeans
-from qarm_features.settings import Settings, SettingsError, load_settings
+from qarm_features.settings.load import Settings, SettingsError, load_settings
+from qarm_features.storage.artifacts import Artifacts
 
 MINIMAL = "items: {path: items.parquet}\ninteractions: {path: clicks.csv}\n"
 

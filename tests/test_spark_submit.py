@@ -13,11 +13,11 @@ import pyspark
 import pytest
 from toy_catalog import SETTINGS, write_toy_project
 
-from qarm_features.artifacts import Artifacts
-from qarm_features.cli import JOBS, OTHER_JOBS
-from qarm_features.settings import load_settings
-from qarm_features.tables import ITEM_SEMANTIC_IDS, TRAINING_ROWS
-from qarm_features.warehouse import Warehouse
+from qarm_features.cli.main import JOBS, OTHER_JOBS
+from qarm_features.settings.load import load_settings
+from qarm_features.storage.artifacts import Artifacts
+from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, TRAINING_ROWS
+from qarm_features.storage.warehouse import Warehouse
 
 ROOT = Path(__file__).resolve().parents[1]
 SPARK_HOME = Path(pyspark.__file__).parent

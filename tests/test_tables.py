@@ -2,8 +2,8 @@
 
 import pytest
 
-from qarm_features.tables import ITEM_EMBEDDINGS, ITEMS
-from qarm_features.warehouse import TableError, Warehouse
+from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEMS
+from qarm_features.storage.warehouse import TableError, Warehouse
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from qarm_features.settings_ranking import Ranking
-from qarm_features.time_split import split_moments, time_cuts
+from qarm_features.settings.ranking import Ranking
+from qarm_features.training.time_split import split_moments, time_cuts
 
 
 def test_valid_and_test_start_at_full_hours_that_leave_their_shares(spark):

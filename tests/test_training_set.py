@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from qarm_features.feature_store.feature_views import open_feature_store
-from qarm_features.feature_store.releases import promoted_release
-from qarm_features.tables import INTERACTIONS, ITEM_SEMANTIC_IDS, TRAINING_ROWS
-from qarm_features.training_set import _sequence_codes, training_rows
-from spark_jobs.build_training_set import build_training_set
+from qarm_features.feature_store.publishing.releases import promoted_release
+from qarm_features.feature_store.views.feature_views import open_feature_store
+from qarm_features.jobs.build_training_set import build_training_set
+from qarm_features.storage.tables import INTERACTIONS, ITEM_SEMANTIC_IDS, TRAINING_ROWS
+from qarm_features.training.training_set import _sequence_codes, training_rows
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from qarm_features.user_behavior import user_behavior
+from qarm_features.behavior.user_behavior import user_behavior
 
 
 def at(hour):

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from qarm_features.project import write_project
-from qarm_features.settings import load_settings
-from spark_jobs.session import JobContext
+from qarm_features.cli.new_project import write_project
+from qarm_features.jobs.session import JobContext
+from qarm_features.settings.load import load_settings
 
 _THEMES = {
     "sea": "pirates sail the ocean, a ship, a captain, waves and an island treasure",
@@ -82,15 +82,15 @@ def all_jobs():
     """Returns every job that `qarm run` runs on the toy project, in its order."""
     from importlib import import_module
 
-    from qarm_features.cli import ALIGNMENT_JOBS, JOBS
+    from qarm_features.cli.main import ALIGNMENT_JOBS, JOBS
 
-    return [getattr(import_module(f"spark_jobs.{name}"), name) for name in JOBS if name not in ALIGNMENT_JOBS]
+    return [getattr(import_module(f"qarm_features.jobs.{name}"), name) for name in JOBS if name not in ALIGNMENT_JOBS]
 
 
 def add_clustered_embeddings(context: JobContext, item_ids: range) -> None:
     """Writes embeddings (8) near the axis of each item's theme, in place of encoded texts; item IDs up to 79."""
-    from qarm_features.encoder_versions import current_encoder
-    from qarm_features.tables import ITEM_EMBEDDINGS
+    from qarm_features.embedding.encoder_versions import current_encoder
+    from qarm_features.storage.tables import ITEM_EMBEDDINGS
 
     encoder = current_encoder(context.artifacts("encoders"), context.settings)
     random = np.random.default_rng(0)

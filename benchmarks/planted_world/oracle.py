@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from qarm_features.ranking.metrics import area_under_roc
+from qarm_features.ranking.train.metrics import area_under_roc
 
 from .impressions import PARTS
 

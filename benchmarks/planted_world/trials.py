@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from qarm_features.ranking import RankingModel, TrainingOptions
-from qarm_features.ranking.evaluation import predict
-from qarm_features.ranking.fitting import fit
-from qarm_features.ranking.item_features import ItemFeatures, TokensInMemory
-from qarm_features.ranking.metrics import area_under_roc
+from qarm_features.ranking.data.item_features import ItemFeatures, TokensInMemory
+from qarm_features.ranking.train.evaluation import predict
+from qarm_features.ranking.train.fitting import fit
+from qarm_features.ranking.train.metrics import area_under_roc
 
 from .batches import BEHAVIORS, ItemIndexes, WorldBatches, index_items, latest_positives
 from .catalog import Catalog, Strengths, make_catalog

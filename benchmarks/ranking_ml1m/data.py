@@ -16,9 +16,9 @@ from qarm_features.ranking import (
     TrainingRows,
     write_item_features,
 )
-from qarm_features.ranking.item_counts import ItemCounts, count_items_of_files
-from qarm_features.ranking.item_feature_files import open_item_features
-from qarm_features.ranking.item_vocabulary import item_vocabulary
+from qarm_features.ranking.data.item_counts import ItemCounts, count_items_of_files
+from qarm_features.ranking.data.item_feature_files import open_item_features
+from qarm_features.ranking.data.item_vocabulary import item_vocabulary
 from ranking_ml1m.pipeline import SPLITS, Prepared
 
 LENGTH = 50  # T and T2

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from qarm_features.ranking import RankingBatch
-from qarm_features.ranking.metrics import area_under_roc, user_auc
+from qarm_features.ranking.train.metrics import area_under_roc, user_auc
 from ranking_ml1m.data import World
 
 FEW = 5

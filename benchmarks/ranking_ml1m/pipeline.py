@@ -46,9 +46,9 @@ def prepare(folder: Path, name: str) -> Prepared:
 
 def open_project(folder: Path, changes: dict[str, dict]):
     """Opens a project, and writes it first where there is none: ``changes`` are sections of its settings."""
-    from qarm_features.project import write_project
-    from qarm_features.settings import load_settings
-    from spark_jobs.session import JobContext
+    from qarm_features.cli.new_project import write_project
+    from qarm_features.jobs.session import JobContext
+    from qarm_features.settings.load import load_settings
 
     if not (folder / "qarm.yaml").is_file():
         write_project(folder)
@@ -80,19 +80,19 @@ def _settings(changes: dict) -> dict:
 
 def run_jobs(context) -> None:
     """Runs the jobs that are not current, up to the training rows and all that is known of items."""
-    from spark_jobs.align_encoder import align_encoder
-    from spark_jobs.assign_semantic_ids import assign_semantic_ids
-    from spark_jobs.build_training_set import build_training_set
-    from spark_jobs.build_user_behavior import build_user_behavior
-    from spark_jobs.embed_items import embed_items
-    from spark_jobs.find_nearest_items import find_nearest_items
-    from spark_jobs.fit_codebooks import fit_codebooks
-    from spark_jobs.ingest_catalog import ingest_catalog
-    from spark_jobs.mine_item_pairs import mine_item_pairs
-    from spark_jobs.publish_features import publish_features
-    from spark_jobs.runs import inputs, is_current, record_run
-    from spark_jobs.session import run_job
-    from spark_jobs.write_content_tokens import write_content_tokens
+    from qarm_features.jobs.align_encoder import align_encoder
+    from qarm_features.jobs.assign_semantic_ids import assign_semantic_ids
+    from qarm_features.jobs.build_training_set import build_training_set
+    from qarm_features.jobs.build_user_behavior import build_user_behavior
+    from qarm_features.jobs.embed_items import embed_items
+    from qarm_features.jobs.find_nearest_items import find_nearest_items
+    from qarm_features.jobs.fit_codebooks import fit_codebooks
+    from qarm_features.jobs.ingest_catalog import ingest_catalog
+    from qarm_features.jobs.mine_item_pairs import mine_item_pairs
+    from qarm_features.jobs.publish_features import publish_features
+    from qarm_features.jobs.runs import inputs, is_current, record_run
+    from qarm_features.jobs.session import run_job
+    from qarm_features.jobs.write_content_tokens import write_content_tokens
 
     aligning = (mine_item_pairs, align_encoder) if context.settings.encoder.align else ()
     jobs = (
@@ -107,9 +107,9 @@ def run_jobs(context) -> None:
 
 def prepared(context) -> Prepared:
     """Returns what the newest release of a project reads."""
-    from qarm_features.feature_store.releases import require_promoted_release
-    from qarm_features.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, TRAINING_ROWS
-    from qarm_features.warehouse import Warehouse
+    from qarm_features.feature_store.publishing.releases import require_promoted_release
+    from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, TRAINING_ROWS
+    from qarm_features.storage.warehouse import Warehouse
 
     warehouse, release = Warehouse.of(context.settings), require_promoted_release(context.settings)
     version = release.codebook_version

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from qarm_features.ranking import RankingBatch, RankingModel, RowsInMemory, TrainingOptions, fit
-from qarm_features.ranking.evaluation import predict
+from qarm_features.ranking.train.evaluation import predict
 from ranking_ml1m.data import World
 from ranking_ml1m.measures import measure
 from ranking_ml1m.neighbors import Neighbors

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from qarm_features.ranking.processes import Processes
+from qarm_features.torch_processes import Processes
 
 
 def gather_rows(rows: Tensor, processes: Processes) -> Tensor:

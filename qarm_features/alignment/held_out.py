@@ -17,7 +17,7 @@ from qarm_features.alignment.known_pairs import KnownPairs
 from qarm_features.alignment.options import AlignmentOptions
 from qarm_features.alignment.steps import pair_loss
 from qarm_features.alignment.training_data import PairBatch, TrainingData
-from qarm_features.ranking.processes import Processes
+from qarm_features.torch_processes import Processes
 
 HITS = 10
 _CHUNK = 1024  # triggers whose scores are held at once

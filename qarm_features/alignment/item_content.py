@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
 from qarm_features.alignment.training_data import PackedItems
-from qarm_features.encoders.tokens import Tokens
+from qarm_features.fusion.tokens import Tokens
 
 _BLOCK = 64  # neighbouring items whose tokens are computed together
 

@@ -30,8 +30,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from qarm_features.alignment.known_pairs import pair_keys
-from qarm_features.artifacts import fingerprint
-from qarm_features.tables import ITEM_CONTENT
+from qarm_features.storage.artifacts import fingerprint
+from qarm_features.storage.tables import ITEM_CONTENT
 
 _PAIR_COLUMNS = ("trigger_index", "target_index", "weight", "split")
 _ROWS = {True: 16, False: 256}  # rows of a record batch, with and without bytes of media

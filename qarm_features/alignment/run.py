@@ -35,8 +35,8 @@ from qarm_features.alignment.steps import (
     learning_weights,
 )
 from qarm_features.alignment.training_data import PairBatch, TrainingData
-from qarm_features.artifacts import fingerprint
-from qarm_features.ranking.processes import Processes
+from qarm_features.storage.artifacts import fingerprint
+from qarm_features.torch_processes import Processes
 
 logger = logging.getLogger("qarm_features.alignment")
 

@@ -22,7 +22,7 @@ from qarm_features.alignment.known_pairs import KnownPairs
 from qarm_features.alignment.loss import LogPopularity, bounded_temperature, contrastive_loss, false_negatives
 from qarm_features.alignment.options import AlignmentOptions
 from qarm_features.alignment.training_data import PairBatch, TrainingData
-from qarm_features.ranking.processes import Processes
+from qarm_features.torch_processes import Processes
 
 LOG_TEMPERATURE = "log_temperature"
 _FLOOR = 0.01  # share of the highest learning rate at the end of the cosine

@@ -20,7 +20,7 @@ from qarm_features.alignment.options import AlignmentOptions
 from qarm_features.alignment.packing import packed
 from qarm_features.alignment.run import AlignmentRun
 from qarm_features.alignment.training_data import TrainingData
-from qarm_features.ranking.processes import Processes, joined_processes
+from qarm_features.torch_processes import Processes, joined_processes
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from qarm_features.encoders.image import ImageEncoder
 from qarm_features.encoders.image_text import ImageTextEncoder
 from qarm_features.encoders.precomputed import PrecomputedEncoder
 from qarm_features.encoders.text import TextEncoder
-from qarm_features.encoders.tokens import BrokenContent, Tokens
+from qarm_features.fusion.tokens import BrokenContent, Tokens
 
 ENCODERS = {
     "text": TextEncoder,

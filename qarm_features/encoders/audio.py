@@ -24,7 +24,7 @@ from qarm_features.encoders.log_mel_transformer import (
 from qarm_features.encoders.media import media_bytes
 from qarm_features.encoders.pretrained import load_backbone, locate_backbone
 from qarm_features.encoders.sound import decode_sound
-from qarm_features.encoders.tokens import Tokens
+from qarm_features.fusion.tokens import Tokens
 
 _FROM_SCRATCH = "log-mel-transformer"
 

@@ -14,7 +14,7 @@ from qarm_features.encoders.media import media_bytes
 from qarm_features.encoders.patch_transformer import PatchTransformer, augment_images
 from qarm_features.encoders.pictures import decode_picture, fit_picture, to_tensor
 from qarm_features.encoders.pretrained import load_backbone, locate_backbone, preprocessor_config
-from qarm_features.encoders.tokens import Tokens
+from qarm_features.fusion.tokens import Tokens
 
 _FROM_SCRATCH = "patch-transformer"
 _BICUBIC = 3  # Pillow's number of the filter

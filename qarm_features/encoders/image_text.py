@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from qarm_features.encoders.media import media_bytes
 from qarm_features.encoders.pictures import decode_picture, to_tensor
 from qarm_features.encoders.pretrained import load_backbone, locate_backbone
-from qarm_features.encoders.tokens import BrokenContent, Tokens
+from qarm_features.fusion.tokens import BrokenContent, Tokens
 
 _CHARACTERS_PER_TOKEN = 16
 

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pyarrow import ArrowException
 from pyarrow import fs as arrow_fs
 
-from qarm_features.encoders.tokens import BrokenContent
+from qarm_features.fusion.tokens import BrokenContent
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from qarm_features.encoders.tokens import BrokenContent
+from qarm_features.fusion.tokens import BrokenContent
 
 _FORMATS = ["JPEG", "PNG", "WEBP"]
 

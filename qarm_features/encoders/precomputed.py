@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from qarm_features.encoders.tokens import BrokenContent, Tokens
+from qarm_features.fusion.tokens import BrokenContent, Tokens
 
 
 class PrecomputedEncoder(nn.Module):

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from qarm_features.encoders.tokens import BrokenContent
+from qarm_features.fusion.tokens import BrokenContent
 
 _BLOCK_FRAMES = 16_384
 _MAX_CHANNELS = 32

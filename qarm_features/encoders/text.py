@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from qarm_features.encoders.pretrained import load_backbone, locate_backbone, weights_sha256
-from qarm_features.encoders.tokens import BrokenContent, Tokens
+from qarm_features.fusion.tokens import BrokenContent, Tokens
 
 _CHARACTERS_PER_TOKEN = 64  # far above any language's, so the cut before tokenizing changes no token that is kept
 

@@ -1,11 +1,11 @@
 """Semantic IDs in Feast: views, releases and the reader. Names are loaded on first use: a reader needs no Spark."""
 
 _HOME = {
-    "SemanticIDReader": "reader",
-    "AsyncSemanticIDReader": "reader",
-    "VectorReader": "vector_reader",
-    "publish_release": "releases",
-    "definitions": "releases",
+    "SemanticIDReader": "reading.reader",
+    "AsyncSemanticIDReader": "reading.reader",
+    "VectorReader": "reading.vector_reader",
+    "publish_release": "publishing.releases",
+    "definitions": "publishing.releases",
 }
 
 __all__ = ["AsyncSemanticIDReader", "SemanticIDReader", "VectorReader", "definitions", "publish_release"]

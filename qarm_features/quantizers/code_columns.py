@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_type
 from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
 
-from qarm_features.quantizers.parquet_scan import ParquetScan, plain_scan, read_splits
+from qarm_features.quantizers.passes.parquet_scan import ParquetScan, plain_scan, read_splits
 
 if TYPE_CHECKING:
     from qarm_features.quantizers.residual_finite_scalar import ResidualKMeansFiniteScalarModel

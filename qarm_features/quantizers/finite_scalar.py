@@ -32,12 +32,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import IntegerType
 
-from qarm_features.quantizers.embedding_batches import check_facts, checked_rows
-from qarm_features.quantizers.finite_scalar_params import FiniteScalarParams
-from qarm_features.quantizers.model_files import ArraysReader, ArraysWriter
-from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns
-from qarm_features.quantizers.scalar_passes import RowFacts, describe_rows, histograms, mean_and_covariance
-from qarm_features.quantizers.scalar_rounding import (
+from qarm_features.quantizers.arrays.scalar_rounding import (
     ScalarRounding,
     errors_by_count,
     fit_scalars,
@@ -46,6 +41,11 @@ from qarm_features.quantizers.scalar_rounding import (
     random_axes,
     share_out,
 )
+from qarm_features.quantizers.model_files import ArraysReader, ArraysWriter
+from qarm_features.quantizers.params.finite_scalar_params import FiniteScalarParams
+from qarm_features.quantizers.params.residual_kmeans_params import EmbeddingColumns
+from qarm_features.quantizers.passes.embedding_batches import check_facts, checked_rows
+from qarm_features.quantizers.passes.scalar_passes import RowFacts, describe_rows, histograms, mean_and_covariance
 
 
 class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, DefaultParamsWritable):

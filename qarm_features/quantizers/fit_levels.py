@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qarm_features.quantizers.capacity import Prices, split_load
-from qarm_features.quantizers.embedding_files import EmbeddingFiles, Moments
-from qarm_features.quantizers.grid import Grid, ordered_row_sums
-from qarm_features.quantizers.lloyd import update_centroids
-from qarm_features.quantizers.splits import split_largest, without_poorest
+from qarm_features.quantizers.arrays.capacity import Prices, split_load
+from qarm_features.quantizers.arrays.grid import Grid, ordered_row_sums
+from qarm_features.quantizers.arrays.lloyd import update_centroids
+from qarm_features.quantizers.arrays.splits import split_largest, without_poorest
+from qarm_features.quantizers.arrays.weights import restore_weight
+from qarm_features.quantizers.passes.embedding_files import EmbeddingFiles, Moments
 from qarm_features.quantizers.starts import Starts
-from qarm_features.quantizers.weights import restore_weight
 
 logger = logging.getLogger(__name__)
 

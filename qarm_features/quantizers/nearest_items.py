@@ -24,11 +24,11 @@ from pyspark.ml import Estimator
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from pyspark.sql import DataFrame
 
-from qarm_features.quantizers.bank_rows import BankFacts, describe_rows, write_shards
-from qarm_features.quantizers.embedding_batches import check_facts
-from qarm_features.quantizers.item_bank import Bank, ShardFacts
 from qarm_features.quantizers.nearest_items_model import NearestItemsModel, local_folder
-from qarm_features.quantizers.nearest_items_params import NearestItemsParams
+from qarm_features.quantizers.params.nearest_items_params import NearestItemsParams
+from qarm_features.quantizers.passes.bank_rows import BankFacts, describe_rows, write_shards
+from qarm_features.quantizers.passes.embedding_batches import check_facts
+from qarm_features.quantizers.passes.item_bank import Bank, ShardFacts
 
 
 class NearestItems(Estimator, NearestItemsParams, DefaultParamsReadable, DefaultParamsWritable):

@@ -23,9 +23,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import arrow_udf
 
-from qarm_features.quantizers.embedding_batches import checked_rows
-from qarm_features.quantizers.item_bank import Bank, find_nearest
-from qarm_features.quantizers.nearest_items_params import NearestItemsColumns
+from qarm_features.quantizers.params.nearest_items_params import NearestItemsColumns
+from qarm_features.quantizers.passes.embedding_batches import checked_rows
+from qarm_features.quantizers.passes.item_bank import Bank, find_nearest
 
 RECALL_QUERIES = 1000
 _BANK = "bank"

@@ -33,15 +33,15 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import ArrayType, FloatType, IntegerType
 
-from qarm_features.quantizers.codebooks import level_sizes, levels_of, pad_levels
-from qarm_features.quantizers.embedding_batches import checked_rows
+from qarm_features.quantizers.arrays.codebooks import level_sizes, levels_of, pad_levels
+from qarm_features.quantizers.arrays.lloyd import quantize
+from qarm_features.quantizers.arrays.scalar_rounding import ScalarRounding
 from qarm_features.quantizers.finite_scalar import FiniteScalar
-from qarm_features.quantizers.finite_scalar_params import check_levels
-from qarm_features.quantizers.lloyd import quantize
 from qarm_features.quantizers.model_files import ArraysReader, ArraysWriter
+from qarm_features.quantizers.params.finite_scalar_params import check_levels
+from qarm_features.quantizers.params.residual_kmeans_params import EmbeddingColumns, ResidualKMeansParams
+from qarm_features.quantizers.passes.embedding_batches import checked_rows
 from qarm_features.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansModel
-from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns, ResidualKMeansParams
-from qarm_features.quantizers.scalar_rounding import ScalarRounding
 
 
 class ResidualKMeansFiniteScalar(Estimator, ResidualKMeansParams, DefaultParamsReadable, DefaultParamsWritable):

@@ -26,12 +26,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import ArrayType, IntegerType
 
-from qarm_features.quantizers.codebooks import check_codebooks, level_sizes, levels_of, pad_levels
-from qarm_features.quantizers.embedding_batches import assign_batch, check_facts
-from qarm_features.quantizers.embedding_files import EmbeddingFiles, Facts
+from qarm_features.quantizers.arrays.codebooks import check_codebooks, level_sizes, levels_of, pad_levels
 from qarm_features.quantizers.fit_levels import LevelSettings, fit_levels
 from qarm_features.quantizers.model_files import CodebooksReader, CodebooksWriter, EstimatorWriter
-from qarm_features.quantizers.residual_kmeans_params import EmbeddingColumns, HasDevice, ResidualKMeansParams
+from qarm_features.quantizers.params.residual_kmeans_params import EmbeddingColumns, HasDevice, ResidualKMeansParams
+from qarm_features.quantizers.passes.embedding_batches import assign_batch, check_facts
+from qarm_features.quantizers.passes.embedding_files import EmbeddingFiles, Facts
 
 
 class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLWritable):

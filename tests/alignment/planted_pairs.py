@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file
 
-from qarm_features.item_encoder import ItemEncoder
+from qarm_features.encoders.item_encoder import ItemEncoder
 
 SIGNAL, NOISE = 4, 8
 DIM = SIGNAL + NOISE

@@ -16,7 +16,7 @@ from qarm_features.alignment.item_content import ItemContent
 from qarm_features.alignment.packing import packed
 from qarm_features.alignment.steps import add_gradients, learning_weights, view_loss
 from qarm_features.alignment.training_data import TrainingData
-from qarm_features.ranking.processes import ALONE
+from qarm_features.torch_processes import ALONE
 
 NO_ANCHORS = np.zeros(0, np.int64)
 

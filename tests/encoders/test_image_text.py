@@ -7,9 +7,9 @@ from media_files import picture
 from transformers import AutoModelForImageTextToText
 
 from qarm_features import ItemEncoder
-from qarm_features.encoder_versions import item_encoder_from_settings, media_limits
+from qarm_features.embedding.encoder_versions import item_encoder_from_settings, media_limits
 from qarm_features.encoders import BrokenContent, ImageTextEncoder
-from qarm_features.settings import load_settings
+from qarm_features.settings.load import load_settings
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pyarrow import fs as arrow_fs
 
 from qarm_features.encoders import media
 from qarm_features.encoders.media import media_bytes, media_state, read_media
-from qarm_features.encoders.tokens import BrokenContent
+from qarm_features.fusion.tokens import BrokenContent
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import torch
 
-from qarm_features.encoders.tokens import Tokens, average_tokens
+from qarm_features.fusion.tokens import Tokens, average_tokens
 
 
 def test_runs_of_neighbours_are_averaged_and_masked_ones_count_for_nothing():

@@ -10,7 +10,8 @@ from feast import FeatureStore, FeatureView
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Int32List, Int64List, StringList, Value
 
-from qarm_features.feature_store.feature_views import (
+from qarm_features.cli.new_project import write_project
+from qarm_features.feature_store.views.feature_views import (
     Release,
     entities,
     item_service,
@@ -18,9 +19,8 @@ from qarm_features.feature_store.feature_views import (
     open_feature_store,
     release_view,
 )
-from qarm_features.project import write_project
-from qarm_features.settings import load_settings
-from qarm_features.tables import ITEM_COUNTERS, USER_BEHAVIOR, USER_IMPRESSIONS
+from qarm_features.settings.load import load_settings
+from qarm_features.storage.tables import ITEM_COUNTERS, USER_BEHAVIOR, USER_IMPRESSIONS
 
 
 def stock_store(

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 
-from qarm_features.feature_store.code_cache import CodeCache
+from qarm_features.feature_store.reading.code_cache import CodeCache
 
 OLD, NEW = ("cb0",), ("cb1",)
 

@@ -11,12 +11,12 @@ import time
 import pytest
 from sqlalchemy import create_engine, text
 
-from qarm_features.feature_store.publisher_lease import LeaseError, PublisherLease
+from qarm_features.feature_store.publishing.publisher_lease import LeaseError, PublisherLease
 
 HOLD = """
 import sys, time
 from sqlalchemy import create_engine
-from qarm_features.feature_store.publisher_lease import PublisherLease
+from qarm_features.feature_store.publishing.publisher_lease import PublisherLease
 with PublisherLease(create_engine(sys.argv[1]), "shop", "ann", 1.5).held():
     print("held", flush=True)
     time.sleep(60)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from stock_store import code_values, flip, stock_store, write
 
-from qarm_features.feature_store.reader import MixedReleaseError, SemanticIDReader
-from qarm_features.tables import ITEM_SEMANTIC_IDS, USER_BEHAVIOR
+from qarm_features.feature_store.reading.reader import MixedReleaseError, SemanticIDReader
+from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, USER_BEHAVIOR
 
 
 @pytest.fixture

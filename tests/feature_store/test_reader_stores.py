@@ -12,8 +12,8 @@ from redis_server import RedisServer
 from redis_topologies import one_server_cluster, sentinel
 from stock_store import add_release, flip, stock_store
 
-from qarm_features.feature_store.online_rows import open_online_rows
-from qarm_features.feature_store.reader import AsyncSemanticIDReader, SemanticIDReader
+from qarm_features.feature_store.reading.online_rows import open_online_rows
+from qarm_features.feature_store.reading.reader import AsyncSemanticIDReader, SemanticIDReader
 
 ITEMS = {item: [item % 256, item % 7, item % 1000] for item in range(300)}
 NAMES = {f"film-{item} é": codes for item, codes in ITEMS.items()}

@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import AuthenticationError
 from stock_store import stock_store
 
-from qarm_features.feature_store.reader import AsyncSemanticIDReader, SemanticIDReader
+from qarm_features.feature_store.reading.reader import AsyncSemanticIDReader, SemanticIDReader
 
 ITEMS = {item: [0, item] for item in range(8)}
 BEHAVIORS = {7: ([1, 2], [10, 20])}

@@ -8,7 +8,7 @@ import time
 import pytest
 from stock_store import add_release, flip, stock_store
 
-from qarm_features.feature_store.reader import SemanticIDReader
+from qarm_features.feature_store.reading.reader import SemanticIDReader
 
 CODES = {version: {item: [version, item % 100, item] for item in range(300)} for version in (0, 1)}
 BEHAVIORS = {7: ([5, 9, 299], [1, 2, 3])}

@@ -7,8 +7,8 @@ import shutil
 import yaml
 
 from qarm_features.feature_store import SemanticIDReader
-from qarm_features.feature_store.releases import promoted_release, publish_release
-from qarm_features.tables import ITEM_SEMANTIC_IDS
+from qarm_features.feature_store.publishing.releases import promoted_release, publish_release
+from qarm_features.storage.tables import ITEM_SEMANTIC_IDS
 
 
 def test_the_same_release_is_served_from_redis(project, redis_server, tmp_path):

@@ -10,9 +10,9 @@ from redis_server import RedisServer
 from redis_topologies import one_server_cluster, sentinel, tls_server
 from stock_store import add_release, flip, stock_store
 
-from qarm_features.feature_store.online_counts import count_online_rows
-from qarm_features.feature_store.reader import SemanticIDReader
-from qarm_features.feature_store.redis_views import delete_rows
+from qarm_features.feature_store.publishing.online_counts import count_online_rows
+from qarm_features.feature_store.publishing.redis_views import delete_rows
+from qarm_features.feature_store.reading.reader import SemanticIDReader
 
 ITEMS = {item: [item, item % 7] for item in range(300)}
 NAMES = {f"film-{item} é*[": codes for item, codes in ITEMS.items()}

@@ -11,16 +11,13 @@ from feast import FeatureService
 from two_versions import release, write_two_versions
 from typer.testing import CliRunner
 
-from qarm_features import cli
-from qarm_features.artifacts import Artifacts
-from qarm_features.feature_store import releases
-from qarm_features.feature_store.feature_views import open_feature_store, release_view
-from qarm_features.feature_store.one_publisher import one_publisher
-from qarm_features.feature_store.publisher_lease import LeaseError
-from qarm_features.feature_store.reader import SemanticIDReader
-from qarm_features.feature_store.release_list import release_lines
-from qarm_features.feature_store.release_manifest import promoted_before, publisher
-from qarm_features.feature_store.releases import (
+from qarm_features.cli import main as cli
+from qarm_features.feature_store.publishing import releases
+from qarm_features.feature_store.publishing.one_publisher import one_publisher
+from qarm_features.feature_store.publishing.publisher_lease import LeaseError
+from qarm_features.feature_store.publishing.release_list import release_lines
+from qarm_features.feature_store.publishing.release_manifest import promoted_before, publisher
+from qarm_features.feature_store.publishing.releases import (
     ReleaseError,
     definitions,
     promote_release,
@@ -29,7 +26,10 @@ from qarm_features.feature_store.releases import (
     roll_back,
     verify_release,
 )
-from qarm_features.feature_store.retirement import retire_release, rows_to_retire
+from qarm_features.feature_store.publishing.retirement import retire_release, rows_to_retire
+from qarm_features.feature_store.reading.reader import SemanticIDReader
+from qarm_features.feature_store.views.feature_views import open_feature_store, release_view
+from qarm_features.storage.artifacts import Artifacts
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,7 @@ def test_the_command_line_lists_promotes_and_says_what_would_go(settings):
 
 
 def test_a_retired_release_is_gone_and_can_be_published_again(published, settings, monkeypatch):
-    from qarm_features.feature_store import retirement
+    from qarm_features.feature_store.publishing import retirement
 
     with monkeypatch.context() as patched:  # killed between the registry and the online store
         patched.setattr(retirement, "_delete_rows", _die)

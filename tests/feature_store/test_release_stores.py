@@ -11,10 +11,15 @@ from postgres_server import PASSWORD
 from two_versions import release, write_two_versions
 
 from qarm_features.feature_store import SemanticIDReader
-from qarm_features.feature_store.feature_views import open_feature_store
-from qarm_features.feature_store.release_list import release_lines
-from qarm_features.feature_store.releases import ReleaseError, promote_release, publish_release, verify_release
-from qarm_features.feature_store.retirement import retire_release, rows_to_retire
+from qarm_features.feature_store.publishing.release_list import release_lines
+from qarm_features.feature_store.publishing.releases import (
+    ReleaseError,
+    promote_release,
+    publish_release,
+    verify_release,
+)
+from qarm_features.feature_store.publishing.retirement import retire_release, rows_to_retire
+from qarm_features.feature_store.views.feature_views import open_feature_store
 
 
 def test_postgres_holds_registry_and_rows_through_a_flip_and_a_retirement(spark, postgres_server, tmp_path, caplog):

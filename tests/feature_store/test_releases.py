@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 from two_versions import release, write_two_versions
 
-from qarm_features.feature_store import releases
-from qarm_features.feature_store.feature_views import open_feature_store, release_view
-from qarm_features.feature_store.reader import SemanticIDReader
-from qarm_features.feature_store.releases import (
+from qarm_features.feature_store.publishing import releases
+from qarm_features.feature_store.publishing.releases import (
     ReleaseError,
     definitions,
     promoted_release,
     publish_release,
     published_releases,
 )
-from spark_jobs.publish_features import publish_features
+from qarm_features.feature_store.reading.reader import SemanticIDReader
+from qarm_features.feature_store.views.feature_views import open_feature_store, release_view
+from qarm_features.jobs.publish_features import publish_features
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from qarm_features.tables import ITEM_SEMANTIC_IDS
+from qarm_features.storage.tables import ITEM_SEMANTIC_IDS
 
 FEAST = str(Path(sys.executable).with_name("feast"))
 

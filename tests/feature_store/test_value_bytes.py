@@ -15,9 +15,9 @@ from feast.infra.online_stores.helpers import extract_text_and_num
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.type_map import python_values_to_proto_values
 
-from qarm_features.feature_store.byte_columns import varints
-from qarm_features.feature_store.entity_key_bytes import entity_key_bytes
-from qarm_features.feature_store.value_bytes import value_bytes, value_texts
+from qarm_features.feature_store.bulk_write.byte_columns import varints
+from qarm_features.feature_store.bulk_write.entity_key_bytes import entity_key_bytes
+from qarm_features.feature_store.bulk_write.value_bytes import value_bytes, value_texts
 
 NOON, OLD = datetime(2024, 1, 2, 12, 0, 0, 678901, UTC), datetime(1969, 12, 31, 23, 59, 59, 500000, UTC)
 BERLIN = pa.timestamp("us", tz="Europe/Berlin")
@@ -140,8 +140,8 @@ def test_a_null_key_is_refused():
 
 def test_what_executors_load_imports_no_feast():
     code = (
-        "import sys, qarm_features.feature_store.online_writers.redis, qarm_features.feature_store.online_writers.sqlite\n"
-        "import qarm_features.feature_store.online_writers.write_rows\n"
+        "import sys, qarm_features.feature_store.bulk_write.redis, qarm_features.feature_store.bulk_write.sqlite\n"
+        "import qarm_features.feature_store.bulk_write.write_rows\n"
         "print([name for name in ('feast', 'pyspark', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

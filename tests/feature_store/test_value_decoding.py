@@ -7,8 +7,8 @@ import pytest
 from feast.protos.feast.types.Value_pb2 import FloatList, Int32List, Int64List, StringList, Value
 from google.protobuf.message import DecodeError
 
-from qarm_features.feature_store import value_decoding
-from qarm_features.feature_store.value_decoding import decode_float_lists, decode_integer_lists, decode_lists
+from qarm_features.feature_store.reading import value_decoding
+from qarm_features.feature_store.reading.value_decoding import decode_float_lists, decode_integer_lists, decode_lists
 
 
 def ints(numbers) -> bytes:

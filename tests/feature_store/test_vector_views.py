@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
-from qarm_features.feature_store.feature_views import Release, open_feature_store
-from qarm_features.feature_store.reader import MixedReleaseError
-from qarm_features.feature_store.releases import ReleaseError, definitions, promote_release, publish_release
-from qarm_features.feature_store.retirement import retire_release, rows_to_retire
-from qarm_features.feature_store.vector_checks import _checked, vectors_to_publish
-from qarm_features.feature_store.vector_reader import VectorReader
-from qarm_features.feature_store.vector_views import PublishedVectors, record_vectors, release_views, vector_services
-from qarm_features.settings import load_settings
-from qarm_features.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, ITEM_SEMANTIC_IDS
+from qarm_features.feature_store.publishing.releases import ReleaseError, definitions, promote_release, publish_release
+from qarm_features.feature_store.publishing.retirement import retire_release, rows_to_retire
+from qarm_features.feature_store.publishing.vector_checks import _checked, vectors_to_publish
+from qarm_features.feature_store.reading.reader import MixedReleaseError
+from qarm_features.feature_store.reading.vector_reader import VectorReader
+from qarm_features.feature_store.views.feature_views import Release, open_feature_store
+from qarm_features.feature_store.views.vector_views import (
+    PublishedVectors,
+    record_vectors,
+    release_views,
+    vector_services,
+)
+from qarm_features.settings.load import load_settings
+from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, ITEM_SEMANTIC_IDS
 
 PUBLISHING = """
 publishing:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from qarm_features.quantizers import ResidualKMeans
-from qarm_features.quantizers.capacity import Prices, beside_prices
-from qarm_features.quantizers.grid import Grid
-from qarm_features.quantizers.lloyd import nearest_codes
-from qarm_features.quantizers.splits import without_poorest
+from qarm_features.quantizers.arrays.capacity import Prices, beside_prices
+from qarm_features.quantizers.arrays.grid import Grid
+from qarm_features.quantizers.arrays.lloyd import nearest_codes
+from qarm_features.quantizers.arrays.splits import without_poorest
 
 SCHEMA = "item_id long, embedding array<float>"
 ROWS, SIZE = 1000, 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qarm_features.quantizers.grid import Grid, choose_grid, energy_in_steps, hash_rows, ordered_row_sums
+from qarm_features.quantizers.arrays.grid import Grid, choose_grid, energy_in_steps, hash_rows, ordered_row_sums
 
 
 def test_values_are_scaled_to_norms_of_about_one_and_rounded_to_steps():

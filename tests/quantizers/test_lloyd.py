@@ -7,16 +7,16 @@ import pytest
 import torch
 from sklearn.cluster import kmeans_plusplus
 
-from qarm_features.quantizers.grid import choose_grid
-from qarm_features.quantizers.lloyd import (
+from qarm_features.quantizers.arrays.grid import choose_grid
+from qarm_features.quantizers.arrays.lloyd import (
     assign_codes,
     lloyd_step,
     nearest_centroids,
     nearest_codes,
     update_centroids,
 )
-from qarm_features.quantizers.resting_centroids import nearest_after_moves
-from qarm_features.quantizers.splits import split_largest
+from qarm_features.quantizers.arrays.resting_centroids import nearest_after_moves
+from qarm_features.quantizers.arrays.splits import split_largest
 from qarm_features.quantizers.starts import draw_centroids
 
 

@@ -8,7 +8,7 @@ import pytest
 from pyspark.errors import PythonException
 
 from qarm_features.quantizers import NearestItems, NearestItemsModel
-from qarm_features.quantizers.item_bank import Bank, ShardFacts
+from qarm_features.quantizers.passes.item_bank import Bank, ShardFacts
 
 SCHEMA = "item_id long, embedding array<float>"
 ROWS = [(0, [1.0, 0.0]), (1, [0.0, 1.0])]

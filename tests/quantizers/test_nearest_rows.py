@@ -6,8 +6,8 @@ import faiss
 import numpy as np
 import pytest
 
-from qarm_features.quantizers.nearest_rows import NO_POSITION, Nearest, Rows, merge_shard
-from qarm_features.quantizers.row_lists import build_lists, count_lists, probe_lists, read_lists
+from qarm_features.quantizers.arrays.nearest_rows import NO_POSITION, Nearest, Rows, merge_shard
+from qarm_features.quantizers.arrays.row_lists import build_lists, count_lists, probe_lists, read_lists
 
 
 def unit_rows(generator, *shape):

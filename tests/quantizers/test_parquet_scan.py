@@ -7,9 +7,10 @@ import pytest
 from delta.tables import DeltaTable
 from pyspark.sql import functions as F
 
-from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar, embedding_files
+from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar
 from qarm_features.quantizers.code_columns import codes_beside
-from qarm_features.quantizers.parquet_scan import plain_scan, read_splits
+from qarm_features.quantizers.passes import embedding_files
+from qarm_features.quantizers.passes.parquet_scan import plain_scan, read_splits
 
 SCHEMA = "item_id long, embedding array<float>, version int"
 

@@ -11,7 +11,8 @@ from pyspark.ml.functions import array_to_vector
 from pyspark.sql import functions as F
 from sklearn.cluster import KMeans
 
-from qarm_features.quantizers import ResidualKMeans, ResidualKMeansModel, embedding_files
+from qarm_features.quantizers import ResidualKMeans, ResidualKMeansModel
+from qarm_features.quantizers.passes import embedding_files
 
 SCHEMA = "item_id long, embedding array<float>"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pyspark.errors import PythonException
 
-from qarm_features.quantizers import ResidualKMeans, ResidualKMeansModel, embedding_files
+from qarm_features.quantizers import ResidualKMeans, ResidualKMeansModel
+from qarm_features.quantizers.passes import embedding_files
 
 SCHEMA = "item_id long, embedding array<float>"
 

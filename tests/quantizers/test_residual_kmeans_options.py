@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
-from qarm_features.quantizers import ResidualKMeans, ResidualKMeansModel, embedding_files
+from qarm_features.quantizers import ResidualKMeans, ResidualKMeansModel
+from qarm_features.quantizers.passes import embedding_files
 
 SCHEMA = "item_id long, embedding array<float>, clicks float"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qarm_features.quantizers.scalar_rounding import (
+from qarm_features.quantizers.arrays.scalar_rounding import (
     BINS,
     ScalarRounding,
     errors_by_count,

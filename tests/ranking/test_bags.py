@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from qarm_features.ranking.prefix_embedding import PrefixEmbedding
-from qarm_features.ranking.semantic_id_embedding import SemanticIDEmbedding
+from qarm_features.ranking.modules.prefix_embedding import PrefixEmbedding
+from qarm_features.ranking.modules.semantic_id_embedding import SemanticIDEmbedding
 
 
 def random_codes(*shape: int, codebook_size: int = 4096) -> torch.Tensor:

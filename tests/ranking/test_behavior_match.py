@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from qarm_features.ranking.behavior_match import LONGEST_AGE, BehaviorMatch, prefix_match
+from qarm_features.ranking.modules.behavior_match import LONGEST_AGE, BehaviorMatch, prefix_match
 
 TARGET = torch.tensor([[1, 2]])
 BEHAVIOR = torch.tensor([[[1, 2], [1, 3], [0, 2], [1, 2]]])  # the last one is padding

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from qarm_features.ranking.code_tables import centroid_table, remap, start_from_centroids
-from qarm_features.ranking.semantic_id_embedding import SemanticIDEmbedding
+from qarm_features.ranking.modules.code_tables import centroid_table, remap, start_from_centroids
+from qarm_features.ranking.modules.semantic_id_embedding import SemanticIDEmbedding
 
 NAN = [math.nan, math.nan]
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from qarm_features.ranking.codebook_version import CodebookVersioned
-from qarm_features.ranking.semantic_id_embedding import SemanticIDEmbedding
+from qarm_features.ranking.modules.codebook_version import CodebookVersioned
+from qarm_features.ranking.modules.semantic_id_embedding import SemanticIDEmbedding
 
 
 class Table(CodebookVersioned):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from qarm_features.ranking.content_id_contrastive import content_id_contrastive_loss, popularity_weights
+from qarm_features.ranking.modules.content_id_contrastive import content_id_contrastive_loss, popularity_weights
 
 
 def random_sides(batch: int = 4):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from qarm_features.ranking.content_interest import ContentInterest
+from qarm_features.ranking.modules.content_interest import ContentInterest
 
 NAMES = ("query", "key", "value")
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from qarm_features.ranking import Calibration, Predictions, RankingModel, measure
-from qarm_features.ranking.evaluation import slices
+from qarm_features.ranking.train.evaluation import slices
 
 ITEM = np.array([1, 1, 2, 3, 4, 0])
 PREDICTIONS = Predictions(

@@ -5,7 +5,7 @@ import torch
 from ranking_rows import CONFIG, SWITCHES, item_features
 
 from qarm_features.ranking import RankingBatch, RankingModel, RowsInMemory, TrainingOptions, evaluate, fit
-from qarm_features.ranking.item_counts import count_items
+from qarm_features.ranking.data.item_counts import count_items
 
 OPTIONS = TrainingOptions(epochs=4, batch_size=64, learning_rate=1e-2, num_threads=1)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from qarm_features.q_former import FusionQFormer
-from qarm_features.ranking.item_content_store import ItemContentStore, write_item_content
+from qarm_features.fusion.q_former import FusionQFormer
+from qarm_features.ranking.data.item_content_store import ItemContentStore, write_item_content
 
 TOKENS = np.arange(3 * 2 * 4, dtype=np.float32).reshape(3, 2, 4)
 MASK = np.array([[True, True], [True, False], [True, True]])

@@ -5,8 +5,9 @@ import pytest
 import torch
 from ranking_rows import CONFIG, FUSION, SWITCHES, VECTOR, item_features, random_rows
 
-from qarm_features.ranking import ItemFeatures, RankingModel, TokensInMemory, item_representation, write_item_content
-from qarm_features.ranking.item_representation import LookedUp, content_cosines
+from qarm_features.ranking import ItemFeatures, RankingModel, TokensInMemory, write_item_content
+from qarm_features.ranking.model import item_representation
+from qarm_features.ranking.model.item_representation import LookedUp, content_cosines
 
 
 class CountingStore(TokensInMemory):

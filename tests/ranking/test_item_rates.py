@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from qarm_features.ranking.item_rates import item_rate_features
+from qarm_features.ranking.modules.item_rates import item_rate_features
 
 POSITIVES = torch.tensor([0, 3, 0])
 IMPRESSIONS = torch.tensor([0, 4, 1])

@@ -5,9 +5,9 @@ from torch import nn
 from torch.nn import functional
 
 from qarm_features.ranking import SemanticIDEmbedding
-from qarm_features.ranking.behavior_match import BehaviorMatch
-from qarm_features.ranking.content_id_contrastive import content_id_contrastive_loss
-from qarm_features.ranking.content_interest import ContentInterest
+from qarm_features.ranking.modules.behavior_match import BehaviorMatch
+from qarm_features.ranking.modules.content_id_contrastive import content_id_contrastive_loss
+from qarm_features.ranking.modules.content_interest import ContentInterest
 
 DIM = 8
 

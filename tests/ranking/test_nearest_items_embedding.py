@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from qarm_features.ranking.nearest_items_embedding import NearestItemsEmbedding
+from qarm_features.ranking.modules.nearest_items_embedding import NearestItemsEmbedding
 
 
 def numbered_table(**options) -> NearestItemsEmbedding:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from qarm_features.ranking.prefix_embedding import PrefixEmbedding, hash_prefixes
+from qarm_features.ranking.modules.prefix_embedding import PrefixEmbedding, hash_prefixes
 
 
 def numbered_table(**options) -> PrefixEmbedding:

@@ -8,7 +8,7 @@ import torch
 from ranking_rows import CONFIG, SWITCHES, item_features, random_rows
 
 from qarm_features.ranking import RankingConfig, RankingModel
-from qarm_features.ranking.ranking_batch import map_tensors
+from qarm_features.ranking.data.ranking_batch import map_tensors
 
 
 def build(**switches) -> RankingModel:

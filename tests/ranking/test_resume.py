@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from qarm_features.ranking import ItemVocabulary, TrainingRows
-from qarm_features.ranking.shuffle import rounds
+from qarm_features.ranking.data.shuffle import rounds
 
 
 def write(folder, sizes=(37, 5, 61)) -> list[str]:
@@ -119,7 +119,7 @@ def test_every_worker_of_every_rank_resumes_where_it_was(tmp_path):
 
 
 def test_resuming_reads_only_the_row_groups_that_are_still_needed(tmp_path, monkeypatch):
-    from qarm_features.ranking import parquet_files
+    from qarm_features.ranking.data import parquet_files
 
     files = write(tmp_path, sizes=(4000,))
     opened = []

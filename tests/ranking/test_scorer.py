@@ -20,13 +20,13 @@ from qarm_features.ranking import (
     RankingModel,
     Scorer,
     open_item_features,
-    ranking_batch,
     score_candidates,
     write_item_content,
     write_item_features,
 )
-from qarm_features.ranking.model_folder import save_model_folder
-from qarm_features.ranking.row_encoding import encode_rows
+from qarm_features.ranking.data import ranking_batch
+from qarm_features.ranking.data.row_encoding import encode_rows
+from qarm_features.ranking.train.model_folder import save_model_folder
 
 TRAINED = ItemVocabulary(range(10, 100, 10))
 NEW_ITEM, UNKNOWN = 15, 999

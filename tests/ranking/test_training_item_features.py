@@ -8,7 +8,7 @@ import pytest
 from planted_rows import write_planted_features, write_planted_rows
 
 from qarm_features.ranking import ItemSources, ItemVocabulary, RankingModel, TrainingOptions, train_ranking_model
-from qarm_features.ranking.item_feature_files import write_item_features
+from qarm_features.ranking.data.item_feature_files import write_item_features
 
 MODEL = {"num_levels": 2, "codebook_size": 8, "codebook_version": 0, "item_dim": 8, "use_semantic_ids": False}
 FUSION = {"use_fusion": True, "content_dim": 8, "num_heads": 2, "num_queries": 2}

@@ -3,7 +3,7 @@
 import pytest
 
 from qarm_features.ranking import RankingModel
-from qarm_features.ranking.variants import VARIANTS, named_variants
+from qarm_features.ranking.model.variants import VARIANTS, named_variants
 
 DATA = {"num_items": 3, "num_levels": 2, "codebook_size": 4, "vector_dim": 3, "token_dims": {"text": 4}}
 

@@ -1,0 +1,1 @@
+"""``interactions`` become ``user_behavior``, ``user_impressions`` and ``item_counters``."""

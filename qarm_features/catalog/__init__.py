@@ -1,0 +1,1 @@
+"""Your files or tables become ``items``, ``interactions`` and ``rejected_rows``."""

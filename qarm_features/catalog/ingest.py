@@ -1,0 +1,200 @@
+"""The user's catalog and click log become ``items``, ``interactions`` and ``rejected_rows``.
+
+In: Parquet, Delta, CSV, JSON Lines or a table of Spark's catalog, under the user's own column names. Out: checked rows
+in our names and types; every row that fails a check goes to ``rejected_rows`` with its reason. ::
+
+    movie_id  name       genres         item_id  title      text
+    1         Toy Story  Animation  ->  1        Toy Story  Toy Story. Animation
+    null      Nameless   Drama          rejected_rows: items, {"name": "Nameless", ...}, item_id is null
+    1         Toy Story  Animation      rejected_rows: items, {"movie_id": 1, ...}, item_id is a duplicate
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from qarm_features.catalog.ingest_columns import (
+    Check,
+    IngestError,
+    TypedId,
+    as_text,
+    content_columns,
+    file_state,
+    label_column,
+    non_empty,
+    timestamp_column,
+)
+from qarm_features.settings.sections import InteractionSource, ItemSource, Source
+from qarm_features.storage.tables import INTERACTIONS, ITEM_CONTENT, ITEMS, Table
+
+_CORRUPT = "_corrupt_record"
+_RAW = "_raw"
+_REASON = "_reason"
+
+
+class Checked(NamedTuple):
+    """Rows of one table, split by the checks."""
+
+    accepted: DataFrame
+    rejected: DataFrame
+
+
+def read_source(spark: SparkSession, source: Source, path: str | None) -> DataFrame:
+    """Reads the user's rows as they are. Text formats keep every value as a string; the checks give them types.
+
+    Args:
+        spark: The session.
+        source: The section of the settings.
+        path: ``source.path`` resolved against the folder of the settings.
+    """
+    kind = source.resolved_format
+    if kind == "table":
+        return spark.read.table(source.table)
+    if kind == "csv":
+        header = spark.read.csv(path, header=True, inferSchema=False, escape='"').columns
+        schema = T.StructType([T.StructField(name, T.StringType()) for name in [*header, _CORRUPT]])
+        return spark.read.csv(
+            path, header=True, schema=schema, mode="PERMISSIVE", columnNameOfCorruptRecord=_CORRUPT, multiLine=True,
+            escape='"',
+        )  # fmt: skip
+    if kind == "jsonl":
+        lines = spark.read.text(path).where(F.length(F.trim("value")) > 0)
+        schema = T.StructType([T.StructField(name, T.StringType()) for name in [*_columns(source), _CORRUPT]])
+        parsed = F.from_json("value", schema, {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT})
+        return lines.select(parsed.alias("parsed"), F.col("value").alias(_RAW)).select("parsed.*", _RAW)
+    return spark.read.format(kind).load(path)
+
+
+def check_items(raw: DataFrame, source: ItemSource, *, media_roots: Sequence[str] = ()) -> Checked:
+    """Checks rows of the catalog and brings them into the form of ``items``.
+
+    Args:
+        raw: The rows as they came.
+        source: The section of the settings.
+        media_roots: Where media lie that are named by URI. Size and time of a local file go into the content hash.
+
+    Raises:
+        IngestError: A column that the settings name is not there.
+    """
+    raw = _require_columns(raw, source, "items")
+    item_id = TypedId(raw, "item_id", source.item_id, source.item_id_type)
+    title = F.lit(None).cast("string") if source.title is None else non_empty(as_text(raw, source.title))
+    content, checks = content_columns(raw, source)
+    hashes = [
+        F.concat(F.lit(f"{name}:"), F.sha2(_as_bytes(name, value), 256), file_state(name, value, media_roots))
+        for name, value in content.items()
+    ]
+    present = [F.when(value.isNotNull(), True) for value in content.values()]
+    checks.append((F.coalesce(*present).isNull(), "content is empty"))
+    rows = raw.select(
+        item_id.value.alias("item_id"),
+        title.alias("title"),
+        *[content.get(name, F.lit(None)).cast(ITEMS.column(name).type).alias(name) for name in ITEM_CONTENT],
+        F.sha2(F.concat_ws(",", *hashes), 256).alias("content_hash"),
+        _first_reason([*_unreadable(raw), *item_id.checks, *checks]),
+        _as_it_came(raw),
+    )
+    return _split(rows, ITEMS, "item_id is a duplicate")
+
+
+def check_interactions(raw: DataFrame, source: InteractionSource, *, item_id_type: str) -> Checked:
+    """Checks rows of the click log and brings them into the form of ``interactions``.
+
+    Raises:
+        IngestError: A column that the settings name is not there.
+    """
+    raw = _require_columns(raw, source, "interactions")
+    user_id = TypedId(raw, "user_id", source.user_id, source.user_id_type)
+    item_id = TypedId(raw, "item_id", source.item_id, item_id_type)
+    timestamp, timestamp_checks = timestamp_column(raw, source)
+    label, label_checks = label_column(raw, source)
+    rows = raw.select(
+        user_id.value.alias("user_id"),
+        item_id.value.alias("item_id"),
+        timestamp.alias("event_timestamp"),
+        label.alias("label"),
+        _first_reason([*_unreadable(raw), *user_id.checks, *item_id.checks, *timestamp_checks, *label_checks]),
+        _as_it_came(raw),
+    )
+    return _split(rows, INTERACTIONS, "interaction is a duplicate")
+
+
+def require_few_rejected(table: Table, counts_by_reason: dict[str, int], rows_in: int, max_share: float) -> None:
+    """Stops when too large a share of the rows was rejected.
+
+    Raises:
+        IngestError: The share is above ``max_share``; the message holds the counts by reason.
+    """
+    rejected = sum(counts_by_reason.values())
+    if rows_in == 0:
+        raise IngestError(f"{table.name} has no rows at its source, must have at least 1. Check its path.")
+    if rejected > max_share * rows_in:
+        reasons = "; ".join(f"{reason}: {n:,}" for reason, n in sorted(counts_by_reason.items(), key=lambda r: -r[1]))
+        raise IngestError(
+            f"{rejected:,} of {rows_in:,} rows of {table.name} are rejected ({rejected / rows_in:.1%}), must be at most "
+            f"{max_share:.1%} (max_rejected_share). By reason: {reasons}. The rows are in rejected_rows."
+        )
+
+
+def _columns(source: Source) -> list[str]:
+    if isinstance(source, ItemSource):
+        names = [source.item_id, source.title, *source.text, source.image, source.audio, source.precomputed]
+    else:
+        names = [source.user_id, source.item_id, source.event_timestamp, source.label]
+    return [name for name in dict.fromkeys(names) if name]
+
+
+def _require_columns(raw: DataFrame, source: Source, name: str) -> DataFrame:
+    missing = [column for column in _columns(source) if column not in raw.columns]
+    if missing:
+        present = ", ".join(c for c in raw.columns if c not in (_CORRUPT, _RAW))
+        raise IngestError(f"Source of {name} has no column {', '.join(missing)}. Present: {present}. Change {name}: in "
+                          "qarm.yaml.")  # fmt: skip
+    return raw
+
+
+def _unreadable(raw: DataFrame) -> list[Check]:
+    return [(F.col(_CORRUPT).isNotNull(), "row cannot be parsed")] if _CORRUPT in raw.columns else []
+
+
+def _as_bytes(name: str, value: Column) -> Column:
+    return F.to_json(value) if name == "precomputed" else value
+
+
+def _as_it_came(raw: DataFrame) -> Column:
+    """The row as a struct; of bytes only their number, or a rejected image would be stored a second time."""
+
+    def shown(field: T.StructField) -> Column:
+        value = F.col(f"`{field.name}`")
+        is_binary = isinstance(field.dataType, T.BinaryType)
+        return F.concat(F.length(value), F.lit(" bytes")).alias(field.name) if is_binary else value
+
+    return F.struct(*[shown(field) for field in raw.schema.fields]).alias(_RAW)
+
+
+def _first_reason(checks: list[Check]) -> Column:
+    return F.coalesce(*[F.when(failed, F.lit(reason)) for failed, reason in checks], F.lit(None)).alias(_REASON)
+
+
+def _split(rows: DataFrame, table: Table, duplicate: str) -> Checked:
+    """Rejects all rows of a key but the first in the order of its content, the same whatever the partitions."""
+    content = [F.col(f"`{column.name}`") for column in table.columns]
+    # Bytes and vectors are not compared: content_hash stands for them.
+    short = [F.col(f"`{column.name}`") for column in table.columns if not column.type.startswith(("binary", "array"))]
+    spread = F.when(F.col(_REASON).isNotNull(), F.xxhash64(*short))  # else all null IDs would meet in one task
+    order = Window.partitionBy(*table.key, F.col(_REASON).isNull(), spread).orderBy(*short)
+    rows = rows.withColumn("_rank", F.row_number().over(order))
+    reason = F.coalesce(F.col(_REASON), F.when(F.col("_rank") > 1, F.lit(duplicate)))
+    rows = rows.withColumn(_REASON, reason).persist()
+    raw_is_json = _RAW in [f.name for f in rows.schema[_RAW].dataType.fields]
+    as_json = F.col(f"{_RAW}.{_RAW}") if raw_is_json else F.to_json(_RAW, {"ignoreNullFields": "false"})
+    rejected = rows.where(F.col(_REASON).isNotNull())
+    return Checked(
+        rows.where(F.col(_REASON).isNull()).select(*content),
+        rejected.select(F.lit(table.name).alias("table"), as_json.alias("row"), F.col(_REASON).alias("reason")),
+    )

@@ -1,0 +1,106 @@
+"""``qarm release``: what is published, which of it readers get, and what goes.
+
+Heavy libraries are imported by the command that needs them; only ``publish`` and ``verify`` start Spark.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from qarm_features.settings.load import load_settings
+
+app = typer.Typer(no_args_is_help=True, help="Publishes, lists, promotes, rolls back, verifies and retires releases.")
+console = Console(highlight=False)
+Config = Annotated[Path, typer.Option(help="Settings of the project.")]
+Version = Annotated[int, typer.Argument(help="Codebook version of the release.", min=0)]
+_CONFIG = Path("qarm.yaml")
+
+
+@app.command()
+def publish(
+    config: Config = _CONFIG,
+    codebook_version: Annotated[int | None, typer.Option(help="Codebooks to release; by default the newest.")] = None,
+    promote: Annotated[bool, typer.Option(help="Point readers at it; else only load and verify it.")] = True,
+) -> None:
+    """Loads a release into the online store, verifies it, and points readers at it.
+
+    Must have run before: assign-semantic-ids, build-user-behavior.
+    """
+    from qarm_features.jobs.publish_features import publish_features
+    from qarm_features.jobs.session import run_job
+
+    run_job(publish_features, _context(config), codebook_version=codebook_version, promote=promote)
+
+
+@app.command(name="list")
+def list_releases(config: Config = _CONFIG) -> None:
+    """Lists all releases: rows, state, which services name them, who promoted them and when."""
+    from qarm_features.feature_store.publishing.release_list import release_lines
+
+    table = Table("codebooks", "rows", "encoder", "Delta version", "state", "served by", "promoted")
+    for line in release_lines(load_settings(config)):
+        promoted = f"{line.promoted.at} by {line.promoted.by}" if line.promoted else ""
+        numbers = (line.codebook_version, f"{line.rows:,}", line.encoder_version, line.delta_version)
+        table.add_row(*map(str, numbers), line.state, ", ".join(line.served_by), promoted)
+    console.print(table)
+
+
+@app.command()
+def promote(codebook_version: Version, config: Config = _CONFIG) -> None:
+    """Points readers at a release that was loaded and verified before; loads nothing."""
+    from qarm_features.feature_store.publishing.releases import promote_release
+
+    promote_release(load_settings(config), codebook_version)
+
+
+@app.command()
+def rollback(config: Config = _CONFIG) -> None:
+    """Points readers at the release before the one they have; twice leads two releases back. Loads nothing."""
+    from qarm_features.feature_store.publishing.releases import roll_back
+
+    roll_back(load_settings(config))
+
+
+@app.command()
+def verify(codebook_version: Version, config: Config = _CONFIG) -> None:
+    """Compares the online store with Delta: row counts, nulls, one codebook version, and a sample by stock Feast."""
+    from qarm_features.feature_store.publishing.releases import verify_release
+
+    context = _context(config)
+    manifest = verify_release(context.spark, context.settings, codebook_version)
+    for name, rows in manifest.views.items():
+        console.print(f"[green]✓[/green] {name}: {rows.rows:,} rows, checksum {rows.checksum}")
+
+
+@app.command()
+def retire(
+    codebook_version: Version,
+    config: Config = _CONFIG,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many rows would be deleted.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Though ranking models pin it.")] = False,
+) -> None:
+    """Deletes a release that no service names: its views from the registry, its rows from the online store.
+
+    It may be stopped and run again.
+    """
+    from qarm_features.feature_store.publishing.retirement import retire_release, rows_to_retire
+
+    settings = load_settings(config)
+    if dry_run:
+        for name, rows in rows_to_retire(settings, codebook_version, force=force).items():
+            console.print(f"{name}: {rows:,} rows would be deleted")
+        return
+    for name in retire_release(settings, codebook_version, force=force):
+        console.print(f"{name} is retired")
+
+
+def _context(config: Path):
+    from qarm_features.jobs.session import JobContext
+
+    return JobContext(load_settings(config), spark_log_on_stderr=bool(os.environ.get("QARM_DEBUG")))

@@ -1,0 +1,1 @@
+"""Codebooks and banks are fitted, refitted and kept as versions."""

@@ -1,0 +1,108 @@
+"""What codes leave over: squared errors after each level, summed over a catalog in one pass.
+
+In: embeddings (B, D), codes (B, L), codebooks (L, K, D). Out: errors per level, energy and mean, plain and weighted. Sums are
+of whole steps of 2**-24, hence exact and the same for any partitions and row order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+
+from qarm_features.quantizers.arrays.grid import ordered_row_sums
+
+_BITS = 24  # unit norms: errors stay below 2**26 steps, so that int64 holds the sum of 2**37 rows or interactions
+
+
+class ErrorSums(NamedTuple):
+    """Sums over items, each counted by its weight.
+
+    Attributes:
+        weight: Items, or what they are weighted by.
+        errors: (L,) sums of squared errors after each level.
+        energy: Sum of squares of the embeddings.
+        variance: Sum of squared distances of the embeddings to their mean.
+    """
+
+    weight: int
+    errors: np.ndarray
+    energy: float
+    variance: float
+
+
+def residual_errors(embeddings: np.ndarray, codes: np.ndarray, codebooks: np.ndarray) -> np.ndarray:
+    """Computes the squared errors after each level, bit by bit the same on every CPU.
+
+    Args:
+        embeddings: (B, D) float32.
+        codes: (B, L) integers in [0, K).
+        codebooks: (L, K, D) float32.
+
+    Returns:
+        (B, L) float64.
+    """
+    residuals, errors = embeddings, np.empty(codes.shape)
+    for level, centroids in enumerate(codebooks):
+        residuals = residuals - centroids[codes[:, level]]
+        errors[:, level] = ordered_row_sums(np.square(residuals, dtype=np.float64))
+    return errors
+
+
+def matrix(column: pa.Array, dtype: type = np.float32) -> np.ndarray:
+    """Returns a column of B lists of one length as (B, length)."""
+    values = column.flatten().to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+    return values.reshape(len(column), -1)
+
+
+def sum_errors(rows: DataFrame, codebooks: np.ndarray, *, weight: str | None = None) -> tuple[ErrorSums, ErrorSums]:
+    """Sums errors over all rows.
+
+    Args:
+        rows: ``embedding`` (D) of about unit norm, ``rq_codes`` (L), and the column ``weight``, an integer of at least 0.
+        codebooks: (L, K, D) float32.
+        weight: Name of a column; None counts every item once.
+
+    Returns:
+        Sums with each item counted once, and by its weight.
+    """
+    columns = ["embedding", "rq_codes", *([weight] if weight else [])]
+    parts = rows.select(*columns).mapInArrow(partial(_sum_batches, codebooks=codebooks), "sums binary").collect()
+    shape = (2, 2 + len(codebooks) + codebooks.shape[2])
+    sums = sum(
+        (np.frombuffer(part.sums, np.int64).reshape(shape).astype(object) for part in parts), np.zeros(shape, int)
+    )
+    plain, weighted = (_error_sums([int(value) for value in row], len(codebooks)) for row in sums)
+    return plain, weighted
+
+
+def _sum_batches(batches: Iterator[pa.RecordBatch], codebooks: np.ndarray) -> Iterator[pa.RecordBatch]:
+    """Yields one row of sums for the partition: per kind of weight the weight, L errors, the energy and D features."""
+    total = np.zeros((2, 2 + len(codebooks) + codebooks.shape[2]), np.int64)
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        embeddings, codes = matrix(batch["embedding"]), matrix(batch["rq_codes"], np.int32)
+        errors = residual_errors(embeddings, codes, codebooks)
+        energy = ordered_row_sums(np.square(embeddings, dtype=np.float64))
+        table = np.concatenate([errors, energy[:, None], embeddings.astype(np.float64)], axis=1)
+        steps = np.rint(np.ldexp(table, _BITS)).astype(np.int64)
+        weights = (
+            batch.column(2).to_numpy().astype(np.int64) if batch.num_columns > 2 else np.ones(len(codes), np.int64)
+        )
+        for row, of_row in enumerate((np.ones_like(weights), weights)):
+            total[row, 0] += of_row.sum()
+            total[row, 1:] += of_row @ steps
+    yield pa.RecordBatch.from_pydict({"sums": [total.tobytes()]})
+
+
+def _error_sums(sums: list[int], num_levels: int) -> ErrorSums:
+    weight, errors, energy, features = sums[0], sums[1 : 1 + num_levels], sums[1 + num_levels], sums[2 + num_levels :]
+    in_data = [math.ldexp(value, -_BITS) for value in (*errors, energy)]
+    squared_mean = math.fsum(math.ldexp(value, -_BITS) ** 2 for value in features) / max(weight, 1)
+    return ErrorSums(weight, np.array(in_data[:-1]), in_data[-1], in_data[-1] - squared_mean)

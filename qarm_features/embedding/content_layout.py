@@ -1,0 +1,94 @@
+"""Content tokens are laid out as memory-mapped files that training reads item by item.
+
+In: rows of ``item_content_tokens`` at one Delta version. Out: the folder of an ``ItemContentStore``. Spark sorts the item IDs
+alone; the tokens stream from Delta's files to their places on disk, so that memory does not grow with the catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from qarm_features.embedding.content_tokens import Backbones
+from qarm_features.ranking.data.item_content_store import ITEM_IDS, as_ids, create_blocks, find_rows, write_content_json
+from qarm_features.storage.ordered_batches import ordered_batches
+from qarm_features.storage.tables import ITEM_CONTENT_TOKENS
+from qarm_features.storage.warehouse import Warehouse
+
+_ROWS = 1024  # of a batch that is read: 16 MB where an item has 16 tokens of 512 numbers
+
+
+def lay_out_content(
+    warehouse: Warehouse, items: DataFrame, folder: Path, *, backbones: Backbones, delta_version: int
+) -> None:
+    """Writes the folder of an ``ItemContentStore``.
+
+    Args:
+        warehouse: The tables.
+        items: ``item_id``; tokens of others are left out.
+        folder: An empty folder of the driver.
+        backbones: Whose tokens.
+        delta_version: Of ``item_content_tokens``.
+
+    Raises:
+        ValueError: No item has tokens.
+    """
+    rows = warehouse.read(ITEM_CONTENT_TOKENS, version=delta_version)
+    rows = rows.where(F.col("backbones") == backbones.fingerprint)
+    rows = rows.join(items.select("item_id"), on="item_id", how="left_semi")
+    most = [F.max(F.col("num_tokens")[place]).alias(name) for place, name in enumerate(backbones.token_dims)]
+    width = F.max(F.octet_length(F.col("item_id").cast("string"))).alias("width")
+    found = rows.agg(F.count("*").alias("items"), width, *most).first()
+    if not found["items"]:
+        raise ValueError("No item has content tokens, must be at least one. Look at the reasons in rejected_rows.")
+    strings = rows.schema["item_id"].dataType.simpleString() == "string"
+    dtype = np.dtype(f"S{found['width']}" if strings else np.int64)
+    ids = np.lib.format.open_memmap(folder / ITEM_IDS, "w+", dtype, (found["items"],))
+    at = 0
+    for batch in ordered_batches(rows.select("item_id"), by="item_id", count=found["items"]):
+        ids[at : at + len(batch)] = _ids(batch.column(0))
+        at += len(batch)
+    ids.flush()
+    shapes = {name: (max(1, found[name]), dim) for name, dim in backbones.token_dims.items()}
+    blocks = create_blocks(folder, found["items"], shapes, "float16")
+    scanner = warehouse.arrow(ITEM_CONTENT_TOKENS, version=delta_version).scanner(
+        columns=["item_id", "num_tokens", "tokens"],
+        filter=ds.field("backbones") == backbones.fingerprint,
+        batch_size=_ROWS,
+        batch_readahead=2,
+        fragment_readahead=1,
+    )
+    place_tokens(scanner.to_batches(), ids, blocks)
+    write_content_json(folder, blocks, backbones=backbones.fingerprint, tokens_kept=backbones.tokens_kept)
+
+
+def place_tokens(
+    batches: Iterable[pa.RecordBatch], ids: np.ndarray, blocks: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """Writes tokens to the rows of their items.
+
+    Args:
+        batches: ``item_id``, ``num_tokens``, ``tokens`` in any order; items that ``ids`` lacks are passed over.
+        ids: (n,) ascending.
+        blocks: Values (n, N, D) and mask (n, N) by modality, zeros before.
+    """
+    for batch in batches:
+        rows = find_rows(ids, _ids(batch.column("item_id")))
+        counts, tokens = batch.column("num_tokens").to_pylist(), batch.column("tokens")
+        for number in np.flatnonzero(rows >= 0):
+            row, flat, start = rows[number], np.frombuffer(tokens[number].as_buffer(), "<f2"), 0
+            for (values, mask), count in zip(blocks.values(), counts[number]):
+                end = start + count * values.shape[2]
+                values[row, :count] = flat[start:end].reshape(count, -1) if count else 0.0
+                mask[row, :count] = True
+                start = end
+
+
+def _ids(column: pa.Array) -> np.ndarray:
+    return column.to_numpy() if pa.types.is_integer(column.type) else as_ids(column.to_pylist())

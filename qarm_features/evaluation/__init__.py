@@ -1,0 +1,1 @@
+"""Measures of encoders and of codes: co-clicks, neighborhoods, balance."""

@@ -1,0 +1,141 @@
+"""All figures of one codebook version, without a ranking model: behaviour, neighbourhoods, error, balance, in this order.
+
+In: ``item_semantic_ids``, ``item_embeddings``, the codebooks, ``interactions``. Out: a dict that people are shown and the
+report keeps. Balance comes last because it predicts nothing: its published correlation with ranking quality is -0.02.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from qarm_features.evaluation.balance import error_quality, semantic_id_quality, shared_ids
+from qarm_features.evaluation.co_clicks import coded_pairs, hit_rate, shared_prefixes
+from qarm_features.evaluation.encoders import after_all_pairs, future_co_clicks, target_ranks
+from qarm_features.evaluation.neighborhoods import neighborhood_overlap
+from qarm_features.quantizers.arrays.codebooks import level_sizes
+from qarm_features.semantic_ids.assign import load_codebooks
+from qarm_features.storage.artifacts import Artifact
+from qarm_features.storage.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_PAIRS, ITEM_SEMANTIC_IDS
+from qarm_features.storage.warehouse import Warehouse
+
+
+def evaluate_version(
+    warehouse: Warehouse, codebooks: Artifact, *, against: int | None = None, **options: Any
+) -> dict[str, Any]:
+    """Measures a published codebook version from the tables.
+
+    Args:
+        warehouse: The tables.
+        codebooks: The version.
+        against: A version of which ``shared`` says how many items have the same codes; left out where L differs.
+        options: k, max_pairs, max_queries, seed of ``evaluate_codes``.
+
+    Returns:
+        What ``evaluate_codes`` returns, with ``codebook_version``, ``encoder_version``, ``num_levels``, ``codebook_size``.
+
+    Raises:
+        ValueError: No item has a semantic ID under the version.
+    """
+    every, version = warehouse.read(ITEM_SEMANTIC_IDS), codebooks.version
+    codes = every.where(F.col("codebook_version") == version)
+    if codes.isEmpty():
+        raise ValueError(
+            f"item_semantic_ids has 0 rows of codebook version {version}, must have some. Run: qarm assign-semantic-ids"
+        )
+    about = {name: codebooks.manifest[name] for name in ("encoder_version", "num_levels", "codebook_size")}
+    embeddings = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == about["encoder_version"])
+    figures = evaluate_codes(
+        codes,
+        embeddings,
+        load_codebooks(codebooks).codebooks,
+        warehouse.read(INTERACTIONS),
+        since=after_all_pairs(warehouse.read_or_empty(ITEM_PAIRS)),
+        **options,
+    )
+    others = every.where((F.col("codebook_version") == against) & (F.size("rq_codes") == about["num_levels"]))
+    if against is not None and not others.isEmpty():
+        figures["shared"] = {"version": against, **shared_ids(others, codes, num_levels=about["num_levels"])}
+    return {"codebook_version": version, **about, **figures}
+
+
+def evaluate_codes(
+    codes: DataFrame,
+    embeddings: DataFrame,
+    codebooks: np.ndarray,
+    interactions: DataFrame,
+    *,
+    since: datetime,
+    k: int = 10,
+    max_pairs: int = 5_000,
+    max_queries: int = 1_000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measures one codebook version over all items that have codes and an embedding.
+
+    Args:
+        codes: ``item_id``, ``rq_codes`` of one codebook version.
+        embeddings: ``item_id``, ``embedding`` (D) unit L2 norm, of its encoder version.
+        codebooks: (L, K, D) float32.
+        interactions: The click log.
+        since: Co-clicks from this moment on are looked at.
+        k: Nearest items of HitRate@k.
+        max_pairs: Most co-clicks, drawn by hash.
+        max_queries: Items whose neighbourhoods are compared, drawn by hash, each against all items.
+        seed: Of both draws: two versions are measured on the same pairs and items.
+
+    Returns:
+        ``items``; ``behavior`` (None without co-clicks): ``since``, ``k``, ``pairs``, ``hit_rate`` by code,
+        ``hit_rate_embeddings``, ``chance``, ``prefixes`` as of ``shared_prefixes``; ``neighborhoods``; ``errors``;
+        ``quality`` and ``quality_weighted``, the latter by positives.
+    """
+    clicks = interactions.where(F.col("label") == 1).groupBy("item_id").agg(F.count("*").alias("clicks"))
+    rows = codes.select("item_id", "rq_codes").join(
+        embeddings.select("item_id", "embedding"), on="item_id", how="inner"
+    )
+    rows = rows.join(clicks, on="item_id", how="left").fillna(0, subset=["clicks"]).persist()
+    sizes = {"num_levels": codebooks.shape[0], "codebook_size": level_sizes(codebooks)}
+    items = rows.count()
+    behavior = _behavior(rows, codebooks, interactions, since=since, k=k, max_pairs=max_pairs, seed=seed)
+    figures = {
+        "items": items,
+        "behavior": behavior and {**behavior, "chance": min(1.0, k / max(items - 1, 1))},
+        "neighborhoods": neighborhood_overlap(rows, codebooks, max_queries=max_queries, seed=seed),
+        "errors": error_quality(rows, codebooks, weight="clicks"),
+        "quality": semantic_id_quality(rows, **sizes),
+        "quality_weighted": semantic_id_quality(rows, **sizes, weight="clicks"),
+    }
+    rows.unpersist()
+    return figures
+
+
+def _behavior(
+    rows: DataFrame,
+    codebooks: np.ndarray,
+    interactions: DataFrame,
+    *,
+    since: datetime,
+    k: int,
+    max_pairs: int,
+    seed: int,
+) -> dict[str, Any] | None:
+    pairs = future_co_clicks(interactions, since=since, max_pairs=max_pairs, seed=seed).persist()
+    coded = coded_pairs(pairs, rows)
+    if not len(coded.pair):
+        return None
+    none_known = pairs.select("trigger_item_id", "target_item_id").limit(0)
+    ranks = target_ranks(pairs, none_known, rows)
+    figures = {
+        "since": since.isoformat(),
+        "k": k,
+        "pairs": len(coded.pair),
+        "hit_rate": hit_rate(coded, rows, codebooks, k=k),
+        "hit_rate_embeddings": float((ranks.rank < k).mean()),
+        "prefixes": shared_prefixes(coded),
+    }
+    pairs.unpersist()
+    return figures

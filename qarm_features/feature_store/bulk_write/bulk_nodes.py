@@ -1,0 +1,131 @@
+"""The two steps of Feast's Spark plan that the bulk engine replaces: the latest row of each key, and the write.
+
+In: a Spark DataFrame of a view. Out: rows in the online store. Rows go from Spark's tasks to the store; the driver sees
+one number per task.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+
+from feast import FeatureView, RepoConfig
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
+from feast.infra.common.serde import SerializedArtifacts
+from feast.infra.compute_engines.dag.context import ExecutionContext
+from feast.infra.compute_engines.dag.model import DAGFormat
+from feast.infra.compute_engines.dag.value import DAGValue
+from feast.infra.compute_engines.spark.nodes import SparkDedupNode, SparkWriteNode
+from feast.infra.online_stores.helpers import compute_versioned_name
+from feast.stream_feature_view import StreamFeatureView
+from feast.utils import _get_feature_view_vector_field_metadata
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from qarm_features.feature_store.bulk_write.encoded_rows import OnlineView
+from qarm_features.feature_store.bulk_write.write_rows import write_rows
+
+
+class LatestRowNode(SparkDedupNode):
+    """Keeps the row with the latest event time of each key, then the latest created time; one row where no key is."""
+
+    def execute(self, context: ExecutionContext) -> DAGValue:
+        rows: DataFrame = self.get_single_input_value(context).data
+        info = self.column_info
+        times = [name for name in (info.timestamp_column, info.created_timestamp_column) if name]
+        newest = [F.col(name).desc() for name in times]
+        if info.join_keys_columns:
+            place = F.row_number().over(Window.partitionBy(*info.join_keys_columns).orderBy(*newest))
+            latest = rows.withColumn("_place", place).where("_place = 1").drop("_place")
+        else:
+            latest = rows.orderBy(*newest).limit(1)
+        return DAGValue(data=latest, format=DAGFormat.SPARK, metadata={"deduped": True})
+
+
+class BulkWriteNode(SparkWriteNode):
+    """Writes a view's rows to the online store from Spark's tasks, and to the offline store as Feast does."""
+
+    def execute(self, context: ExecutionContext) -> DAGValue:
+        value = self.get_single_input_value(context)
+        rows_written = self._write_online(value.data, context) if self.feature_view.online else 0
+        if self.feature_view.offline:
+            view = copy.copy(self.feature_view)
+            view.online = False
+            SparkWriteNode(self.name, view, inputs=self.inputs).execute(context)
+        return DAGValue(data=value.data, format=DAGFormat.SPARK, metadata={"rows_written": rows_written})
+
+    def _write_online(self, rows: DataFrame, context: ExecutionContext) -> int:
+        config = context.repo_config
+        artifacts = SerializedArtifacts.serialize(feature_view=plain_view(self.feature_view), repo_config=config)
+        feast_view = artifacts.unserialize()[0]  # what executors of Feast's own engine write with
+        view = online_view(feast_view, config)
+        if view.keys == ((DUMMY_ENTITY_ID, "STRING"),) and DUMMY_ENTITY_ID not in rows.columns:
+            rows = rows.withColumn(DUMMY_ENTITY_ID, F.lit(DUMMY_ENTITY_VAL))
+        missing = [name for name in view.columns if name not in rows.columns]
+        if missing:
+            raise ValueError(
+                f"{view.name} has no columns {missing}, must have {view.columns}. Present: {rows.columns}. "
+                "Mend the view's source or transformation."
+            )
+        engine = config.batch_engine
+        rows = rows.select(*view.columns)
+        if engine.partitions:
+            rows = rows.repartition(engine.partitions)
+        write = functools.partial(
+            write_rows,
+            target=writer_target(view, feast_view, config, artifacts),
+            name=view.name,
+            rows_per_write=config.materialization_config.online_write_batch_size or engine.rows_per_write,
+        )
+        return rows.mapInArrow(write, "rows long").agg(F.sum("rows")).first()[0] or 0
+
+
+def plain_view(view: FeatureView) -> FeatureView:
+    """Returns a view that executors can read: Feast takes any view's bytes for a plain one's, which a stream's are not."""
+    if not isinstance(view, StreamFeatureView):
+        return view
+    plain = FeatureView(name=view.name, source=view.batch_source, ttl=view.ttl, online=view.online, tags=view.tags)
+    for name in ("entities", "entity_columns", "features", "current_version_number"):
+        setattr(plain, name, getattr(view, name, None))
+    return plain
+
+
+def online_view(view: FeatureView, config: RepoConfig) -> OnlineView:
+    """Returns what executors need to know of a Feast view."""
+    return OnlineView(
+        project=config.project,
+        name=compute_versioned_name(view, config.registry.enable_online_feature_view_versioning),
+        keys=tuple((entity.name, entity.dtype.to_value_type().name) for entity in view.entity_columns),
+        features=tuple((feature.name, feature.dtype.to_value_type().name) for feature in view.features),
+        timestamp_field=view.batch_source.timestamp_field,
+        created_timestamp_field=view.batch_source.created_timestamp_column or None,
+        key_version=config.entity_key_serialization_version,
+    )
+
+
+def writer_target(view: OnlineView, feast_view: FeatureView, config: RepoConfig, artifacts: SerializedArtifacts):
+    """Returns what opens a writer on executors: our own for Redis and SQLite, else the store's.
+
+    Vectors and numbers kept beside values, which Feast's stores write in their own ways, are left to the store too.
+    """
+    store, patience = config.online_store, config.batch_engine.retry_seconds
+    vector = _get_feature_view_vector_field_metadata(feast_view)
+    is_plain = not (vector and vector.vector_index)
+    kind = f"{type(store).__module__}.{type(store).__name__}"
+    if is_plain and kind == "feast.infra.online_stores.redis.RedisOnlineStoreConfig":
+        from qarm_features.feature_store.bulk_write.redis import RedisTarget
+
+        return RedisTarget.of(view, store, patience)
+    beside = ("vector_enabled", "enable_openai_compatible_store")
+    if kind == "feast.infra.online_stores.sqlite.SqliteOnlineStoreConfig" and not any(
+        getattr(store, name, False) for name in beside
+    ):
+        from feast.infra.online_stores.sqlite import SqliteOnlineStore
+
+        from qarm_features.feature_store.bulk_write.sqlite import SqliteTarget
+
+        return SqliteTarget(view, os.path.abspath(SqliteOnlineStore._get_db_path(config)), patience)
+    from qarm_features.feature_store.bulk_write.any_store import StoreTarget
+
+    return StoreTarget(artifacts)

@@ -1,0 +1,77 @@
+"""Entity keys of a whole column as bytes, the same as Feast's ``serialize_entity_key`` gives for each row.
+
+In: Arrow columns of the join keys and their Feast value types. Out: one key per row, without the project's name.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pyarrow as pa
+
+from qarm_features.feature_store.bulk_write.byte_columns import as_bytes, byte_sizes, fixed_width, joined
+from qarm_features.feature_store.bulk_write.value_bytes import integers, timestamp_seconds
+
+_STRING = 2  # numbers of feast/types/Value.proto
+_NUMBER_OF = {"BYTES": 1, "STRING": _STRING, "INT32": 3, "INT64": 4, "UNIX_TIMESTAMP": 8}
+
+
+def entity_key_bytes(columns: dict[str, pa.Array], value_types: dict[str, str], version: int) -> pa.LargeBinaryArray:
+    """Serializes join keys as Feast's online stores do.
+
+    Args:
+        columns: (B,) Arrow array of each join key.
+        value_types: Name of each join key's Feast ``ValueType``.
+        version: ``entity_key_serialization_version`` of feature_store.yaml.
+
+    Raises:
+        ValueError: A key is null: no reader could ask for it.
+
+    Source: feast/infra/key_encoding_utils.py, version 3.
+    """
+    for name, column in columns.items():
+        if column.null_count:
+            raise ValueError(
+                f"{name} is null in {column.null_count:,} rows, must be set. Remove these rows from the source."
+            )
+    names = sorted(columns)
+    values = [_value(columns[name], value_types[name]) for name in names]
+    if version != 3 or None in values:
+        return _keys_by_feast(columns, value_types, version)
+    head = struct.pack("<I", len(names))
+    for name in names:
+        encoded = name.encode()
+        head += struct.pack("<II", _STRING, len(encoded)) + encoded
+    return joined(head, *values)
+
+
+def _value(column: pa.Array, value_type: str) -> pa.LargeBinaryArray | None:
+    """Returns type, size and bytes of each value; None where the type is not known here."""
+    if value_type in ("STRING", "BYTES"):
+        if not (pa.types.is_string if value_type == "STRING" else pa.types.is_binary)(column.type):
+            return None
+        content = as_bytes(column)
+        sizes = fixed_width(byte_sizes(content).astype(np.uint32))
+        return joined(struct.pack("<I", _NUMBER_OF[value_type]), sizes, content)
+    numbers = timestamp_seconds(column) if value_type == "UNIX_TIMESTAMP" else None
+    if value_type in ("INT32", "INT64"):
+        numbers = integers(column, value_type)
+    if numbers is None:
+        return None
+    numbers = numbers.astype(np.int32 if value_type == "INT32" else np.int64)
+    return joined(struct.pack("<II", _NUMBER_OF[value_type], numbers.dtype.itemsize), fixed_width(numbers))
+
+
+def _keys_by_feast(columns: dict[str, pa.Array], value_types: dict[str, str], version: int) -> pa.LargeBinaryArray:
+    from feast import ValueType
+    from feast.infra.key_encoding_utils import serialize_entity_key
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.type_map import python_values_to_proto_values
+
+    protos = [
+        python_values_to_proto_values(column.to_numpy(zero_copy_only=False), ValueType[value_types[name]])
+        for name, column in columns.items()
+    ]
+    keys = [EntityKey(join_keys=list(columns), entity_values=row) for row in zip(*protos)]
+    return pa.array([serialize_entity_key(key, version) for key in keys], pa.large_binary())

@@ -1,0 +1,1 @@
+"""Semantic IDs, behavior and vectors are read online."""

@@ -1,0 +1,1 @@
+"""Feature views are derived from the tables."""

@@ -1,0 +1,1 @@
+"""Tokens of all modalities and the Fusion-Q-Former; encoders and ranking models both speak this."""

@@ -1,0 +1,44 @@
+"""item_pairs, items -> encoder v<n>."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from qarm_features.alignment.align_encoder import alignment_fingerprint, train_encoder
+from qarm_features.embedding.encoder_versions import unaligned_encoder
+from qarm_features.jobs.session import Counts, JobContext, job, torch_distributor
+from qarm_features.storage.tables import ITEM_PAIRS, ITEMS
+
+
+@job(
+    after="mine-item-pairs",
+    reads=("items", "item_pairs", "encoders/"),
+    writes=("encoders/",),
+    settings=("items", "encoder", "alignment", "seed"),
+)
+def align_encoder(
+    context: JobContext,
+    realign: Annotated[bool, typer.Option(help="Train a new version although one has these settings.")] = False,
+) -> Counts:
+    """Trains the encoder on item pairs. An encoder stays until its settings change, or --realign: a new one means new
+    embeddings, new codebooks and a new release."""
+    settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
+    pairs = warehouse.read(ITEM_PAIRS)
+    existing = encoders.find(aligned=True, alignment=alignment_fingerprint(settings))
+    if existing is not None and not realign:
+        rows = pairs.count()
+        return Counts(rows, rows, 0, f"encoder v{existing.version} kept; --realign trains anew")
+    unaligned_encoder(encoders, settings)
+    trained = train_encoder(
+        settings,
+        encoders,
+        pairs,
+        warehouse.read(ITEMS),
+        pairs_version=warehouse.version(ITEM_PAIRS),
+        run=torch_distributor(context, settings.alignment.num_processes).run,
+    )
+    rows, metrics = trained.manifest["pairs"], trained.manifest["metrics"]
+    before, after = metrics["untrained"]["hit_rate"], metrics["valid"]["hit_rate"]
+    return Counts(rows, rows, 0, f"encoder v{trained.version}, held-out HitRate@10 {before:.3f} -> {after:.3f}")

@@ -1,0 +1,51 @@
+"""items, encoder -> item_embeddings, rejected_rows: only items whose content or encoder version is new."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from pyspark import StorageLevel
+from pyspark.sql import functions as F
+
+from qarm_features.embedding.embed_items import embed_items as embed
+from qarm_features.embedding.embed_items import items_to_embed, write_rejected
+from qarm_features.embedding.encoder_versions import current_encoder, media_limits
+from qarm_features.jobs.session import Counts, JobContext, job
+from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEMS
+
+
+@job(
+    after="ingest-catalog",
+    reads=("items", "encoders/"),
+    writes=("item_embeddings", "rejected_rows", "encoders/"),
+    settings=("encoder", "items"),
+)
+def embed_items(
+    context: JobContext,
+    encoder_version: Annotated[int | None, typer.Option(help="Encoder to embed with; by default the newest.")] = None,
+) -> Counts:
+    """Embeds the items that are new, whose content changed, or that this encoder version has not seen. Items that it
+    cannot embed go to rejected_rows with the reason; the next run tries them again."""
+    settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
+    wanted = encoder_version is not None
+    encoder = encoders.get(encoder_version).verify() if wanted else current_encoder(encoders, settings)
+    items = warehouse.read(ITEMS, version=warehouse.version(ITEMS))  # pinned: chunks are parts of one state
+    present = warehouse.read_or_empty(ITEM_EMBEDDINGS)
+    rows_in, rows_new = items.count(), items_to_embed(items, present, encoder_version=encoder.version).count()
+    chunks, rejected = max(1, -(-rows_new // settings.encoder.items_per_commit)), 0
+    for chunk in range(chunks):
+        new = items_to_embed(items, present, encoder_version=encoder.version, chunk=chunk, num_chunks=chunks)
+        embedded = embed(
+            new,
+            encoder,
+            limits=media_limits(settings),
+            batch_size=settings.encoder.batch_size,
+            rows=-(-rows_new // chunks),
+        ).persist(StorageLevel.MEMORY_AND_DISK)
+        if rows_new or not warehouse.exists(ITEM_EMBEDDINGS):
+            warehouse.upsert(ITEM_EMBEDDINGS, embedded.where(F.col("reason").isNull()))
+        rejected += write_rejected(warehouse, embedded, first=chunk == 0, any_new=rows_new > 0)
+        embedded.unpersist()
+    remark = f"{rows_new - rejected} items embedded by encoder v{encoder.version}, the others unchanged"
+    return Counts(rows_in, rows_in - rejected, rejected, remark)

@@ -1,0 +1,42 @@
+"""The user's files or tables -> items, interactions, rejected_rows."""
+
+from __future__ import annotations
+
+from pyspark.sql import functions as F
+
+from qarm_features.catalog import ingest
+from qarm_features.jobs.session import Counts, JobContext, job
+from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS
+
+
+@job(
+    after="nothing",
+    reads=("your catalog and click log",),
+    writes=("items", "interactions", "rejected_rows"),
+    settings=("items", "interactions", "max_rejected_share", "encoder.media_roots"),
+)
+def ingest_catalog(context: JobContext) -> Counts:
+    """Checks the catalog and the click log; rows that fail a check go to rejected_rows with the reason."""
+    settings, warehouse = context.settings, context.warehouse
+
+    def source_of(section):
+        return ingest.read_source(context.spark, section, section.path and settings.path(section.path))
+
+    roots = [settings.path(root) for root in settings.encoder.media_roots]
+    items = ingest.check_items(source_of(settings.items), settings.items, media_roots=roots)
+    interactions = ingest.check_interactions(
+        source_of(settings.interactions), settings.interactions, item_id_type=settings.items.item_id_type
+    )
+    rejected = items.rejected.unionByName(interactions.rejected)
+    warehouse.overwrite(REJECTED_ROWS, rejected, where="`table` IN ('items', 'interactions')")
+    reasons = rejected.groupBy("table", "reason").agg(F.count("*").alias("rows")).collect()
+    rows_in = rows_out = 0
+    for table, checked in ((ITEMS, items), (INTERACTIONS, interactions)):
+        by_reason = {row["reason"]: row["rows"] for row in reasons if row["table"] == table.name}
+        accepted = checked.accepted.count()
+        rows_in += accepted + sum(by_reason.values())
+        rows_out += accepted
+        ingest.require_few_rejected(table, by_reason, accepted + sum(by_reason.values()), settings.max_rejected_share)
+    warehouse.overwrite(ITEMS, items.accepted)
+    warehouse.overwrite(INTERACTIONS, interactions.accepted)
+    return Counts(rows_in, rows_out, rows_in - rows_out)

@@ -1,0 +1,55 @@
+"""interactions, items -> item_pairs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from pyspark.sql import functions as F
+
+from qarm_features.item_pairs import flag_kept_pairs, load_filter, positives
+from qarm_features.item_pairs import mine_item_pairs as mine
+from qarm_features.item_pairs.item_vectors import read_item_vectors
+from qarm_features.jobs.session import Counts, JobContext, job
+from qarm_features.storage.tables import INTERACTIONS, ITEM_PAIRS, ITEMS
+from qarm_features.training.time_split import SPLIT_SETTINGS, split_moments
+
+_READS = ("interactions", "items")
+_UNTIL = typer.Option(help="Mine interactions before this ISO 8601 time, UTC; by default those of the train split.")
+
+
+@job(after="ingest-catalog", reads=_READS, writes=("item_pairs",), settings=("item_pairs", "seed", *SPLIT_SETTINGS))
+def mine_item_pairs(context: JobContext, until: Annotated[str | None, _UNTIL] = None) -> Counts:
+    """Mines the positive pairs that align the encoder, from interactions that neither evaluate-encoder nor the ranking
+    model is tested on. Rows in are the pairs mined; the pair filter rejects some."""
+    settings, before = context.settings.item_pairs, until and _moment(until)
+    if settings.filter is not None:
+        load_filter(settings.filter)
+    warehouse = context.warehouse
+    log = warehouse.read(INTERACTIONS)
+    before = before or split_moments(log, context.settings.ranking)[0]
+    rows = positives(log, until=before)
+    num_positives = rows.count()
+    if num_positives == 0:
+        raise ValueError(
+            f"interactions has 0 positives before {before:%Y-%m-%d %H:%M}, must have some. Set --until later."
+        )
+    vectors = settings.item_vectors and read_item_vectors(context.spark, context.settings.path(settings.item_vectors))
+    pairs = mine(rows, settings=settings, seed=context.settings.seed, item_vectors=vectors)
+    threshold = settings.filter_threshold
+    pairs = flag_kept_pairs(pairs, warehouse.read(ITEMS), filter_name=settings.filter, threshold=threshold).persist()
+    by_source = pairs.groupBy("source").agg(F.count("*").alias("mined"), F.count_if("kept").alias("kept"))
+    counts = by_source.orderBy("source").collect()
+    warehouse.overwrite(ITEM_PAIRS, pairs.where("kept"))
+    mined, kept = (sum(row[name] for row in counts) for name in ("mined", "kept"))
+    shares = [f"{row['source']} {row['kept']} ({1 - row['kept'] / row['mined']:.1%} dropped)" for row in counts]
+    return Counts(mined, kept, mined - kept, f"{num_positives} positives gave {', '.join(shares) or 'no pairs'}")
+
+
+def _moment(until: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(until)
+    except ValueError:
+        raise ValueError(f"--until is {until}, must be an ISO 8601 time, for example 2024-05-01T00:00:00.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,1 @@
+"""The algorithms as plain functions on numpy arrays; nothing here imports Spark."""

@@ -1,0 +1,209 @@
+"""Finite scalar quantization on arrays, the algorithm that `FiniteScalar` distributes.
+
+In: rows (B, D), in practice what residual k-means left over. Out: one code per row: the row is projected to a few dimensions,
+each is rounded to one of n_i scalars, and the digits make one integer, the first dimension the most significant.
+
+The cells are fitted, not learnt: a histogram per dimension gives cells and their squared error for each n_i, and these
+errors say how to share out the codes: more scalars to dimensions of larger variance (reverse water-filling, in
+integers).
+
+Source: FSQ, arXiv 2309.15505; the scalar quantizer of Lloyd and Max; its place after residual k-means: QARM V2, arXiv
+2602.08559.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from qarm_features.quantizers.arrays.grid import ordered_row_sums
+
+BINS, REACH = 2048, 6.0  # of a histogram over -6 to 6 standard deviations
+MOST_SCALARS = 64  # of a dimension, where they are shared out by error
+_ITERATIONS = 60
+_PRODUCT_ELEMENTS = 1 << 19
+
+
+class ScalarRounding(NamedTuple):
+    """How rows are rounded.
+
+    Attributes:
+        mean: (D,) float32, subtracted first.
+        projection: (d, D) float32, orthonormal rows.
+        boundaries: d arrays (n_i - 1,) float64, ascending; a value on a boundary belongs to the cell above.
+        scalars: d arrays (n_i,) float64, what a cell stands for.
+    """
+
+    mean: np.ndarray
+    projection: np.ndarray
+    boundaries: list[np.ndarray]
+    scalars: list[np.ndarray]
+
+    @property
+    def levels(self) -> list[int]:
+        """The numbers of scalars n_i."""
+        return [len(values) for values in self.scalars]
+
+    def encode(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the codes (B,) int32, in [0, product of n_i), of rows (B, D) float32."""
+        values = project(rows, self.mean, self.projection)
+        codes = np.zeros(len(rows), np.int64)
+        for column, (edges, count) in enumerate(zip(self.boundaries, self.levels)):
+            codes = codes * count + np.searchsorted(edges, values[:, column], side="right")
+        return codes.astype(np.int32)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Returns the rows (B, D) float32 that codes (B,) stand for."""
+        digits = np.unravel_index(np.asarray(codes), self.levels)
+        values = np.stack([scalars[digit] for scalars, digit in zip(self.scalars, digits)], axis=-1)
+        return (values @ self.projection.astype(np.float64) + self.mean).astype(np.float32)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Returns arrays that hold all of it, for safetensors and Parquet."""
+        return {
+            "mean": self.mean,
+            "projection": self.projection,
+            "levels": np.array(self.levels, np.int64),
+            "boundaries": np.concatenate(self.boundaries),
+            "scalars": np.concatenate(self.scalars),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> ScalarRounding:
+        """Makes it of what `to_arrays` returned."""
+        ends = np.cumsum(arrays["levels"].astype(int))
+        boundaries = np.split(arrays["boundaries"], (ends - np.arange(1, len(ends) + 1))[:-1])
+        mean, projection = (arrays[name].astype(np.float32) for name in ("mean", "projection"))
+        return cls(mean, projection, boundaries, np.split(arrays["scalars"], ends[:-1]))
+
+
+def project(rows: np.ndarray, mean: np.ndarray, projection: np.ndarray) -> np.ndarray:
+    """Returns rows (B, D) in the dimensions of the projection (d, D), (B, d) float64, each sum in one fixed order."""
+    values, axes = np.empty((len(rows), len(projection))), projection.astype(np.float64)
+    size = max(1, _PRODUCT_ELEMENTS // rows.shape[1])
+    for start in range(0, len(rows), size):
+        centered = rows[start : start + size].astype(np.float64) - mean
+        for column, axis in enumerate(axes):
+            values[start : start + size, column] = ordered_row_sums(centered * axis)
+    return values
+
+
+def principal_axes(covariance: np.ndarray, count: int) -> np.ndarray:
+    """Returns the axes (count, D) float32 of the largest variances; the largest component of each is above 0."""
+    _, vectors = np.linalg.eigh(covariance)
+    return _with_signs(vectors.T[::-1][:count])
+
+
+def random_axes(dim: int, count: int, seed: int) -> np.ndarray:
+    """Returns random orthonormal axes (count, D) float32."""
+    gaussian = np.random.default_rng(seed % 2**64).standard_normal((dim, count))
+    return _with_signs(np.linalg.qr(gaussian)[0].T)
+
+
+def histogram(values: np.ndarray, deviations: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Counts values (B, d) float64, or sums their weights (B,), by `BINS` bins of their deviations (d,); (d, BINS)."""
+    scaled = (values / deviations + REACH) * (BINS / (2 * REACH))
+    bins = np.clip(scaled, 0, BINS - 1).astype(np.int64)
+    return np.stack([np.bincount(column, weights, minlength=BINS) for column in bins.T])
+
+
+def fit_scalars(counts: np.ndarray, num_scalars: int, *, spacing: str) -> tuple[np.ndarray, np.ndarray, float]:
+    """Fits the cells of one dimension to its histogram.
+
+    Args:
+        counts: (BINS,) int64 rows, or steps of their weights, per bin, one of them above 0.
+        num_scalars: n, at least 1.
+        spacing: ``error`` for the least squared error (Lloyd, Max), ``mass`` for cells of equally many rows.
+
+    Returns:
+        boundaries (n - 1,) and scalars (n,) float64, in standard deviations, and the mean squared error.
+    """
+    width = 2 * REACH / BINS
+    centers = (np.arange(BINS) + 0.5) * width - REACH
+    mass = np.concatenate([[0], np.cumsum(counts)])
+    moment = np.concatenate([[0.0], np.cumsum(counts * centers)])
+    shares = np.arange(1, num_scalars) / num_scalars * mass[-1]
+    edges = np.searchsorted(mass, shares)  # the bin at which a cell begins
+    for _ in range(_ITERATIONS if spacing == "error" else 0):
+        scalars = _cell_means(edges, mass, moment, centers)
+        moved = np.searchsorted(centers, (scalars[1:] + scalars[:-1]) / 2)
+        if (moved == edges).all():
+            break
+        edges = moved
+    scalars = _cell_means(edges, mass, moment, centers)
+    cell = np.searchsorted(edges, np.arange(BINS), side="right")
+    error = float(counts @ np.square(centers - scalars[cell])) / int(mass[-1])
+    return edges * width - REACH, scalars, error
+
+
+def errors_by_count(counts: np.ndarray, variances: np.ndarray, size: int, *, spacing: str) -> np.ndarray:
+    """Returns the mean squared errors (d, n) of d dimensions with 1 to n scalars.
+
+    Args:
+        counts: (d, BINS) int64, the histograms.
+        variances: (d,) of the dimensions.
+        size: the most codes; the dimension of rank r by variance gets no more than 2 size**(1 / r), beyond which the
+            error is given as infinite.
+        spacing: as of `fit_scalars`.
+    """
+    errors = np.full((len(counts), min(MOST_SCALARS, size)), np.inf)
+    for rank, column in enumerate(np.argsort(-variances, kind="stable"), 1):
+        most = min(errors.shape[1], math.ceil(2 * size ** (1 / rank)))
+        for count in range(1, most + 1):
+            errors[column, count - 1] = fit_scalars(counts[column], count, spacing=spacing)[2] * variances[column]
+    return errors
+
+
+def share_out(errors: np.ndarray, size: int) -> list[int]:
+    """Shares out codes over dimensions so that the sum of errors is the least.
+
+    Args:
+        errors: (d, n) mean squared error of each dimension with 1 to n scalars.
+        size: the most codes, at least 1.
+
+    Returns:
+        d numbers of scalars, each in [1, n], with a product of at most ``size``.
+    """
+    best, chosen = np.full(size + 1, np.inf), []
+    best[1] = 0.0
+    for of_dimension in errors:
+        total, choice = np.full(size + 1, np.inf), np.ones(size + 1, np.int64)
+        for count, error in enumerate(of_dimension[:size], 1):
+            reached = slice(count, count * (size // count) + 1, count)
+            sums = best[1 : size // count + 1] + error
+            better = sums < total[reached]
+            total[reached] = np.where(better, sums, total[reached])
+            choice[reached] = np.where(better, count, choice[reached])
+        best = total
+        chosen.append(choice)
+    product, levels = int(best.argmin()), []
+    for choice in reversed(chosen):
+        levels.append(int(choice[product]))
+        product //= levels[-1]
+    return levels[::-1]
+
+
+def most_dimensions(size: int) -> int:
+    """Returns how many dimensions can have two scalars at least with ``size`` codes in all."""
+    return max(1, int(math.log2(size)))
+
+
+def _cell_means(edges: np.ndarray, mass: np.ndarray, moment: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """Returns the mean of each cell's rows, and the middle of a cell without rows."""
+    ends = np.concatenate([[0], edges, [len(centers)]])
+    rows, first, last = (
+        np.diff(mass[ends]),
+        centers[np.minimum(ends[:-1], BINS - 1)],
+        centers[np.maximum(ends[1:] - 1, 0)],
+    )
+    means = np.where(rows > 0, np.diff(moment[ends]) / np.maximum(rows, 1), (first + last) / 2)
+    return np.maximum.accumulate(means)  # rounding never changes their order
+
+
+def _with_signs(axes: np.ndarray) -> np.ndarray:
+    """Turns each axis so that its component of the largest size is above 0."""
+    largest = np.abs(axes).argmax(axis=1)
+    signs = np.where(axes[np.arange(len(axes)), largest] < 0, -1.0, 1.0)
+    return np.ascontiguousarray(axes * signs[:, None], dtype=np.float32)

@@ -1,0 +1,1 @@
+"""The pyspark.ml Params of each quantizer, with their checks."""

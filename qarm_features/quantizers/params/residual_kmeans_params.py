@@ -1,0 +1,218 @@
+"""The params of `ResidualKMeans` and its model, in pyspark.ml's way: camelCase, with setters and getters."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from pyspark.ml.functions import vector_to_array
+from pyspark.ml.linalg import VectorUDT
+from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.ml.param.shared import HasInputCol, HasMaxIter, HasOutputCol, HasSeed, HasTol, HasWeightCol
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DoubleType, FloatType
+
+from qarm_features.quantizers.arrays.torch_products import DEVICES
+
+INIT_MODES = ("k-means++", "k-means||", "random")
+ZERO_VECTORS = ("error", "keep")
+
+
+class EmbeddingColumns(HasInputCol, HasOutputCol):
+    """What estimator and model share: the columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._setDefault(inputCol="embedding", outputCol="rq_codes")
+
+    def setInputCol(self, value: str):
+        """Sets the column of embeddings (D)."""
+        return self._set(inputCol=value)
+
+    def setOutputCol(self, value: str):
+        """Sets the column of codes that the model adds."""
+        return self._set(outputCol=value)
+
+    def check_new_columns(self, dataset: DataFrame, *params: str) -> None:
+        """Refuses a DataFrame that has a column which the model is to add.
+
+        Args:
+            dataset: what is transformed.
+            params: names of the params that name the columns.
+
+        Raises:
+            ValueError: It has one.
+        """
+        for param in params:
+            if (name := self.getOrDefault(param)) in dataset.columns:
+                raise ValueError(f"{param} is {name}, must be a new column. Drop it or name another one.")
+
+    def embeddings(self, dataset: DataFrame) -> Column:
+        """Returns the input column as an array; refuses a missing one and other types."""
+        name = self.getInputCol()
+        if name not in dataset.columns:
+            present = ", ".join(dataset.columns)
+            raise ValueError(f"inputCol is {name}, must be a column of the DataFrame. Present: {present}.")
+        kind, column = dataset.schema[name].dataType, F.col(f"`{name}`")
+        if isinstance(kind, VectorUDT):
+            return vector_to_array(column, "float32").alias("embedding")
+        if isinstance(kind, ArrayType) and isinstance(kind.elementType, (FloatType, DoubleType)):
+            return column.alias("embedding")
+        raise ValueError(
+            f"inputCol {name} is {kind.simpleString()}, must be array<float>, array<double> or a vector. Cast it."
+        )
+
+
+class WeightedColumns(EmbeddingColumns, HasWeightCol):
+    """What an estimator reads: embeddings and, if there is a weightCol, weights."""
+
+    def setWeightCol(self, value: str):
+        """Sets the column of weights."""
+        return self._set(weightCol=value)
+
+    def weight_name(self) -> str | None:
+        """Returns weightCol, None where it is not set."""
+        return self.getWeightCol() if self.isDefined(self.weightCol) else None
+
+    def columns(self, dataset: DataFrame) -> list[Column]:
+        """Returns the columns that a fit reads: embeddings and, if there is a weightCol, weights."""
+        columns, name = [self.embeddings(dataset)], self.weight_name()
+        if name is not None:
+            if name not in dataset.columns:
+                present = ", ".join(dataset.columns)
+                raise ValueError(f"weightCol is {name}, must be a column of the DataFrame. Present: {present}.")
+            columns.append(F.col(f"`{name}`").cast("double").alias("weight"))
+        return columns
+
+    def check_weights(self, facts: NamedTuple) -> None:
+        """Refuses weights that cannot be used.
+
+        Args:
+            facts: rows, bad_weights and weight_steps, the exact sum of the others as of `weights.weight_facts`.
+
+        Raises:
+            ValueError: One is null, negative or not finite, or all are 0.
+        """
+        if facts.bad_weights:
+            bad = f"{self.weight_name()} is null, negative or not finite in {facts.bad_weights} of {facts.rows} rows"
+            raise ValueError(f"{bad}, must be at least 0. Fill these weights.")
+        if self.weight_name() is not None and facts.weight_steps == 0:
+            raise ValueError(f"{self.weight_name()} is 0 in all {facts.rows} rows, must be above 0 in some.")
+
+
+class HasDevice(Params):
+    """Where matrix products run."""
+
+    device = Param(Params._dummy(), "device", f"One of {', '.join(DEVICES)}.", TypeConverters.toString)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._setDefault(device="cpu")
+
+    def setDevice(self, value: str):
+        """Sets where matrix products run."""
+        return self._set(device=value)
+
+    def checked_device(self) -> str:
+        """Returns where matrix products run.
+
+        Raises:
+            ValueError: There is no such device.
+        """
+        if (name := self.getOrDefault(self.device)) not in DEVICES:
+            raise ValueError(f"device is {name}, must be one of {', '.join(DEVICES)}.")
+        return name
+
+
+class ResidualKMeansParams(WeightedColumns, HasDevice, HasMaxIter, HasTol, HasSeed):
+    """The params of the estimator, see there. Those without a setter of their own are set by `setParams`."""
+
+    numLevels = Param(Params._dummy(), "numLevels", "L, at least 1.", TypeConverters.toInt)
+    codebookSize = Param(Params._dummy(), "codebookSize", "K, at least 1.", TypeConverters.toInt)
+    codebookSizes = Param(Params._dummy(), "codebookSizes", "K of each level.", TypeConverters.toListInt)
+    initialCodebooks = Param(
+        Params._dummy(), "initialCodebooks", "(L, K, D) to start from.", partial(np.asarray, dtype=np.float32)
+    )
+    initMode = Param(Params._dummy(), "initMode", f"One of {', '.join(INIT_MODES)}.", TypeConverters.toString)
+    warmupIter = Param(Params._dummy(), "warmupIter", "Lloyd steps on a sample first.", TypeConverters.toInt)
+    errorTol = Param(Params._dummy(), "errorTol", "Least fall of the error per step.", TypeConverters.toFloat)
+    spherical = Param(Params._dummy(), "spherical", "Unit centroids in level 0.", TypeConverters.toBoolean)
+    maxLoad = Param(Params._dummy(), "maxLoad", "Rows by the mean that split a cluster.", TypeConverters.toFloat)
+    capacity = Param(Params._dummy(), "capacity", "Rows by the mean that a code may hold.", TypeConverters.toFloat)
+    zeroVectors = Param(Params._dummy(), "zeroVectors", "error or keep.", TypeConverters.toString)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._setDefault(numLevels=3, codebookSize=256, maxIter=10, tol=1e-4, seed=0, errorTol=0.0, warmupIter=0)
+        self._setDefault(initMode="k-means++", spherical=False, maxLoad=0.0, capacity=0.0, zeroVectors="error")
+
+    def setNumLevels(self, value: int):
+        """Sets L."""
+        return self._set(numLevels=value)
+
+    def setCodebookSize(self, value: int):
+        """Sets K."""
+        return self._set(codebookSize=value)
+
+    def setMaxIter(self, value: int):
+        """Sets the most Lloyd steps per level."""
+        return self._set(maxIter=value)
+
+    def setTol(self, value: float):
+        """Sets the shift, relative to the data's variance, at which a level stops."""
+        return self._set(tol=value)
+
+    def setSeed(self, value: int):
+        """Sets the seed."""
+        return self._set(seed=value)
+
+    def setInitialCodebooks(self, value: np.ndarray | list):
+        """Sets the codebooks (L, K, D) to start from."""
+        return self._set(initialCodebooks=value)
+
+    def getNumLevels(self) -> int:
+        """Returns L."""
+        return self.getOrDefault(self.numLevels)
+
+    def getCodebookSize(self) -> int:
+        """Returns K."""
+        return self.getOrDefault(self.codebookSize)
+
+    def getCodebookSizes(self) -> list[int]:
+        """Returns K of each level."""
+        if self.isDefined(self.codebookSizes):
+            return self.getOrDefault(self.codebookSizes)
+        return [self.getCodebookSize()] * self.getNumLevels()
+
+    def getInitialCodebooks(self) -> np.ndarray | None:
+        """Returns the codebooks (L, K, D) float32 to start from, None if there are none."""
+        return self.getOrDefault(self.initialCodebooks) if self.isDefined(self.initialCodebooks) else None
+
+    def check_params(self) -> None:
+        """Refuses params out of range.
+
+        Raises:
+            ValueError: A param is out of its range, or codebookSizes has another length than numLevels.
+        """
+        sizes = self.getOrDefault(self.codebookSizes) if self.isDefined(self.codebookSizes) else None
+        for name in ("numLevels", "codebookSize", "maxIter"):
+            if (value := self.getOrDefault(name)) < 1:
+                raise ValueError(f"{name} is {value}, must be at least 1.")
+        for name in ("tol", "errorTol", "warmupIter"):
+            if not (value := self.getOrDefault(name)) >= 0:
+                raise ValueError(f"{name} is {value}, must be at least 0.")
+        for name, choices in (("initMode", INIT_MODES), ("zeroVectors", ZERO_VECTORS)):
+            if (value := self.getOrDefault(name)) not in choices:
+                raise ValueError(f"{name} is {value}, must be one of {', '.join(choices)}.")
+        if (load := self.getOrDefault(self.maxLoad)) and not load > 1:
+            raise ValueError(f"maxLoad is {load}, must be above 1, or 0 to leave large clusters alone.")
+        if (capacity := self.getOrDefault(self.capacity)) and not 1 < capacity < float("inf"):
+            raise ValueError(
+                f"capacity is {capacity}, must be above 1 and finite, or 0 for codes of any number of rows."
+            )
+        if sizes is not None and (len(sizes) != self.getNumLevels() or min(sizes) < 1):
+            raise ValueError(
+                f"codebookSizes is {sizes}, must be numLevels = {self.getNumLevels()} sizes of at least 1."
+            )

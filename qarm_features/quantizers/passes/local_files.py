@@ -1,0 +1,242 @@
+"""The executor's side of the data plane: each partition as one file of float32 on its local disk.
+
+In: Arrow batches of a partition, once. Out: a file of rows (N, D) per level, read through the page cache, and one row that
+describes the partition. Level -1 holds the rows as they came, level 0 the same on the grid, level l + 1 what centroids
+of level l left over. A level's file is made when it is first asked for, from the highest level below that is there.
+
+The folder lies under Spark's own local directories, so it goes with the executor at the latest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyspark import TaskContext
+
+from qarm_features.quantizers.arrays.grid import Grid
+from qarm_features.quantizers.arrays.lloyd import nearest_codes
+from qarm_features.quantizers.arrays.weights import on_weight_grid, weight_facts
+from qarm_features.quantizers.passes.embedding_batches import near_norms, row_norms, to_matrix
+
+SKIP = "qarm.quantizers.skip"  # a local property of jobs that only remove files: nothing is read again for them
+_CHUNK_BYTES = 1 << 22  # larger temporaries cost a page fault per page, in every pass
+_CHUNK_ROWS = 8192  # at least: each chunk also costs work of the size of the centroids
+_RAW = -1
+
+
+class Partition(NamedTuple):
+    """What is known of one partition; `stem` is the path of its files without their ending.
+
+    min_dim, max_dim and max_norm are None where no row tells; digest does not depend on the order of rows; weight_steps is
+    the exact sum of weights, see `weights`.
+    """
+
+    stem: str
+    rows: int
+    null_rows: int
+    bad_rows: int
+    zero_rows: int
+    min_dim: int | None
+    max_dim: int | None
+    max_norm: float | None
+    digest: int
+    bad_weights: int
+    weight_steps: str
+
+
+PARTITION_SCHEMA = (
+    "stem string, rows long, null_rows long, bad_rows long, zero_rows long, min_dim int, max_dim int, max_norm double, "
+    "digest long, bad_weights long, weight_steps string"
+)
+
+
+class Recipe(NamedTuple):
+    """How each level comes from the one before: all that makes a lost file again."""
+
+    grid: Grid
+    weight_bits: int | None  # None without weights
+    levels: tuple[np.ndarray, ...]  # centroids (K, D) float32 on the grid
+    device: str = "cpu"  # of the products, as of `lloyd.nearest_codes`
+
+
+class Chunk(NamedTuple):
+    """Some rows of a level: (B, D) float32, weights (B,) int64 or None, and the codes (B,) that led there or None.
+
+    In a step codes is what the step fills, and before the codes (B,) of the step before, or None.
+    """
+
+    embeddings: np.ndarray
+    weights: np.ndarray | None
+    codes: np.ndarray | None
+    before: np.ndarray | None = None
+
+
+def write_rows(batches: Iterator[pa.RecordBatch], fit_id: str, weighted: bool) -> Iterator[pa.RecordBatch]:
+    """Writes a partition to local files, see `write_partition`; yields one row about it."""
+    facts = write_partition(batches, fit_id, weighted)
+    schema = {"stem": pa.string(), "min_dim": pa.int32(), "max_dim": pa.int32(), "max_norm": pa.float64()}
+    schema["weight_steps"] = pa.string()
+    columns = {name: pa.array([value], schema.get(name, pa.int64())) for name, value in facts._asdict().items()}
+    yield pa.RecordBatch.from_pydict(columns)
+
+
+def write_partition(batches: Iterator[pa.RecordBatch], fit_id: str, weighted: bool) -> Partition:
+    """Writes a partition's embeddings, and weights in a second column, to local files; returns what is known of it."""
+    context = TaskContext.get()
+    facts = Partition(_stem(fit_id, context.partitionId()), 0, 0, 0, 0, None, None, None, 0, 0, "0")
+    if context.getLocalProperty(SKIP) is None:
+        os.makedirs(os.path.dirname(facts.stem), exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            rows = stack.enter_context(_replacing(_file(facts.stem, _RAW)))
+            weights = stack.enter_context(_replacing(f"{facts.stem}.weights")) if weighted else None
+            for batch in batches:
+                facts = _write_batch(batch, facts, rows, weights)
+    return facts
+
+
+def _write_batch(batch: pa.RecordBatch, facts: Partition, rows, weights) -> Partition:
+    """Appends one batch to the open files and returns the facts with those of the batch."""
+    embeddings, found = to_matrix(batch.column(0))
+    dims = [dim for dim in (facts.min_dim, facts.max_dim, found["min_dim"], found["max_dim"]) if dim is not None]
+    facts = facts._replace(
+        rows=facts.rows + batch.num_rows,
+        null_rows=facts.null_rows + found["null_rows"],
+        min_dim=min(dims, default=None),
+        max_dim=max(dims, default=None),
+    )
+    if weights is not None:
+        values, bad, steps = weight_facts(batch.column(1))
+        facts = facts._replace(bad_weights=facts.bad_weights + bad, weight_steps=str(int(facts.weight_steps) + steps))
+        weights.write(values.tobytes())
+    if embeddings is None:
+        return facts
+    norms = near_norms(embeddings)
+    finite = np.isfinite(norms)
+    largest = norms[finite].max(initial=0.0)
+    longest = row_norms(embeddings[norms >= largest * (1 - 1e-12)]) if largest else norms[:0]
+    embeddings = np.ascontiguousarray(embeddings)
+    rows.write(embeddings.view(np.uint8).data)
+    digest = int(embeddings.view(np.uint32).sum(dtype=np.uint64)) + facts.digest
+    return facts._replace(
+        bad_rows=facts.bad_rows + int(len(norms) - finite.sum()),
+        zero_rows=facts.zero_rows + int(np.count_nonzero(norms == 0)),
+        max_norm=max(facts.max_norm or 0.0, float(longest[np.isfinite(longest)].max(initial=0.0))),
+        digest=digest % 2**62,
+    )
+
+
+def is_here(partition: Partition, level: int) -> bool:
+    """Tells whether this executor has files that lead to a level of the partition."""
+    return any(os.path.exists(_file(partition.stem, below)) for below in range(_RAW, level + 1))
+
+
+def level_chunks(partition: Partition, recipe: Recipe, level: int, *, again: bool) -> Iterator[Chunk]:
+    """Yields all rows of a level, some at a time.
+
+    Args:
+        partition: with its facts.
+        recipe: of at least this level.
+        level: from 0.
+        again: make the level from the one before, although it may be there, which tells the codes.
+    """
+    target, dim = _file(partition.stem, level), partition.max_dim
+    if os.path.exists(target) and not again:
+        _remove_below(partition.stem, level)
+        for rows, weights in _read(partition, level, recipe, dim):
+            yield Chunk(rows, weights, None)
+        return
+    made = [below for below in range(_RAW, level) if os.path.exists(_file(partition.stem, below))]
+    with _replacing(target) as file:
+        for rows, weights in _read(partition, made[-1], recipe, dim):
+            codes = None
+            for step in range(made[-1] + 1, level + 1):
+                if step == 0:
+                    rows = recipe.grid.round(rows)
+                else:
+                    codes = nearest_codes(rows, recipe.levels[step - 1], recipe.device)
+                    rows = rows - recipe.levels[step - 1][codes]
+            file.write(rows.data)
+            yield Chunk(rows, weights, codes)
+
+
+def step_chunks(partition: Partition, recipe: Recipe, level: int, step: int) -> Iterator[Chunk]:
+    """Yields all rows of a level with the codes of the step before, where they are here, and keeps what the step fills in.
+
+    Args:
+        partition: with its facts.
+        recipe: of at least this level.
+        level: from 0.
+        step: the step's number, from 1, over all levels. An attempt at it that fails leaves nothing.
+    """
+    before, start = None, 0
+    if os.path.exists(last := f"{partition.stem}.codes.{step - 1}"):
+        before = np.memmap(last, np.int32, mode="r")
+    with _replacing(f"{partition.stem}.codes.{step}") as file:
+        for chunk in level_chunks(partition, recipe, level, again=False):
+            codes, end = np.empty(len(chunk.embeddings), np.int32), start + len(chunk.embeddings)
+            yield chunk._replace(codes=codes, before=None if before is None else before[start:end])
+            file.write(codes.data)
+            start = end
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(last)
+
+
+def remove_folder(stem: str) -> None:
+    """Removes all files of the fit that a partition belongs to, on this executor's disk."""
+    shutil.rmtree(os.path.dirname(stem), ignore_errors=True)
+
+
+def fit_folders(fit_id: str) -> list[str]:
+    """Returns where the files of a fit lie on this executor, one folder per local directory of Spark."""
+    local = os.environ.get("SPARK_LOCAL_DIRS", tempfile.gettempdir()).split(",")
+    return [os.path.join(directory, f"qarm-{fit_id}") for directory in local]
+
+
+def _stem(fit_id: str, partition: int) -> str:
+    folders = fit_folders(fit_id)
+    return os.path.join(folders[partition % len(folders)], str(partition))
+
+
+def _file(stem: str, level: int) -> str:
+    return f"{stem}.raw" if level == _RAW else f"{stem}.{level}"
+
+
+def _remove_below(stem: str, level: int) -> None:
+    for below in range(_RAW, level):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(_file(stem, below))
+
+
+def _read(partition: Partition, level: int, recipe: Recipe, dim: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yields rows (B, D) of a file, mapped into memory, and their weights (B,) int64 or None."""
+    rows = np.memmap(_file(partition.stem, level), np.float32, mode="r").reshape(-1, dim)
+    raw_weights = None
+    if recipe.weight_bits is not None:
+        raw_weights = np.memmap(f"{partition.stem}.weights", np.float32, mode="r")
+    size = max(_CHUNK_ROWS, _CHUNK_BYTES // (4 * dim))
+    for start in range(0, len(rows), size):
+        chunk = np.asarray(rows[start : start + size])
+        if raw_weights is None:
+            yield chunk, None
+        else:
+            yield chunk, on_weight_grid(raw_weights[start : start + size], recipe.weight_bits)
+
+
+@contextlib.contextmanager
+def _replacing(path: str):
+    """Opens a new file that takes its place only when it is complete: another attempt at the task may write it too."""
+    with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
+        try:
+            yield file
+            file.close()
+            os.replace(file.name, path)
+        except BaseException:
+            os.remove(file.name)
+            raise

@@ -1,0 +1,1 @@
+"""Training rows and all that is known of items become padded tensors."""

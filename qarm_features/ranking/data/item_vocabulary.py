@@ -1,0 +1,173 @@
+"""Item ids in, dense indexes for an embedding table out.
+
+In: ``training_rows`` files, or any ids. Out: an :class:`ItemVocabulary`, saved as a one-column Parquet file beside the
+model, because an item-ID table means nothing without it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from qarm_features.ranking.data.parquet_files import list_row_groups, read_shard
+
+_NUM_KNOWN = "num_known"  # in the metadata of a saved vocabulary
+FOLD_EVERY = 32  # record batches whose counts are kept apart before they are added up
+
+
+class ItemVocabulary:
+    """Maps item ids to 1..len(vocabulary) in ascending order of the ids; 0 = unknown item.
+
+    Args:
+        ids: distinct or repeated item ids, all strings or all integers.
+
+    Attributes:
+        ids: all ids in the order of their indexes.
+        num_known: how many of them training saw; an embedding table needs one row more.
+
+    Raises:
+        ValueError: if ids mixes types or holds anything but strings or integers.
+    """
+
+    def __init__(self, ids: Iterable[str] | Iterable[int] | pa.Array) -> None:
+        self.ids = _distinct(ids)
+        self.num_known = len(self.ids)
+
+    def __len__(self) -> int:
+        """Returns the number of items, those of ``extended`` included."""
+        return len(self.ids)
+
+    def extended(self, ids: Iterable[str] | Iterable[int] | pa.Array) -> "ItemVocabulary":
+        """Adds items that training did not see; no index that was given before moves.
+
+        Args:
+            ids: of the vocabulary's type, distinct or repeated, known ones among them.
+
+        Returns:
+            A vocabulary that gives the others the indexes from len(self) + 1, in ascending order, with this num_known.
+
+        Raises:
+            ValueError: if ids are of another type than the vocabulary's.
+        """
+        added = ItemVocabulary(ids).ids
+        if len(self) and len(added):
+            self._check_type(_type_of(added))
+            added = self.ids.append(added.difference(self.ids))
+        together = added if len(added) else self.ids
+        return self._of(together, num_known=self.num_known)
+
+    def index(self, ids: pa.Array) -> np.ndarray:
+        """Looks ids up; indexes above num_known are of items that training did not see.
+
+        Args:
+            ids: (B,) strings or integers, as the vocabulary's own; null = unknown.
+
+        Returns:
+            (B,) int64 in [0, len(self)], 0 = unknown item.
+
+        Raises:
+            ValueError: if ids are strings and the vocabulary holds integers, or the reverse.
+        """
+        encoded = pc.dictionary_encode(ids)
+        distinct = encoded.dictionary.to_numpy(zero_copy_only=False)
+        if len(distinct) and len(self):
+            self._check_type("int64" if pa.types.is_integer(encoded.dictionary.type) else "string")
+        index = np.append(self.ids.get_indexer(distinct) + 1, 0)  # the last entry is for null
+        return index[encoded.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)].astype(np.int64)
+
+    def save(self, file: str | Path) -> None:
+        """Writes the ids, in the order of their indexes, to the one column ``item_id`` of a Parquet file."""
+        ids = pa.table({"item_id": pa.array(self.ids.to_numpy(), type=_type_of(self.ids))})
+        pq.write_table(ids.replace_schema_metadata({_NUM_KNOWN: str(self.num_known)}), file)
+
+    @classmethod
+    def load(cls, file: str | Path) -> "ItemVocabulary":
+        """Reads what :meth:`save` wrote."""
+        ids = pq.read_table(file)
+        kept = (ids.schema.metadata or {}).get(_NUM_KNOWN.encode(), ids.num_rows)  # absent in files from before
+        dtype = "int64" if pa.types.is_integer(ids["item_id"].type) else "object"
+        return cls._of(pd.Index(ids["item_id"].to_numpy(), dtype=dtype), num_known=int(kept))
+
+    @classmethod
+    def _of(cls, ids: pd.Index, *, num_known: int) -> "ItemVocabulary":
+        vocabulary = cls([])
+        vocabulary.ids, vocabulary.num_known = ids, num_known
+        return vocabulary
+
+    def _check_type(self, given: str | pa.DataType) -> None:
+        own = _type_of(self.ids)
+        if given != own:
+            raise ValueError(
+                f"ids are of type {given}, must be {own} as in the item vocabulary. "
+                "Use the vocabulary that was saved beside the model."
+            )
+
+
+def _distinct(ids: Iterable[str] | Iterable[int] | pa.Array) -> pd.Index:
+    """Returns distinct ids in ascending order; an Arrow array never becomes Python objects as a whole."""
+    is_arrow = isinstance(ids, pa.Array | pa.ChunkedArray)
+    values = ids if is_arrow else list(ids)
+    if is_arrow and values.null_count == 0:
+        kinds = (
+            ["int"] if pa.types.is_integer(values.type) else ["str"] if _is_string(values.type) else [str(values.type)]
+        )
+    else:
+        kinds = sorted({type(value).__name__ for value in (values.to_pylist() if is_arrow else values)})
+    if kinds not in (["int"], ["str"], []):
+        raise ValueError(f"ids are of type {', '.join(kinds)}, must be all str or all int.")
+    if not is_arrow:
+        return pd.Index(sorted(set(values)), dtype="int64" if kinds == ["int"] else "object")
+    values = pc.unique(values).sort()
+    return pd.Index(values.to_numpy(zero_copy_only=False), dtype="int64" if kinds == ["int"] else "object")
+
+
+def _is_string(type_: pa.DataType) -> bool:
+    return pa.types.is_string(type_) or pa.types.is_large_string(type_)
+
+
+def _type_of(ids: pd.Index) -> pa.DataType:
+    return pa.int64() if ids.dtype == "int64" else pa.string()
+
+
+def item_vocabulary(files: Sequence[str], *, max_items: int | None = None) -> ItemVocabulary:
+    """Collects the items of training rows, as target or in the behaviour sequence, most frequent first.
+
+    Files are streamed; memory grows with the distinct items only.
+
+    Args:
+        files: paths or pyarrow-fs URIs of the training split.
+        max_items: how many items to keep, at least 1; None keeps all. Ties are broken by the smaller id.
+
+    Raises:
+        ValueError: if max_items is below 1.
+    """
+    if max_items is not None and max_items < 1:
+        raise ValueError(f"max_items is {max_items}, must be at least 1.")
+    kept: list[pa.Table] = []
+    for counted in _counts(files):
+        kept.append(counted)
+        if len(kept) == FOLD_EVERY:
+            kept = [_add_up(kept)]
+    if not kept:
+        return ItemVocabulary([])
+    order = [("item_count", "descending"), ("item_id", "ascending")]
+    ranked = _add_up(kept).filter(pc.field("item_id").is_valid()).sort_by(order)
+    return ItemVocabulary(ranked["item_id"][:max_items])
+
+
+def _counts(files: Sequence[str]) -> Iterator[pa.Table]:
+    columns = ("item_id", "behavior_item_ids")
+    for rows in read_shard(list_row_groups(files, columns), columns, shard=0, num_shards=1):
+        ids = rows.column("item_id")
+        behavior = rows.column("behavior_item_ids").flatten().cast(ids.type)
+        values, counts = pc.value_counts(pa.concat_arrays([ids, behavior])).flatten()
+        yield pa.table({"item_id": values, "item_count": counts})
+
+
+def _add_up(tables: list[pa.Table]) -> pa.Table:
+    summed = pa.concat_tables(tables).group_by("item_id").aggregate([("item_count", "sum")])
+    return summed.rename_columns(["item_id", "item_count"])

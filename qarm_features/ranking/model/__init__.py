@@ -1,0 +1,1 @@
+"""The reference ranking model: its configuration, its parts, and the variants that are compared."""

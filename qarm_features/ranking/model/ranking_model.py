@@ -1,0 +1,256 @@
+"""The reference ranking model: what an item is, what the user did and what counts say in, one logit per row out.
+
+Target item, behaviours and impressions share the tables. The behaviour sequence is read by target attention (DIN), as
+a mean and as a count; every further reading is a named switch of :class:`RankingConfig`.
+
+Source: QARM, arXiv 2411.11739, section 3.3; EM3, arXiv 2404.06078; DIN, arXiv 1706.06978, section 4.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from huggingface_hub import PyTorchModelHubMixin, constants, hf_hub_download
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from qarm_features.ranking.data.batches import RankingBatch
+from qarm_features.ranking.data.item_features import ItemFeatures
+from qarm_features.ranking.model.item_representation import ItemRepresentation, LookedUp
+from qarm_features.ranking.model.ranking_config import RankingConfig
+from qarm_features.ranking.model.user_history import UserHistory
+from qarm_features.ranking.modules.codebook_version import CodebookVersioned
+from qarm_features.ranking.modules.content_id_contrastive import content_id_contrastive_loss, popularity_weights
+from qarm_features.ranking.modules.item_rates import item_rate_features
+
+
+class Losses(NamedTuple):
+    """What training minimises.
+
+    Attributes:
+        total: () float32, log_loss + content_id_weight * content_id.
+        log_loss: () float32, nats per row.
+        content_id: () float32, the Content-ID-Contrastive loss; 0 for a model without it.
+    """
+
+    total: Tensor
+    log_loss: Tensor
+    content_id: Tensor
+
+
+class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
+    """Scores (target item, user) pairs.
+
+    Args:
+        switches: the fields of :class:`RankingConfig`: switches, and sizes.
+
+    Raises:
+        ValueError: as RankingConfig.
+    """
+
+    def __init__(self, **switches: Any) -> None:
+        super().__init__(switches.get("codebook_version"))
+        self.config = config = RankingConfig(**switches)
+        self._hub_mixin_config = asdict(config)  # with the defaults, so that they are saved as they were
+        self.item_features: ItemFeatures | None = None
+        self.items = ItemRepresentation(config)
+        self.history = UserHistory(config, self.items.output_dim, self.items.content_width)
+        width = self.items.output_dim + self.history.output_dim + (2 if config.use_item_rates else 0)
+        self.mlp = _mlp([width, *config.hidden_dims], dropout=config.dropout)
+        self.linear = _zeros(width) if config.use_linear else None
+        self.vector_linear = _zeros(config.vector_dim) if config.use_linear and config.use_frozen_vector else None
+        # Of the training rows, by item index: what the slices of metrics, cold_below and smoothed rates are about.
+        self.register_buffer("train_positives", torch.zeros(config.num_items + 1, dtype=torch.int64))
+        self.register_buffer("train_impressions", torch.zeros(config.num_items + 1, dtype=torch.int64))
+        self.register_buffer("positive_rate", torch.tensor(0.5))
+
+    def set_item_features(self, features: ItemFeatures) -> None:
+        """Gives the model what it reads of items beside IDs and codes; it is not saved with the weights.
+
+        Args:
+            features: of at least the items whose index a batch may hold.
+
+        Raises:
+            ValueError: if they lack what the model's switches read.
+        """
+        config = self.config
+        features.check(
+            nearest_items=config.use_nearest_items,
+            vector_dim=config.vector_dim if config.use_frozen_vector else None,
+            token_dims=config.token_dims if config.use_fusion else None,
+        )
+        self.item_features = features
+        self.items.centre_vectors(features)
+
+    def set_item_counts(self, positives: np.ndarray | Tensor, impressions: np.ndarray | Tensor) -> None:
+        """Tells how often items were liked and shown in the training rows.
+
+        Args:
+            positives: (num_items + 1,) int64 by item index.
+            impressions: (num_items + 1,) int64 by item index.
+        """
+        self.train_positives.copy_(torch.as_tensor(positives))
+        self.train_impressions.copy_(torch.as_tensor(impressions))
+        total, liked = int(self.train_impressions.sum()), int(self.train_positives.sum())
+        self.positive_rate.fill_((liked + 1) / (total + 2))
+
+    def check_codebook_version(self, version: int) -> None:
+        """Refuses codes of another codebook than the one the model was trained on; one without codes reads any.
+
+        Args:
+            version: the codebook version of a batch, from 0.
+
+        Raises:
+            ValueError: if it is not the model's version, or the model reads codes and has none.
+        """
+        if self.config.has_codes:
+            super().check_codebook_version(version)
+
+    def forward(self, batch: RankingBatch) -> Tensor:
+        """Scores B rows; the label is read by use_item_rates while training alone, which leaves it out of the item's rate.
+
+        Args:
+            batch: item fields of B rows, user fields of B rows or of one row, the user of all B.
+
+        Returns:
+            (B,) float32 logits.
+
+        Raises:
+            ValueError: if the batch lacks a field that a switch reads, or item features do.
+        """
+        return self._score(batch, self._look_up(batch))
+
+    def losses(self, batch: RankingBatch) -> Losses:
+        """Scores B labelled rows and returns what training minimises."""
+        known = self._look_up(batch)
+        log_loss = binary_cross_entropy_with_logits(self._score(batch, known), batch.label)
+        content_id = torch.zeros_like(log_loss)
+        if self.config.content_id_weight:
+            content_id = self._content_id_loss(batch.item_index, known[0].content)
+        return Losses(log_loss + self.config.content_id_weight * content_id, log_loss, content_id)
+
+    def item_embedding(self, item_index: Tensor, item_codes: Tensor) -> Tensor:
+        """Represents items.
+
+        Args:
+            item_index: (...) int64, at least 0.
+            item_codes: (..., L) int64 in [-1, K).
+
+        Returns:
+            (..., D) float32.
+        """
+        (known,) = self.items.look_up([item_index], self.item_features)
+        return self.items(item_index, item_codes, known)
+
+    def linear_weights(self) -> list[nn.Parameter]:
+        """Returns the weights of the linear parts of the logit that read numbers, not those that read a vector."""
+        linears = (self.linear, self.history.counters and self.history.counters.wide)
+        return [linear.weight for linear in linears if linear is not None]
+
+    @torch.no_grad()
+    def fuse_all(self, *, chunk_items: int = 1024) -> None:
+        """Fuses the content of all items once and keeps it in the item features, for scoring in eval mode."""
+        if self.items.fusion is None:
+            return
+        features = self.item_features
+        features.fused, was_training = None, self.training
+        self.eval()
+        chunks = np.array_split(features.content_rows, max(1, len(features.content_rows) // chunk_items))
+        fused = torch.cat([self.items.fusion(features.content, rows) for rows in chunks])
+        fused[0] = 0.0
+        features.fused = fused
+        self.train(was_training)
+
+    def _look_up(self, batch: RankingBatch) -> list[LookedUp]:
+        """Returns what is known of targets, behaviours and, with use_history, impressions."""
+        self.history.check(batch)
+        indexes = [batch.item_index, batch.behavior_index.masked_fill(~batch.behavior_mask, 0)]
+        if self.config.use_history:
+            indexes.append(batch.impression_index.masked_fill(~batch.impression_mask, 0))
+        return self.items.look_up(indexes, self.item_features)
+
+    def _score(self, batch: RankingBatch, known: list[LookedUp]) -> Tensor:
+        target = self.items(batch.item_index, batch.item_codes, known[0])
+        behavior = impression = None
+        if self.config.use_history_vectors:
+            behavior = self.items(batch.behavior_index, batch.behavior_codes, known[1])
+            if self.config.use_history:
+                impression = self.items(batch.impression_index, batch.impression_codes, known[2])
+        history, linear = self.history(
+            batch,
+            target=target,
+            behavior=behavior,
+            impression=impression,
+            known=known,
+            positive_rate=self.positive_rate,
+        )
+        parts = [target, history]
+        if self.config.use_item_rates:
+            parts.append(self._item_rates(batch))
+        inputs = torch.cat(parts, dim=1)
+        logit = self.mlp(inputs).squeeze(1) + linear
+        if self.linear is not None:
+            logit = logit + self.linear(inputs).squeeze(1)
+        if self.vector_linear is not None:
+            dim = self.config.vector_dim
+            logit = logit + self.vector_linear(known[0].content[:, :dim] * dim**0.5).squeeze(1)
+        return logit
+
+    def _item_rates(self, batch: RankingBatch) -> Tensor:
+        own = batch.label if self.training else None  # training rows are among those that were counted
+        counts = (self.train_positives, self.train_impressions, self.positive_rate)
+        return item_rate_features(batch.item_index, *counts, own_label=own)
+
+    def _content_id_loss(self, item_index: Tensor, content: Tensor) -> Tensor:
+        """Returns the loss of the batch's distinct target items that have both an ID embedding and content."""
+        config = self.config
+        item, inverse = torch.unique(item_index, return_inverse=True)
+        row = torch.zeros_like(item).scatter_(0, inverse, torch.arange(len(item_index), device=item.device))
+        both = (item > 0) & (item <= config.num_items) & (content[row] != 0).any(dim=1)
+        item, row = item[both], row[both]
+        weight = popularity_weights(
+            self.train_positives[item],
+            cold_below=config.cold_below,
+            popular_weight=config.popular_weight,
+            cold_weight=config.cold_weight,
+        )
+        return content_id_contrastive_loss(
+            self.items.content_as_id(content[row]),
+            self.items.item_ids(item),
+            temperature=config.content_id_temperature,
+            weight=weight,
+            num_negatives=config.content_id_negatives,
+        )
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, **kwargs):
+        """Loads safetensors only; the mixin's own would fall back to a pickle and ignore missing weights."""
+        hub = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+        hub_arguments = {name: kwargs.pop(name) for name in hub}
+        if Path(model_id).is_dir():
+            file = Path(model_id) / constants.SAFETENSORS_SINGLE_FILE
+            if not file.exists():
+                raise FileNotFoundError(
+                    f"{model_id} has no {file.name}, must hold one; pickles are not loaded. "
+                    "Write it with RankingModel.save_pretrained."
+                )
+        else:
+            file = hf_hub_download(model_id, constants.SAFETENSORS_SINGLE_FILE, **hub_arguments)
+        return cls._load_as_safetensor(cls(**kwargs), str(file), map_location, strict)
+
+
+def _zeros(width: int) -> nn.Linear:
+    linear = nn.Linear(width, 1, bias=False)
+    nn.init.zeros_(linear.weight)  # starts by saying nothing
+    return linear
+
+
+def _mlp(dims: Sequence[int], *, dropout: float) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Dropout(dropout)]
+    for fan_in, fan_out in pairwise(dims):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Linear(dims[-1], 1))

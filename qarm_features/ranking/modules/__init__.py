@@ -1,0 +1,1 @@
+"""Modules that stand alone in any torch ranking model."""

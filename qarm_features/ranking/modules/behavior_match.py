@@ -1,0 +1,158 @@
+"""Which behaviours share the target's code prefix, counted and pooled per prefix depth.
+
+In: target codes (B, L), behaviour codes (B, T, L), mask (B, T). Out: features (B, F) and pooled (B, L, D) float32.
+
+Source: QARM, arXiv 2411.11739, section 3.3.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from qarm_features.ranking.modules.masked_softmax import masked_softmax
+
+LONGEST_AGE = 365 * 24 * 3600.0  # seconds; a match this old counts as not recent at all
+
+
+class BehaviorMatches(NamedTuple):
+    """Match features.
+
+    Attributes:
+        features: (B, F) float32, depth 1's features first.
+        pooled: (B, L, D) float32, the matching behaviours pooled per depth; D = 0 without ``dim``.
+    """
+
+    features: Tensor
+    pooled: Tensor
+
+
+class BehaviorMatch(nn.Module):
+    """Describes the behaviours that share the target's first 1, 2, ..., L codes.
+
+    Per depth: log1p of the number of matches; their share of the behaviours; the recency of the latest match, in
+    [0, 1], 0 without one; with ``use_labels`` log1p of the positive matches and their rate, drawn towards the user's.
+    Recency is 1 / (1 + number of later behaviours), with ``use_ages`` 1 - log1p(age) / log1p(one year), at least 0.
+
+    Args:
+        num_levels: L, at least 1.
+        use_ages: whether ``forward`` takes ages.
+        use_labels: whether ``forward`` takes labels.
+        dim: D of the behaviour embeddings to pool, at least 1; None pools nothing.
+        smoothing: behaviours at the user's own rate that are added to each rate, above 0.
+
+    Raises:
+        ValueError: if num_levels or dim is below 1 or smoothing is not above 0.
+
+    Source: QARM, arXiv 2411.11739, section 3.3.
+    """
+
+    def __init__(
+        self,
+        num_levels: int,
+        *,
+        use_ages: bool = False,
+        use_labels: bool = False,
+        dim: int | None = None,
+        smoothing: float = 1.0,
+    ) -> None:
+        super().__init__()
+        for name, size in {"num_levels": num_levels, "dim": dim}.items():
+            if size is not None and size < 1:
+                raise ValueError(f"{name} is {size}, must be at least 1.")
+        if not smoothing > 0:
+            raise ValueError(f"smoothing is {smoothing}, must be above 0.")
+        self.num_levels, self.use_ages, self.use_labels = num_levels, use_ages, use_labels
+        self.dim, self.smoothing = dim, smoothing
+        self.num_features = num_levels * (5 if use_labels else 3)
+        if dim is not None:
+            self.query = nn.Parameter(torch.zeros(num_levels, dim))  # zero: starts as the mean of the matches
+
+    def forward(
+        self,
+        target_codes: Tensor,
+        behavior_codes: Tensor,
+        mask: Tensor,
+        *,
+        age: Tensor | None = None,
+        label: Tensor | None = None,
+        behavior: Tensor | None = None,
+    ) -> BehaviorMatches:
+        """Matches behaviours with the target.
+
+        Args:
+            target_codes: (B, L) int64, -1 = missing; a missing code matches nothing.
+            behavior_codes: (B, T, L) int64, most recent last.
+            mask: (B, T) bool, True where there is a behaviour.
+            age: (B, T) float32 seconds, at least 0; given exactly with use_ages.
+            label: (B, T) float32 in {0, 1}; given exactly with use_labels.
+            behavior: (B, T, D) float32, finite also where masked; given exactly with dim.
+
+        Returns:
+            features (B, F) and pooled (B, L, D); exactly 0 for a user with no behaviour.
+
+        Raises:
+            ValueError: if an input is missing or superfluous, the codes do not have L levels or, on a CPU, an age is
+                below 0.
+        """
+        self._check(target_codes, behavior_codes, given={"age": age, "label": label, "behavior": behavior})
+        match = prefix_match(target_codes, behavior_codes) & mask.unsqueeze(2)  # (B, T, L)
+        count = match.sum(dim=1).float()  # (B, L)
+        length = mask.sum(dim=1, keepdim=True)  # (B, 1)
+        if age is None:
+            recency = 1 / (1 + length - mask.cumsum(dim=1)).float()
+        else:
+            recency = _recency_of_age(age.masked_fill(~mask, LONGEST_AGE))
+        # A column of zeros: the maximum over no behaviours at all is not defined.
+        recency = functional.pad(recency.unsqueeze(2) * match, (0, 0, 1, 0)).amax(dim=1)
+        parts = [count.log1p(), count / length.clamp(min=1), recency]
+        if label is not None:
+            label = label.float().masked_fill(~mask, 0)
+            user_rate = label.sum(dim=1, keepdim=True) / length.clamp(min=1)
+            positives = torch.einsum("btl,bt->bl", match.float(), label)
+            parts += [positives.log1p(), (positives + self.smoothing * user_rate) / (count + self.smoothing)]
+        return BehaviorMatches(torch.stack(parts, dim=2).flatten(1), self._pool(match, behavior))
+
+    def _pool(self, match: Tensor, behavior: Tensor | None) -> Tensor:
+        if behavior is None:
+            return match.new_zeros(len(match), self.num_levels, 0, dtype=torch.float32)
+        score = behavior @ self.query.T / math.sqrt(behavior.shape[2])  # (B, T, L)
+        return torch.einsum("btl,btd->bld", masked_softmax(score, match, dim=1), behavior)
+
+    def _check(self, target_codes: Tensor, behavior_codes: Tensor, *, given: dict[str, Tensor | None]) -> None:
+        wanted = {"age": self.use_ages, "label": self.use_labels, "behavior": self.dim is not None}
+        options = {"age": "use_ages", "label": "use_labels", "behavior": "dim"}
+        for name, tensor in given.items():
+            if (tensor is not None) != wanted[name]:
+                is_, must = ("missing", "given") if wanted[name] else ("given", "left out")
+                raise ValueError(f"{name} is {is_}, must be {must}. Build BehaviorMatch with {options[name]} to match.")
+        for name, codes in {"target_codes": target_codes, "behavior_codes": behavior_codes}.items():
+            if codes.shape[-1] != self.num_levels:
+                raise ValueError(
+                    f"{name} have {codes.shape[-1]} levels, must have num_levels = {self.num_levels}. "
+                    "Build BehaviorMatch with the codebooks' number of levels."
+                )
+
+
+def prefix_match(target_codes: Tensor, behavior_codes: Tensor) -> Tensor:
+    """Tells which behaviours share the target's first 1, 2, ..., L codes.
+
+    Args:
+        target_codes: (B, L) int64, -1 = missing.
+        behavior_codes: (B, T, L) int64, -1 = missing.
+
+    Returns:
+        (B, T, L) bool; level l is True where codes 0 to l are equal and none is missing.
+    """
+    equal = (behavior_codes == target_codes.unsqueeze(1)) & (behavior_codes >= 0)
+    return equal.to(torch.int8).cumprod(dim=2).bool()
+
+
+def _recency_of_age(age: Tensor) -> Tensor:
+    if age.device.type == "cpu" and not torch.compiler.is_compiling() and bool((age < 0).any()):
+        raise ValueError(
+            f"age holds {float(age.min())}, must be at least 0. Leave out behaviour later than the row's own time."
+        )
+    return (1 - age.float().log1p() / math.log1p(LONGEST_AGE)).clamp(min=0)

@@ -1,0 +1,160 @@
+"""Codes or bags of items in, trainable vectors out: what `SemanticIDEmbedding` and `PrefixEmbedding` have in common.
+
+In: codes (..., L) int64, -1 where the item has none, or bags of items. Out: (..., P*D) or (..., D) float32.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from qarm_features.ranking.modules.codebook_version import CodebookVersioned
+
+INITIAL_STD = 0.05  # small, so that an untrained row hardly moves the logit
+
+
+class CodeLookup(CodebookVersioned):
+    """Reads P rows of one table for the L codes of an item and joins them; a subclass says which rows.
+
+    Args:
+        num_levels: L.
+        codebook_size: K.
+        embedding_dim: D, the width of a row.
+        num_vectors: P, the rows that an item reads.
+        num_rows: the rows of the table.
+        codebook_version: the codebook the codes come from, from 0; None if unknown. It is stored with the weights.
+        pooling: how the P vectors of an item are joined: "concat" side by side (..., P*D), "sum" added (..., D).
+
+    Raises:
+        ValueError: if pooling is neither "concat" nor "sum".
+    """
+
+    def __init__(
+        self,
+        num_levels: int,
+        codebook_size: int,
+        embedding_dim: int,
+        *,
+        num_vectors: int,
+        num_rows: int,
+        codebook_version: int | None,
+        pooling: Literal["concat", "sum"],
+    ) -> None:
+        super().__init__(codebook_version)
+        if pooling not in ("concat", "sum"):
+            raise ValueError(f'pooling is "{pooling}", must be "concat" or "sum".')
+        self.num_levels, self.codebook_size, self.pooling = num_levels, codebook_size, pooling
+        self.output_dim = embedding_dim * (num_vectors if pooling == "concat" else 1)
+        self.table = nn.Embedding(num_rows, embedding_dim)
+        nn.init.normal_(self.table.weight, std=INITIAL_STD)
+
+    def rows(self, codes: Tensor) -> Tensor:
+        """Returns the P table rows of each item, (..., P) int64, from codes (..., L); a number that is no row for a code
+        outside [-1, K)."""
+        raise NotImplementedError
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Embeds codes.
+
+        Args:
+            codes: (..., L) int64, each in [-1, K); -1 = missing.
+
+        Returns:
+            (..., P*D) float32 with pooling "concat", (..., D) with "sum".
+
+        Raises:
+            ValueError: if the last dimension is not L or, on a CPU, if a code is outside [-1, K). On a GPU such a
+                code fails as an out-of-range index of the table, because a check here would wait for the device.
+        """
+        _check_codes(codes, num_levels=self.num_levels, codebook_size=self.codebook_size)
+        embeddings = self.table(self.rows(codes))  # (..., P, D)
+        return embeddings.flatten(-2) if self.pooling == "concat" else embeddings.sum(-2)
+
+    def forward_bags(self, values: Tensor, offsets: Tensor, *, mode: Literal["mean", "sum"] = "mean") -> Tensor:
+        """Embeds bags of items, as ``torch.nn.EmbeddingBag`` does; never holds a vector per item.
+
+        A missing item in a bag counts, and reads its own rows. Of a TorchRec ``JaggedTensor`` give ``offsets()[:-1]``.
+
+        Args:
+            values: (N, L) int64, the codes of the N items of all bags in turn, each in [-1, K).
+            offsets: (B,) int64, where each bag starts in values, ascending from 0.
+            mode: how the items of a bag are joined.
+
+        Returns:
+            (B, P*D) float32 with pooling "concat", (B, D) with "sum"; exactly 0 for an empty bag.
+
+        Raises:
+            ValueError: if mode is neither "mean" nor "sum", if values are not (N, L) or, on a CPU, if a code is outside
+                [-1, K) or offsets do not ascend from 0 to at most N.
+        """
+        _check_bags(values, offsets, mode=mode)
+        _check_codes(values, num_levels=self.num_levels, codebook_size=self.codebook_size)
+        return _embed_bags(self.table.weight, self.rows(values), offsets, mode=mode, pooling=self.pooling)
+
+
+def _check_codes(codes: Tensor, *, num_levels: int, codebook_size: int) -> None:
+    """Refuses codes (..., L) of another number of levels and, on a CPU, any code outside [-1, K).
+
+    Raises:
+        ValueError: in these cases.
+    """
+    if codes.shape[-1] != num_levels:
+        raise ValueError(
+            f"codes have {codes.shape[-1]} levels, must have num_levels = {num_levels}. "
+            "Build the table with the codebooks' number of levels."
+        )
+    if codes.device.type != "cpu" or torch.compiler.is_compiling() or codes.numel() == 0:
+        return
+    low, high = (int(bound) for bound in codes.aminmax())
+    if low < -1 or high >= codebook_size:
+        wrong = low if low < -1 else high
+        raise ValueError(
+            f"codes hold {wrong}, must be in [-1, {codebook_size}). "
+            "Use the codebook_size the codes were made with; -1 stands for a missing item."
+        )
+
+
+def _check_bags(values: Tensor, offsets: Tensor, *, mode: str) -> None:
+    """Refuses an unknown mode, wrong shapes and, on a CPU, offsets that do not ascend from 0 to at most N.
+
+    Raises:
+        ValueError: in these cases.
+    """
+    if mode not in ("mean", "sum"):
+        raise ValueError(f'mode is "{mode}", must be "mean" or "sum".')
+    if values.ndim != 2:
+        raise ValueError(f"values have shape {tuple(values.shape)}, must be (N, L). Give one row of codes per item.")
+    if offsets.ndim != 1:
+        raise ValueError(f"offsets have shape {tuple(offsets.shape)}, must be (B,). Give the start of each bag.")
+    if offsets.device.type != "cpu" or torch.compiler.is_compiling() or offsets.numel() == 0:
+        return
+    if int(offsets[0]) != 0 or int(offsets[-1]) > len(values) or bool((offsets.diff() < 0).any()):
+        raise ValueError(
+            f"offsets run from {int(offsets[0])} to {int(offsets[-1])}, must ascend from 0 to at most N = {len(values)}. "
+            "Give the start of each bag, without the end of the last one."
+        )
+
+
+def _embed_bags(weight: Tensor, rows: Tensor, offsets: Tensor, *, mode: str, pooling: str) -> Tensor:
+    """Joins the table's rows of every bag.
+
+    Args:
+        weight: (R, D) float32, the table.
+        rows: (N, L) int64, the L rows of each item.
+        offsets: (B,) int64, where each bag starts.
+        mode: "mean" or "sum" over the items of a bag.
+        pooling: "concat" or "sum" over the L rows of an item.
+
+    Returns:
+        (B, L*D) float32 with pooling "concat", (B, D) with "sum"; exactly 0 for an empty bag.
+    """
+    num_items, num_levels = rows.shape
+    offsets = offsets.to(torch.int64)  # TorchRec's may be int32, and L*N need not fit there
+    if pooling == "concat":
+        # One bag per level and row: level l's items are l*N to (l+1)*N.
+        starts = torch.arange(num_levels, device=offsets.device).unsqueeze(1) * num_items + offsets  # (L, B)
+        bags = functional.embedding_bag(rows.T.reshape(-1), weight, starts.flatten(), mode=mode)  # (L*B, D)
+        return bags.unflatten(0, (num_levels, len(offsets))).transpose(0, 1).flatten(1)
+    bags = functional.embedding_bag(rows.flatten(), weight, offsets * num_levels, mode=mode)
+    return bags * num_levels if mode == "mean" else bags  # every item has L rows: their mean is a sum over L

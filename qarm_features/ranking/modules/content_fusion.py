@@ -1,0 +1,68 @@
+"""Frozen content tokens of a batch's unique items in, content embeddings that the ranking loss trains out.
+
+In: rows of a content store (U,). Out: (U, D) float32, zeros for an item without content.
+
+Source: EM3, arXiv 2404.06078, Fusion-Q-Former.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qarm_features.fusion.q_former import FusionQFormer
+from qarm_features.ranking.data.item_features import ContentStore
+
+
+class ContentFusion(nn.Module):
+    """Encodes unique items by a Fusion-Q-Former over their frozen tokens.
+
+    Args:
+        token_dims: D of the content tokens by modality.
+        dim: D of the output, a multiple of num_heads.
+        num_queries: Q, at least 1.
+        num_layers: of the Fusion-Q-Former, at least 1.
+        num_heads: H, at least 1.
+
+    Raises:
+        ValueError: if token_dims is empty or a number is out of its range.
+
+    Source: EM3, arXiv 2404.06078.
+    """
+
+    def __init__(
+        self, token_dims: Mapping[str, int], *, dim: int, num_queries: int, num_layers: int, num_heads: int
+    ) -> None:
+        super().__init__()
+        self.output_dim = dim
+        self.q_former = FusionQFormer(
+            token_dims, num_queries=num_queries, dim=dim, num_layers=num_layers, num_heads=num_heads
+        )
+
+    def forward(self, store: ContentStore, rows: np.ndarray) -> Tensor:
+        """Encodes U items, each once.
+
+        Args:
+            store: of the content tokens.
+            rows: (U,) int64 rows of the store, -1 = the item has no content.
+
+        Returns:
+            (U, D) float32 of unit L2 norm; exactly 0 for an item without a token.
+        """
+        device = self.q_former.queries.device
+        known = np.flatnonzero(rows >= 0)
+        fused = torch.zeros(len(rows), self.output_dim, device=device)
+        if not len(known):
+            return fused
+        tokens = store.gather_modalities(rows[known])
+        has_token = torch.stack([mask.any(1) for _, mask in tokens.values()]).any(0).cpu()
+        if not bool(has_token.any()):
+            return fused
+        if not bool(has_token.all()):
+            tokens = {name: type(pair)(*(part[has_token] for part in pair)) for name, pair in tokens.items()}
+        at = torch.from_numpy(known)[has_token].to(device)
+        tokens = {
+            name: type(pair)(*(part.to(device, non_blocking=True) for part in pair)) for name, pair in tokens.items()
+        }
+        return fused.index_copy(0, at, self.q_former(tokens).pooled)

@@ -1,0 +1,103 @@
+"""A behaviour sequence in content space in, the user's content interest for the target out.
+
+In: target content (B, D), behaviour content (B, T, D), mask (B, T). Out: (B, D_out).
+
+Source: EM3, arXiv 2404.06078, content-interest sequence; LoRA, arXiv 2106.09685.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from qarm_features.ranking.modules.masked_softmax import masked_softmax
+
+
+class LoRAProjection(nn.Module):
+    """A linear map without bias: frozen base weight plus alpha / rank * B A; the base itself trains if rank is None.
+
+    Args:
+        in_dim: width of the input, at least 1.
+        out_dim: width of the output, at least 1.
+        rank: r of the factors, at least 1; None trains the full weight instead.
+        alpha: scale of the factors' product, times rank.
+
+    Raises:
+        ValueError: if rank is below 1.
+
+    Source: LoRA, arXiv 2106.09685, section 4.1.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, *, rank: int | None, alpha: float) -> None:
+        super().__init__()
+        if rank is not None and rank < 1:
+            raise ValueError(f"rank is {rank}, must be at least 1. None trains the full projections.")
+        self.weight = nn.Parameter(torch.empty(out_dim, in_dim), requires_grad=rank is None)
+        nn.init.xavier_uniform_(self.weight)
+        self.rank = rank
+        if rank is not None:
+            self.scale = alpha / rank
+            self.lora_a = nn.Parameter(torch.empty(rank, in_dim))
+            self.lora_b = nn.Parameter(torch.zeros(out_dim, rank))  # zero: training starts at the base weight
+            nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
+
+    def merged_weight(self) -> Tensor:
+        """Returns the weight in effect, (out_dim, in_dim) float32."""
+        return self.weight if self.rank is None else self.weight + self.scale * (self.lora_b @ self.lora_a)
+
+
+class ContentInterest(nn.Module):
+    """Multi-head attention of one target over T behaviours with LoRA query, key and value projections.
+
+    With one target the key projection folds into the query, and the value projection applies after pooling, so no
+    projected behaviours (B, T, D_out) are ever stored. Time O(B T H D), memory O(B H (T + D)) beside the input;
+    unfolded: O(B T D D_out) and O(B T (D_out + H)).
+
+    Args:
+        dim: D of the content embeddings, at least 1.
+        output_dim: D_out, at least 1, a multiple of num_heads.
+        num_heads: H, at least 1.
+        rank: r of the LoRA factors, at least 1; None trains full projections.
+        alpha: LoRA's alpha; the factors' product is scaled by alpha / rank.
+
+    Raises:
+        ValueError: if a size is below 1 or output_dim is not a multiple of num_heads.
+
+    Source: EM3, arXiv 2404.06078, content-interest sequence.
+    """
+
+    def __init__(
+        self, dim: int, output_dim: int, *, num_heads: int = 4, rank: int | None = 8, alpha: float = 16.0
+    ) -> None:
+        super().__init__()
+        for name, size in {"dim": dim, "output_dim": output_dim, "num_heads": num_heads}.items():
+            if size < 1:
+                raise ValueError(f"{name} is {size}, must be at least 1.")
+        if output_dim % num_heads:
+            raise ValueError(f"output_dim is {output_dim}, must be a multiple of num_heads = {num_heads}.")
+        self.num_heads, self.output_dim = num_heads, output_dim
+        self.query = LoRAProjection(dim, output_dim, rank=rank, alpha=alpha)
+        self.key = LoRAProjection(dim, output_dim, rank=rank, alpha=alpha)
+        self.value = LoRAProjection(dim, output_dim, rank=rank, alpha=alpha)
+
+    def forward(self, target: Tensor, behavior: Tensor, mask: Tensor) -> Tensor:
+        """Attends to the behaviours.
+
+        Args:
+            target: (B, D) float32.
+            behavior: (B, T, D) float32, finite also where masked.
+            mask: (B, T) bool, True where there is a behaviour.
+
+        Returns:
+            (B, D_out) float32; exactly 0 for a user with no behaviour; independent of how far T is padded.
+        """
+        heads = (self.num_heads, -1)
+        key = self.key.merged_weight().unflatten(0, heads)  # (H, D_out / H, D)
+        value = self.value.merged_weight().unflatten(0, heads)
+        query = functional.linear(target, self.query.merged_weight()).unflatten(1, heads)  # (B, H, D_out / H)
+        folded = torch.einsum("bhe,hed->bhd", query, key) / math.sqrt(query.shape[2])
+        score = torch.einsum("bhd,btd->bht", folded, behavior)
+        weight = masked_softmax(score, mask.unsqueeze(1), dim=2)
+        pooled = torch.einsum("bht,btd->bhd", weight, behavior)
+        return torch.einsum("bhd,hed->bhe", pooled, value).flatten(1)

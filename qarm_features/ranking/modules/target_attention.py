@@ -1,0 +1,65 @@
+"""A behaviour sequence in, what of it matters for the target item out.
+
+In: target (B, D), behaviours (B, T, D), mask (B, T). Out: (B, D).
+
+Source: DIN, arXiv 1706.06978, section 4.3.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from qarm_features.ranking.modules.masked_softmax import masked_softmax
+
+
+class TargetAttention(nn.Module):
+    """Weights each behaviour by an MLP of [target, behaviour, target * behaviour], softmax over the behaviours.
+
+    DIN's MLP rather than a dot product, because item-ID and semantic-ID parts of an embedding need not be comparable
+    by one angle. DIN's fourth input, the difference, is left out: the first layer is linear, so it adds nothing.
+    Unlike DIN the weights add up to 1; how many behaviours there are is the caller's own input.
+
+    Args:
+        dim: D, at least 1.
+        hidden_dim: width of the MLP's one hidden layer, at least 1.
+
+    Raises:
+        ValueError: if a size is below 1.
+
+    Source: DIN, arXiv 1706.06978, section 4.3.
+    """
+
+    def __init__(self, dim: int, *, hidden_dim: int = 32) -> None:
+        super().__init__()
+        for name, size in {"dim": dim, "hidden_dim": hidden_dim}.items():
+            if size < 1:
+                raise ValueError(f"{name} is {size}, must be at least 1.")
+        self.of_target = nn.Linear(dim, hidden_dim)
+        self.of_behavior = nn.Linear(dim, hidden_dim, bias=False)
+        self.of_product = nn.Linear(dim, hidden_dim, bias=False)
+        self.score = nn.Linear(hidden_dim, 1, bias=False)  # a bias would cancel in the softmax
+
+    def forward(self, target: Tensor, behavior: Tensor, mask: Tensor) -> Tensor:
+        """Attends to the behaviours.
+
+        Args:
+            target: (B, D) float32.
+            behavior: (B, T, D) float32, or (1, T, D) of one user for all targets.
+            mask: (B, T) bool, True where there is a behaviour, or (1, T).
+
+        Returns:
+            (B, D) float32; exactly 0 for a user with no behaviour; independent of how far T is padded.
+        """
+        if len(behavior) == 1 < len(target):
+            hidden = self._hidden_of_one_user(target, behavior[0])
+        else:
+            hidden = self.of_behavior(behavior) + self.of_product(target.unsqueeze(1) * behavior)
+        hidden = hidden + self.of_target(target).unsqueeze(1)  # (B, T, hidden_dim)
+        score = self.score(hidden.relu()).squeeze(-1)  # (B, T)
+        return torch.einsum("bt,btd->bd", masked_softmax(score, mask, dim=1), behavior)
+
+    def _hidden_of_one_user(self, target: Tensor, behavior: Tensor) -> Tensor:
+        """Folds the behaviours (T, D) into the weights: one matrix product of the targets, no product (B, T, D)."""
+        folded = (behavior.unsqueeze(1) * self.of_product.weight).flatten(0, 1)  # (T * hidden_dim, D)
+        hidden = functional.linear(target, folded, self.of_behavior(behavior).flatten())
+        return hidden.unflatten(1, (len(behavior), self.of_product.out_features))

@@ -1,0 +1,1 @@
+"""A saved ranking model scores the candidates of a request."""

@@ -1,0 +1,251 @@
+"""Scores of a trained model for one user and many candidates, from plain tensors: torch only.
+
+In: the folder of a model, and per request the codes that a reader served. Out: chances that the user likes each candidate,
+calibrated, as the model gave them in training. What depends on the user alone is computed once; the content of items was
+fused once.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from qarm_features.ranking.data.item_feature_files import FEATURES_FILE, open_item_features
+from qarm_features.ranking.data.item_features import ItemFeatures
+from qarm_features.ranking.data.item_vocabulary import ItemVocabulary
+from qarm_features.ranking.data.ranking_batch import RankingBatch
+from qarm_features.ranking.model.ranking_model import RankingModel
+from qarm_features.ranking.serve.request import Behavior, Candidates, Impressions, Reader
+from qarm_features.ranking.train.calibration import Calibration
+from qarm_features.ranking.train.model_folder import CALIBRATION_FILE, METRICS_FILE, VOCABULARY_FILE, load_fused
+
+_DAY = 86_400.0  # seconds
+
+
+class Scorer:
+    """Scores candidates by a trained ranking model; any number of threads may use one.
+
+    Args:
+        model: with its item features, where it reads them.
+        vocabulary: of the items whose indexes the model and its item features know.
+        calibration: what makes logits probabilities.
+        behavior_length: T, the latest behaviours that the model was trained on.
+        impression_length: T2, the latest impressions that the model was trained on; None for behavior_length.
+    """
+
+    def __init__(
+        self,
+        model: RankingModel,
+        vocabulary: ItemVocabulary,
+        *,
+        calibration: Calibration,
+        behavior_length: int,
+        impression_length: int | None = None,
+    ) -> None:
+        self.model, self.vocabulary = model.eval().requires_grad_(False), vocabulary
+        self.calibration, self.behavior_length = calibration, behavior_length
+        self.impression_length = behavior_length if impression_length is None else impression_length
+        self.device = model.codebook_version.device
+        vocabulary.index(
+            pa.array(vocabulary.ids[:1])
+        )  # builds the hash table of the ids, which the first request would
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        *,
+        item_features: str | Path | None = None,
+        content_folder: str | Path | None = None,
+        device: str | torch.device = "cpu",
+    ) -> "Scorer":
+        """Opens the folder of a trained model.
+
+        Args:
+            folder: as ``train_ranking_model`` wrote it.
+            item_features: folder of ``write_item_features``, of the training's items and of all that came since; None for
+                item_features beside the model, or the version that qarm's manifest names.
+            content_folder: of content tokens, to fuse all items anew; None takes the content that was fused at the end of
+                training, and fuses items that came since from the tokens that item_features name, if these are there.
+            device: where to compute.
+
+        Raises:
+            ValueError: if the model reads item features and there are none, or their trained items are others.
+        """
+        folder = Path(folder)
+        model = RankingModel.from_pretrained(str(folder)).to(device)
+        vocabulary = ItemVocabulary.load(folder / VOCABULARY_FILE)
+        config = model.config
+        if config.use_nearest_items or config.has_content:
+            vocabulary, features = _open_features(folder, vocabulary, item_features, content_folder)
+            if config.use_fusion and content_folder is None:
+                features.fused = load_fused(folder, model, vocabulary, features).to(device)
+            model.set_item_features(features)
+            if config.use_fusion and content_folder is not None:
+                model.fuse_all()
+        options = json.loads((folder / METRICS_FILE).read_text())["options"]
+        calibration = Calibration.load(folder / CALIBRATION_FILE)
+        lengths = {name: options.get(name) for name in ("behavior_length", "impression_length")}
+        return cls(model, vocabulary, calibration=calibration, **lengths)
+
+    def score(
+        self,
+        candidate_ids: Sequence[int] | Sequence[str] | np.ndarray,
+        candidates: Candidates,
+        behavior: Behavior,
+        *,
+        at: float | None = None,
+        impressions: Impressions | None = None,
+        **optional_fields: Tensor,
+    ) -> Tensor:
+        """Scores B candidates of one user.
+
+        Args:
+            candidate_ids: (B,) item ids of the catalog's type.
+            candidates: their codes.
+            behavior: of the user.
+            at: seconds since 1970 of the request; needed by models with use_ages.
+            impressions: of the user, for models that read labelled impressions.
+            optional_fields: further fields of a ``RankingBatch``, (1, ...) of the user or (B, ...), such as ``counters``
+                (B, 4) for models that read them.
+
+        Returns:
+            (B,) float32 chances of a positive, in [0, 1], on the CPU.
+
+        Raises:
+            ValueError: if the codes are of another codebook version than the model's, or something is missing.
+        """
+        for version in {read.codebook_version for read in (candidates, behavior, impressions) if read is not None}:
+            self.model.check_codebook_version(version)
+        batch = self.encode(candidate_ids, candidates, behavior, at=at, impressions=impressions, **optional_fields)
+        return self.score_batch(batch)
+
+    def encode(
+        self,
+        candidate_ids: Sequence[int] | Sequence[str] | np.ndarray,
+        candidates: Candidates,
+        behavior: Behavior,
+        *,
+        at: float | None = None,
+        impressions: Impressions | None = None,
+        **optional_fields: Tensor,
+    ) -> RankingBatch:
+        """Makes the batch of a request as ``TrainingRows`` makes those of training; see :meth:`score`."""
+        kept, index = self._latest(behavior, self.behavior_length)
+        age = None
+        if "behavior_age" in self.model.config.optional_fields:
+            age = self._ages(behavior, kept, at)
+        if impressions is not None:
+            optional_fields = self._impressions(impressions, at) | optional_fields
+        batch = RankingBatch(
+            item_index=torch.from_numpy(self.vocabulary.index(pa.array(candidate_ids))),
+            item_codes=candidates.codes,
+            behavior_index=index,
+            behavior_codes=behavior.codes[:, kept],
+            behavior_mask=behavior.mask[:, kept],
+            label=None,
+            user_group=None,
+            behavior_age=age,
+            **optional_fields,
+        )
+        return batch if self.device.type == "cpu" else batch.to(self.device)
+
+    @torch.inference_mode()
+    def score_batch(self, batch: RankingBatch) -> Tensor:
+        """Scores rows that are tensors already: (B,) float32 chances in [0, 1], on the CPU."""
+        return torch.sigmoid(self.calibration.apply(self.model(batch))).cpu()
+
+    def _latest(self, past: Behavior | Impressions, length: int) -> tuple[slice, Tensor]:
+        """Returns which places of a sequence the model reads, and their item indexes (1, T)."""
+        count = int(past.mask.sum())
+        kept = slice(max(0, count - length), count)
+        ids = pa.array(past.item_ids[0, kept].tolist())
+        index = self.vocabulary.index(ids) if len(ids) else np.zeros(0, np.int64)
+        return kept, torch.from_numpy(index).unsqueeze(0)
+
+    def _impressions(self, shown: Impressions, at: float | None) -> dict[str, Tensor]:
+        kept, index = self._latest(shown, self.impression_length)
+        fields = {
+            "impression_index": index,
+            "impression_codes": shown.codes[:, kept],
+            "impression_label": shown.labels[:, kept],
+            "impression_mask": shown.mask[:, kept],
+        }
+        wanted = self.model.config.optional_fields
+        if "impression_age" in wanted:
+            fields["impression_age"] = self._ages(shown, kept, at)
+        return {name: field for name, field in fields.items() if name in wanted}
+
+    def _ages(self, behavior: Behavior | Impressions, kept: slice, at: float | None) -> Tensor:
+        if at is None or behavior.timestamps is None:
+            missing = "at is None, must be seconds since 1970" if at is None else "timestamps is None, must be (1, T)"
+            raise ValueError(f"{missing}. The model reads how old behaviours are: give both at and timestamps.")
+        seconds = at - behavior.timestamps[:, kept].double()
+        return (seconds / _DAY).float()
+
+
+def score_candidates(
+    scorer: Scorer,
+    reader: Reader,
+    user_id: int | str,
+    item_ids: Sequence[int] | Sequence[str],
+    *,
+    at: float | None = None,
+    **optional_fields: Tensor,
+) -> Tensor:
+    """Reads one user and B candidates and scores them: a whole ranking request, with all that the model reads.
+
+    Args:
+        scorer: of the model.
+        reader: of the release that the model was trained on: ``SemanticIDReader(repo, "item_semantic_id__cb<N>")``.
+        user_id: of the click log's type.
+        item_ids: B item ids.
+        at: seconds since 1970 of the request.
+        optional_fields: as of ``Scorer.score``; what is given here is not read.
+
+    Returns:
+        (B,) float32 chances of a positive, in the order of item_ids.
+
+    Raises:
+        ValueError: as ``Scorer.score``.
+    """
+    missing = set(scorer.model.config.optional_fields) - {"behavior_age"} - optional_fields.keys()
+    lengths = {"max_length": scorer.behavior_length}
+    if missing:
+        lengths["max_impressions"] = scorer.impression_length
+    read = reader.user_and_candidates(user_id, item_ids, **lengths)
+    if missing:
+        optional_fields["impressions"] = read.impressions
+    if "counters" in missing:
+        optional_fields["counters"] = read.counters
+    return scorer.score(item_ids, read.candidates, read.behavior, at=at, **optional_fields)
+
+
+def _open_features(
+    folder: Path, trained_on: ItemVocabulary, given: str | Path | None, content_folder: str | Path | None
+) -> tuple[ItemVocabulary, ItemFeatures]:
+    places = [given] if given is not None else [folder / "item_features", _of_manifest(folder)]
+    found = next((place for place in places if place and (Path(place) / FEATURES_FILE).is_file()), None)
+    if found is None:
+        raise ValueError(
+            f"item_features is {given}, must be a folder of write_item_features: the model reads what is known of items. "
+            "Name it, or put it beside the model as item_features."
+        )
+    vocabulary, features = open_item_features(found, content_folder=content_folder)
+    if not vocabulary.ids[: vocabulary.num_known].equals(trained_on.ids):
+        raise ValueError(
+            f"item_features are of {vocabulary.num_known} trained items, must be of the model's {len(trained_on)}. "
+            f"Write them anew with write_item_features and the model's {VOCABULARY_FILE}."
+        )
+    return vocabulary, features
+
+
+def _of_manifest(folder: Path) -> Path | None:
+    """Returns the item features of a model among qarm's artifacts."""
+    manifest = folder / "manifest.json"
+    version = json.loads(manifest.read_text()).get("item_features_version") if manifest.is_file() else None
+    return None if version is None else folder.parent.parent / "item_features" / f"v{version}"

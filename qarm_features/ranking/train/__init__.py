@@ -1,0 +1,1 @@
+"""A ranking model is fitted, measured, calibrated and saved."""

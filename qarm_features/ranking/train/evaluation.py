@@ -1,0 +1,154 @@
+"""A model and labelled batches in, predictions and metrics out, over all rows and over the slices that matter.
+
+Slices: ``head``, ``torso`` and ``tail`` items hold a third of the training rows each, the most shown items first;
+``few_click_items`` have 1 to FEW training positives; ``new_items`` have no training row; ``new_users`` have at most FEW
+positives before the row.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from qarm_features.ranking.data.ranking_batch import RankingBatch
+from qarm_features.ranking.model.ranking_model import RankingModel
+from qarm_features.ranking.train.calibration import Calibration, expected_calibration_error
+from qarm_features.ranking.train.metrics import area_under_roc, log_loss, user_auc
+from qarm_features.torch_processes import ALONE, Processes
+
+FEW = 5
+
+
+class Predictions(NamedTuple):
+    """What a model says of R labelled rows, beside what slices and metrics need.
+
+    Attributes:
+        label: (R,) float32, 0 or 1.
+        logit: (R,) float32.
+        user_group: (R,) int64, one value per user.
+        item_index: (R,) int64; 0 for an item without an ID embedding.
+        num_behaviors: (R,) int64, behaviours before the row, of those that the batch holds.
+    """
+
+    label: np.ndarray
+    logit: np.ndarray
+    user_group: np.ndarray
+    item_index: np.ndarray
+    num_behaviors: np.ndarray
+
+
+def predict(model: RankingModel, batches: Iterable[RankingBatch], processes: Processes = ALONE) -> Predictions:
+    """Scores rows in eval mode.
+
+    Args:
+        model: the model, on processes.device.
+        batches: of this process's share of the rows.
+        processes: those that take part.
+
+    Returns:
+        The predictions of the rows of all processes on rank 0, of none elsewhere.
+    """
+    was_training = model.training
+    model.eval()
+    kinds = (np.float32, np.float32, np.int64, np.int64, np.int64)
+    columns = [tuple(np.zeros(0, kind) for kind in kinds)]
+    with torch.inference_mode():
+        for batch in batches:
+            logit = model(batch.to(processes.device)).cpu()
+            item = batch.item_index.masked_fill(batch.item_index > model.config.num_items, 0)
+            of_batch = (batch.label, logit, batch.user_group, item, batch.behavior_mask.sum(dim=1))
+            columns.append(tuple(tensor.cpu().numpy() for tensor in of_batch))
+    model.train(was_training)
+    gathered = processes.gather(tuple(np.concatenate(parts) for parts in zip(*columns)))
+    if not gathered:
+        return Predictions(*columns[0])
+    return Predictions(*(np.concatenate(parts) for parts in zip(*gathered)))
+
+
+def evaluate(
+    model: RankingModel,
+    batches: Iterable[RankingBatch],
+    processes: Processes = ALONE,
+    *,
+    calibration: Calibration | None = None,
+    with_slices: bool = False,
+) -> dict[str, Any]:
+    """Scores a split, each process its share, and returns the metrics of the whole split in every process.
+
+    Args:
+        model: the model, on processes.device.
+        batches: of this process's share of the split.
+        processes: those that take part.
+        calibration: fitted on other rows; None leaves the metrics after calibration out.
+        with_slices: whether to add the metrics of each slice.
+
+    Returns:
+        What :func:`measure` returns.
+    """
+    predictions = predict(model, batches, processes)
+    return processes.broadcast(lambda: measure(predictions, model if with_slices else None, calibration=calibration))
+
+
+def measure(
+    predictions: Predictions, model: RankingModel | None = None, *, calibration: Calibration | None = None
+) -> dict[str, Any]:
+    """Computes the metrics of predictions.
+
+    Args:
+        predictions: of R rows.
+        model: whose item counts say which row is of which slice; None leaves slices out.
+        calibration: fitted on other rows; None leaves the metrics after calibration out.
+
+    Returns:
+        ``auc`` and ``user_auc`` in [0, 1], None where no user or no row pair has both labels; ``log_loss`` in nats;
+        ``calibration_error`` in [0, 1]; ``rows``; with calibration ``calibrated``: log_loss and calibration_error;
+        with a model ``slices``: auc, user_auc, log_loss and rows of each.
+    """
+    label, logit = predictions.label, predictions.logit
+    measured = _measure_rows(predictions)
+    measured["calibration_error"] = _number(expected_calibration_error(label, logit))
+    if calibration is not None:
+        logit = calibration.apply(logit)
+        error = expected_calibration_error(label, logit)
+        measured["calibrated"] = {"log_loss": _number(log_loss(label, logit)), "calibration_error": _number(error)}
+    if model is not None:
+        measured["slices"] = {
+            name: _measure_rows(Predictions(*(column[rows] for column in predictions)))
+            for name, rows in slices(predictions, model).items()
+        }
+    return measured
+
+
+def slices(predictions: Predictions, model: RankingModel) -> dict[str, np.ndarray]:
+    """Returns which rows belong to each slice of this module's docstring, (R,) bool by name."""
+    shown, liked = model.train_impressions.cpu().numpy().copy(), model.train_positives.cpu().numpy().copy()
+    shown[0] = liked[0] = 0  # items without an ID embedding are many items, not one
+    order = np.argsort(-shown, kind="stable")
+    before = np.empty(len(shown))  # share of the training rows of items shown more
+    before[order] = (np.cumsum(shown[order]) - shown[order]) / max(1, shown.sum())
+    item = predictions.item_index
+    seen = shown[item] > 0
+    return {
+        "head": seen & (before[item] < 1 / 3),
+        "torso": seen & (before[item] >= 1 / 3) & (before[item] < 2 / 3),
+        "tail": seen & (before[item] >= 2 / 3),
+        "few_click_items": (liked[item] >= 1) & (liked[item] <= FEW),
+        "new_items": ~seen,
+        "new_users": predictions.num_behaviors <= FEW,
+    }
+
+
+def _measure_rows(predictions: Predictions) -> dict[str, float | int | None]:
+    label, logit, user = predictions[:3]
+    return {
+        "auc": _number(area_under_roc(label, logit)),
+        "user_auc": _number(user_auc(label, logit, user)),
+        "log_loss": _number(log_loss(label, logit)),
+        "rows": len(label),
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

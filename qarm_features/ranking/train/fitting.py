@@ -1,0 +1,187 @@
+"""A model and batches in, the model trained until it no longer gets better on the valid rows out.
+
+:func:`fit` takes any iterable of batches that can be passed through more than once: a list, :class:`RowsInMemory`, a
+``DataLoader`` of :class:`TrainingRows`. One with ``set_epoch`` (itself or its dataset) is told each epoch's number.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from contextlib import nullcontext
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.algorithms import Join
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import AdamW
+
+from qarm_features.ranking.data.item_counts import count_items
+from qarm_features.ranking.data.ranking_batch import RankingBatch
+from qarm_features.ranking.model.ranking_model import RankingModel
+from qarm_features.ranking.train.evaluation import evaluate
+from qarm_features.ranking.train.training_options import TrainingOptions
+from qarm_features.torch_processes import Processes, joined_processes
+
+logger = logging.getLogger(__name__)
+
+
+class Fitted(NamedTuple):
+    """How a training went.
+
+    Attributes:
+        epochs: one entry each: train_log_loss and train_content_id_loss in nats, valid (metrics), seconds,
+            rows_per_second.
+        best_epoch: from 0; its weights are the model's.
+    """
+
+    epochs: list[dict[str, Any]]
+    best_epoch: int
+
+    @property
+    def valid(self) -> dict[str, Any]:
+        """The metrics of the valid rows at the best epoch."""
+        return self.epochs[self.best_epoch]["valid"]
+
+
+def fit(
+    model: RankingModel,
+    train_batches: Iterable[RankingBatch],
+    valid_batches: Iterable[RankingBatch],
+    options: TrainingOptions | None = None,
+    *,
+    processes: Processes | None = None,
+) -> Fitted:
+    """Trains a model in place until ``options.stop_metric`` of the valid rows stops rising; keeps the best weights.
+
+    Args:
+        model: with its item features, where it reads them. Item counts are counted here unless they are set.
+        train_batches: of this process's share of the training rows.
+        valid_batches: of this process's share of the rows that stop the training.
+        options: how to train; None for the defaults. Seeds dropout; the first weights are the caller's.
+        processes: those that take part, with the model on their device; None joins what the environment describes.
+
+    Raises:
+        ValueError: if the valid rows have one label only.
+    """
+    options = options or TrainingOptions()
+    if processes is None:
+        seed, threads = options.seed, options.num_threads
+        with joined_processes(seed=seed, num_threads=threads, use_gpu=options.use_gpu) as joined:
+            return fit(model.to(joined.device), train_batches, valid_batches, options, processes=joined)
+    if not int(model.train_impressions.sum()):
+        _count(model, train_batches, processes)
+    return _Fit(model, options, processes).run(train_batches, valid_batches)
+
+
+class _Fit:
+    """One training: what its epochs share."""
+
+    def __init__(self, model: RankingModel, options: TrainingOptions, processes: Processes) -> None:
+        self.model, self.options, self.processes = model, options, processes
+        self.optimizer = _optimizer(model, options)
+        self.losses: nn.Module = _Losses(model)
+        if processes.world_size > 1:
+            # Buffers are equal everywhere already; an item's content may be missing from a whole batch.
+            self.losses = DistributedDataParallel(
+                self.losses, broadcast_buffers=False, find_unused_parameters=model.config.has_content
+            )
+        self.epochs: list[dict[str, Any]] = []
+        self.best_epoch, self.best_weights = 0, {}
+
+    def run(self, train: Iterable[RankingBatch], valid: Iterable[RankingBatch]) -> Fitted:
+        for epoch in range(self.options.epochs):
+            _set_epoch(train, epoch)
+            self.epochs.append(self._train_epoch(train))
+            self._judge(epoch, valid)
+            if epoch - self.best_epoch >= self.options.patience:
+                break
+        self.model.load_state_dict(self.best_weights)
+        return Fitted(self.epochs, self.best_epoch)
+
+    def _judge(self, epoch: int, valid: Iterable[RankingBatch]) -> None:
+        """Measures the valid rows and keeps the weights if they are the best so far."""
+        metric = self.options.stop_metric
+        measured = evaluate(self.model, valid, self.processes)
+        if measured[metric] is None:
+            raise ValueError("valid_files hold one label only, must hold both 0 and 1. Move the split's dates.")
+        self.epochs[epoch]["valid"] = measured
+        if self.processes.rank == 0:
+            logger.info(
+                "epoch %d: train log loss %.4f, valid AUC %s, per-user AUC %s, %.0f rows/s",
+                *(epoch, self.epochs[epoch]["train_log_loss"], measured["auc"], measured["user_auc"]),
+                self.epochs[epoch]["rows_per_second"],
+            )
+        if not self.best_weights or measured[metric] > self.epochs[self.best_epoch]["valid"][metric]:
+            self.best_epoch, self.best_weights = epoch, deepcopy(self.model.state_dict())
+
+    def _train_epoch(self, batches: Iterable[RankingBatch]) -> dict[str, Any]:
+        """Makes one pass and returns the mean losses of the rows of all processes, and how long it took."""
+        self.losses.train()
+        started = time.perf_counter()
+        total = torch.zeros(3, dtype=torch.float64, device=self.processes.device)  # two summed losses, rows
+        # Processes may have one batch more or less than others: Join answers for those that are done.
+        with Join([self.losses]) if self.processes.world_size > 1 else nullcontext():
+            for batch in batches:
+                batch = batch.to(self.processes.device)
+                loss, log_loss, content_id = self.losses(batch)
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                self.optimizer.step()
+                rows = len(batch.label)
+                means = torch.stack([log_loss.detach(), content_id.detach(), torch.ones_like(log_loss)])
+                total += rows * means
+        if self.processes.world_size > 1:
+            dist.all_reduce(total)
+        log_loss, content_id, rows = total.tolist()
+        seconds = self.processes.broadcast(lambda: time.perf_counter() - started)
+        if not rows:
+            raise ValueError(
+                "train_batches hold no row, must hold at least 1. Give an iterable that can be passed again."
+            )
+        return {
+            "train_log_loss": log_loss / rows,
+            "train_content_id_loss": content_id / rows,
+            "seconds": seconds,
+            "rows_per_second": rows / seconds,
+        }
+
+
+class _Losses(nn.Module):
+    """The model's losses as a forward pass, which is what DistributedDataParallel watches."""
+
+    def __init__(self, model: RankingModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: RankingBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the total, the log loss and the Content-ID-Contrastive loss."""
+        return tuple(self.model.losses(batch))
+
+
+def _count(model: RankingModel, batches: Iterable[RankingBatch], processes: Processes) -> None:
+    counts = processes.gather(count_items(batches, model.config.num_items))
+    counts = processes.broadcast(lambda: [sum(parts) for parts in zip(*counts)])
+    model.set_item_counts(*counts)
+
+
+def _set_epoch(batches: Iterable[RankingBatch], epoch: int) -> None:
+    for owner in (batches, getattr(batches, "dataset", None)):
+        if hasattr(owner, "set_epoch"):
+            owner.set_epoch(epoch)
+
+
+def _optimizer(model: RankingModel, options: TrainingOptions) -> AdamW:
+    """Returns AdamW, whose decay holds a weight below about 1 / weight_decay.
+
+    Spared are tables, of which most rows are not in a batch, scales, and linear parts that read a few numbers.
+    """
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    spared = tables | {id(weight) for weight in model.linear_weights()}
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    decayed = [weight for weight in weights if weight.ndim > 1 and id(weight) not in spared]
+    others = [weight for weight in weights if weight.ndim < 2 or id(weight) in spared]
+    groups = [{"params": others, "weight_decay": 0.0}, {"params": decayed, "weight_decay": options.weight_decay}]
+    return AdamW(groups, lr=options.learning_rate)

@@ -1,0 +1,1 @@
+"""What a person looks at: the HTML report, tables on the terminal, neighbors by prefix."""

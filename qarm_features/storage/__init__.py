@@ -1,0 +1,1 @@
+"""Delta tables and versioned artifacts, the two places in which stages meet."""
