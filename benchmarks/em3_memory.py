@@ -1,8 +1,8 @@
-"""EM3's content interest over T = 1,000 behaviours: LoRA projections against full ones, folded against written out.
+"""EM3's content interest over T = 1,000 behaviors: LoRA projections against full ones, folded against written out.
 
 Each way makes the same training steps (forward, backward, AdamW) in a process of its own; memory is by how much the most
 that it held exceeds what it held before the first step, inputs included before. ``written out`` is attention as one would
-write it: every behaviour projected to keys and values, then torch's scaled_dot_product_attention. Behaviours get gradients,
+write it: every behavior projected to keys and values, then torch's scaled_dot_product_attention. Behaviors get gradients,
 as they do where the fusion below is trained.
 
     python benchmarks/em3_memory.py                          # B = 64, T = 1,000, D = 128 to 64
@@ -27,7 +27,7 @@ WAYS = ("LoRA", "full", "full, written out")
 
 
 class WrittenOut(nn.Module):
-    """Multi-head attention of one target over T behaviours by three full projections."""
+    """Multi-head attention of one target over T behaviors by three full projections."""
 
     def __init__(self, dim: int, output_dim: int, num_heads: int) -> None:
         super().__init__()

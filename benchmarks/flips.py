@@ -27,8 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "feature_store")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the servers of the tests serve here too
 
 
 class Flip(NamedTuple):
@@ -79,8 +78,8 @@ def servers(store: str, folder: Path):
     if store == "sqlite":
         yield f"sqlite:///{folder}/registry.db", {"type": "sqlite", "path": str(folder / "online_store.db")}
         return
-    from postgres_server import PostgresServer
-    from redis_server import RedisServer
+    from tests.feature_store.postgres_server import PostgresServer
+    from tests.feature_store.redis_server import RedisServer
 
     (folder / "redis").mkdir()
     redis, postgres = RedisServer(folder / "redis"), PostgresServer()
@@ -102,13 +101,12 @@ def codes_of(version: int, items: int) -> np.ndarray:
 
 def write_releases(folder: Path, registry: str, online_store: dict, options: argparse.Namespace) -> None:
     """Makes a project with releases 0 and 1, loaded by stock Feast, and points readers at 0."""
-    from stock_store import code_values, write
-
     from qarm_features.cli.new_project import write_project
     from qarm_features.feature_store.publishing.release_manifest import ReleaseManifest, write_manifest
     from qarm_features.feature_store.publishing.releases import promote_release
     from qarm_features.feature_store.views.feature_views import Release, entities, open_feature_store, release_view
     from qarm_features.settings.load import load_settings
+    from tests.feature_store.stock_store import code_values, write
 
     (folder / "qarm.yaml").write_text("items: {path: a.parquet}\ninteractions: {path: b.parquet}\n")
     write_project(folder)

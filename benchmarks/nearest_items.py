@@ -98,7 +98,7 @@ def with_scikit_learn(path: str, args: argparse.Namespace) -> np.ndarray:
 
 
 def agreement(codes: np.ndarray, expected: np.ndarray) -> float:
-    """Returns the share of the expected neighbours (B, k + 1), the item itself left out, that codes (B, k) hold."""
+    """Returns the share of the expected neighbors (B, k + 1), the item itself left out, that codes (B, k) hold."""
     hits = [len(np.intersect1d(mine, theirs)) for mine, theirs in zip(codes, expected)]
     return sum(hits) / codes.size
 

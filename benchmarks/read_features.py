@@ -3,7 +3,7 @@
 The catalog is written by Feast's own ``online_write_batch``, so all read the same hashes. Stock is ``get_online_features(...)
 .to_dict()``; raw is a pipeline of HMGET over keys made by hand, whose answers protobuf parses into lists. Each request has
 IDs of its own, is answered by all of them in turn, and their codes are compared; a request of one user needs two calls, for
-behaviour and then for the codes of its items and of the candidates.
+behavior and then for the codes of its items and of the candidates.
 
     python benchmarks/read_features.py                                  # 200 items; 1 user and 500 candidates; eight threads
     python benchmarks/read_features.py --items 10000 --requests 50
@@ -188,7 +188,7 @@ class RawCodes:
 
 
 def write_catalog(folder: Path, port: int, items: int) -> FeatureStore:
-    """Makes a project whose release 0 has random codes for all items, and behaviour for users; by Feast's own writer."""
+    """Makes a project whose release 0 has random codes for all items, and behavior for users; by Feast's own writer."""
     (folder / "qarm.yaml").write_text("items: {path: items.parquet}\ninteractions: {path: log.parquet}\n")
     write_project(folder)
     file = folder / "feature_repo" / "feature_store.yaml"

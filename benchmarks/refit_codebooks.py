@@ -1,7 +1,7 @@
 """How many items keep their semantic ID through a refit, and at what error: ours against a fresh fit and frozen codebooks.
 
 A catalog gets 10% new items (half of them of clusters that were not there) and 5% changed embeddings. Compared on it: the old
-codebooks as they are, a fit from nothing relabelled by optimal assignment, and the refit. Errors are by that of the fresh fit
+codebooks as they are, a fit from nothing relabeled by optimal assignment, and the refit. Errors are by that of the fresh fit
 with each item at its nearest codes. Embeddings of your own: a Parquet file with a column ``embedding``; then a drawn eleventh
 of its rows is what comes new. ::
 
@@ -111,7 +111,7 @@ def compare(before: np.ndarray, after: np.ndarray, same: np.ndarray, args: argpa
     )
     show("old codebooks, frozen", old, None, 0.0)
     show("fresh fit, labels as they come", fresh, None, fresh_seconds)
-    ways = {"refit": (estimator, old), "from nothing, relabelled, then as refit": (other, None)}
+    ways = {"refit": (estimator, old), "from nothing, relabeled, then as refit": (other, None)}
     for name, (way, start) in ways.items():
         started = time.perf_counter()
         refit = refit_codebooks(now, old_ids, way, old=start, old_sizes=old.level_sizes, keep_within=KEEP_WITHIN)

@@ -1,6 +1,6 @@
 """One user and 500 candidates scored by a saved model: Redis to chances, against the model's own forward pass alone.
 
-A request is read (`SemanticIDReader`: behaviour, then all codes), encoded (item IDs to indexes) and scored (`Scorer`). The
+A request is read (`SemanticIDReader`: behavior, then all codes), encoded (item IDs to indexes) and scored (`Scorer`). The
 peers run in turn on the same requests: the forward pass on tensors that are ready, and the same where the user's row is
 repeated for every candidate, as training batches have it. Weights are random: time does not depend on them.
 

@@ -3,7 +3,7 @@
 Usage: python benchmarks/training_rows.py                       # 200,000 rows to join, 100,000 to load
        python benchmarks/training_rows.py --rows 20000 --loader-rows 0
 
-Joined are three views: behaviour of users (lists of 20, one row in ten arrives late and corrects an earlier one), counts of
+Joined are three views: behavior of users (lists of 20, one row in ten arrives late and corrects an earlier one), counts of
 items over time, and codes of items. A third of the rows are at the very moment of a view row. Each way is run --repeats
 times, the first not counted; equality is checked both ways on all columns.
 """

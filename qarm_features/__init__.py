@@ -16,7 +16,7 @@ The flow (each arrow is one Spark job; stages meet only in Delta tables and vers
 The shape legend, used in every docstring:
 
     B  batch              M  modalities               L  levels of residual quantization
-    T  behaviours         N  tokens of a modality     K  centroids in a codebook
+    T  behaviors         N  tokens of a modality     K  centroids in a codebook
     H  heads              Q  query tokens             D  embedding dimension
 
 This module imports nothing, so that a torch user never loads Spark and a Spark user never loads torch.

@@ -11,11 +11,11 @@ os.environ["PYSPARK_PYTHON"] = sys.executable
 
 
 import pytest
-from toy_catalog import all_jobs, open_project, write_toy_project
 
 from qarm_features.jobs.session import JobContext, start_session
 from qarm_features.settings.load import Settings, load_settings
 from qarm_features.settings.sections import SparkOptions
+from tests.toy_catalog import all_jobs, open_project, write_toy_project
 
 
 @pytest.fixture(scope="session")

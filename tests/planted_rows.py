@@ -10,7 +10,7 @@ NUM_CODES = 8
 
 
 def write_planted_rows(file, *, seed: int, first_item: int, num_rows: int = 1500, **columns) -> str:
-    """Users like items of the half of the first-level codes (0..3 or 4..7) that their behaviours come from.
+    """Users like items of the half of the first-level codes (0..3 or 4..7) that their behaviors come from.
 
     Only the codes tell: ids are drawn from 200 ids from first_item on, whose codes have nothing to do with the id.
     """

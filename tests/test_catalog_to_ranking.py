@@ -6,7 +6,6 @@ The ``project`` fixture has run every job once, in the order of DESIGN: each sta
 from __future__ import annotations
 
 import numpy as np
-from toy_catalog import toy_interactions, toy_items
 
 from qarm_features.feature_store import SemanticIDReader
 from qarm_features.ranking import Scorer, SemanticIDEmbedding, score_candidates
@@ -21,6 +20,7 @@ from qarm_features.storage.tables import (
     TRAINING_ROWS,
     USER_BEHAVIOR,
 )
+from tests.toy_catalog import toy_interactions, toy_items
 
 
 def test_1_the_catalog_and_the_click_log_are_ingested(project):

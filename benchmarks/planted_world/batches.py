@@ -59,8 +59,8 @@ class WorldBatches:
         indexes: of the items.
         rows: (N,) flat numbers of the impressions.
         codes: (I, L) int64 of the items.
-        behaviors: (U, S, T) as of `latest_positives`; None: users have no behaviour, T = 1.
-        with_history: whether batches hold the latest labelled impressions.
+        behaviors: (U, S, T) as of `latest_positives`; None: users have no behavior, T = 1.
+        with_history: whether batches hold the latest labeled impressions.
         batch_size: B, the last batch may be smaller.
         shuffle: whether each epoch has an order of its own.
         seed: of the order.

@@ -1,6 +1,6 @@
 """Seed and strengths in, a catalog out: when items arrive, their content as an encoder shows it, what of it users like.
 
-The true content of an item is a cluster (of 32, far apart) and a place in a disc around the cluster's centre. The frozen
+The true content of an item is a cluster (of 32, far apart) and a place in a disc around the cluster's center. The frozen
 content is a rotation of [true content, nuisance], where the nuisance has a few dimensions and, at strength 6, 36 times the
 variance of the true content. Each item has 4 tokens of which the frozen content is the mean; a mark in one of them says
 whose number is the item's hidden quality, and both cancel in the mean.
@@ -86,10 +86,10 @@ def make_catalog(num_items: int, *, nuisance: float, seed: int) -> Catalog:
     liking = rng.normal(size=(GROUPS, CLUSTERS))
     local = _waves(place, cluster, CLUSTERS, _LOCAL_FREQUENCY, rng)
     qualities = {
-        "popularity": _standardised(rng.normal(size=num_items), evergreen) * evergreen,
-        "coarse": _standardised(rng.normal(size=CLUSTERS))[cluster],
-        "fine": _standardised(_waves(place, np.zeros(num_items, int), 1, _FINE_FREQUENCY, rng)),
-        "local": _standardised(local - (np.bincount(cluster, local) / np.bincount(cluster))[cluster]),
+        "popularity": _standardized(rng.normal(size=num_items), evergreen) * evergreen,
+        "coarse": _standardized(rng.normal(size=CLUSTERS))[cluster],
+        "fine": _standardized(_waves(place, np.zeros(num_items, int), 1, _FINE_FREQUENCY, rng)),
+        "local": _standardized(local - (np.bincount(cluster, local) / np.bincount(cluster))[cluster]),
         "hidden": rng.normal(size=num_items),
     }
     unwanted = nuisance / np.sqrt(NUISANCE_DIM) * rng.normal(size=(num_items, NUISANCE_DIM))
@@ -101,7 +101,7 @@ def make_catalog(num_items: int, *, nuisance: float, seed: int) -> Catalog:
         place=place.astype(np.float32),
         true_content=true_content.astype(np.float32),
         tokens=_tokens(content, qualities["hidden"], rng),
-        liking=_standardised(liking - liking.mean(axis=0)).astype(np.float32),
+        liking=_standardized(liking - liking.mean(axis=0)).astype(np.float32),
         qualities=np.stack(list(qualities.values()), axis=1).astype(np.float32),
     )
 
@@ -144,5 +144,5 @@ def _waves(
     return np.cos(np.einsum("id,iwd->iw", place, wave[owner]) + phase[owner]).sum(axis=1)
 
 
-def _standardised(values: np.ndarray, among: np.ndarray | slice = slice(None)) -> np.ndarray:
+def _standardized(values: np.ndarray, among: np.ndarray | slice = slice(None)) -> np.ndarray:
     return (values - values[among].mean()) / values[among].std()

@@ -108,8 +108,8 @@ IDEAS = (
         _LIKING,
         _PLAIN,
         (
-            Model("behaviours", _CODES),
-            Model("labelled history", _CODES | {"use_history": True}),
+            Model("behaviors", _CODES),
+            Model("labeled history", _CODES | {"use_history": True}),
             Model("match features", _CODES | _MATCH),
         ),
         ("popularity", "coarse"),

@@ -1,4 +1,4 @@
-"""A catalog and strengths in, labelled impressions by time out, with the parts of their true logits.
+"""A catalog and strengths in, labeled impressions by time out, with the parts of their true logits.
 
 Users see items of their three clusters near the places they care about, and others; nine in ten items are seen for a short
 while after they arrive. What is shown never depends on the labels, so worlds of one seed differ in their labels only.

@@ -1,9 +1,9 @@
-"""EM3's own analysis: are an item's neighbours in a trained embedding alike in content, or liked by the same users?
+"""EM3's own analysis: are an item's neighbors in a trained embedding alike in content, or liked by the same users?
 
 In: trained models. Out: per embedding, how alike few-click items and their nearest items are in content, and how many
 users liked both a popular item and its nearest items.
 
-Source: EM3, arXiv 2404.06078, section 4: content similarity of long-tail items, behaviour similarity of popular ones.
+Source: EM3, arXiv 2404.06078, section 4: content similarity of long-tail items, behavior similarity of popular ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FEW, _POPULAR_SHARE = 5, 0.25
 
 
 class Neighbors:
-    """What neighbours of items that the train split liked are measured by.
+    """What neighbors of items that the train split liked are measured by.
 
     Args:
         world: what models are trained on.
@@ -40,11 +40,11 @@ class Neighbors:
         return {name: self._measure(_nearest(rows)) for name, rows in embeddings(model, self.items).items()}
 
     def at_random(self) -> dict[str, float]:
-        """Measures neighbours drawn at random."""
+        """Measures neighbors drawn at random."""
         return self._measure(np.random.default_rng(0).integers(0, len(self.items), (len(self.items), NEIGHBORS)))
 
     def _measure(self, nearest: np.ndarray) -> dict[str, float]:
-        """Returns means over items and their neighbours (I, 10).
+        """Returns means over items and their neighbors (I, 10).
 
         few_content: cosine of the frozen vectors, of items with at most 5 training positives;
         popular_clicks: cosine of who liked them, of the most liked quarter.

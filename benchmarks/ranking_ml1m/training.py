@@ -43,7 +43,7 @@ def logits_of(model: RankingModel, rows: RankingBatch) -> np.ndarray:
 
 
 def train(row: Row, track: str, world: World, *, seed: int, threads: int, neighbors: Neighbors | None = None) -> dict:
-    """Trains one row with one seed; returns logits of the test rows, metrics, neighbours, seconds, parameters."""
+    """Trains one row with one seed; returns logits of the test rows, metrics, neighbors, seconds, parameters."""
     model = make_model(row, track, world, seed=seed)
     seconds = fit_model(model, world.rows, options(seed, threads))
     logits = {split: logits_of(model, world.rows[split]) for split in ("valid", "test")}

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from qarm_features.alignment.training_data import PackedItems
 from qarm_features.fusion.tokens import Tokens
 
-_BLOCK = 64  # neighbouring items whose tokens are computed together
+_BLOCK = 64  # neighboring items whose tokens are computed together
 
 
 class ItemContent:

@@ -1,7 +1,7 @@
-"""The click log becomes labelled history: what a user was shown and did, and how often an item was taken.
+"""The click log becomes labeled history: what a user was shown and did, and how often an item was taken.
 
 In: ``interactions``. Out: ``user_impressions`` and ``item_counters``, a row for every moment at which they changed, stamped
-one microsecond later as behaviour is: a join at t sees only what was before t. ::
+one microsecond later as behavior is: a join at t sees only what was before t. ::
 
     user_id  item_id  event_timestamp  label      user_id  impression_item_ids  impression_labels  event_timestamp
     7        1        10:00            1      ->  7        [1]                  [1]                10:00:00.000001

@@ -1,7 +1,7 @@
-"""The click log becomes behaviour sequences, one row for every moment at which a user's sequence changed.
+"""The click log becomes behavior sequences, one row for every moment at which a user's sequence changed.
 
 In: ``interactions``. Out: ``user_behavior``. The row of a moment is stamped one microsecond later, so that Feast's
-point-in-time join, which takes rows stamped at or before the time asked for, sees only behaviour strictly before it. ::
+point-in-time join, which takes rows stamped at or before the time asked for, sees only behavior strictly before it. ::
 
     user_id  item_id  event_timestamp  label      user_id  behavior_item_ids  event_timestamp
     7        1        10:00            1      ->  7        [1]                10:00:00.000001

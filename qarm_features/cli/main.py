@@ -116,9 +116,9 @@ def run(
 def show(
     item_id: Annotated[str, typer.Argument(help="ID of an item, as the catalog names it.")],
     config: Config = _CONFIG,
-    neighbors: Annotated[int, typer.Option(help="Neighbours shown.", min=1, max=1000)] = 10,
+    neighbors: Annotated[int, typer.Option(help="Neighbors shown.", min=1, max=1000)] = 10,
 ) -> None:
-    """Shows an item's semantic ID and its neighbours by shared prefix."""
+    """Shows an item's semantic ID and its neighbors by shared prefix."""
     from qarm_features.report.prefix_neighbors import item_cards
     from qarm_features.report.terminal import item_table
     from qarm_features.storage.warehouse import Warehouse

@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 from qarm_features.codebooks.errors import matrix
 from qarm_features.quantizers.arrays.codebooks import levels_of
 from qarm_features.quantizers.arrays.scalar_rounding import ScalarRounding, project
-from qarm_features.quantizers.arrays.weights import choose_weight_bits, weight_facts
+from qarm_features.quantizers.passes.weights import choose_weight_bits, weight_facts
 
 _BITS = 24
 _COMBINE_BYTES = 64 << 20  # partial sums above this are added by tasks, in two steps, and the driver sees one row

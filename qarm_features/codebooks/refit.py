@@ -1,6 +1,6 @@
 """A refit that most items do not notice: the catalog moved on, yet nearly all semantic IDs stay and the error falls.
 
-In: embeddings as they are now, codebooks (L, K, D) and semantic IDs as they were. Out: new codebooks, relabelled, and how
+In: embeddings as they are now, codebooks (L, K, D) and semantic IDs as they were. Out: new codebooks, relabeled, and how
 many items keep their codes. Four steps:
 
 1. Warm start: a few Lloyd steps from the last codebooks on; an fsq level keeps its axes.
@@ -28,7 +28,7 @@ from pyspark.sql.types import ArrayType, IntegerType
 from qarm_features.codebooks.errors import matrix, residual_errors
 from qarm_features.codebooks.joint_updates import WHOLE_WEIGHT, update_level, update_scalars, with_whole_weights
 from qarm_features.codebooks.level_figures import fitted_levels, measured_levels
-from qarm_features.codebooks.relabelling import code_transitions, relabelling
+from qarm_features.codebooks.relabeling import code_transitions, relabeling
 from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar, ResidualKMeansFiniteScalarModel
 from qarm_features.quantizers.arrays.codebooks import level_sizes
 from qarm_features.quantizers.residual_finite_scalar import RQModel
@@ -84,7 +84,7 @@ def refit_codebooks(
     fitted = estimator.fit(embeddings) if old is None else _warm_fit(embeddings, estimator, old)
     levels = fitted_levels(fitted, embeddings)
     limit = keep_within * levels[-1]["sse"] / levels[-1]["weight"]
-    model = _relabelled(rows, fitted)
+    model = _relabeled(rows, fitted)
     for _ in range(_ROUNDS):
         coded = _coded(rows, model, limit).persist()
         for level in range(len(levels)):
@@ -107,7 +107,7 @@ def keep_codes(
         embeddings: (B, D) float32.
         nearest: (B, L) int32, codes that the model gives.
         old: (B, L) int32, codes of the last version in its labels.
-        codebooks: (L, K, D) float32, new, relabelled.
+        codebooks: (L, K, D) float32, new, relabeled.
         limit: Most squared error that keeping may add to a row, at least 0. So the mean error rises by no more.
 
     Returns:
@@ -146,12 +146,12 @@ def _coded(rows: DataFrame, model: RQModel, limit: float) -> DataFrame:
     return model.transform(rows).withColumn("rq_codes", kept_codes(model.codebooks, limit))
 
 
-def _relabelled(rows: DataFrame, fitted: RQModel) -> RQModel:
+def _relabeled(rows: DataFrame, fitted: RQModel) -> RQModel:
     """Permutes centroids; the codes of an fsq level are in the order of its axes and scalars, and stay."""
     scalar = isinstance(fitted, ResidualKMeansFiniteScalarModel)
     sizes, codebooks = fitted.level_sizes, fitted.codebooks
     codes = fitted.transform(rows.where(F.col("old_codes").isNotNull())).select("old_codes", "rq_codes").persist()
-    labels = relabelling(codes, level_sizes=sizes[:-1] if scalar else sizes)
+    labels = relabeling(codes, level_sizes=sizes[:-1] if scalar else sizes)
     codes.unpersist()
     permuted = codebooks.copy()
     for level, of_level in enumerate(labels):

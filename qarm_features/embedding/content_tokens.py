@@ -34,7 +34,7 @@ class Backbones(NamedTuple):
     Attributes:
         fingerprint: Of weights, settings and ``tokens_kept``. Encoder versions above the same frozen backbones share it.
         token_dims: D by modality.
-        tokens_kept: Most tokens of a modality; neighbouring ones are averaged.
+        tokens_kept: Most tokens of a modality; neighboring ones are averaged.
     """
 
     fingerprint: str

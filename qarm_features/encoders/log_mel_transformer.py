@@ -79,8 +79,8 @@ def standardize(frames: Tensor, lengths: Tensor) -> Tensor:
     stands = (torch.arange(frames.shape[-1], device=frames.device) < lengths[:, None])[:, None].to(frames.dtype)
     count = stands.sum((1, 2), keepdim=True) * frames.shape[1]
     mean = (frames * stands).sum((1, 2), keepdim=True) / count
-    centred = (frames - mean) * stands
-    return centred / (centred.square().sum((1, 2), keepdim=True) / count + 1e-2).sqrt()
+    centered = (frames - mean) * stands
+    return centered / (centered.square().sum((1, 2), keepdim=True) / count + 1e-2).sqrt()
 
 
 def augment_frames(frames: Tensor, lengths: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class PatchTransformer(nn.Module):
 
 
 def augment_images(images: Tensor) -> Tensor:
-    """Draws a crop, a flip and a jitter of colours for every image, all at once on the images' device.
+    """Draws a crop, a flip and a jitter of colors for every image, all at once on the images' device.
 
     The crop covers 50-100% of the area at an aspect ratio of 3/4 to 4/3 and is resized back; half the images are
     mirrored; brightness, contrast and saturation change by up to 30%.

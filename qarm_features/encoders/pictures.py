@@ -61,7 +61,7 @@ def fit_picture(
     Args:
         picture: The picture.
         size: Height and width of the result.
-        shortest_edge: When set, the shorter side is resized to it, the longer one in proportion, and the centre is cut
+        shortest_edge: When set, the shorter side is resized to it, the longer one in proportion, and the center is cut
             out; when None the whole picture is resized, whatever its proportions, so nothing at its edges is lost.
         resample: Pillow's number of the filter.
     """

@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from qarm_features.codebooks.errors import ErrorSums, sum_errors
-from qarm_features.codebooks.relabelling import kept_shares
+from qarm_features.codebooks.relabeling import kept_shares
 
 
 def semantic_id_quality(
@@ -37,7 +37,7 @@ def semantic_id_quality(
         ``items``; ``semantic_ids`` (distinct); ``collision_rate``, the share of items that share their ID with another;
         ``unique_share``, 1 minus that; ``largest_bucket`` in items; ``levels``: per level ``codebook_size`` (K),
         ``codes_in_use``, ``code_usage`` (their share of K), ``entropy`` (bits, at most log2 K), ``perplexity`` (1 to K: K
-        when all codes are equally frequent), ``gini`` (0 when they are, towards 1 when few codes hold all).
+        when all codes are equally frequent), ``gini`` (0 when they are, toward 1 when few codes hold all).
         With ``weight`` the rate, the share, and
         entropy, perplexity and gini are of the weights; None where these are all 0.
     """

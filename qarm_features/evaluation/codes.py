@@ -1,4 +1,4 @@
-"""All figures of one codebook version, without a ranking model: behaviour, neighbourhoods, error, balance, in this order.
+"""All figures of one codebook version, without a ranking model: behavior, neighborhoods, error, balance, in this order.
 
 In: ``item_semantic_ids``, ``item_embeddings``, the codebooks, ``interactions``. Out: a dict that people are shown and the
 report keeps. Balance comes last because it predicts nothing: its published correlation with ranking quality is -0.02.
@@ -85,7 +85,7 @@ def evaluate_codes(
         since: Co-clicks from this moment on are looked at.
         k: Nearest items of HitRate@k.
         max_pairs: Most co-clicks, drawn by hash.
-        max_queries: Items whose neighbourhoods are compared, drawn by hash, each against all items.
+        max_queries: Items whose neighborhoods are compared, drawn by hash, each against all items.
         seed: Of both draws: two versions are measured on the same pairs and items.
 
     Returns:

@@ -84,7 +84,7 @@ def jaccard(one: Sequence, other: Sequence) -> float:
 
 
 def rank_biased_overlap(one: Sequence, other: Sequence, *, persistence: float = _PERSISTENCE) -> float:
-    """Returns the overlap of two rankings without ties, weighted towards their tops, in [0, 1].
+    """Returns the overlap of two rankings without ties, weighted toward their tops, in [0, 1].
 
     Args:
         one: Items, the nearest first.
@@ -108,7 +108,7 @@ def _nearest_of(
     *,
     k: int,
 ) -> pa.RecordBatch:
-    """Returns the k best of a block for each query, by embedding and by code; a query is not its own neighbour."""
+    """Returns the k best of a block for each query, by embedding and by code; a query is not its own neighbor."""
     ids = batch["item_id"].to_numpy(zero_copy_only=False)
     order = np.argsort(ids, kind="stable")
     spaces = matrix(batch["embedding"]), decode(matrix(batch["rq_codes"], np.int32), codebooks)

@@ -24,7 +24,7 @@ class Fused(NamedTuple):
     """What the Fusion-Q-Former makes of B items.
 
     Attributes:
-        queries: (B, Q, D), layer-normalised; what a ranking model attends to (EM3).
+        queries: (B, Q, D), layer-normalized; what a ranking model attends to (EM3).
         pooled: (B, D) float32, unit L2 norm; the item embedding.
     """
 

@@ -39,7 +39,7 @@ def mean_pool(tokens: Tokens) -> Tensor:
 
 
 def average_tokens(tokens: Tokens, most: int) -> Tokens:
-    """Averages neighbouring tokens until at most ``most`` stand in a row, each of about equally many.
+    """Averages neighboring tokens until at most ``most`` stand in a row, each of about equally many.
 
     Args:
         tokens: (B, N, D) and its mask (B, N).

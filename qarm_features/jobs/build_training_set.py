@@ -23,7 +23,7 @@ _OF_THE_LOG = (INTERACTIONS, USER_BEHAVIOR, USER_IMPRESSIONS, ITEM_COUNTERS)
     settings=(*SPLIT_SETTINGS, "ranking.point_in_time", "behavior.impression_length"),
 )
 def build_training_set(context: JobContext) -> Counts:
-    """Joins to every labelled impression the features as they were just before it. The commit names the release."""
+    """Joins to every labeled impression the features as they were just before it. The commit names the release."""
     settings, warehouse = context.settings, context.warehouse
     release = require_promoted_release(settings)
     made_from = {"release": asdict(release), "delta_versions": {t.name: warehouse.version(t) for t in _OF_THE_LOG}}

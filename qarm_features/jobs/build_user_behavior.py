@@ -30,5 +30,5 @@ def build_user_behavior(context: JobContext) -> Counts:
             warehouse.overwrite(table, warehouse.empty(table))
     counts = interactions.agg(F.count("*").alias("rows"), F.sum("label").alias("positive")).first()
     moments = warehouse.read(USER_BEHAVIOR).count()
-    remark = f"{moments} behaviour sequences from {counts['positive'] or 0} positives"
+    remark = f"{moments} behavior sequences from {counts['positive'] or 0} positives"
     return Counts(counts["rows"], counts["rows"], 0, remark)

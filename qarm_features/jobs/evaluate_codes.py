@@ -25,10 +25,10 @@ def evaluate_codes(
     against: Annotated[int | None, typer.Option(help="Version to compare it with.")] = None,
     k: Annotated[int, typer.Option(help="Nearest items of HitRate@k.", min=1)] = 10,
     max_pairs: Annotated[int, typer.Option(help="Most co-clicks looked at, drawn by seed.", min=1)] = 5_000,
-    max_queries: Annotated[int, typer.Option(help="Items whose neighbours are compared, of all.", min=1)] = 1_000,
+    max_queries: Annotated[int, typer.Option(help="Items whose neighbors are compared, of all.", min=1)] = 1_000,
 ) -> Counts:
     """Measures semantic IDs over all items without a ranking model: what codes know of co-clicks later than all item pairs,
-    neighbourhoods, error, collisions, balance."""
+    neighborhoods, error, collisions, balance."""
     settings, options = context.settings, {"k": k, "max_pairs": max_pairs, "max_queries": max_queries}
     wanted = current_codebooks(context, codebook_version)
     versions = [*([] if against is None else [current_codebooks(context, against)]), wanted]

@@ -18,8 +18,8 @@ from qarm_features.quantizers.arrays.capacity import Prices, split_load
 from qarm_features.quantizers.arrays.grid import Grid, ordered_row_sums
 from qarm_features.quantizers.arrays.lloyd import update_centroids
 from qarm_features.quantizers.arrays.splits import split_largest, without_poorest
-from qarm_features.quantizers.arrays.weights import restore_weight
 from qarm_features.quantizers.passes.embedding_files import EmbeddingFiles, Moments
+from qarm_features.quantizers.passes.weights import restore_weight
 from qarm_features.quantizers.starts import Starts
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """What ``qarm evaluate-codes`` prints: figures of one codebook version, or of two beside each other.
 
-In: figures as of ``code_evaluation``. Out: one rich table, behaviour first.
+In: figures as of ``code_evaluation``. Out: one rich table, behavior first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NAMES = {
 
 def code_table(versions: list[dict[str, Any]]) -> Table:
     """Lays out the figures of codebook versions of any shapes, a column each."""
-    table = Table(title="semantic IDs, behaviour first; balance alone predicts nothing", title_justify="left", box=None)
+    table = Table(title="semantic IDs, behavior first; balance alone predicts nothing", title_justify="left", box=None)
     table.add_column("figure")
     for figures in versions:
         of = f"{_shape(figures)}, encoder v{figures['encoder_version']}"
@@ -41,7 +41,7 @@ def code_lines(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yields a name and a value per line; a name that begins with # is a heading."""
     yield from _behavior(figures["behavior"])
     near = figures["neighborhoods"]
-    yield "#neighbourhoods by code against those by embedding, of drawn items among all", ""
+    yield "#neighborhoods by code against those by embedding, of drawn items among all", ""
     yield "items drawn / in all", f"{near['queries']:,} / {figures['items']:,}"
     yield f"Jaccard@{near['k']}", _number(near["jaccard"])
     yield f"rank-biased overlap@{near['k']}", _number(near["rank_biased_overlap"])
@@ -69,7 +69,7 @@ def code_lines(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _behavior(behavior: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
-    yield "#behaviour: what users clicked one after the other", ""
+    yield "#behavior: what users clicked one after the other", ""
     if behavior is None:
         yield "co-clicks", "none"
         return

@@ -27,7 +27,7 @@ class Neighbor(NamedTuple):
 
 
 class ItemCard(NamedTuple):
-    """One item: what it is, its semantic ID, its neighbours by shared prefix, the longest first."""
+    """One item: what it is, its semantic ID, its neighbors by shared prefix, the longest first."""
 
     item_id: int | str
     title: str
@@ -44,7 +44,7 @@ def item_cards(
         warehouse: The tables.
         item_ids: The items to look at.
         codebook_version: Whose codes are shown.
-        num_neighbors: Neighbours of an item; ties go to the smaller item ID. Items that share no code are none.
+        num_neighbors: Neighbors of an item; ties go to the smaller item ID. Items that share no code are none.
 
     Raises:
         TableError: An item has no semantic ID under this codebook version.

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: an item with its neighbours, and the summary at the end of a run.
+"""What a person sees in the terminal: an item with its neighbors, and the summary at the end of a run.
 
 In: cards and figures. Out: rich renderables.
 """
@@ -31,7 +31,7 @@ _SLICES = {
 
 
 def item_table(cards: list[ItemCard], *, codebook_version: int) -> Table:
-    """Lays out items, each above its neighbours; the shared prefix of a neighbour's codes is bright."""
+    """Lays out items, each above its neighbors; the shared prefix of a neighbor's codes is bright."""
     table = Table(title=f"semantic IDs, codebook version {codebook_version}", title_justify="left", box=None)
     for name in ("item_id", "title", "semantic ID"):
         table.add_column(name)

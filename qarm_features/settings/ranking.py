@@ -18,7 +18,7 @@ class Behavior(Section):
 
     max_length: int = Field(50, ge=1, le=10_000, description="T, the latest positive items kept of a user.")
     impression_length: int = Field(
-        50, ge=0, le=10_000, description="T2, the latest labelled impressions kept of a user; 0: none, and no counters."
+        50, ge=0, le=10_000, description="T2, the latest labeled impressions kept of a user; 0: none, and no counters."
     )
 
 

@@ -120,7 +120,7 @@ class Encoder(Section):
     )
     lora_rank: int = Field(0, ge=0, le=256, description="Rank of LoRA in pretrained backbones; 0 keeps them frozen.")
     tokens_kept: int = Field(
-        16, ge=1, description="Most tokens of a modality that the Q-Former attends to; neighbouring ones are averaged."
+        16, ge=1, description="Most tokens of a modality that the Q-Former attends to; neighboring ones are averaged."
     )
     num_queries: int = Field(4, ge=1, le=256, description="Q, query tokens of the Fusion-Q-Former.")
     dim: int = Field(128, ge=8, le=4096, description="D of what the Fusion-Q-Former makes of an item.")

@@ -32,7 +32,7 @@ def ordered_batches(
 
 
 def _as_ipc(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Serialises each batch into one value: a driver takes these a hundred times faster than it does rows."""
+    """Serializes each batch into one value: a driver takes these a hundred times faster than it does rows."""
     for batch in batches:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as stream:

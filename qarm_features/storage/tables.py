@@ -77,7 +77,7 @@ INTERACTIONS = Table(
         Column("label", "int", "1 positive, 0 negative."),
     ),
     "ingest-catalog",
-    "The click log: labelled impressions.",
+    "The click log: labeled impressions.",
 )
 ITEM_PAIRS = Table(
     "item_pairs",
@@ -176,7 +176,7 @@ USER_BEHAVIOR = Table(
         _JUST_AFTER,
     ),
     "build-user-behavior",
-    "A row for every moment at which a user's behaviour sequence changed.",
+    "A row for every moment at which a user's behavior sequence changed.",
 )
 USER_IMPRESSIONS = Table(
     "user_impressions",
@@ -222,7 +222,7 @@ TRAINING_ROWS = Table(
         ),
         Column("impression_labels", "array<int>", "Their labels.", optional=True),
         Column("impression_timestamps", "array<bigint>", "Their times, seconds since 1970.", optional=True),
-        Column("impression_codes", "array<int>", "Their codes, as those of behaviour.", optional=True),
+        Column("impression_codes", "array<int>", "Their codes, as those of behavior.", optional=True),
         Column("user_positive_count", "bigint", "Positives of the user strictly before.", optional=True),
         Column("user_impression_count", "bigint", "Impressions of the user strictly before.", optional=True),
         Column("item_positive_count", "bigint", "Positives of the target strictly before.", optional=True),
@@ -231,7 +231,7 @@ TRAINING_ROWS = Table(
         _CODEBOOK_VERSION,
     ),
     "build-training-set",
-    "Labelled impressions with the features as they were at that time.",
+    "Labeled impressions with the features as they were at that time.",
     partition_by=("codebook_version", "split"),
 )
 TABLES = (

@@ -1,4 +1,4 @@
-"""Labelled impressions get their features as they were at that time, read through the views of the feature store.
+"""Labeled impressions get their features as they were at that time, read through the views of the feature store.
 
 In: ``interactions``; the views of one release and of the log. Out: rows of ``training_rows``, split by time. A row sees only
 what was strictly before its own moment. ::
@@ -31,14 +31,14 @@ def training_rows(
     with_impressions: bool = True,
     point_in_time: str = "spark",
 ) -> DataFrame:
-    """Joins features to labelled impressions.
+    """Joins features to labeled impressions.
 
     Args:
         interactions: Rows of ``interactions``.
         store: The feature store; its offline side is Spark on Delta.
         release: Whose codes are read.
         cuts: When valid starts, and when test does.
-        with_impressions: Whether rows get the user's labelled impressions, and counters.
+        with_impressions: Whether rows get the user's labeled impressions, and counters.
         point_in_time: ``spark`` or ``feast``: what joins. The rows are equal.
 
     Returns:

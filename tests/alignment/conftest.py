@@ -1,7 +1,8 @@
 """Training data shared by the tests of this folder."""
 
 import pytest
-from planted_pairs import write_planted_source
+
+from tests.alignment.planted_pairs import write_planted_source
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 import torch
-from planted_pairs import planted_encoder, same, weights_of, write_planted_source
 
 from qarm_features import ItemEncoder
 from qarm_features.alignment import AlignmentOptions, align
 from qarm_features.alignment.run import AlignmentRun
+from tests.alignment.planted_pairs import planted_encoder, same, weights_of, write_planted_source
 
 OPTIONS = AlignmentOptions(
     geometry_weight=0.0,  # the frozen geometry is mostly noise here

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing
-from free_port import free_port
-from planted_pairs import DIM, planted_encoder
 
 from qarm_features import ItemEncoder
 from qarm_features.alignment import AlignmentOptions, align
+from tests.alignment.planted_pairs import DIM, planted_encoder
+from tests.free_port import free_port
 
 # One batch an epoch of 484 pairs: ten epochs are ten steps.
 OPTIONS = AlignmentOptions(

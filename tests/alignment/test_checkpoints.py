@@ -4,10 +4,10 @@ import functools
 from dataclasses import replace
 
 import pytest
-from planted_pairs import planted_encoder, same, weights_of, write_planted_source
 
 from qarm_features.alignment import AlignmentOptions, align
 from qarm_features.alignment.run import AlignmentRun
+from tests.alignment.planted_pairs import planted_encoder, same, weights_of, write_planted_source
 
 OPTIONS = AlignmentOptions(
     geometry_weight=0.5,

@@ -55,7 +55,7 @@ def test_anchors_are_drawn_from_all_items_by_seed_epoch_and_batch(planted_source
 
 
 def test_the_frozen_geometry_is_the_pooled_content_of_unit_norm(planted_source):
-    from planted_pairs import planted_encoder
+    from tests.alignment.planted_pairs import planted_encoder
 
     content = ItemContent(planted_encoder(), PackedItems(packed(planted_source)), cache_bytes=10**8)
 

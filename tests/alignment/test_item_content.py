@@ -4,11 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from planted_pairs import planted_encoder, write_planted_source
 
 from qarm_features.alignment.item_content import ItemContent
 from qarm_features.alignment.packing import packed
 from qarm_features.alignment.training_data import PackedItems
+from tests.alignment.planted_pairs import planted_encoder, write_planted_source
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_tokens_of_a_frozen_backbone_are_computed_once(encoder, items):
     for _ in range(3):
         content.encode(np.array([0, 1, 70]))
 
-    assert calls == [64, 56]  # two blocks of neighbouring items
+    assert calls == [64, 56]  # two blocks of neighboring items
 
 
 def test_without_memory_they_are_computed_each_time_and_alike(encoder, items):

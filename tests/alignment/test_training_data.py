@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from planted_pairs import write_planted_source
 
 from qarm_features.alignment.packing import pack_training_data, packed
 from qarm_features.alignment.training_data import TrainingData
+from tests.alignment.planted_pairs import write_planted_source
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import logging
 import numpy as np
 import pytest
 import torch
-from planted_pairs import planted_encoder
 from torch import nn
 
 from qarm_features.alignment import AlignmentOptions, align
@@ -17,6 +16,7 @@ from qarm_features.alignment.packing import packed
 from qarm_features.alignment.steps import add_gradients, learning_weights, view_loss
 from qarm_features.alignment.training_data import TrainingData
 from qarm_features.torch_processes import ALONE
+from tests.alignment.planted_pairs import planted_encoder
 
 NO_ANCHORS = np.zeros(0, np.int64)
 

@@ -5,10 +5,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from media_files import recording, tone, wav_that_claims
 
 from qarm_features.encoders import AudioEncoder, BrokenContent
 from qarm_features.encoders.sound import decode_sound, resample
+from tests.encoders.media_files import recording, tone, wav_that_claims
 
 
 @pytest.fixture(scope="module")

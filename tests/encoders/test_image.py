@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from media_files import picture, png_that_claims, saved
 from PIL import Image
 
 from qarm_features.encoders import BrokenContent, ImageEncoder
+from tests.encoders.media_files import picture, png_that_claims, saved
 
 RED, BLUE, WHITE = [255, 0, 0], [0, 0, 255], [255, 255, 255]
 
@@ -18,7 +18,7 @@ def encoder():
 
 
 def corners(pixels: torch.Tensor) -> list[list[int]]:
-    """Returns the colours at the left and at the right end of the middle row."""
+    """Returns the colors at the left and at the right end of the middle row."""
     middle = pixels.shape[1] // 2
     return [pixels[:, middle, 1].tolist(), pixels[:, middle, -2].tolist()]
 
@@ -59,7 +59,7 @@ def test_the_rotation_that_exif_tells_is_applied(encoder):
 
 def test_damaged_exif_and_animation_do_not_matter(encoder):
     damaged = picture("JPEG", quality=95, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     animated = saved(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
 
     np.testing.assert_allclose(corners(encoder.decode(damaged)), [RED, BLUE], atol=6)

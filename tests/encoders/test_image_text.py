@@ -1,15 +1,15 @@
 """A vision-language model encodes an item's image and text together."""
 
 import pytest
-import tiny_backbones
 import torch
-from media_files import picture
 from transformers import AutoModelForImageTextToText
 
 from qarm_features import ItemEncoder
 from qarm_features.embedding.encoder_versions import item_encoder_from_settings, media_limits
 from qarm_features.encoders import BrokenContent, ImageTextEncoder
 from qarm_features.settings.load import load_settings
+from tests.encoders import tiny_backbones
+from tests.encoders.media_files import picture
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import torch
-from media_files import tone
 
 from qarm_features.encoders.log_mel import HOP, SAMPLE_RATE, hertz_to_mel, log_mel, mel_filters, mel_to_hertz
 from qarm_features.encoders.log_mel_transformer import augment_frames, pad_frames, standardize, tokens_of
+from tests.encoders.media_files import tone
 
 
 def test_a_thousand_hertz_are_a_thousand_mel():
@@ -79,5 +79,5 @@ def test_augmenting_shifts_a_clip_within_itself_and_masks_a_part_of_it():
     firsts = {int(value) for value in kept[:, :, 0].flatten() if value > 0}
     assert len(firsts) > 20
     middle = kept[:, 32, 1:] - kept[:, 32, :-1]
-    neighbours = (kept[:, 32, 1:] > 0) & (kept[:, 32, :-1] > 0)
-    assert set(middle[neighbours].tolist()) == {1.0, -29.0}
+    neighbors = (kept[:, 32, 1:] > 0) & (kept[:, 32, :-1] > 0)
+    assert set(middle[neighbors].tolist()) == {1.0, -29.0}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 MEASURE = """
 import json, resource
-from media_files import picture, png_that_claims, recording, tone, wav_that_claims
+from tests.encoders.media_files import picture, png_that_claims, recording, tone, wav_that_claims
 from qarm_features.encoders import AudioEncoder, BrokenContent, ImageEncoder
 
 def megabytes(decode, content):
@@ -28,7 +28,7 @@ print(json.dumps([megabytes(image, bomb), megabytes(audio, claim)]))
 def test_a_decompression_bomb_and_a_header_that_claims_three_hours_cost_no_memory():
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", MEASURE],
-        capture_output=True, text=True, check=True, cwd=Path(__file__).parent,
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
 
     (image, image_reason), (audio, audio_reason) = json.loads(done.stdout)

@@ -5,14 +5,14 @@ import hashlib
 import numpy as np
 import peft
 import pytest
-import tiny_backbones
 import torch
-from media_files import picture, recording, tone
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from qarm_features.encoders import AudioEncoder, ImageEncoder, TextEncoder
 from qarm_features.encoders.pretrained import weights_sha256
+from tests.encoders import tiny_backbones
+from tests.encoders.media_files import picture, recording, tone
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def test_a_vision_backbone_sees_what_its_preprocessor_says_and_gives_its_own_hid
 
     tokens = encoder([pixels])
 
-    assert pixels.shape == (3, 24, 24)  # 72 x 36 -> 64 x 32 -> its centre
+    assert pixels.shape == (3, 24, 24)  # 72 x 36 -> 64 x 32 -> its center
     reference = AutoModel.from_pretrained(tmp_path).eval().vision_model
     mean, std = torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]).view(2, 3, 1, 1)
     with torch.no_grad():
@@ -38,7 +38,7 @@ def test_a_vision_backbone_sees_what_its_preprocessor_says_and_gives_its_own_hid
     assert not tokens.values.requires_grad
 
 
-def test_a_centre_crop_equals_pillow_s_resize_then_crop(tmp_path):
+def test_a_center_crop_equals_pillow_s_resize_then_crop(tmp_path):
     encoder = ImageEncoder(tiny_backbones.vit(tmp_path, tiny_backbones.IMAGES))
 
     pixels = encoder.decode(picture("PNG", (72, 36)))

@@ -1,11 +1,11 @@
 """Text becomes the hidden states of its backbone."""
 
 import pytest
-import tiny_backbones
 import torch
 from transformers import AutoModel
 
 from qarm_features.encoders import BrokenContent, TextEncoder
+from tests.encoders import tiny_backbones
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,10 @@ import shutil
 
 import pytest
 from feast.types import Int32
-from online_repos import parquet_view
-from postgres_server import PostgresServer, binaries
-from redis_server import RedisServer
+
+from tests.feature_store.online_repos import parquet_view
+from tests.feature_store.postgres_server import PostgresServer, binaries
+from tests.feature_store.redis_server import RedisServer
 
 
 @pytest.fixture

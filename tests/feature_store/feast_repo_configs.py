@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass, field
 
 from feast.infra.offline_stores.contrib.spark_offline_store.tests.data_source import SparkDataSourceCreator
+
 from tests.universal.feature_repos import integration_test_repo_config
 from tests.universal.feature_repos.universal.data_sources import file
 

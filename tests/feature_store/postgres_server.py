@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import psycopg
-from free_port import free_port
+
+from tests.free_port import free_port
 
 USER, PASSWORD = "feast", "s3cret-word"
 

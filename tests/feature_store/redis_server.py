@@ -6,9 +6,10 @@ import signal
 import subprocess
 from pathlib import Path
 
-from free_port import free_port
 from redis import Redis
-from redis_patience import impatient_client, wait_until_it_answers
+
+from tests.feature_store.redis_patience import impatient_client, wait_until_it_answers
+from tests.free_port import free_port
 
 
 class RedisServer:

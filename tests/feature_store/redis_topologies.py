@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from free_port import free_port
 from redis import Redis
-from redis_patience import impatient_client, wait_until_it_answers
+
+from tests.feature_store.redis_patience import impatient_client, wait_until_it_answers
+from tests.free_port import free_port
 
 
 @contextlib.contextmanager

@@ -7,9 +7,22 @@ from datetime import datetime, timedelta
 import pytest
 from feast import Entity, Field, PushSource, StreamFeatureView, ValueType
 from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, String, UnixTimestamp
-from online_repos import BULK, ITEM, NOON, START, STOCK, load, open_store, parquet_view, read, redis_hashes, sqlite_rows
 from pyspark.sql import functions as F
-from redis_topologies import one_server_cluster, sentinel
+
+from tests.feature_store.online_repos import (
+    BULK,
+    ITEM,
+    NOON,
+    START,
+    STOCK,
+    load,
+    open_store,
+    parquet_view,
+    read,
+    redis_hashes,
+    sqlite_rows,
+)
+from tests.feature_store.redis_topologies import one_server_cluster, sentinel
 
 EVERY_TYPE = {
     "int32": ("int", Int32),

@@ -9,8 +9,9 @@ import pytest
 from feast import BatchFeatureView, Field
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
 from feast.types import Int32
-from online_repos import ITEM, NOON, load, open_store, parquet_view, read
 from pyspark.sql import functions as F
+
+from tests.feature_store.online_repos import ITEM, NOON, load, open_store, parquet_view, read
 
 pytestmark = pytest.mark.filterwarnings("ignore:Batch feature views are experimental features:RuntimeWarning")
 

@@ -15,7 +15,8 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from online_repos import BULK
+
+from tests.feature_store.online_repos import BULK
 
 CHECKOUT, PYTHON = os.environ.get("FEAST_CHECKOUT"), os.environ.get("FEAST_CHECKOUT_PYTHON")
 FILES = (

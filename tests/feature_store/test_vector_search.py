@@ -7,12 +7,12 @@ import psycopg
 import pytest
 import yaml
 from feast.protos.feast.types.Value_pb2 import FloatList, Value
-from stock_store import write
 
 from qarm_features.feature_store.reading.vector_reader import VectorReader
 from qarm_features.feature_store.views.feature_views import entities, open_feature_store
 from qarm_features.feature_store.views.vector_views import PublishedVectors, vector_services, vector_views
 from qarm_features.settings.load import load_settings
+from tests.feature_store.stock_store import write
 
 VECTORS = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
 VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 from pyspark.sql import functions as F
-from toy_catalog import open_project, write_toy_project
 
 from qarm_features.feature_store.views.feature_views import Release
 from qarm_features.jobs.session import JobContext
 from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, USER_BEHAVIOR
+from tests.toy_catalog import open_project, write_toy_project
 
 
 def write_two_versions(

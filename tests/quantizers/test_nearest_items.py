@@ -66,7 +66,7 @@ def test_new_items_are_asked_of_the_frozen_bank(spark, model, embeddings, catalo
     found = found_by(model, new)
 
     known = found_by(model, catalog)
-    assert found[3] == known[3]  # an item of the bank, and never its own neighbour
+    assert found[3] == known[3]  # an item of the bank, and never its own neighbor
     assert found[7000][0] == [4, *known[4][0][:9]]  # a new one with the embedding of item 4
     assert 7000 not in found[7000][0]
 
@@ -98,7 +98,7 @@ def test_a_bank_of_fewer_items_than_k_gives_them_all(spark):
     np.testing.assert_allclose(found[7][1], [0.8, -0.6])
 
 
-def test_a_bank_of_one_item_gives_it_no_neighbour(spark):
+def test_a_bank_of_one_item_gives_it_no_neighbor(spark):
     rows = spark.createDataFrame(rows_of([[1.0]]), SCHEMA)
 
     assert found_by(NearestItems().fit(rows), rows) == {0: ([], [])}

@@ -75,7 +75,7 @@ def delimited(column: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
 
 
 def grouped(column: pa.LargeBinaryArray, ends: np.ndarray) -> pa.LargeBinaryArray:
-    """Joins neighbouring rows: row g of the result is rows ``ends[g - 1]`` to ``ends[g]`` of the column.
+    """Joins neighboring rows: row g of the result is rows ``ends[g - 1]`` to ``ends[g]`` of the column.
 
     Args:
         column: (N,) without nulls.

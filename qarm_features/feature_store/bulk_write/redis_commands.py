@@ -91,7 +91,7 @@ def _argument(column: pa.LargeBinaryArray) -> list:
 
 
 def _merged(pieces: list) -> list:
-    """Joins neighbouring plain pieces, so that each row is joined from as few as can be."""
+    """Joins neighboring plain pieces, so that each row is joined from as few as can be."""
     merged: list = []
     for piece in pieces:
         if merged and isinstance(piece, bytes) and isinstance(merged[-1], bytes):

@@ -184,7 +184,7 @@ def _timestamps(flat: pa.Array) -> pa.LargeBinaryArray | None:
     if not pa.types.is_timestamp(flat.type) or flat.type.unit != "us":
         return None
     microseconds = flat.cast(pa.int64()).to_numpy()
-    seconds = np.abs(microseconds) // 1_000_000 * np.sign(microseconds)  # inside lists Feast rounds towards zero
+    seconds = np.abs(microseconds) // 1_000_000 * np.sign(microseconds)  # inside lists Feast rounds toward zero
     return varints(seconds)
 
 

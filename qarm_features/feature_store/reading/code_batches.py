@@ -41,14 +41,14 @@ class ItemCodes(NamedTuple):
 
 
 class BehaviorCodes(NamedTuple):
-    """Behaviour sequences with their codes, the latest item last, padded at the end.
+    """Behavior sequences with their codes, the latest item last, padded at the end.
 
     Attributes:
         item_ids: (B, T) numpy array of item IDs; undefined where ``mask`` is False.
         codes: (B, T, L) int64, -1 where an item was not found and where ``mask`` is False.
-        mask: (B, T) bool, True where a behaviour stands. T is the longest sequence of the batch.
+        mask: (B, T) bool, True where a behavior stands. T is the longest sequence of the batch.
         codebook_version: The release that all of the codes belong to.
-        timestamps: (B, T) int64, seconds since 1970 at which each behaviour happened; 0 where ``mask`` is False.
+        timestamps: (B, T) int64, seconds since 1970 at which each behavior happened; 0 where ``mask`` is False.
     """
 
     item_ids: np.ndarray
@@ -79,10 +79,10 @@ class ImpressionCodes(NamedTuple):
 
 
 class UserAndCandidates(NamedTuple):
-    """What a ranking request needs: one user's behaviour (B = 1) and the candidates, of one release.
+    """What a ranking request needs: one user's behavior (B = 1) and the candidates, of one release.
 
     Attributes:
-        behavior: The user's behaviour sequence.
+        behavior: The user's behavior sequence.
         candidates: The candidates' codes.
         impressions: What the user was shown, where that was asked for.
         counters: (B, 4) float32 of the candidates, where impressions were asked for: positives and impressions of the
@@ -130,7 +130,7 @@ def behavior_and_candidates(
     candidate_ids: Sequence[int | str],
     max_length: int | None,
 ) -> Answers:
-    """Yields two queries at most: behaviours, then the codes of all their items and of the candidates, each item once."""
+    """Yields two queries at most: behaviors, then the codes of all their items and of the candidates, each item once."""
     item_lists, time_lists = yield from behaviors(release, user_ids, max_length)
     flat = [item_id for ids in item_lists for item_id in ids]
     candidates = listed_ids(candidate_ids, "candidate_ids", release.view)
@@ -159,7 +159,7 @@ def padded_behaviors(
 
 
 def behaviors(release: ServedRelease, user_ids: Sequence[int | str], max_length: int | None) -> Answers:
-    """Yields one query at most; returns the item IDs and the timestamps of each user's behaviours."""
+    """Yields one query at most; returns the item IDs and the timestamps of each user's behaviors."""
     if release.behavior is None:
         raise ValueError("The feature store has no view user_behavior, must have one. Run: qarm publish-features")
     ids = listed_ids(user_ids, "user_ids", release.behavior)

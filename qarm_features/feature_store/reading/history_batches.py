@@ -1,7 +1,7 @@
-"""A ranking request, with labelled impressions and counters where asked for: which rows to ask for, and their tensors.
+"""A ranking request, with labeled impressions and counters where asked for: which rows to ask for, and their tensors.
 
 In: a release, a user and candidates. Out: what `code_batches` gives, with impressions and counters beside it. Like there,
-queries are yielded, one round trip each: behaviours, impressions, codes of all items, counters of the candidates.
+queries are yielded, one round trip each: behaviors, impressions, codes of all items, counters of the candidates.
 """
 
 from __future__ import annotations

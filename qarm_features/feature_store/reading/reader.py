@@ -111,11 +111,11 @@ class SemanticIDReader(_OpenRelease):
         return self._answered(code_batches.item_codes(self._releases.current(), self._cache, item_ids))
 
     def behavior_codes(self, user_ids: Sequence[int | str], *, max_length: int | None = None) -> BehaviorCodes:
-        """Reads the behaviour sequences of B users and the codes of all their items, in two round trips.
+        """Reads the behavior sequences of B users and the codes of all their items, in two round trips.
 
         Args:
-            user_ids: B user IDs of the click log's type. A user without behaviour gets a row that is masked whole.
-            max_length: Only the latest this many behaviours.
+            user_ids: B user IDs of the click log's type. A user without behavior gets a row that is masked whole.
+            max_length: Only the latest this many behaviors.
 
         Returns:
             ``item_ids`` (B, T), ``codes`` (B, T, L), ``mask`` (B, T), ``codebook_version``, ``timestamps`` (B, T).
@@ -130,13 +130,13 @@ class SemanticIDReader(_OpenRelease):
         max_length: int | None = None,
         max_impressions: int = 0,
     ) -> UserAndCandidates:
-        """Reads one user's behaviour, then the codes of its items and of B candidates at once: two round trips.
+        """Reads one user's behavior, then the codes of its items and of B candidates at once: two round trips.
 
         Args:
             user_id: A user ID of the click log's type.
             candidate_ids: B item IDs.
-            max_length: Only the latest this many behaviours.
-            max_impressions: Also the latest this many labelled impressions with their codes, and counters of the user and
+            max_length: Only the latest this many behaviors.
+            max_impressions: Also the latest this many labeled impressions with their codes, and counters of the user and
                 of the candidates, in two further round trips; 0 reads neither.
 
         Returns:
@@ -180,7 +180,7 @@ class AsyncSemanticIDReader(_OpenRelease):
         return await self._answered(code_batches.item_codes(await self._release(), self._cache, item_ids))
 
     async def behavior_codes(self, user_ids: Sequence[int | str], *, max_length: int | None = None) -> BehaviorCodes:
-        """Reads the behaviour sequences of B users; see `SemanticIDReader.behavior_codes`."""
+        """Reads the behavior sequences of B users; see `SemanticIDReader.behavior_codes`."""
         return await self._answered(
             code_batches.behavior_codes(await self._release(), self._cache, user_ids, max_length)
         )

@@ -19,8 +19,8 @@ class ServedRelease(NamedTuple):
 
     Attributes:
         view: The release's view of items.
-        behavior: The view of behaviour sequences; None where none is published.
-        impressions: The view of labelled impressions; None where none is published.
+        behavior: The view of behavior sequences; None where none is published.
+        impressions: The view of labeled impressions; None where none is published.
         counters: The view of items' counters; None where none is published.
         codebook_version: What each of its rows must carry.
         num_levels: L.

@@ -33,7 +33,7 @@ from qarm_features.storage.tables import (
 )
 from qarm_features.storage.warehouse import Warehouse
 
-# Feast's Spark store warns on every use that it is experimental; our tests pin its behaviour. Its module is imported
+# Feast's Spark store warns on every use that it is experimental; our tests pin its behavior. Its module is imported
 # above because importing it turns such warnings on again.
 warnings.filterwarnings("ignore", message="The spark (data source API|offline store) is an experimental feature")
 

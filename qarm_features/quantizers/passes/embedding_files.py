@@ -26,7 +26,6 @@ from pyspark import Broadcast, StorageLevel
 from pyspark.sql import DataFrame
 
 from qarm_features.quantizers.arrays.grid import Grid, choose_grid
-from qarm_features.quantizers.arrays.weights import choose_weight_bits
 from qarm_features.quantizers.passes.file_passes import (
     Level,
     Sample,
@@ -48,6 +47,7 @@ from qarm_features.quantizers.passes.local_files import (
     write_rows,
 )
 from qarm_features.quantizers.passes.parquet_scan import ParquetScan, plain_scan, read_splits
+from qarm_features.quantizers.passes.weights import choose_weight_bits
 
 logger = logging.getLogger(__name__)
 

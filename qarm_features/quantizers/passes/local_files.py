@@ -22,8 +22,8 @@ from pyspark import TaskContext
 
 from qarm_features.quantizers.arrays.grid import Grid
 from qarm_features.quantizers.arrays.lloyd import nearest_codes
-from qarm_features.quantizers.arrays.weights import on_weight_grid, weight_facts
 from qarm_features.quantizers.passes.embedding_batches import near_norms, row_norms, to_matrix
+from qarm_features.quantizers.passes.weights import on_weight_grid, weight_facts
 
 SKIP = "qarm.quantizers.skip"  # a local property of jobs that only remove files: nothing is read again for them
 _CHUNK_BYTES = 1 << 22  # larger temporaries cost a page fault per page, in every pass

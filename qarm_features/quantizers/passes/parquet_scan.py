@@ -40,7 +40,7 @@ class ParquetScan(NamedTuple):
     columns: list[str]
 
     def packed(self, count: int) -> ParquetScan:
-        """Returns the same splits in fewer partitions, neighbours together."""
+        """Returns the same splits in fewer partitions, neighbors together."""
         bounds = np.linspace(0, len(self.partitions), count + 1).astype(int)
         groups = [self.partitions[low:high] for low, high in pairwise(bounds)]
         return self._replace(partitions=[[split for part in group for split in part] for group in groups])

@@ -18,8 +18,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from qarm_features.quantizers.arrays.scalar_rounding import BINS, histogram, project
-from qarm_features.quantizers.arrays.weights import choose_weight_bits, on_weight_grid, weight_facts
 from qarm_features.quantizers.passes.embedding_batches import row_norms, to_matrix
+from qarm_features.quantizers.passes.weights import choose_weight_bits, on_weight_grid, weight_facts
 
 Batches = Iterator[pa.RecordBatch]
 _FACTS = (

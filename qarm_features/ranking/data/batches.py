@@ -30,7 +30,7 @@ class TrainingRows(IterableDataset):
         vocabulary: the item ids with a row of their own.
         num_levels: L, codes per item.
         batch_size: B; the last batch may be smaller.
-        behavior_length: T; only the latest T behaviours are kept, shorter sequences are padded to T.
+        behavior_length: T; only the latest T behaviors are kept, shorter sequences are padded to T.
         impression_length: T2, likewise for impressions; None for T.
         optional_fields: which optional fields of ``RankingBatch`` to read; columns of the others are not decoded. None
             for all whose columns every file has.

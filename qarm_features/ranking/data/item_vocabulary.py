@@ -134,7 +134,7 @@ def _type_of(ids: pd.Index) -> pa.DataType:
 
 
 def item_vocabulary(files: Sequence[str], *, max_items: int | None = None) -> ItemVocabulary:
-    """Collects the items of training rows, as target or in the behaviour sequence, most frequent first.
+    """Collects the items of training rows, as target or in the behavior sequence, most frequent first.
 
     Files are streamed; memory grows with the distinct items only.
 

@@ -22,7 +22,7 @@ COLUMNS_OF_FIELD = {  # beside COLUMNS
 class RankingBatch(NamedTuple):
     """B rows, the argument of ``RankingModel.forward``; label and user_group may be None where nothing is trained.
 
-    Behaviours are the user's latest T positives, impressions the latest T2 of either label, all strictly before the
+    Behaviors are the user's latest T positives, impressions the latest T2 of either label, all strictly before the
     row's own time. A field that was not read is None.
     """
 

@@ -20,7 +20,7 @@ from qarm_features.ranking.modules.nearest_items_embedding import NearestItemsEm
 from qarm_features.ranking.modules.prefix_embedding import PrefixEmbedding
 from qarm_features.ranking.modules.semantic_id_embedding import SemanticIDEmbedding
 
-_TABLE_OF = 64  # unique items per behaviour of a row, up to which all of them are compared with each target
+_TABLE_OF = 64  # unique items per behavior of a row, up to which all of them are compared with each target
 
 
 @dataclass
@@ -125,7 +125,7 @@ class ItemRepresentation(nn.Module):
             self.content_to_id = nn.Linear(self.content_width, config.item_dim, bias=False)
             self.id_norm = nn.Parameter(torch.tensor([INITIAL_STD * config.item_dim**0.5]))
 
-    def centre_vectors(self, features: ItemFeatures) -> None:
+    def center_vectors(self, features: ItemFeatures) -> None:
         """Takes the mean of the frozen vectors, which says nothing of an item but fills most of a crowded cone.
 
         A mean that is there already stays: it belongs to the weights that were trained with it.

@@ -32,17 +32,17 @@ class RankingConfig:
         use_nearest_items: ... by its VQ code, the weighted mean of the embeddings of its nearest items.
         use_frozen_vector: ... by a linear map of its frozen content vector.
         use_fusion: ... by what a Fusion-Q-Former, trained by the ranking loss, makes of its frozen content tokens.
-        use_match: BehaviorMatch of the target's codes with the behaviours', with use_history with impressions' too.
-        use_ages: match features and labelled history also see how long ago; the batch must hold the ages.
+        use_match: BehaviorMatch of the target's codes with the behaviors', with use_history with impressions' too.
+        use_ages: match features and labeled history also see how long ago; the batch must hold the ages.
         use_history: the latest impressions with their labels are attended to; the batch must hold them.
         use_counters: strictly past counts and rates of user and item, as inputs and as a linear part of the logit.
-        use_content_match: how near the target is to the behaviours in content space, in a few numbers (ContentMatch); with
+        use_content_match: how near the target is to the behaviors in content space, in a few numbers (ContentMatch); with
             use_history to the impressions too, by label.
         use_item_rates: the target's positive rate and count among the training rows, the row itself left out.
-        use_history_vectors: attended and mean behaviours enter the MLP as vectors; without, only numbers of the history
+        use_history_vectors: attended and mean behaviors enter the MLP as vectors; without, only numbers of the history
             do, so that few users cannot be learnt by heart.
         use_linear: all inputs of the MLP, and the frozen vector, also have a linear part of the logit.
-        use_content_interest: target attention over the behaviours in content space, by LoRA projections.
+        use_content_interest: target attention over the behaviors in content space, by LoRA projections.
         content_id_weight: weight of the Content-ID-Contrastive loss beside the log loss, at least 0; 0 = without.
         new_items_from_content: an item without an ID embedding gets its content's image in ID space instead.
         id_dropout: share of item IDs taken as unknown in training, in [0, 1), so that new items are no surprise.

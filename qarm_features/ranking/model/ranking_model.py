@@ -1,6 +1,6 @@
 """The reference ranking model: what an item is, what the user did and what counts say in, one logit per row out.
 
-Target item, behaviours and impressions share the tables. The behaviour sequence is read by target attention (DIN), as
+Target item, behaviors and impressions share the tables. The behavior sequence is read by target attention (DIN), as
 a mean and as a count; every further reading is a named switch of :class:`RankingConfig`.
 
 Source: QARM, arXiv 2411.11739, section 3.3; EM3, arXiv 2404.06078; DIN, arXiv 1706.06978, section 4.
@@ -29,7 +29,7 @@ from qarm_features.ranking.modules.item_rates import item_rate_features
 
 
 class Losses(NamedTuple):
-    """What training minimises.
+    """What training minimizes.
 
     Attributes:
         total: () float32, log_loss + content_id_weight * content_id.
@@ -84,7 +84,7 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
             token_dims=config.token_dims if config.use_fusion else None,
         )
         self.item_features = features
-        self.items.centre_vectors(features)
+        self.items.center_vectors(features)
 
     def set_item_counts(self, positives: np.ndarray | Tensor, impressions: np.ndarray | Tensor) -> None:
         """Tells how often items were liked and shown in the training rows.
@@ -125,7 +125,7 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         return self._score(batch, self._look_up(batch))
 
     def losses(self, batch: RankingBatch) -> Losses:
-        """Scores B labelled rows and returns what training minimises."""
+        """Scores B labeled rows and returns what training minimizes."""
         known = self._look_up(batch)
         log_loss = binary_cross_entropy_with_logits(self._score(batch, known), batch.label)
         content_id = torch.zeros_like(log_loss)
@@ -166,7 +166,7 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         self.train(was_training)
 
     def _look_up(self, batch: RankingBatch) -> list[LookedUp]:
-        """Returns what is known of targets, behaviours and, with use_history, impressions."""
+        """Returns what is known of targets, behaviors and, with use_history, impressions."""
         self.history.check(batch)
         indexes = [batch.item_index, batch.behavior_index.masked_fill(~batch.behavior_mask, 0)]
         if self.config.use_history:

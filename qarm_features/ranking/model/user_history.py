@@ -1,4 +1,4 @@
-"""What a user did, seen from the target: every reading of behaviours, impressions and counters that the config names.
+"""What a user did, seen from the target: every reading of behaviors, impressions and counters that the config names.
 
 In: a batch, and the representations of its items. Out: inputs of the MLP (B, F) and a linear part of the logit (B,).
 User-side tensors may have one row for all B targets: what does not depend on the target is computed once.
@@ -15,7 +15,7 @@ from qarm_features.ranking.model.ranking_config import RankingConfig
 from qarm_features.ranking.modules.behavior_match import BehaviorMatch
 from qarm_features.ranking.modules.content_interest import ContentInterest
 from qarm_features.ranking.modules.content_match import ContentMatch
-from qarm_features.ranking.modules.history_features import Counters, LabelledHistory
+from qarm_features.ranking.modules.history_features import Counters, LabeledHistory
 from qarm_features.ranking.modules.target_attention import TargetAttention
 
 _DAY = 86_400.0  # seconds
@@ -53,7 +53,7 @@ class UserHistory(nn.Module):
                 self.impression_content_match = ContentMatch(use_labels=True)
                 self.output_dim += self.impression_content_match.num_features
         if config.use_history:
-            self.labelled = LabelledHistory(
+            self.labelled = LabeledHistory(
                 dim, hidden_dim=config.attention_dim, use_ages=config.use_ages, attend=config.use_history_vectors
             )
             self.output_dim += self.labelled.output_dim
@@ -105,7 +105,7 @@ class UserHistory(nn.Module):
             target: (B, D) float32.
             behavior: (U, T, D) float32 with use_history_vectors.
             impression: (U, T2, D) float32 with use_history and use_history_vectors.
-            known: what is known of targets (B,), behaviours (U, T) and, with use_history, impressions (U, T2).
+            known: what is known of targets (B,), behaviors (U, T) and, with use_history, impressions (U, T2).
             positive_rate: () float32 in (0, 1).
 
         Returns:

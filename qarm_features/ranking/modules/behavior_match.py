@@ -1,6 +1,6 @@
-"""Which behaviours share the target's code prefix, counted and pooled per prefix depth.
+"""Which behaviors share the target's code prefix, counted and pooled per prefix depth.
 
-In: target codes (B, L), behaviour codes (B, T, L), mask (B, T). Out: features (B, F) and pooled (B, L, D) float32.
+In: target codes (B, L), behavior codes (B, T, L), mask (B, T). Out: features (B, F) and pooled (B, L, D) float32.
 
 Source: QARM, arXiv 2411.11739, section 3.3.
 """
@@ -22,7 +22,7 @@ class BehaviorMatches(NamedTuple):
 
     Attributes:
         features: (B, F) float32, depth 1's features first.
-        pooled: (B, L, D) float32, the matching behaviours pooled per depth; D = 0 without ``dim``.
+        pooled: (B, L, D) float32, the matching behaviors pooled per depth; D = 0 without ``dim``.
     """
 
     features: Tensor
@@ -30,18 +30,18 @@ class BehaviorMatches(NamedTuple):
 
 
 class BehaviorMatch(nn.Module):
-    """Describes the behaviours that share the target's first 1, 2, ..., L codes.
+    """Describes the behaviors that share the target's first 1, 2, ..., L codes.
 
-    Per depth: log1p of the number of matches; their share of the behaviours; the recency of the latest match, in
-    [0, 1], 0 without one; with ``use_labels`` log1p of the positive matches and their rate, drawn towards the user's.
-    Recency is 1 / (1 + number of later behaviours), with ``use_ages`` 1 - log1p(age) / log1p(one year), at least 0.
+    Per depth: log1p of the number of matches; their share of the behaviors; the recency of the latest match, in
+    [0, 1], 0 without one; with ``use_labels`` log1p of the positive matches and their rate, drawn toward the user's.
+    Recency is 1 / (1 + number of later behaviors), with ``use_ages`` 1 - log1p(age) / log1p(one year), at least 0.
 
     Args:
         num_levels: L, at least 1.
         use_ages: whether ``forward`` takes ages.
         use_labels: whether ``forward`` takes labels.
-        dim: D of the behaviour embeddings to pool, at least 1; None pools nothing.
-        smoothing: behaviours at the user's own rate that are added to each rate, above 0.
+        dim: D of the behavior embeddings to pool, at least 1; None pools nothing.
+        smoothing: behaviors at the user's own rate that are added to each rate, above 0.
 
     Raises:
         ValueError: if num_levels or dim is below 1 or smoothing is not above 0.
@@ -80,18 +80,18 @@ class BehaviorMatch(nn.Module):
         label: Tensor | None = None,
         behavior: Tensor | None = None,
     ) -> BehaviorMatches:
-        """Matches behaviours with the target.
+        """Matches behaviors with the target.
 
         Args:
             target_codes: (B, L) int64, -1 = missing; a missing code matches nothing.
             behavior_codes: (B, T, L) int64, most recent last.
-            mask: (B, T) bool, True where there is a behaviour.
+            mask: (B, T) bool, True where there is a behavior.
             age: (B, T) float32 seconds, at least 0; given exactly with use_ages.
             label: (B, T) float32 in {0, 1}; given exactly with use_labels.
             behavior: (B, T, D) float32, finite also where masked; given exactly with dim.
 
         Returns:
-            features (B, F) and pooled (B, L, D); exactly 0 for a user with no behaviour.
+            features (B, F) and pooled (B, L, D); exactly 0 for a user with no behavior.
 
         Raises:
             ValueError: if an input is missing or superfluous, the codes do not have L levels or, on a CPU, an age is
@@ -105,7 +105,7 @@ class BehaviorMatch(nn.Module):
             recency = 1 / (1 + length - mask.cumsum(dim=1)).float()
         else:
             recency = _recency_of_age(age.masked_fill(~mask, LONGEST_AGE))
-        # A column of zeros: the maximum over no behaviours at all is not defined.
+        # A column of zeros: the maximum over no behaviors at all is not defined.
         recency = functional.pad(recency.unsqueeze(2) * match, (0, 0, 1, 0)).amax(dim=1)
         parts = [count.log1p(), count / length.clamp(min=1), recency]
         if label is not None:
@@ -137,7 +137,7 @@ class BehaviorMatch(nn.Module):
 
 
 def prefix_match(target_codes: Tensor, behavior_codes: Tensor) -> Tensor:
-    """Tells which behaviours share the target's first 1, 2, ..., L codes.
+    """Tells which behaviors share the target's first 1, 2, ..., L codes.
 
     Args:
         target_codes: (B, L) int64, -1 = missing.
@@ -153,6 +153,6 @@ def prefix_match(target_codes: Tensor, behavior_codes: Tensor) -> Tensor:
 def _recency_of_age(age: Tensor) -> Tensor:
     if age.device.type == "cpu" and not torch.compiler.is_compiling() and bool((age < 0).any()):
         raise ValueError(
-            f"age holds {float(age.min())}, must be at least 0. Leave out behaviour later than the row's own time."
+            f"age holds {float(age.min())}, must be at least 0. Leave out behavior later than the row's own time."
         )
     return (1 - age.float().log1p() / math.log1p(LONGEST_AGE)).clamp(min=0)

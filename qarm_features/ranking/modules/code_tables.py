@@ -139,7 +139,7 @@ def _principal_coordinates(centroids: Tensor, embedding_dim: int, *, std: float)
 def _nearest(rows: Tensor, centroids: Tensor) -> Tensor:
     """Returns the index of the nearest centroid of each row, (N,) int64, the lowest where equally near."""
     chunks = rows.split(max(1, _CHUNK_DISTANCES // len(centroids)))
-    # Not by matrix products: their rounding could prefer a neighbour to the very same centroid.
+    # Not by matrix products: their rounding could prefer a neighbor to the very same centroid.
     exact = "donot_use_mm_for_euclid_dist"
     return torch.cat([torch.cdist(chunk, centroids, compute_mode=exact).min(dim=1).indices for chunk in chunks])
 

@@ -26,8 +26,8 @@ def content_id_contrastive_loss(
     """Computes the softmax contrastive loss of each row against the batch, mean of both directions.
 
     Args:
-        content: (B, D) float32, an item's content embedding per row; L2-normalised inside.
-        item_id_embedding: (B, D) float32, the same items' ID embeddings; L2-normalised inside.
+        content: (B, D) float32, an item's content embedding per row; L2-normalized inside.
+        item_id_embedding: (B, D) float32, the same items' ID embeddings; L2-normalized inside.
         temperature: divides the cosines, above 0; a tensor may be trained (and is not checked).
         item_index: (B,) int64; rows of an equal index are not negatives of each other. None: all rows differ.
         weight: (B,) float32, at least 0, each row's weight in the mean; None weights all alike.

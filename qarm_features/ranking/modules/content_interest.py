@@ -1,6 +1,6 @@
-"""A behaviour sequence in content space in, the user's content interest for the target out.
+"""A behavior sequence in content space in, the user's content interest for the target out.
 
-In: target content (B, D), behaviour content (B, T, D), mask (B, T). Out: (B, D_out).
+In: target content (B, D), behavior content (B, T, D), mask (B, T). Out: (B, D_out).
 
 Source: EM3, arXiv 2404.06078, content-interest sequence; LoRA, arXiv 2106.09685.
 """
@@ -48,10 +48,10 @@ class LoRAProjection(nn.Module):
 
 
 class ContentInterest(nn.Module):
-    """Multi-head attention of one target over T behaviours with LoRA query, key and value projections.
+    """Multi-head attention of one target over T behaviors with LoRA query, key and value projections.
 
     With one target the key projection folds into the query, and the value projection applies after pooling, so no
-    projected behaviours (B, T, D_out) are ever stored. Time O(B T H D), memory O(B H (T + D)) beside the input;
+    projected behaviors (B, T, D_out) are ever stored. Time O(B T H D), memory O(B H (T + D)) beside the input;
     unfolded: O(B T D D_out) and O(B T (D_out + H)).
 
     Args:
@@ -82,15 +82,15 @@ class ContentInterest(nn.Module):
         self.value = LoRAProjection(dim, output_dim, rank=rank, alpha=alpha)
 
     def forward(self, target: Tensor, behavior: Tensor, mask: Tensor) -> Tensor:
-        """Attends to the behaviours.
+        """Attends to the behaviors.
 
         Args:
             target: (B, D) float32.
             behavior: (B, T, D) float32, finite also where masked.
-            mask: (B, T) bool, True where there is a behaviour.
+            mask: (B, T) bool, True where there is a behavior.
 
         Returns:
-            (B, D_out) float32; exactly 0 for a user with no behaviour; independent of how far T is padded.
+            (B, D_out) float32; exactly 0 for a user with no behavior; independent of how far T is padded.
         """
         heads = (self.num_heads, -1)
         key = self.key.merged_weight().unflatten(0, heads)  # (H, D_out / H, D)

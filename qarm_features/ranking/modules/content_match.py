@@ -10,20 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_FAR = 0.3  # cosine at which the pseudo-behaviours stand that draw a rate towards the user's own
+_FAR = 0.3  # cosine at which the pseudo-behaviors stand that draw a rate toward the user's own
 
 
 class ContentMatch(nn.Module):
     """Describes how similar the target is to a user's past, by cosine and by Gaussian-like kernels.
 
     The features are the mean and the largest cosine; per sharpness s the log of the mean of exp(s (cosine - 1)); and with
-    ``use_labels`` per sharpness by how much the kernel-weighted positive rate exceeds the user's own, drawn towards 0 by
-    pseudo-behaviours at a cosine of 0.3. A user or a target without content gets zeros.
+    ``use_labels`` per sharpness by how much the kernel-weighted positive rate exceeds the user's own, drawn toward 0 by
+    pseudo-behaviors at a cosine of 0.3. A user or a target without content gets zeros.
 
     Args:
         use_labels: whether ``forward`` takes labels.
         sharpness: first values of s, each above 0; they are learnt.
-        smoothing: pseudo-behaviours, above 0.
+        smoothing: pseudo-behaviors, above 0.
 
     Raises:
         ValueError: if sharpness is empty or not above 0, or smoothing is not above 0.
@@ -49,7 +49,7 @@ class ContentMatch(nn.Module):
         Args:
             target: (B, D) float32 content of the target; zeros where it has none.
             past: (B or 1, T, D) float32 content of the past; zeros where an item has none.
-            mask: (B or 1, T) bool, True where there is a behaviour.
+            mask: (B or 1, T) bool, True where there is a behavior.
             label: (B or 1, T) in {0, 1}; given exactly with use_labels.
 
         Returns:
@@ -68,8 +68,8 @@ class ContentMatch(nn.Module):
 
         Args:
             cosine: (B, T) float32 of target and past.
-            seen: (B, T) bool, True where there is a behaviour and both have content.
-            mask: (B or 1, T) bool, True where there is a behaviour.
+            seen: (B, T) bool, True where there is a behavior and both have content.
+            mask: (B or 1, T) bool, True where there is a behavior.
             label: (B or 1, T) in {0, 1}; given exactly with use_labels.
 
         Returns:

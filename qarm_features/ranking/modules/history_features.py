@@ -1,4 +1,4 @@
-"""What the past says without looking at content: labelled impressions attended by the target, and counters.
+"""What the past says without looking at content: labeled impressions attended by the target, and counters.
 
 In: impressions with labels, counts of user and item, all strictly before the row. Out: inputs of the ranking model.
 """
@@ -14,7 +14,7 @@ NUM_COUNTERS = 4  # user_positive, user_impression, item_positive, item_impressi
 _LABEL_STD = 0.3  # as large as an attended vector becomes, so that likes and dislikes differ from the start
 
 
-class LabelledHistory(nn.Module):
+class LabeledHistory(nn.Module):
     """Attends to a user's latest impressions, positive and negative, each with its label's embedding added.
 
     Args:

@@ -1,6 +1,6 @@
-"""A behaviour sequence in, what of it matters for the target item out.
+"""A behavior sequence in, what of it matters for the target item out.
 
-In: target (B, D), behaviours (B, T, D), mask (B, T). Out: (B, D).
+In: target (B, D), behaviors (B, T, D), mask (B, T). Out: (B, D).
 
 Source: DIN, arXiv 1706.06978, section 4.3.
 """
@@ -13,11 +13,11 @@ from qarm_features.ranking.modules.masked_softmax import masked_softmax
 
 
 class TargetAttention(nn.Module):
-    """Weights each behaviour by an MLP of [target, behaviour, target * behaviour], softmax over the behaviours.
+    """Weights each behavior by an MLP of [target, behavior, target * behavior], softmax over the behaviors.
 
     DIN's MLP rather than a dot product, because item-ID and semantic-ID parts of an embedding need not be comparable
     by one angle. DIN's fourth input, the difference, is left out: the first layer is linear, so it adds nothing.
-    Unlike DIN the weights add up to 1; how many behaviours there are is the caller's own input.
+    Unlike DIN the weights add up to 1; how many behaviors there are is the caller's own input.
 
     Args:
         dim: D, at least 1.
@@ -40,15 +40,15 @@ class TargetAttention(nn.Module):
         self.score = nn.Linear(hidden_dim, 1, bias=False)  # a bias would cancel in the softmax
 
     def forward(self, target: Tensor, behavior: Tensor, mask: Tensor) -> Tensor:
-        """Attends to the behaviours.
+        """Attends to the behaviors.
 
         Args:
             target: (B, D) float32.
             behavior: (B, T, D) float32, or (1, T, D) of one user for all targets.
-            mask: (B, T) bool, True where there is a behaviour, or (1, T).
+            mask: (B, T) bool, True where there is a behavior, or (1, T).
 
         Returns:
-            (B, D) float32; exactly 0 for a user with no behaviour; independent of how far T is padded.
+            (B, D) float32; exactly 0 for a user with no behavior; independent of how far T is padded.
         """
         if len(behavior) == 1 < len(target):
             hidden = self._hidden_of_one_user(target, behavior[0])
@@ -59,7 +59,7 @@ class TargetAttention(nn.Module):
         return torch.einsum("bt,btd->bd", masked_softmax(score, mask, dim=1), behavior)
 
     def _hidden_of_one_user(self, target: Tensor, behavior: Tensor) -> Tensor:
-        """Folds the behaviours (T, D) into the weights: one matrix product of the targets, no product (B, T, D)."""
+        """Folds the behaviors (T, D) into the weights: one matrix product of the targets, no product (B, T, D)."""
         folded = (behavior.unsqueeze(1) * self.of_product.weight).flatten(0, 1)  # (T * hidden_dim, D)
         hidden = functional.linear(target, folded, self.of_behavior(behavior).flatten())
         return hidden.unflatten(1, (len(behavior), self.of_product.out_features))

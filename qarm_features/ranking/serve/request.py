@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Behavior(NamedTuple):
-    """The behaviour of one user, the latest item last; ``BehaviorCodes`` of a ``SemanticIDReader`` will do as well.
+    """The behavior of one user, the latest item last; ``BehaviorCodes`` of a ``SemanticIDReader`` will do as well.
 
     Attributes:
         item_ids: (1, T) array of item ids of the catalog's type.

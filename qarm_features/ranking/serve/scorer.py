@@ -33,7 +33,7 @@ class Scorer:
         model: with its item features, where it reads them.
         vocabulary: of the items whose indexes the model and its item features know.
         calibration: what makes logits probabilities.
-        behavior_length: T, the latest behaviours that the model was trained on.
+        behavior_length: T, the latest behaviors that the model was trained on.
         impression_length: T2, the latest impressions that the model was trained on; None for behavior_length.
     """
 
@@ -109,7 +109,7 @@ class Scorer:
             candidates: their codes.
             behavior: of the user.
             at: seconds since 1970 of the request; needed by models with use_ages.
-            impressions: of the user, for models that read labelled impressions.
+            impressions: of the user, for models that read labeled impressions.
             optional_fields: further fields of a ``RankingBatch``, (1, ...) of the user or (B, ...), such as ``counters``
                 (B, 4) for models that read them.
 
@@ -183,7 +183,7 @@ class Scorer:
     def _ages(self, behavior: Behavior | Impressions, kept: slice, at: float | None) -> Tensor:
         if at is None or behavior.timestamps is None:
             missing = "at is None, must be seconds since 1970" if at is None else "timestamps is None, must be (1, T)"
-            raise ValueError(f"{missing}. The model reads how old behaviours are: give both at and timestamps.")
+            raise ValueError(f"{missing}. The model reads how old behaviors are: give both at and timestamps.")
         seconds = at - behavior.timestamps[:, kept].double()
         return (seconds / _DAY).float()
 

@@ -1,4 +1,4 @@
-"""A model and labelled batches in, predictions and metrics out, over all rows and over the slices that matter.
+"""A model and labeled batches in, predictions and metrics out, over all rows and over the slices that matter.
 
 Slices: ``head``, ``torso`` and ``tail`` items hold a third of the training rows each, the most shown items first;
 ``few_click_items`` have 1 to FEW training positives; ``new_items`` have no training row; ``new_users`` have at most FEW
@@ -22,14 +22,14 @@ FEW = 5
 
 
 class Predictions(NamedTuple):
-    """What a model says of R labelled rows, beside what slices and metrics need.
+    """What a model says of R labeled rows, beside what slices and metrics need.
 
     Attributes:
         label: (R,) float32, 0 or 1.
         logit: (R,) float32.
         user_group: (R,) int64, one value per user.
         item_index: (R,) int64; 0 for an item without an ID embedding.
-        num_behaviors: (R,) int64, behaviours before the row, of those that the batch holds.
+        num_behaviors: (R,) int64, behaviors before the row, of those that the batch holds.
     """
 
     label: np.ndarray

@@ -16,13 +16,13 @@ class TrainingOptions:
         patience: stop after this many epochs without a better valid metric.
         stop_metric: of the valid rows, the one whose best epoch is kept: "auc" or "user_auc".
         seed: of the initial weights, the shuffle and the dropout.
-        behavior_length: T, the latest behaviours read.
+        behavior_length: T, the latest behaviors read.
         max_items: item ids with a row of their own, the most frequent; None for all of the training split.
         shuffle_rows: size of the shuffle buffer of one reading process in rows; 0 keeps the order of the files.
         num_workers: reading processes beside each training process; 0 reads in the training process.
         num_threads: CPU threads of one training process.
         use_gpu: whether to compute on a GPU where there is one.
-        impression_length: T2, the latest labelled impressions read; None for behavior_length.
+        impression_length: T2, the latest labeled impressions read; None for behavior_length.
 
     Raises:
         ValueError: if a number is out of its range or stop_metric is unknown.

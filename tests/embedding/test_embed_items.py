@@ -1,0 +1,87 @@
+"""Only what is new is encoded."""
+
+import importlib
+
+import pyarrow as pa
+import pytest
+from pyspark.sql import functions as F
+
+from qarm_features.embedding.embed_items import items_to_embed
+from qarm_features.embedding.on_executors import regroup, row_as_json
+from qarm_features.jobs.embed_items import embed_items
+from qarm_features.jobs.ingest_catalog import ingest_catalog
+from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEMS
+from tests.toy_catalog import SETTINGS, open_project, write_toy_project
+
+jobs = importlib.import_module("qarm_features.jobs.embed_items")
+
+
+def test_new_changed_and_unseen_items_are_to_be_embedded(spark):
+    items = spark.createDataFrame([(1, "a"), (2, "B"), (3, "c")], "item_id int, content_hash string")
+    done = [(1, "a", 0), (2, "b", 0), (3, "c", 1)]
+    embeddings = spark.createDataFrame(done, "item_id int, content_hash string, encoder_version int")
+
+    new = items_to_embed(items, embeddings, encoder_version=0)
+
+    assert sorted(r["item_id"] for r in new.collect()) == [2, 3]
+
+
+def test_chunks_are_disjoint_and_together_all_that_is_to_be_embedded(spark):
+    items = spark.range(40).selectExpr("id AS item_id", "'a' AS content_hash")
+    done = spark.range(10).selectExpr("id AS item_id", "'a' AS content_hash", "0 AS encoder_version")
+
+    chunks = [items_to_embed(items, done, encoder_version=0, chunk=chunk, num_chunks=3).collect() for chunk in range(3)]
+
+    assert sorted(row["item_id"] for chunk in chunks for row in chunk) == list(range(10, 40))
+    assert all(chunks)
+
+
+def test_batches_are_regrouped_without_losing_a_row():
+    batches = [
+        pa.record_batch({"x": pa.array(range(start, start + size), pa.int64())})
+        for start, size in ((0, 3), (3, 1), (4, 7), (11, 0))
+    ]
+
+    by_rows = list(regroup(iter(batches), 4, 1000))
+    by_bytes = list(regroup(iter(batches), 4, 24))
+
+    assert [batch.num_rows for batch in by_rows] == [4, 4, 3]
+    assert [batch.num_rows for batch in by_bytes] == [3, 1, 3, 3, 1]
+    for regrouped in (by_rows, by_bytes):
+        assert [value for batch in regrouped for value in batch["x"].to_pylist()] == list(range(11))
+
+
+def test_a_rejected_row_is_shown_without_its_bytes():
+    rows = pa.record_batch(
+        {"item_id": [7], "content_hash": ["ab"], "text": [None], "image": [b"123"], "image_uri": ["é.jpg"]}
+    )
+
+    assert row_as_json(rows, 0) == '{"item_id": 7, "image": "3 bytes", "image_uri": "é.jpg"}'
+
+
+def test_a_run_that_dies_keeps_its_commits_a_second_embeds_the_rest_and_a_changed_item_is_embedded_alone(
+    tmp_path, spark, monkeypatch
+):
+    folder = write_toy_project(tmp_path)
+    (folder / "qarm.yaml").write_text(SETTINGS + "encoder: {items_per_commit: 40}\n")
+    fresh_project = open_project(folder, spark)
+    warehouse = fresh_project.warehouse
+    ingest_catalog(fresh_project)
+    with monkeypatch.context() as patched, pytest.raises(InterruptedError):
+        patched.setattr(jobs, "write_rejected", lambda *_, **__: (_ for _ in ()).throw(InterruptedError))
+        embed_items(fresh_project)
+    kept = warehouse.read(ITEM_EMBEDDINGS).count()
+    assert 0 < kept < 64
+    assert embed_items(fresh_project).remark.startswith(f"{64 - kept} items embedded")
+    before = {r["item_id"]: r["embedding"] for r in warehouse.read(ITEM_EMBEDDINGS).collect()}
+
+    assert embed_items(fresh_project).remark.startswith("0 items embedded")
+    assert warehouse.version(ITEM_EMBEDDINGS) == 1
+
+    changed = warehouse.read(ITEMS).replace({"sea part one, a comedy": "x"}, subset="title")
+    changed = changed.withColumn("text", F.expr("IF(item_id = 0, 'a new text', text)"))
+    changed = changed.withColumn("content_hash", F.expr("IF(item_id = 0, 'new', content_hash)"))
+    warehouse.overwrite(ITEMS, changed.localCheckpoint())
+    assert embed_items(fresh_project).remark.startswith("1 items embedded")
+    after = {r["item_id"]: r["embedding"] for r in warehouse.read(ITEM_EMBEDDINGS).collect()}
+    assert [item for item in before if before[item] != after[item]] == [0]

@@ -1,0 +1,73 @@
+"""kill -9 in any stage, run again: the same tables as a run that nobody disturbed, and readers saw whole releases."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from qarm_features.settings.load import load_settings
+from qarm_features.storage.artifacts import Artifacts
+from qarm_features.storage.tables import TABLES
+from qarm_features.storage.warehouse import Warehouse
+from tests.toy_catalog import all_jobs, write_toy_project
+
+JOBS = [job.name for job in all_jobs()]
+QARM = str(Path(sys.executable).with_name("qarm"))
+
+pytestmark = pytest.mark.slow
+
+
+def contents(folder: Path) -> dict[str, list]:
+    """Returns every table's rows, sorted, and the versions of the artifacts."""
+    settings = load_settings(folder / "qarm.yaml")
+    warehouse = Warehouse.of(settings)
+    tables = [table for table in TABLES if warehouse.exists(table)]
+    found = {t.name: sorted(map(str, warehouse.arrow(t).to_table().to_pylist())) for t in tables}
+    kinds = ("encoders", "codebooks", "ranking_models")
+    return found | {kind: Artifacts(settings.artifacts_path, kind).versions() for kind in kinds}
+
+
+def run_to_the_end(folder: Path) -> None:
+    done = subprocess.run([QARM, "run"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+def kill_in(folder: Path, stage: str, after_seconds: float) -> None:
+    """Starts a run and kills all of its processes ``after_seconds`` after the stage before ``stage`` has ended."""
+    before = JOBS.index(stage) - 1
+    record = folder / "artifacts" / "runs" / f"{JOBS[before]}.json"
+    process = subprocess.Popen(
+        [QARM, "run"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    while process.poll() is None and before >= 0 and not record.exists():
+        time.sleep(0.05)
+    time.sleep(after_seconds + (12 if before < 0 else 0))  # the first stage: Spark has to start
+    assert process.poll() is None, f"the run ended before it could be killed in {stage}"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = write_toy_project(tmp_path_factory.mktemp("undisturbed"))
+    run_to_the_end(folder)
+    return contents(folder)
+
+
+@pytest.mark.timeout(1800)
+def test_a_run_killed_once_in_every_stage_ends_in_the_same_tables(undisturbed, tmp_path):
+    folder = write_toy_project(tmp_path)
+
+    for number, stage in enumerate(JOBS):
+        kill_in(folder, stage, after_seconds=0.3 + 0.7 * (number % 3))
+    run_to_the_end(folder)
+
+    found = contents(folder)
+    assert {name: len(rows) for name, rows in found.items()} == {name: len(rows) for name, rows in undisturbed.items()}
+    assert found == undisturbed
