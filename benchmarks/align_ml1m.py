@@ -52,10 +52,11 @@ def write_project(folder: Path, *, modalities: list[str], period: str, changes: 
 def run_jobs(folder: Path, until: str, seeds: int) -> Iterator[dict]:
     """Mines pairs once, then yields the figures of evaluate-encoder of every seed; all in one session."""
     from qarm_features.jobs.align_encoder import align_encoder
+    from qarm_features.jobs.command import run_job
+    from qarm_features.jobs.context import JobContext
     from qarm_features.jobs.evaluate_encoder import evaluate_encoder
     from qarm_features.jobs.ingest_catalog import ingest_catalog
     from qarm_features.jobs.mine_item_pairs import mine_item_pairs
-    from qarm_features.jobs.session import JobContext, run_job
     from qarm_features.settings.load import load_settings
 
     for seed in range(seeds):

@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, interleaved; the least seconds count")
     args = parser.parse_args()
-    from qarm_features.jobs.session import start_session
+    from qarm_features.jobs.spark_session import start_session
     from qarm_features.quantizers import ResidualKMeans
     from qarm_features.settings.sections import SparkOptions
 

@@ -42,12 +42,12 @@ def turn(context) -> str:
     """Trains the fusion, makes it the next encoder, publishes what is cut from it; returns what the jobs said."""
     from qarm_features.jobs.assign_semantic_ids import assign_semantic_ids
     from qarm_features.jobs.build_training_set import build_training_set
+    from qarm_features.jobs.command import run_job
     from qarm_features.jobs.embed_items import embed_items
     from qarm_features.jobs.export_encoder import export_encoder
     from qarm_features.jobs.find_nearest_items import find_nearest_items
     from qarm_features.jobs.fit_codebooks import fit_codebooks
     from qarm_features.jobs.publish_features import publish_features
-    from qarm_features.jobs.session import run_job
     from qarm_features.jobs.train_ranking_model import train_ranking_model
 
     made = (train_ranking_model, export_encoder, embed_items, fit_codebooks)

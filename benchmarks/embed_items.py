@@ -57,7 +57,7 @@ class SparkRun:
 
     def __init__(self, folder: str, *, workers: int, batch_size: int, max_tokens: int):
         from qarm_features.encoders.item_encoder import ItemEncoder
-        from qarm_features.jobs.session import start_session
+        from qarm_features.jobs.spark_session import start_session
         from qarm_features.settings.sections import SparkOptions
         from qarm_features.storage.artifacts import Artifacts
 

@@ -53,7 +53,7 @@ def main() -> None:
 
 def open_project(folder: Path):
     """Returns the context of a job."""
-    from qarm_features.jobs.session import JobContext
+    from qarm_features.jobs.context import JobContext
     from qarm_features.settings.load import load_settings
 
     return JobContext(load_settings(folder / "qarm.yaml"), spark_log_on_stderr=False)

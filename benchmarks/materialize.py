@@ -98,7 +98,7 @@ def run(engine: str, options: argparse.Namespace) -> dict:
 
 def load(engine: str, port: str, options: argparse.Namespace) -> dict:
     """Materializes the view; a first load of few rows lets workers import what they need."""
-    from qarm_features.jobs.session import start_session
+    from qarm_features.jobs.spark_session import start_session
     from qarm_features.settings.sections import SparkOptions
 
     spark = start_session(SparkOptions(conf={"spark.driver.memory": "1g"}), name="materialize")

@@ -21,7 +21,7 @@ _EXACT = {"max_users_per_item": 10**6, "max_items_per_user": 10**6, "min_support
 
 def start_spark(folder: str):
     """Starts a session on a few threads, as every job does."""
-    from qarm_features.jobs.session import start_session
+    from qarm_features.jobs.spark_session import start_session
     from qarm_features.settings.sections import SparkOptions
 
     conf = {"spark.driver.memory": "6g", "spark.sql.shuffle.partitions": "16", "spark.local.dir": folder}

@@ -26,7 +26,7 @@ FEATURES = ["codes:rq_codes", "counted:count", "behavior:recent", "behavior:tota
 
 def start_spark(folder: str):
     """Starts a session on a few threads, as every job does."""
-    from qarm_features.jobs.session import start_session
+    from qarm_features.jobs.spark_session import start_session
     from qarm_features.settings.sections import SparkOptions
 
     conf = {"spark.driver.memory": "4g", "spark.sql.shuffle.partitions": "8", "spark.local.dir": folder}

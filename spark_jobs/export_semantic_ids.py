@@ -1,7 +1,7 @@
 """Runs the job ``export-semantic-ids`` by spark-submit."""
 
+from qarm_features.jobs.command import main
 from qarm_features.jobs.export_semantic_ids import export_semantic_ids
-from qarm_features.jobs.session import main
 
 if __name__ == "__main__":
     main(export_semantic_ids)

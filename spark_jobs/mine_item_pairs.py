@@ -1,7 +1,7 @@
 """Runs the job ``mine-item-pairs`` by spark-submit."""
 
+from qarm_features.jobs.command import main
 from qarm_features.jobs.mine_item_pairs import mine_item_pairs
-from qarm_features.jobs.session import main
 
 if __name__ == "__main__":
     main(mine_item_pairs)

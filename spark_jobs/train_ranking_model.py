@@ -1,6 +1,6 @@
 """Runs the job ``train-ranking-model`` by spark-submit."""
 
-from qarm_features.jobs.session import main
+from qarm_features.jobs.command import main
 from qarm_features.jobs.train_ranking_model import train_ranking_model
 
 if __name__ == "__main__":

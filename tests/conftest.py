@@ -12,7 +12,8 @@ os.environ["PYSPARK_PYTHON"] = sys.executable
 
 import pytest
 
-from qarm_features.jobs.session import JobContext, start_session
+from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.spark_session import start_session
 from qarm_features.settings.load import Settings, load_settings
 from qarm_features.settings.sections import SparkOptions
 from tests.toy_catalog import all_jobs, open_project, write_toy_project
@@ -33,8 +34,8 @@ def spark():
 @pytest.fixture(scope="session")
 def project(tmp_path_factory, spark) -> JobContext:
     """A toy project of 64 items after every job has run; tests may read it, none may change it."""
-    from qarm_features.jobs.runs import inputs, record_run
-    from qarm_features.jobs.session import run_job
+    from qarm_features.jobs.command import run_job
+    from qarm_features.jobs.skipping import inputs, record_run
 
     context = open_project(write_toy_project(tmp_path_factory.mktemp("project")), spark)
     for job in all_jobs():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from qarm_features.cli.new_project import write_project
-from qarm_features.jobs.session import JobContext
+from qarm_features.jobs.context import JobContext
 from qarm_features.settings.load import load_settings
 
 _THEMES = {

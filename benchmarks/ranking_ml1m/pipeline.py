@@ -47,7 +47,7 @@ def prepare(folder: Path, name: str) -> Prepared:
 def open_project(folder: Path, changes: dict[str, dict]):
     """Opens a project, and writes it first where there is none: ``changes`` are sections of its settings."""
     from qarm_features.cli.new_project import write_project
-    from qarm_features.jobs.session import JobContext
+    from qarm_features.jobs.context import JobContext
     from qarm_features.settings.load import load_settings
 
     if not (folder / "qarm.yaml").is_file():
@@ -84,14 +84,14 @@ def run_jobs(context) -> None:
     from qarm_features.jobs.assign_semantic_ids import assign_semantic_ids
     from qarm_features.jobs.build_training_set import build_training_set
     from qarm_features.jobs.build_user_behavior import build_user_behavior
+    from qarm_features.jobs.command import run_job
     from qarm_features.jobs.embed_items import embed_items
     from qarm_features.jobs.find_nearest_items import find_nearest_items
     from qarm_features.jobs.fit_codebooks import fit_codebooks
     from qarm_features.jobs.ingest_catalog import ingest_catalog
     from qarm_features.jobs.mine_item_pairs import mine_item_pairs
     from qarm_features.jobs.publish_features import publish_features
-    from qarm_features.jobs.runs import inputs, is_current, record_run
-    from qarm_features.jobs.session import run_job
+    from qarm_features.jobs.skipping import inputs, is_current, record_run
     from qarm_features.jobs.write_content_tokens import write_content_tokens
 
     aligning = (mine_item_pairs, align_encoder) if context.settings.encoder.align else ()

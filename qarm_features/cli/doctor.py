@@ -82,7 +82,7 @@ def _java() -> Result | str:
 
 
 def _delta() -> str:
-    from qarm_features.jobs.session import start_session
+    from qarm_features.jobs.spark_session import start_session
     from qarm_features.storage.tables import REJECTED_ROWS
     from qarm_features.storage.warehouse import Warehouse
 

@@ -74,8 +74,8 @@ def run(
     force: Annotated[bool, typer.Option(help="Run every job, though nothing has changed.")] = False,
 ) -> None:
     """Runs all jobs in one Spark session, each skipped where its inputs have not changed."""
-    from qarm_features.jobs.runs import inputs, is_current, last_run, record_run
-    from qarm_features.jobs.session import JobContext
+    from qarm_features.jobs.context import JobContext
+    from qarm_features.jobs.skipping import inputs, is_current, last_run, record_run
 
     settings = load_settings(config)
     context = JobContext(settings, spark_log_on_stderr=_debug())
@@ -99,7 +99,7 @@ def run(
             with console.status("starting Spark"):
                 _ = context.spark
         ran, started, seen = True, time.perf_counter(), inputs(job, settings)
-        with console.status(f"{label}: {job.after} done; reading {', '.join(job.reads)}"):
+        with console.status(f"{label}: {job.after} done; reading {', '.join(map(str, job.reads))}"):
             counts = job(context)
         seconds = time.perf_counter() - started
         record_run(job, settings, seen, counts, seconds)
@@ -179,7 +179,7 @@ def _print_summary(settings) -> None:
 
 
 def _add_jobs(names: tuple[str, ...]) -> None:
-    from qarm_features.jobs.session import command
+    from qarm_features.jobs.command import command
 
     for name in names:
         app.command(_SHOWN_AS.get(name, name.replace("_", "-")))(command(_load(name), spark_log_on_stderr=_debug()))

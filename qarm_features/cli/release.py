@@ -32,8 +32,8 @@ def publish(
 
     Must have run before: assign-semantic-ids, build-user-behavior.
     """
+    from qarm_features.jobs.command import run_job
     from qarm_features.jobs.publish_features import publish_features
-    from qarm_features.jobs.session import run_job
 
     run_job(publish_features, _context(config), codebook_version=codebook_version, promote=promote)
 
@@ -101,6 +101,6 @@ def retire(
 
 
 def _context(config: Path):
-    from qarm_features.jobs.session import JobContext
+    from qarm_features.jobs.context import JobContext
 
     return JobContext(load_settings(config), spark_log_on_stderr=bool(os.environ.get("QARM_DEBUG")))

@@ -8,7 +8,8 @@ import typer
 
 from qarm_features.alignment.align_encoder import alignment_fingerprint, train_encoder
 from qarm_features.embedding.encoder_versions import unaligned_encoder
-from qarm_features.jobs.session import Counts, JobContext, job, torch_distributor
+from qarm_features.jobs.context import JobContext, torch_distributor
+from qarm_features.jobs.job import Counts, job
 from qarm_features.storage.tables import ITEM_PAIRS, ITEMS
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from pyspark.sql import functions as F
 
-from qarm_features.jobs.session import Counts, JobContext, current_codebooks, job
+from qarm_features.jobs.context import JobContext, current_codebooks
+from qarm_features.jobs.job import Counts, job
 from qarm_features.semantic_ids.assign import OldIDs, load_codebooks
 from qarm_features.semantic_ids.assign import assign_semantic_ids as assign
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS

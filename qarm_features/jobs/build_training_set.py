@@ -8,7 +8,9 @@ from pyspark.sql import functions as F
 
 from qarm_features.feature_store.publishing.releases import require_promoted_release
 from qarm_features.feature_store.views.feature_views import open_feature_store
-from qarm_features.jobs.session import Counts, JobContext, job
+from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.job import Counts, job
+from qarm_features.jobs.states import RELEASES
 from qarm_features.storage.tables import INTERACTIONS, ITEM_COUNTERS, TRAINING_ROWS, USER_BEHAVIOR, USER_IMPRESSIONS
 from qarm_features.training.time_split import SPLIT_SETTINGS, split_moments
 from qarm_features.training.training_set import training_rows
@@ -18,7 +20,7 @@ _OF_THE_LOG = (INTERACTIONS, USER_BEHAVIOR, USER_IMPRESSIONS, ITEM_COUNTERS)
 
 @job(
     after="publish-features",
-    reads=("interactions", "item_semantic_ids", "user_behavior", "user_impressions", "item_counters", "releases/"),
+    reads=("interactions", "item_semantic_ids", "user_behavior", "user_impressions", "item_counters", RELEASES),
     writes=("training_rows",),
     settings=(*SPLIT_SETTINGS, "ranking.point_in_time", "behavior.impression_length"),
 )

@@ -6,7 +6,8 @@ from pyspark.sql import functions as F
 
 from qarm_features.behavior.impression_history import item_counters, user_impressions
 from qarm_features.behavior.user_behavior import user_behavior
-from qarm_features.jobs.session import Counts, JobContext, job
+from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.job import Counts, job
 from qarm_features.storage.tables import INTERACTIONS, ITEM_COUNTERS, USER_BEHAVIOR, USER_IMPRESSIONS
 
 

@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 from qarm_features.embedding.embed_items import embed_items as embed
 from qarm_features.embedding.embed_items import items_to_embed, write_rejected
 from qarm_features.embedding.encoder_versions import current_encoder, media_limits
-from qarm_features.jobs.session import Counts, JobContext, job
+from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.job import Counts, job
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEMS
 
 

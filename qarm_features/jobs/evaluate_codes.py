@@ -8,7 +8,9 @@ import typer
 from rich.console import Console
 
 from qarm_features.evaluation.codes import evaluate_version
-from qarm_features.jobs.session import Counts, JobContext, current_codebooks, job
+from qarm_features.jobs.context import JobContext, current_codebooks
+from qarm_features.jobs.job import Counts, job
+from qarm_features.jobs.states import EVALUATIONS
 from qarm_features.report.code_table import code_table
 from qarm_features.storage.artifacts import write_json
 
@@ -16,7 +18,7 @@ from qarm_features.storage.artifacts import write_json
 @job(
     after="assign-semantic-ids",
     reads=("item_semantic_ids", "item_embeddings", "interactions", "codebooks/"),
-    writes=("evaluations/",),
+    writes=(EVALUATIONS,),
     settings=("codebooks", "seed"),
 )
 def evaluate_codes(

@@ -9,8 +9,10 @@ from rich.console import Console
 
 from qarm_features.embedding.encoder_versions import current_encoder, unaligned_encoder
 from qarm_features.evaluation.encoders import after_all_pairs, evaluate
+from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.embed_items import embed_items
-from qarm_features.jobs.session import Counts, JobContext, job
+from qarm_features.jobs.job import Counts, job
+from qarm_features.jobs.states import EVALUATIONS
 from qarm_features.report.terminal import encoder_table
 from qarm_features.storage.artifacts import write_json
 from qarm_features.storage.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_PAIRS, ITEMS
@@ -19,7 +21,7 @@ from qarm_features.storage.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_PAI
 @job(
     after="mine-item-pairs, align-encoder",
     reads=("items", "interactions", "item_pairs", "encoders/"),
-    writes=("item_embeddings", "evaluations/"),
+    writes=("item_embeddings", EVALUATIONS),
     settings=("items", "encoder", "seed"),
 )
 def evaluate_encoder(

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from qarm_features.embedding.encoder_export import exported_encoder, newest_with_fusion, publish_exported
-from qarm_features.jobs.session import Counts, JobContext, job
+from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.job import Counts, job
 from qarm_features.ranking import ItemContentStore
 
 

@@ -9,14 +9,16 @@ import typer
 from pyspark.sql import functions as F
 
 from qarm_features.feature_store.publishing.releases import published_releases, require_promoted_release
-from qarm_features.jobs.session import Counts, JobContext, job
+from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.job import Counts, job
+from qarm_features.jobs.states import RELEASES
 from qarm_features.semantic_ids.assign import level_sizes
 from qarm_features.semantic_ids.export import ExportFormat, code_shape
 from qarm_features.semantic_ids.export import export_semantic_ids as export
 from qarm_features.storage.tables import ITEM_SEMANTIC_IDS
 
 
-@job(after="publish-features", reads=("item_semantic_ids", "releases/"), writes=("your --output",))
+@job(after="publish-features", reads=("item_semantic_ids", RELEASES), writes=("your --output",))
 def export_semantic_ids(
     context: JobContext,
     output: Annotated[Path, typer.Option(help="Folder, new or empty.")],

@@ -10,7 +10,8 @@ from pyspark.sql import functions as F
 from qarm_features.codebooks.banks import find_nearest_items as find
 from qarm_features.codebooks.banks import load_bank, publish_bank
 from qarm_features.embedding.encoder_versions import current_encoder
-from qarm_features.jobs.session import Counts, JobContext, job
+from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.job import Counts, job
 from qarm_features.quantizers import NearestItems
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, ITEMS
 

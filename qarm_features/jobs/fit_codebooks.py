@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 from qarm_features.codebooks.fit import fit_model, last_alike, quantizer, with_popularity
 from qarm_features.codebooks.refit import refit_codebooks
 from qarm_features.embedding.encoder_versions import current_encoder
-from qarm_features.jobs.session import Counts, JobContext, job
+from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.job import Counts, job
 from qarm_features.semantic_ids.assign import level_sizes, load_codebooks, save_model
 from qarm_features.storage.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, ITEMS
 

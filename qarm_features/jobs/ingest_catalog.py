@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pyspark.sql import functions as F
 
 from qarm_features.catalog import ingest
-from qarm_features.jobs.session import Counts, JobContext, job
+from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.job import Counts, job
+from qarm_features.jobs.states import folder_totals, source_states
+from qarm_features.settings.load import Settings
 from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS
+
+
+def _user_files(settings: Settings) -> dict[str, Any]:
+    """Returns the state of the user's sources, and of the folders that hold media files of the catalog."""
+    states = source_states(settings.items, settings.interactions, settings=settings)
+    if settings.items.image or settings.items.audio:
+        folders = [root for root in settings.encoder.media_roots if "://" not in root]
+        states |= {f"media under {root}": folder_totals(settings.path(root)) for root in folders}
+    return states
 
 
 @job(
@@ -14,6 +28,7 @@ from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS
     reads=("your catalog and click log",),
     writes=("items", "interactions", "rejected_rows"),
     settings=("items", "interactions", "max_rejected_share", "encoder.media_roots"),
+    extra_inputs=_user_files,
 )
 def ingest_catalog(context: JobContext) -> Counts:
     """Checks the catalog and the click log; rows that fail a check go to rejected_rows with the reason."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pyspark.sql import functions as F
@@ -11,15 +11,29 @@ from pyspark.sql import functions as F
 from qarm_features.item_pairs import flag_kept_pairs, load_filter, positives
 from qarm_features.item_pairs import mine_item_pairs as mine
 from qarm_features.item_pairs.item_vectors import read_item_vectors
-from qarm_features.jobs.session import Counts, JobContext, job
+from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.job import Counts, job
+from qarm_features.jobs.states import path_state
+from qarm_features.settings.load import Settings
 from qarm_features.storage.tables import INTERACTIONS, ITEM_PAIRS, ITEMS
 from qarm_features.training.time_split import SPLIT_SETTINGS, split_moments
 
-_READS = ("interactions", "items")
 _UNTIL = typer.Option(help="Mine interactions before this ISO 8601 time, UTC; by default those of the train split.")
 
 
-@job(after="ingest-catalog", reads=_READS, writes=("item_pairs",), settings=("item_pairs", "seed", *SPLIT_SETTINGS))
+def _user_vectors(settings: Settings) -> dict[str, Any]:
+    """Returns the state of the user's own item vectors, if the settings name some."""
+    vectors = settings.item_pairs.item_vectors
+    return {vectors: path_state(settings.path(vectors))} if vectors else {}
+
+
+@job(
+    after="ingest-catalog",
+    reads=("interactions", "items"),
+    writes=("item_pairs",),
+    settings=("item_pairs", "seed", *SPLIT_SETTINGS),
+    extra_inputs=_user_vectors,
+)
 def mine_item_pairs(context: JobContext, until: Annotated[str | None, _UNTIL] = None) -> Counts:
     """Mines the positive pairs that align the encoder, from interactions that neither evaluate-encoder nor the ranking
     model is tested on. Rows in are the pairs mined; the pair filter rejects some."""

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pyspark.sql import functions as F
 
 from qarm_features.feature_store.publishing.releases import publish_release
 from qarm_features.feature_store.views.feature_views import Release
-from qarm_features.jobs.session import Counts, JobContext, current_codebooks, job
+from qarm_features.jobs.context import JobContext, current_codebooks
+from qarm_features.jobs.job import Counts, job
+from qarm_features.jobs.states import RELEASES, source_states, table_state
 from qarm_features.semantic_ids.assign import level_sizes
-from qarm_features.storage.tables import ITEM_SEMANTIC_IDS
+from qarm_features.settings.load import Settings
+from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, ITEM_SEMANTIC_IDS
+
+
+def _other_views(settings: Settings) -> dict[str, Any]:
+    """Returns the state of what the section publishing asks for beside semantic IDs."""
+    publishing = settings.publishing
+    states: dict[str, Any] = {}
+    if publishing.embeddings:
+        states[ITEM_EMBEDDINGS.name] = table_state(ITEM_EMBEDDINGS, settings)
+    if publishing.nearest_items:
+        states[ITEM_NEAREST_ITEMS.name] = table_state(ITEM_NEAREST_ITEMS, settings)
+    if publishing.user_embeddings:
+        states |= source_states(publishing.user_embeddings, settings=settings)
+    return states
 
 
 @job(
     after="assign-semantic-ids, build-user-behavior",
     reads=("item_semantic_ids", "user_behavior", "user_impressions", "item_counters", "codebooks/"),
-    writes=("releases/",),
+    writes=(RELEASES,),
     settings=(
         "encoder",
         "codebooks",
@@ -28,6 +44,7 @@ from qarm_features.storage.tables import ITEM_SEMANTIC_IDS
         "publishing.user_embeddings",
         "behavior.impression_length",
     ),
+    extra_inputs=_other_views,
 )
 def publish_features(
     context: JobContext,

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from qarm_features.feature_store.publishing.releases import require_promoted_release
-from qarm_features.jobs.session import Counts, JobContext, job, torch_distributor
+from qarm_features.jobs.context import JobContext, torch_distributor
+from qarm_features.jobs.job import Counts, job
+from qarm_features.jobs.states import RELEASES
 from qarm_features.ranking import train_ranking_models
 from qarm_features.storage.tables import TRAINING_ROWS
 from qarm_features.training.variants_of_a_release import train_variants
@@ -15,7 +17,7 @@ from qarm_features.training.variants_of_a_release import train_variants
 
 @job(
     after="build-training-set",
-    reads=("training_rows", "releases/", "item_embeddings", "item_nearest_items", "item_content/"),
+    reads=("training_rows", RELEASES, "item_embeddings", "item_nearest_items", "item_content/"),
     writes=("ranking_models/",),
     settings=("ranking", "behavior", "seed"),
 )

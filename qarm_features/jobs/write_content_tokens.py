@@ -13,7 +13,8 @@ from pyspark.sql import functions as F
 from qarm_features.embedding.content_layout import lay_out_content
 from qarm_features.embedding.content_tokens import Backbones, backbones_of, items_without_tokens, write_tokens
 from qarm_features.embedding.encoder_versions import current_encoder, media_limits
-from qarm_features.jobs.session import Counts, JobContext, job
+from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.job import Counts, job
 from qarm_features.storage.tables import ITEM_CONTENT_TOKENS, ITEMS
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from qarm_features.jobs.session import Counts, JobContext, job
+from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.job import Counts, job
+from qarm_features.jobs.states import EVALUATIONS, RELEASES, REPORT
 from qarm_features.report.html import collect_figures, render_report
 
 
 @job(
     after="publish-features",
-    reads=("items", "item_semantic_ids", "releases/", "codebooks/", "ranking_models/", "evaluations/"),
-    writes=("report/",),
+    reads=("items", "item_semantic_ids", RELEASES, "codebooks/", "ranking_models/", EVALUATIONS),
+    writes=(REPORT,),
 )
 def write_report(context: JobContext) -> Counts:
     """Writes report.html: quality of the promoted codebooks, examples per centroid, AUC with and without semantic IDs."""

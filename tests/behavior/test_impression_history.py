@@ -7,7 +7,7 @@ import pytest
 from qarm_features.behavior.impression_history import item_counters, user_impressions
 from qarm_features.feature_store.views.feature_views import log_views
 from qarm_features.jobs.build_user_behavior import build_user_behavior
-from qarm_features.jobs.session import JobContext
+from qarm_features.jobs.context import JobContext
 from qarm_features.settings.load import load_settings
 from qarm_features.storage.tables import INTERACTIONS, ITEM_COUNTERS, USER_BEHAVIOR, USER_IMPRESSIONS
 

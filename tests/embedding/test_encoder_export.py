@@ -13,8 +13,8 @@ from qarm_features.embedding.encoder_versions import (
     unaligned_encoder,
 )
 from qarm_features.encoders.item_encoder import ItemEncoder
+from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.export_encoder import export_encoder
-from qarm_features.jobs.session import JobContext
 from qarm_features.ranking import ItemContentStore, RankingModel, write_item_content
 from qarm_features.settings.load import load_settings
 from tests.toy_catalog import write_toy_project

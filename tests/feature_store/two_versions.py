@@ -9,7 +9,7 @@ import yaml
 from pyspark.sql import functions as F
 
 from qarm_features.feature_store.views.feature_views import Release
-from qarm_features.jobs.session import JobContext
+from qarm_features.jobs.context import JobContext
 from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, USER_BEHAVIOR
 from tests.toy_catalog import open_project, write_toy_project
 

@@ -11,8 +11,8 @@ import pytest
 
 from qarm_features.item_pairs import flag_kept_pairs, load_filter, text_overlap, text_similarity
 from qarm_features.item_pairs.pair_filter import judge_batches
+from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.mine_item_pairs import mine_item_pairs
-from qarm_features.jobs.session import JobContext
 from qarm_features.settings.sections import ItemPairs
 from qarm_features.storage.tables import INTERACTIONS, ITEM_PAIRS, ITEMS
 

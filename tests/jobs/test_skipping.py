@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from qarm_features.jobs import skipping
 from qarm_features.jobs.ingest_catalog import ingest_catalog
+from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.mine_item_pairs import mine_item_pairs
 from qarm_features.jobs.publish_features import publish_features
-from qarm_features.jobs.runs import inputs
-from qarm_features.jobs.session import Counts, job
+from qarm_features.jobs.skipping import inputs
 from qarm_features.settings.load import load_settings
 from qarm_features.storage.artifacts import Artifacts
 
@@ -64,3 +65,12 @@ def test_published_vectors_are_inputs_where_they_are_asked_for(settings):
 
     assert "item_embeddings" in inputs(publish_features, asked)
     assert "item_embeddings" not in inputs(publish_features, settings)
+
+
+def test_skipping_knows_no_job_by_name():
+    folder = Path(skipping.__file__).parent
+    names = {path.stem for path in (folder.parents[1] / "spark_jobs").glob("*.py")}
+
+    assert {
+        name for file in ("skipping.py", "states.py", "job.py") for name in names if name in (folder / file).read_text()
+    } == set()

@@ -159,7 +159,8 @@ def test_publishing_again_serves_new_items_and_moves_no_published_id(fresh_proje
 
 def test_without_codebooks_publishing_says_what_to_run(fresh_project):
     with pytest.raises(
-        ValueError, match="No codebooks have the settings codebooks: and seed: .* Run: qarm fit-codebooks"
+        ValueError,
+        match="No codebooks were fitted with the settings codebooks and seed of qarm.yaml. Run: qarm fit-codebooks",
     ):
         publish_features(fresh_project)
 

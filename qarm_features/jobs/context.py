@@ -1,0 +1,81 @@
+"""The context of a job: the settings, one Spark session that starts on first use, the tables and the artifacts.
+
+In: settings. Out: a ``JobContext``, and the two things that several jobs take from it.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from qarm_features.jobs.spark_session import start_session
+from qarm_features.settings.load import Settings
+from qarm_features.storage.artifacts import Artifact, Artifacts
+from qarm_features.storage.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from pyspark.ml.torch.distributor import TorchDistributor
+    from pyspark.sql import SparkSession
+
+
+class JobContext:
+    """Settings, Spark session and tables of a run. Spark starts when a job first asks for it.
+
+    Args:
+        settings: Settings of the project.
+        spark_log_on_stderr: Leaves Spark's own log on stderr; otherwise it goes to ``<artifacts>/logs/spark.log``.
+    """
+
+    def __init__(self, settings: Settings, *, spark_log_on_stderr: bool = True) -> None:
+        self.settings = settings
+        self.spark_log_on_stderr = spark_log_on_stderr
+
+    @functools.cached_property
+    def spark(self) -> SparkSession:
+        """The only Spark session of the run."""
+        log_file = None if self.spark_log_on_stderr else self.settings.artifacts_path / "logs" / "spark.log"
+        return start_session(self.settings.spark, name="qarm", log_file=log_file)
+
+    @functools.cached_property
+    def warehouse(self) -> Warehouse:
+        """The tables of the project, for reading and writing by Spark."""
+        return Warehouse.of(self.settings, self.spark)
+
+    def artifacts(self, kind: str) -> Artifacts:
+        """Returns the versions of one kind of artifact, for example ``"codebooks"``."""
+        return Artifacts(self.settings.artifacts_path, kind)
+
+
+def torch_distributor(context: JobContext, num_processes: int) -> TorchDistributor:
+    """Returns the launcher of training processes.
+
+    One process runs beside the driver. Several processes run as Spark tasks, on GPUs if the cluster gives GPUs to tasks.
+    """
+    from pyspark.ml.torch.distributor import TorchDistributor
+
+    spark = context.spark  # TorchDistributor needs an active session.
+    if num_processes == 1:
+        return TorchDistributor(num_processes=1, local_mode=True, use_gpu=False)
+    gpus = float(spark.sparkContext.getConf().get("spark.task.resource.gpu.amount", "0"))
+    return TorchDistributor(num_processes=num_processes, local_mode=False, use_gpu=gpus > 0)
+
+
+def current_codebooks(context: JobContext, codebook_version: int | None = None) -> Artifact:
+    """Returns a codebook version, by default the newest one that was fitted with the present settings.
+
+    Args:
+        context: Context of the job.
+        codebook_version: Codebook version, from 0; None for the newest that has the present settings.
+
+    Raises:
+        ValueError: No codebooks have the present settings.
+    """
+    codebooks, settings = context.artifacts("codebooks"), context.settings
+    if codebook_version is not None:
+        return codebooks.get(codebook_version)
+    newest = codebooks.find(seed=settings.seed, **settings.codebooks.model_dump())
+    if newest is None:
+        raise ValueError(
+            "No codebooks were fitted with the settings codebooks and seed of qarm.yaml. Run: qarm fit-codebooks"
+        )
+    return newest

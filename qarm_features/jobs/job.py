@@ -1,0 +1,87 @@
+"""A job: a function that runs one stage, and the declaration of all that its result depends on.
+
+In: a function that takes a ``JobContext`` and its own flags. Out: a ``Job`` that can be called in the same way, and that
+``qarm run`` can skip. Each module beside this one that is named after a job holds that job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec
+
+from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.states import Place
+from qarm_features.settings.load import Settings
+
+Flags = ParamSpec("Flags")
+ExtraInputs = Callable[[Settings], Mapping[str, Any]]
+
+
+class Counts(NamedTuple):
+    """The row counts of a finished job, and a remark for people. Rows in are rows out plus rows rejected."""
+
+    rows_in: int
+    rows_out: int
+    rows_rejected: int = 0
+    remark: str = ""
+
+
+def no_extra_inputs(settings: Settings) -> Mapping[str, Any]:
+    """Returns no inputs: everything that the job reads is named by ``reads``."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Job(Generic[Flags]):
+    """A function that runs one stage, with the names of its inputs and outputs.
+
+    Args:
+        function: Function that does the work. It takes a ``JobContext`` and the job's own flags.
+        after: Commands that must have run before, for people.
+        reads: Tables, artifacts and places that the function reads. A name that starts with "your " is shown only.
+        writes: Tables, artifacts and places that the function writes, named in the same way.
+        settings: Names of the settings that change the result, for example "codebooks" or "behavior.max_length".
+        extra_inputs: Function that returns the state of further inputs by name, for example of the user's own files.
+    """
+
+    function: Callable[Concatenate[JobContext, Flags], Counts]
+    after: str
+    reads: tuple[str | Place, ...]
+    writes: tuple[str | Place, ...]
+    settings: tuple[str, ...] = ()
+    extra_inputs: ExtraInputs = no_extra_inputs
+
+    @property
+    def name(self) -> str:
+        """Name of the job, which is also the name of its module."""
+        return self.function.__name__
+
+    def __call__(self, context: JobContext, *args: Flags.args, **flags: Flags.kwargs) -> Counts:
+        """Runs the job in a context."""
+        try:
+            return self.function(context, *args, **flags)
+        finally:
+            # Spark would reuse a cached DataFrame although the files behind it have changed.
+            if "spark" in vars(context):
+                context.spark.catalog.clearCache()
+
+
+def job(
+    *,
+    after: str,
+    reads: tuple[str | Place, ...],
+    writes: tuple[str | Place, ...],
+    settings: tuple[str, ...] = (),
+    extra_inputs: ExtraInputs = no_extra_inputs,
+) -> Callable[[Callable[Concatenate[JobContext, Flags], Counts]], Job[Flags]]:
+    """Declares a function as a job; the arguments are those of ``Job``.
+
+    A name in ``reads`` or ``writes`` is the name of a table, or of a kind of artifact followed by a slash, as in
+    ``"codebooks/"``.
+    """
+
+    def declare(function: Callable[Concatenate[JobContext, Flags], Counts]) -> Job[Flags]:
+        return Job(function, after, reads, writes, settings, extra_inputs)
+
+    return declare
