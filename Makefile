@@ -8,7 +8,7 @@ DEMO := demo
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo test test-slow check format lock bench clean
+.PHONY: help setup java demo test test-slow check format docs lock bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -45,6 +45,9 @@ check: setup ## format and lint
 format: setup ## mend what check would say
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
+
+docs: setup ## write docs/reference anew from settings, tables, jobs and commands
+	$(BIN)/python docs/generate_reference.py
 
 lock: setup ## write requirements.lock anew from pyproject.toml
 	$(BIN)/pip install --quiet uv
