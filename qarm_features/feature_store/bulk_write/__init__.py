@@ -1,1 +1,1 @@
-"""Feast rows are encoded in bulk and written to online stores, in the stock layout."""
+"""The write path of the bulk engine: a view's rows are encoded column by column and written in Feast's own layout."""

@@ -1,7 +1,7 @@
 """The two steps of Feast's Spark plan that the bulk engine replaces: the latest row of each key, and the write.
 
-In: a Spark DataFrame of a view. Out: rows in the online store. Rows go from Spark's tasks to the store; the driver sees
-one number per task.
+In: a Spark DataFrame of a view. Out: rows in the online store. Spark's tasks write the rows; the driver receives one number
+per task.
 """
 
 from __future__ import annotations
@@ -17,27 +17,30 @@ from feast.infra.compute_engines.dag.context import ExecutionContext
 from feast.infra.compute_engines.dag.model import DAGFormat
 from feast.infra.compute_engines.dag.value import DAGValue
 from feast.infra.compute_engines.spark.nodes import SparkDedupNode, SparkWriteNode
-from feast.infra.online_stores.helpers import compute_versioned_name
 from feast.stream_feature_view import StreamFeatureView
-from feast.utils import _get_feature_view_vector_field_metadata
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from qarm_features.feature_store.bulk_write.encoded_rows import OnlineView
-from qarm_features.feature_store.bulk_write.write_rows import write_rows
+from qarm_features.feature_store.bulk_write.write_rows import WriterTarget, write_rows
+from qarm_features.feature_store.feast_internals import sqlite_path, stored_view_name, vector_field
 
 
 class LatestRowNode(SparkDedupNode):
-    """Keeps the row with the latest event time of each key, then the latest created time; one row where no key is."""
+    """Keeps the row with the latest event time of each key. Of rows with equal event times, the one created last.
+
+    A view without keys keeps one row.
+    """
 
     def execute(self, context: ExecutionContext) -> DAGValue:
+        """Returns the latest rows of the view."""
         rows: DataFrame = self.get_single_input_value(context).data
         info = self.column_info
         times = [name for name in (info.timestamp_column, info.created_timestamp_column) if name]
         newest = [F.col(name).desc() for name in times]
         if info.join_keys_columns:
-            place = F.row_number().over(Window.partitionBy(*info.join_keys_columns).orderBy(*newest))
-            latest = rows.withColumn("_place", place).where("_place = 1").drop("_place")
+            rank = F.row_number().over(Window.partitionBy(*info.join_keys_columns).orderBy(*newest))
+            latest = rows.withColumn("_rank", rank).where("_rank = 1").drop("_rank")
         else:
             latest = rows.orderBy(*newest).limit(1)
         return DAGValue(data=latest, format=DAGFormat.SPARK, metadata={"deduped": True})
@@ -47,6 +50,7 @@ class BulkWriteNode(SparkWriteNode):
     """Writes a view's rows to the online store from Spark's tasks, and to the offline store as Feast does."""
 
     def execute(self, context: ExecutionContext) -> DAGValue:
+        """Writes the rows and returns them, with the number of rows written in ``metadata["rows_written"]``."""
         value = self.get_single_input_value(context)
         rows_written = self._write_online(value.data, context) if self.feature_view.online else 0
         if self.feature_view.offline:
@@ -58,15 +62,15 @@ class BulkWriteNode(SparkWriteNode):
     def _write_online(self, rows: DataFrame, context: ExecutionContext) -> int:
         config = context.repo_config
         artifacts = SerializedArtifacts.serialize(feature_view=plain_view(self.feature_view), repo_config=config)
-        feast_view = artifacts.unserialize()[0]  # what executors of Feast's own engine write with
+        feast_view = artifacts.unserialize()[0]  # the view that executors of Feast's own engine write with
         view = online_view(feast_view, config)
         if view.keys == ((DUMMY_ENTITY_ID, "STRING"),) and DUMMY_ENTITY_ID not in rows.columns:
             rows = rows.withColumn(DUMMY_ENTITY_ID, F.lit(DUMMY_ENTITY_VAL))
         missing = [name for name in view.columns if name not in rows.columns]
         if missing:
             raise ValueError(
-                f"{view.name} has no columns {missing}, must have {view.columns}. Present: {rows.columns}. "
-                "Mend the view's source or transformation."
+                f"The source of {view.name} lacks the columns {', '.join(missing)}. Present: {', '.join(rows.columns)}. "
+                "Correct the view's source or transformation."
             )
         engine = config.batch_engine
         rows = rows.select(*view.columns)
@@ -78,11 +82,15 @@ class BulkWriteNode(SparkWriteNode):
             name=view.name,
             rows_per_write=config.materialization_config.online_write_batch_size or engine.rows_per_write,
         )
-        return rows.mapInArrow(write, "rows long").agg(F.sum("rows")).first()[0] or 0
+        (total,) = rows.mapInArrow(write, "rows long").agg(F.sum("rows")).collect()
+        return total[0] or 0
 
 
 def plain_view(view: FeatureView) -> FeatureView:
-    """Returns a view that executors can read: Feast takes any view's bytes for a plain one's, which a stream's are not."""
+    """Returns a view that executors can read.
+
+    Feast deserializes every view on executors as a ``FeatureView``, which fails for a ``StreamFeatureView``.
+    """
     if not isinstance(view, StreamFeatureView):
         return view
     plain = FeatureView(name=view.name, source=view.batch_source, ttl=view.ttl, online=view.online, tags=view.tags)
@@ -92,10 +100,10 @@ def plain_view(view: FeatureView) -> FeatureView:
 
 
 def online_view(view: FeatureView, config: RepoConfig) -> OnlineView:
-    """Returns what executors need to know of a Feast view."""
+    """Returns the facts about a Feast view that executors need."""
     return OnlineView(
         project=config.project,
-        name=compute_versioned_name(view, config.registry.enable_online_feature_view_versioning),
+        name=stored_view_name(config, view),
         keys=tuple((entity.name, entity.dtype.to_value_type().name) for entity in view.entity_columns),
         features=tuple((feature.name, feature.dtype.to_value_type().name) for feature in view.features),
         timestamp_field=view.batch_source.timestamp_field,
@@ -104,28 +112,34 @@ def online_view(view: FeatureView, config: RepoConfig) -> OnlineView:
     )
 
 
-def writer_target(view: OnlineView, feast_view: FeatureView, config: RepoConfig, artifacts: SerializedArtifacts):
-    """Returns what opens a writer on executors: our own for Redis and SQLite, else the store's.
+def writer_target(
+    view: OnlineView, feast_view: FeatureView, config: RepoConfig, artifacts: SerializedArtifacts
+) -> WriterTarget:
+    """Returns the target that opens a writer on executors: our own for Redis and SQLite, else the store's.
 
-    Vectors and numbers kept beside values, which Feast's stores write in their own ways, are left to the store too.
+    Stores write vector indexes, and the numbers that some keep beside values, in ways of their own. Such views and stores
+    are left to Feast too.
+
+    Args:
+        view: Facts about the view for executors.
+        feast_view: The view as Feast sends it to executors.
+        config: Configuration of the feature repo, with ``BulkEngineConfig`` as its ``batch_engine``.
+        artifacts: The view and the configuration, serialized for executors.
     """
     store, patience = config.online_store, config.batch_engine.retry_seconds
-    vector = _get_feature_view_vector_field_metadata(feast_view)
-    is_plain = not (vector and vector.vector_index)
+    vector = vector_field(feast_view)
+    has_index = vector is not None and vector.vector_index
     kind = f"{type(store).__module__}.{type(store).__name__}"
-    if is_plain and kind == "feast.infra.online_stores.redis.RedisOnlineStoreConfig":
+    if kind == "feast.infra.online_stores.redis.RedisOnlineStoreConfig" and not has_index:
         from qarm_features.feature_store.bulk_write.redis import RedisTarget
 
         return RedisTarget.of(view, store, patience)
-    beside = ("vector_enabled", "enable_openai_compatible_store")
-    if kind == "feast.infra.online_stores.sqlite.SqliteOnlineStoreConfig" and not any(
-        getattr(store, name, False) for name in beside
-    ):
-        from feast.infra.online_stores.sqlite import SqliteOnlineStore
-
+    extras = ("vector_enabled", "enable_openai_compatible_store")
+    has_extras = any(getattr(store, name, False) for name in extras)
+    if kind == "feast.infra.online_stores.sqlite.SqliteOnlineStoreConfig" and not has_extras:
         from qarm_features.feature_store.bulk_write.sqlite import SqliteTarget
 
-        return SqliteTarget(view, os.path.abspath(SqliteOnlineStore._get_db_path(config)), patience)
+        return SqliteTarget(view, os.path.abspath(sqlite_path(config)), patience)
     from qarm_features.feature_store.bulk_write.any_store import StoreTarget
 
     return StoreTarget(artifacts)

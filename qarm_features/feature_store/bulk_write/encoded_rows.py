@@ -1,7 +1,7 @@
-"""What executors know of a view, and a batch of its rows encoded column by column for an online store.
+"""The facts about a view that executors need, and the encoding of its rows for an online store, column by column.
 
-In: Arrow batches of a view's latest rows. Out: keys, values and timestamps as Feast's online stores keep them. Nothing here
-holds a Feast object: importing Feast takes a Python worker seconds.
+In: Arrow batches of a view's latest rows. Out: keys, values and timestamps as Feast's online stores keep them. This module
+uses no Feast object, because importing Feast takes a Python worker seconds.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from qarm_features.feature_store.bulk_write.value_bytes import value_bytes, valu
 
 @dataclass(frozen=True)
 class OnlineView:
-    """A view as the online store sees it.
+    """A view as the online store keeps it.
 
     Attributes:
-        project: Feast's project.
-        name: The view's name, with its version where Feast's registry keeps versions apart.
+        project: Name of the Feast project.
+        name: Name of the view in the online store, with its version if Feast's registry keeps versions.
         keys: Name and Feast value type of each join key.
         features: Name and Feast value type of each feature.
         timestamp_field: Column of event times.
-        created_timestamp_field: Column of the times rows were made at; None where the source has none.
-        key_version: ``entity_key_serialization_version``.
+        created_timestamp_field: Column of creation times; None if the source has none.
+        key_version: Setting ``entity_key_serialization_version`` of feature_store.yaml.
     """
 
     project: str
@@ -42,7 +42,7 @@ class OnlineView:
 
     @property
     def columns(self) -> list[str]:
-        """The columns to read, each once."""
+        """Names of the columns to read, without repetition."""
         times = [self.timestamp_field, self.created_timestamp_field]
         names = [name for name, _ in (*self.keys, *self.features)] + [name for name in times if name]
         return list(dict.fromkeys(names))
@@ -53,10 +53,10 @@ class EncodedRows(NamedTuple):
 
     Attributes:
         keys: (B,) serialized entity keys.
-        values: (B,) serialized values of each feature, in the view's order.
-        texts: (B,) text beside each value, by feature; only where a store keeps it, else empty.
+        values: For each feature in the view's order, (B,) serialized values.
+        texts: For each feature, B texts that the store keeps beside the values; an empty list if it keeps none.
         timestamps: (B,) int64, event times in microseconds since 1970.
-        created: (B,) the same for the times rows were made at, None where unknown; empty where the source has none.
+        created: B creation times in microseconds since 1970, None where unknown; an empty list if the source has none.
     """
 
     keys: pa.LargeBinaryArray
@@ -71,8 +71,8 @@ def encode_rows(batch: pa.RecordBatch, view: OnlineView, *, with_texts: bool = F
 
     Args:
         batch: B rows with the columns of the view.
-        view: What to encode.
-        with_texts: Also the texts that SQL stores keep beside values.
+        view: View of the rows.
+        with_texts: True to encode also the texts that SQL stores keep beside values.
 
     Raises:
         ValueError: A join key or an event time is null.
@@ -96,7 +96,8 @@ def encode_rows(batch: pa.RecordBatch, view: OnlineView, *, with_texts: bool = F
 
 
 def _microseconds(column: pa.Array) -> pa.Int64Array:
-    if not pa.types.is_timestamp(column.type):  # dates, or text: as Feast reads them
+    """Returns times (B,) as microseconds since 1970; null stays null."""
+    if not pa.types.is_timestamp(column.type):  # dates or text, which Feast reads by pandas
         column = pa.array(pd.to_datetime(column.to_numpy(zero_copy_only=False)), from_pandas=True)
     if column.type.unit == "us":
         return column.cast(pa.int64())

@@ -1,7 +1,8 @@
-"""A connection of redis-py that sends a whole chunk and reads its many short replies at once.
+"""A connection of redis-py that sends a whole chunk of commands and reads their many short replies at once.
 
-redis-py reads a reply in about 10 microseconds, more than the server takes to write a row. The connection itself, its TLS,
-authentication and time limits stay redis-py's.
+In: a connection pool of redis-py. Out: the pool, whose connections can read many replies at once. redis-py takes about 10
+microseconds for a reply, more than the server takes to write a row. The connection itself, its TLS, authentication and time
+limits stay redis-py's.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import re
 
 from redis import exceptions
-from redis.connection import ConnectionPool
+from redis.connection import AbstractConnection, ConnectionPool
+
+from qarm_features.feature_store.feast_internals import receive_bytes
 
 _INTEGERS = re.compile(rb"(?::\d+\r\n)*")
 _ERROR = re.compile(rb"(?:^|\n)-([^\r]*)\r\n")
@@ -22,14 +25,14 @@ _PASSING = {
 }
 
 
-class _Lines:
-    """Mixed into the pool's own class of connections."""
+class ReplyLines(AbstractConnection):
+    """Reads many replies at once. ``line_pool`` mixes it into the connection class of a pool."""
 
     def integers(self, count: int) -> None:
         """Reads ``count`` replies that are integers.
 
         Raises:
-            RedisError: The connection broke, or one of the replies is an error; all replies were read then.
+            RedisError: The connection broke, or a reply is an error. In the second case all replies have been read.
         """
         received = bytearray()
         lines = 0
@@ -41,55 +44,60 @@ class _Lines:
             raise _error(bytes(received))
 
     def strings(self, count: int) -> list[bytes | None]:
-        """Reads ``count`` replies that are strings, None for those that are absent.
+        """Reads ``count`` replies that are strings; an absent string is None.
 
         Raises:
-            RedisError: As of ``integers``.
+            RedisError: The connection broke, or a reply is an error. The connection is closed in both cases.
         """
-        received, start, found = bytearray(), 0, []
-        while len(found) < count:
+        received, start = bytearray(), 0
+        strings: list[bytes | None] = []
+        while len(strings) < count:
             end = received.find(b"\r\n", start)
-            size = int(received[start + 1 : end]) if end >= 0 and received[start] == ord("$") else None
-            stop = end + 2 + (size + 2 if size is not None and size >= 0 else 0)
-            if end >= 0 and size is None:
-                self.disconnect()  # of the rest, nobody knows how much is still to come
-                raise _error(bytes(received[start:]))
-            if end < 0 or len(received) < stop:
+            if end < 0:
                 received += self._receive()
                 continue
-            found.append(bytes(received[end + 2 : stop - 2]) if size >= 0 else None)
+            if received[start] != ord("$"):
+                self.disconnect()  # the size of the remaining replies is unknown
+                raise _error(bytes(received[start:]))
+            size = int(received[start + 1 : end])
+            stop = end + 2 + (size + 2 if size >= 0 else 0)
+            if len(received) < stop:
+                received += self._receive()
+                continue
+            strings.append(bytes(received[end + 2 : stop - 2]) if size >= 0 else None)
             start = stop
-        return found
+        return strings
 
     def _receive(self) -> bytes:
         try:
-            piece = self._sock.recv(1 << 20)
+            piece = receive_bytes(self, 1 << 20)
         except TimeoutError as error:
             self.disconnect()
-            raise exceptions.TimeoutError("Redis did not answer in time") from error
+            raise exceptions.TimeoutError("Redis did not answer in time.") from error
         except OSError as error:
             self.disconnect()
-            raise exceptions.ConnectionError(f"Redis broke the connection: {error}") from error
+            raise exceptions.ConnectionError(f"The connection to Redis broke: {error}") from error
         if not piece:
             self.disconnect()
-            raise exceptions.ConnectionError("Redis closed the connection")
+            raise exceptions.ConnectionError("Redis closed the connection.")
         return piece
 
 
 def line_pool(pool: ConnectionPool) -> ConnectionPool:
-    """Lets a pool make connections that read replies at once; they must speak protocol 2.
+    """Makes a pool open connections that can read many replies at once, and returns the pool.
 
     Args:
-        pool: A pool that has made no connection yet.
+        pool: Pool of connections with protocol 2 that has opened no connection yet.
     """
-    own = pool.connection_class
-    pool.connection_class = type(f"{own.__name__}Lines", (_Lines, own), {})
+    connection_class = pool.connection_class
+    pool.connection_class = type(f"{connection_class.__name__}Lines", (ReplyLines, connection_class), {})
     return pool
 
 
 def _error(replies: bytes) -> exceptions.RedisError:
-    found = _ERROR.search(replies)
-    if found is None:
-        return exceptions.InvalidResponse(f"Redis answered {replies[:40]!r}, must be integers.")
-    text = found[1].decode(errors="replace")
+    """Returns the first error among replies, as the exception of redis-py that its first word names."""
+    match = _ERROR.search(replies)
+    if match is None:
+        return exceptions.InvalidResponse(f"Redis sent a reply of an unexpected kind: {replies[:40]!r}.")
+    text = match[1].decode(errors="replace")
     return _PASSING.get(text.split(" ", 1)[0], exceptions.ResponseError)(text)

@@ -1,1 +1,1 @@
-"""Semantic IDs, behavior and vectors are read online."""
+"""Readers of the online store: semantic IDs, behavior sequences, impressions, counters and vectors as torch tensors."""

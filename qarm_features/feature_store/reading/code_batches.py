@@ -1,13 +1,14 @@
-"""Batches of published codes: which rows to ask for, and the tensors that the rows become.
+"""Batches of published codes: the rows to ask for, and the tensors that are made of the rows.
 
-In: a release, IDs, and rows as the online store keeps them. Out: torch tensors of one release. Each function yields the
-queries that it needs answered, one round trip each, and is sent the rows: blocking and asyncio readers share it.
+In: a release, IDs, and rows as the online store keeps them. Out: torch tensors of one release. Each function is a generator:
+it yields a query for every round trip that it needs, is sent the rows, and returns the batch. Blocking readers and asyncio
+readers therefore share the functions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any, NamedTuple
+from typing import TypeAlias, TypeVar
 
 import feast.types
 import numpy as np
@@ -17,133 +18,74 @@ from feast.protos.feast.types.Value_pb2 import Value
 from torch import Tensor
 
 from qarm_features.feature_store.reading.code_cache import CodeCache
-from qarm_features.feature_store.reading.online_rows import Row, RowQuery
+from qarm_features.feature_store.reading.row_queries import Row, RowQuery
 from qarm_features.feature_store.reading.served_release import ServedRelease
 from qarm_features.feature_store.reading.value_decoding import decode_integer_lists, decode_lists
+from qarm_features.ranking.serve.request import Behavior, Candidates, UserAndCandidates
+
+_Batch = TypeVar("_Batch")
+RowExchange: TypeAlias = Generator[RowQuery, Sequence[Row], _Batch]
+"""A generator that yields queries, is sent one row per ID for each of them, and returns a batch."""
+
+IDs: TypeAlias = Sequence[int] | Sequence[str] | Sequence[int | str] | np.ndarray | Tensor
 
 
 class MixedReleaseError(RuntimeError):
-    """One batch held codes of another codebook version than its release's."""
+    """The online store returned rows of another version than the release's."""
 
 
-class ItemCodes(NamedTuple):
-    """Codes of items.
-
-    Attributes:
-        codes: (B, L) int64, -1 on every level of an item that was not found.
-        found: (B,) bool.
-        codebook_version: The release that all of the codes belong to.
-    """
-
-    codes: Tensor
-    found: Tensor
-    codebook_version: int
-
-
-class BehaviorCodes(NamedTuple):
-    """Behavior sequences with their codes, the latest item last, padded at the end.
-
-    Attributes:
-        item_ids: (B, T) numpy array of item IDs; undefined where ``mask`` is False.
-        codes: (B, T, L) int64, -1 where an item was not found and where ``mask`` is False.
-        mask: (B, T) bool, True where a behavior stands. T is the longest sequence of the batch.
-        codebook_version: The release that all of the codes belong to.
-        timestamps: (B, T) int64, seconds since 1970 at which each behavior happened; 0 where ``mask`` is False.
-    """
-
-    item_ids: np.ndarray
-    codes: Tensor
-    mask: Tensor
-    codebook_version: int
-    timestamps: Tensor
-
-
-class ImpressionCodes(NamedTuple):
-    """What one user was shown, of either label, with codes, the latest item last.
-
-    Attributes:
-        item_ids: (1, T2) numpy array of item IDs.
-        codes: (1, T2, L) int64, -1 where an item was not found.
-        labels: (1, T2) int64, 1 positive, 0 negative.
-        mask: (1, T2) bool, all True: a batch of one user has no padding.
-        codebook_version: The release that all of the codes belong to.
-        timestamps: (1, T2) int64, seconds since 1970 at which each was shown.
-    """
-
-    item_ids: np.ndarray
-    codes: Tensor
-    labels: Tensor
-    mask: Tensor
-    codebook_version: int
-    timestamps: Tensor
-
-
-class UserAndCandidates(NamedTuple):
-    """What a ranking request needs: one user's behavior (B = 1) and the candidates, of one release.
-
-    Attributes:
-        behavior: The user's behavior sequence.
-        candidates: The candidates' codes.
-        impressions: What the user was shown, where that was asked for.
-        counters: (B, 4) float32 of the candidates, where impressions were asked for: positives and impressions of the
-            user, then of the item; 0 where nothing is known.
-    """
-
-    behavior: BehaviorCodes
-    candidates: ItemCodes
-    impressions: ImpressionCodes | None = None
-    counters: Tensor | None = None
-
-
-Answers = Generator[RowQuery, Sequence[Row], Any]
-
-
-def no_rows(query: RowQuery) -> list[Row]:
-    """Returns what a query is answered with where the store does not answer and the caller prefers missing items."""
+def missing_rows(query: RowQuery) -> list[Row]:
+    """Returns rows without values, as if the store held none of the IDs of a query."""
     return [(None,) * len(query.features)] * len(query.ids)
 
 
-def item_codes(release: ServedRelease, cache: CodeCache | None, item_ids: Sequence[int | str]) -> Answers:
-    """Yields one query at most; returns `ItemCodes` of B items."""
+def item_codes(release: ServedRelease, cache: CodeCache | None, item_ids: IDs) -> RowExchange[Candidates]:
+    """Reads the codes of B items with at most one query."""
     ids = listed_ids(item_ids, "item_ids", release.view)
-    places = {item_id: place for place, item_id in enumerate(dict.fromkeys(ids))}
-    unique = list(places)
+    positions = {item_id: position for position, item_id in enumerate(dict.fromkeys(ids))}
+    unique = list(positions)
     codes, found = yield from _unique_codes(release, cache, unique)
     if len(unique) < len(ids):
-        rows = np.fromiter((places[item_id] for item_id in ids), np.int64, len(ids))
+        rows = np.fromiter((positions[item_id] for item_id in ids), np.int64, len(ids))
         codes, found = codes[rows], found[rows]
-    return ItemCodes(torch.from_numpy(codes), torch.from_numpy(found), release.codebook_version)
+    return Candidates(torch.from_numpy(codes), torch.from_numpy(found), release.codebook_version)
 
 
 def behavior_codes(
-    release: ServedRelease, cache: CodeCache | None, user_ids: Sequence[int | str], max_length: int | None
-) -> Answers:
-    """Yields two queries at most; returns `BehaviorCodes` of B users."""
+    release: ServedRelease, cache: CodeCache | None, user_ids: IDs, max_length: int | None
+) -> RowExchange[Behavior]:
+    """Reads the behavior sequences of B users and the codes of their items with at most two queries."""
     both = yield from behavior_and_candidates(release, cache, user_ids, [], max_length)
     return both.behavior
 
 
 def behavior_and_candidates(
-    release: ServedRelease,
-    cache: CodeCache | None,
-    user_ids: Sequence[int | str],
-    candidate_ids: Sequence[int | str],
-    max_length: int | None,
-) -> Answers:
-    """Yields two queries at most: behaviors, then the codes of all their items and of the candidates, each item once."""
+    release: ServedRelease, cache: CodeCache | None, user_ids: IDs, candidate_ids: IDs, max_length: int | None
+) -> RowExchange[UserAndCandidates]:
+    """Reads behavior sequences, then the codes of all their items and of the candidates, each item once.
+
+    It yields at most two queries.
+    """
     item_lists, time_lists = yield from behaviors(release, user_ids, max_length)
     flat = [item_id for ids in item_lists for item_id in ids]
     candidates = listed_ids(candidate_ids, "candidate_ids", release.view)
     items = yield from item_codes(release, cache, [*flat, *candidates])
     behavior = padded_behaviors(release, item_lists, time_lists, items.codes[: len(flat)])
-    rest = ItemCodes(items.codes[len(flat) :], items.found[len(flat) :], release.codebook_version)
+    rest = Candidates(items.codes[len(flat) :], items.found[len(flat) :], release.codebook_version)
     return UserAndCandidates(behavior, rest)
 
 
 def padded_behaviors(
     release: ServedRelease, item_lists: list[list[int | str]], time_lists: list[list[int]], flat_codes: Tensor
-) -> BehaviorCodes:
-    """Makes the batch of B users from their items, the times of these, and the codes (n, L) of all, one after another."""
+) -> Behavior:
+    """Makes the batch of B users.
+
+    Args:
+        release: Release of the codes.
+        item_lists: Item IDs of each user's behaviors, the latest last.
+        time_lists: Seconds since 1970 of each user's behaviors.
+        flat_codes: (n, L) int64, codes of all behaviors, user after user.
+    """
     lengths = np.array([len(ids) for ids in item_lists], dtype=np.int64)
     mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
     flat = [item_id for ids in item_lists for item_id in ids]
@@ -153,31 +95,44 @@ def padded_behaviors(
     item_ids[mask] = flat
     timestamps = np.zeros(mask.shape, np.int64)
     timestamps[mask] = [seconds for times in time_lists for seconds in times]
-    return BehaviorCodes(
-        item_ids, codes, torch.from_numpy(mask), release.codebook_version, torch.from_numpy(timestamps)
-    )
+    return Behavior(item_ids, codes, torch.from_numpy(mask), release.codebook_version, torch.from_numpy(timestamps))
 
 
-def behaviors(release: ServedRelease, user_ids: Sequence[int | str], max_length: int | None) -> Answers:
-    """Yields one query at most; returns the item IDs and the timestamps of each user's behaviors."""
+def behaviors(
+    release: ServedRelease, user_ids: IDs, max_length: int | None
+) -> RowExchange[tuple[list[list[int | str]], list[list[int]]]]:
+    """Reads the item IDs and the timestamps of each user's behaviors with at most one query.
+
+    Args:
+        release: Release that is served.
+        user_ids: B user IDs.
+        max_length: Number of latest behaviors to keep of each user; None keeps all.
+
+    Raises:
+        ValueError: Behavior sequences are not published.
+    """
     if release.behavior is None:
-        raise ValueError("The feature store has no view user_behavior, must have one. Run: qarm publish-features")
+        raise ValueError("The feature store has no view user_behavior. Run: qarm publish-features")
     ids = listed_ids(user_ids, "user_ids", release.behavior)
     unique = list(dict.fromkeys(ids))
     features = ("behavior_item_ids", "behavior_timestamps")
     rows = (yield RowQuery(release.behavior, features, unique)) if unique else []
-    known = [user_id for user_id, row in zip(unique, rows, strict=True) if row[0] and row[1]]
-    whole = [row for row in rows if row[0] and row[1]]
+    known = [(user_id, row[0], row[1]) for user_id, row in zip(unique, rows, strict=True) if row[0] and row[1]]
     latest = slice(None) if max_length is None else slice(-max_length or None, None)
-    item_lists = [one[latest] for one in decode_lists([row[0] for row in whole])]
-    time_lists = [one[latest] for one in decode_lists([row[1] for row in whole])]
-    of_user = dict(zip(known, zip(item_lists, time_lists, strict=True), strict=True))
-    both = [of_user.get(user_id, ([], [])) for user_id in ids]
-    return [items for items, _ in both], [times for _, times in both]
+    item_lists = [items[latest] for items in decode_lists([items for _, items, _ in known])]
+    time_lists = [times[latest] for times in decode_lists([times for _, _, times in known])]
+    places = {user_id: place for place, (user_id, _, _) in enumerate(known)}
+    user_places = [places.get(user_id) for user_id in ids]
+    return (
+        [[] if place is None else item_lists[place] for place in user_places],
+        [[] if place is None else time_lists[place] for place in user_places],
+    )
 
 
-def _unique_codes(release: ServedRelease, cache: CodeCache | None, item_ids: list[int | str]) -> Answers:
-    """Yields one query at most; returns codes (n, L) and found (n,) of items that are each asked for once."""
+def _unique_codes(
+    release: ServedRelease, cache: CodeCache | None, item_ids: list[int | str]
+) -> RowExchange[tuple[np.ndarray, np.ndarray]]:
+    """Reads codes (n, L) and found (n,) of distinct items with at most one query."""
     if not item_ids:
         return np.full((0, release.num_levels), -1, np.int64), np.zeros(0, bool)
     features = ("rq_codes", "codebook_version")
@@ -187,10 +142,10 @@ def _unique_codes(release: ServedRelease, cache: CodeCache | None, item_ids: lis
     codes, found = cache.get(identity, item_ids, release.num_levels)
     if not found.all():
         absent = np.flatnonzero(~found)
-        ids = [item_ids[place] for place in absent.tolist()]
+        ids = [item_ids[position] for position in absent.tolist()]
         codes[absent], found[absent] = _decoded(release, (yield RowQuery(release.view, features, ids)))
-        there = found[absent].nonzero()[0]
-        cache.put(identity, [ids[place] for place in there.tolist()], codes[absent[there]])
+        served = found[absent].nonzero()[0]
+        cache.put(identity, [ids[position] for position in served.tolist()], codes[absent[served]])
     return codes, found
 
 
@@ -198,21 +153,22 @@ def _decoded(release: ServedRelease, rows: Sequence[Row]) -> tuple[np.ndarray, n
     """Returns codes (n, L) and found (n,) of rows (rq_codes, codebook_version).
 
     Raises:
-        MixedReleaseError: A row carries another codebook version, or codes of another number of levels.
+        MixedReleaseError: A row has another codebook version, or another number of codes than the release has levels.
     """
     _check_versions(release, {version for _, version in rows if version})
-    whole = [bool(codes and version) for codes, version in rows]
-    found = np.array(whole, bool)
-    flat, counts = decode_integer_lists([row[0] for row, is_whole in zip(rows, whole, strict=True) if is_whole])
+    lists = [codes for codes, version in rows if codes and version]
+    flat, counts = decode_integer_lists(lists)
     if (counts != release.num_levels).any():
         raise MixedReleaseError(
             f"{release.view.name} served {counts[counts != release.num_levels][0]} codes for an item, must be "
             f"{release.num_levels}. Run: qarm publish-features"
         )
-    codes = flat.reshape(-1, release.num_levels)
-    if len(codes) < len(rows):
-        served, codes = codes, np.full((len(rows), release.num_levels), -1, np.int64)
-        codes[found] = served
+    served = flat.reshape(-1, release.num_levels)
+    if len(lists) == len(rows):
+        return served, np.ones(len(rows), bool)
+    found = np.array([bool(codes and version) for codes, version in rows], bool)
+    codes = np.full((len(rows), release.num_levels), -1, np.int64)
+    codes[found] = served
     return codes, found
 
 
@@ -225,15 +181,20 @@ def _check_versions(release: ServedRelease, served: set[bytes]) -> None:
         )
 
 
-def listed_ids(ids: Sequence[int | str], name: str, view: FeatureView) -> list[int | str]:
-    """Returns IDs as a list; those of a numpy array or a tensor as Python's own integers.
+def listed_ids(ids: IDs, name: str, view: FeatureView) -> list[int | str]:
+    """Returns IDs as a list. Those of a numpy array or a tensor become Python integers or strings.
+
+    Args:
+        ids: Entity IDs.
+        name: Name of the caller's argument, for the error.
+        view: View whose entity column has the expected type.
 
     Raises:
-        TypeError: An ID is of another type than the catalog's.
+        TypeError: An ID has another type than the catalog's IDs.
     """
-    listed = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+    listed: list[int | str] = ids.tolist() if isinstance(ids, np.ndarray | Tensor) else list(ids)
     is_string = view.entity_columns[0].dtype == feast.types.String
-    kinds = str if is_string else (int, np.integer)
+    kinds: type | tuple[type, ...] = str if is_string else (int, np.integer)
     wrong = next((one for one in listed if not isinstance(one, kinds)), None)
     if wrong is not None:
         raise TypeError(f"{name} holds {wrong!r}, must be {'strings' if is_string else 'integers'} as in the catalog.")

@@ -1,8 +1,8 @@
-"""Codes of the items asked for last, in the process that serves them: bounded, and of one release at a time.
+"""A cache of the codes of the items that were asked for last, in the serving process.
 
-In: item IDs, and rows that a release served. Out: the codes that are held. A semantic ID never changes within a release, so
-a row is right for as long as the release is served. Items that were not found are not held: the next publication may bring
-them.
+In: item IDs, and rows that a release served. Out: the codes that the cache holds. The cache has a fixed size and holds one
+release at a time. A semantic ID never changes within a release, so an entry stays right for as long as the release is
+served. Items that were not found are not cached, because the next publication may bring them.
 """
 
 from __future__ import annotations
@@ -10,58 +10,78 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 
 class CodeCache:
-    """Holds the codes of at most ``size`` items, those asked for last; any number of threads may use it.
+    """Holds the codes of the ``size`` items that were asked for last. Any number of threads may use it.
 
     Args:
-        size: Items; a row takes 8 bytes per level and about 150 bytes for its place.
+        size: Number of items, at least 1. An item takes 8 bytes per level and about 150 bytes for its entry.
+
+    Example:
+        >>> import numpy as np
+        >>> cache = CodeCache(size=2)
+        >>> _ = cache.get(("cb0",), [50, 181], num_levels=2)
+        >>> cache.put(("cb0",), [50], np.array([[3, 7]]))
+        >>> codes, held = cache.get(("cb0",), [50, 181], num_levels=2)
+        >>> codes.tolist(), held.tolist()
+        ([[3, 7], [-1, -1]], [True, False])
     """
 
-    def __init__(self, size: int):
+    def __init__(self, size: int) -> None:
         self._size = size
-        self._turn = threading.Lock()
-        self._release: tuple | None = None
+        self._lock = threading.Lock()
+        self._release: tuple[Any, ...] | None = None
         self._slots: OrderedDict[int | str, int] = OrderedDict()
         self._codes = np.zeros((0, 0), np.int64)
 
-    def get(self, release: tuple, item_ids: Sequence[int | str], num_levels: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns what is held of n items; another release than before empties the cache.
+    def get(
+        self, release: tuple[Any, ...], item_ids: Sequence[int | str], num_levels: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the cached codes of n items. A call with another release than the last one empties the cache.
 
         Args:
-            release: The release's identity.
-            item_ids: n item IDs, each once.
-            num_levels: L.
+            release: Identity of the release.
+            item_ids: n distinct item IDs.
+            num_levels: L, number of levels of the release.
 
         Returns:
-            Codes (n, L) int64, -1 where not held; held (n,) bool.
+            Codes (n, L) int64, -1 where an item is not cached; held (n,) bool, True where an item is cached.
         """
-        with self._turn:
+        with self._lock:
             if release != self._release:
                 self._release = release
                 self._slots.clear()
-                self._codes = np.full((self._size + 1, num_levels), -1, np.int64)  # the last row: not held
-            find, none = self._slots.get, self._size
-            slots = np.fromiter((find(item_id, none) for item_id in item_ids), np.int64, len(item_ids))
-            held = slots != none
+                self._codes = np.full(
+                    (self._size + 1, num_levels), -1, np.int64
+                )  # the last row stands for "not cached"
+            find, absent = self._slots.get, self._size
+            slots = np.fromiter((find(item_id, absent) for item_id in item_ids), np.int64, len(item_ids))
+            held = slots != absent
             codes = self._codes[slots]
             for item_id, is_held in zip(item_ids, held.tolist(), strict=True):
                 if is_held:
                     self._slots.move_to_end(item_id)
         return codes, held
 
-    def put(self, release: tuple, item_ids: Sequence[int | str], codes: np.ndarray) -> None:
-        """Holds the codes (n, L) of n items that ``release`` served; nothing where the cache has moved to another release."""
-        with self._turn:
+    def put(self, release: tuple[Any, ...], item_ids: Sequence[int | str], codes: np.ndarray) -> None:
+        """Caches codes, unless the cache holds another release by now.
+
+        Args:
+            release: Identity of the release that served the codes.
+            item_ids: n distinct item IDs.
+            codes: (n, L) int64.
+        """
+        with self._lock:
             if release != self._release:
                 return
             for item_id, row in zip(item_ids[-self._size :], codes[-self._size :], strict=True):
                 slot = self._slots.pop(item_id, None)
                 if slot is None:
-                    full = len(self._slots) == self._size
-                    slot = self._slots.popitem(last=False)[1] if full else len(self._slots)
+                    is_full = len(self._slots) == self._size
+                    slot = self._slots.popitem(last=False)[1] if is_full else len(self._slots)
                 self._slots[item_id] = slot
                 self._codes[slot] = row

@@ -1,49 +1,50 @@
-"""Published semantic IDs as torch tensors, for a serving host: Feast and torch, no Spark.
+"""Readers of published semantic IDs as torch tensors, for a serving host with Feast and torch but without Spark.
 
-In: item or user IDs. Out: tensors of codes with the codebook version that they belong to; every batch is checked to come
-from one release. `SemanticIDReader` is for threads, `AsyncSemanticIDReader` for asyncio.
+In: item or user IDs. Out: tensors of codes with their codebook version. Every batch is checked to come from one release.
+``SemanticIDReader`` is for threads, ``AsyncSemanticIDReader`` for asyncio.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+from feast.repo_config import RepoConfig
 
 from qarm_features.feature_store.reading import code_batches
-from qarm_features.feature_store.reading.code_batches import (
-    Answers,
-    BehaviorCodes,
-    ImpressionCodes,
-    ItemCodes,
-    MixedReleaseError,
-    UserAndCandidates,
-)
+from qarm_features.feature_store.reading.code_batches import IDs, MixedReleaseError, RowExchange, missing_rows
 from qarm_features.feature_store.reading.code_cache import CodeCache
 from qarm_features.feature_store.reading.history_batches import user_and_candidates
-from qarm_features.feature_store.reading.online_rows import RowQuery, open_async_online_rows, open_online_rows
-from qarm_features.feature_store.reading.served_release import ServedReleases
+from qarm_features.feature_store.reading.online_rows import open_async_online_rows, open_online_rows
+from qarm_features.feature_store.reading.row_queries import AsyncOnlineRows, OnlineRows, Row, RowQuery
+from qarm_features.feature_store.reading.served_release import ServedRelease, ServedReleases
 from qarm_features.feature_store.views.feature_views import open_feature_store
+from qarm_features.ranking.serve.request import Behavior, Candidates, Impressions, UserAndCandidates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qarm_features.ranking.serve.request import Reader
 
 __all__ = [
     "AsyncSemanticIDReader",
-    "BehaviorCodes",
-    "ImpressionCodes",
-    "ItemCodes",
+    "Behavior",
+    "Candidates",
+    "Impressions",
     "MixedReleaseError",
     "SemanticIDReader",
     "UserAndCandidates",
 ]
 
+_Batch = TypeVar("_Batch")
+_Rows = TypeVar("_Rows", OnlineRows, AsyncOnlineRows)
 _log = logging.getLogger(__name__)
 
 
-class _OpenRelease:
-    """What both readers hold: the releases, the cache, the source of rows, and what the caller chose."""
-
-    _open_rows: Callable
+class _Reader(Generic[_Rows]):
+    """The parts that both readers share: the releases, the cache, the source of rows and the options."""
 
     def __init__(
         self,
@@ -53,9 +54,9 @@ class _OpenRelease:
         cache_items: int = 0,
         timeout: float | None = None,
         on_timeout: Literal["raise", "missing"] = "raise",
-    ):
+    ) -> None:
         if cache_items < 0:
-            raise ValueError(f"cache_items is {cache_items}, must be at least 0. 0 keeps no cache.")
+            raise ValueError(f"cache_items is {cache_items}, must be at least 0. Use 0 to keep no cache.")
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout is {timeout}, must be above 0 seconds, or None.")
         if on_timeout not in ("raise", "missing"):
@@ -65,39 +66,49 @@ class _OpenRelease:
         self._cache = CodeCache(cache_items) if cache_items else None
         self._releases = ServedReleases(self._store, service)
         self._releases.current()
-        self._rows = self._open_rows(self._store.config, timeout)
+        self._rows: _Rows = self._open_rows(self._store.config, timeout)
 
-    def _instead_of_rows(self, query: RowQuery, error: Exception) -> list[code_batches.Row]:
+    def _open_rows(self, config: RepoConfig, timeout: float | None) -> _Rows:
+        raise NotImplementedError
+
+    def _rows_after(self, error: Exception, query: RowQuery) -> list[Row]:
+        """Returns rows without values after a failed read, or raises the error, as ``on_timeout`` says."""
         if self._on_timeout == "raise":
             raise error
         _log.warning("%s: %d rows are served as missing. %s", query.view.name, len(query.ids), error)
-        return code_batches.no_rows(query)
+        return missing_rows(query)
 
 
-class SemanticIDReader(_OpenRelease):
-    """Reads the release that is promoted now; each call follows a flip within the registry's cache time.
+class SemanticIDReader(_Reader[OnlineRows]):
+    """Reads the release that is promoted now. Each call follows a flip within the registry's cache time.
 
-    Any number of threads may use one reader. After a fork, each process makes its own.
+    Any number of threads may use one reader. After a fork, each process must make its own.
 
     Args:
         repo_path: Folder of ``feature_store.yaml``.
-        service: ``item_semantic_id`` follows every flip. A model that trained on a codebook version names that
-            release's view instead, ``item_semantic_id__cb<N>``, and stays on it.
-        cache_items: Items whose codes are kept in this process, those asked for last; 0 keeps none. Only the release that
-            is served has a cache, and an item that was not found is asked for again.
-        timeout: Seconds that the online store may take for one round trip; None leaves it to the store's own client. A
-            lost connection is tried once more.
-        on_timeout: Where the store did not answer in time or the connection was lost twice: ``raise``
-            `TimeoutError` or `ConnectionError`, or serve the items that it was asked for as ``missing`` ones.
+        service: Feature service to read. ``item_semantic_id`` follows every flip. A model that was trained on one codebook
+            version names the view of that release instead, ``item_semantic_id__cb<N>``, and stays on it.
+        cache_items: Number of items whose codes are kept in this process, those that were asked for last. 0 keeps no
+            cache. The cache holds the served release alone, and an item that was not found is read again.
+        timeout: Time limit for one round trip to the online store in seconds; None leaves it to the store's own client.
+            After a lost connection, the round trip is tried once more.
+        on_timeout: ``raise`` raises ``TimeoutError`` if the store did not answer in time, and ``ConnectionError`` if the
+            connection was lost twice. ``missing`` returns the items of that round trip as not found.
 
     Raises:
-        ValueError: The repo holds no such service or view, or an option is none of these.
+        ValueError: The repo holds no such service or view, or an option has another value than these.
+        ImportError: A package that the online store needs is not installed.
+
+    Example:
+        The project of ``qarm run`` serves codebook version 0::
+
+            reader = SemanticIDReader("my_project/feature_repo", service="item_semantic_id__cb0")
+            batch = reader.item_codes([50, 181])  # batch.codes (2, L), batch.found (2,), batch.codebook_version
+            chances = score_candidates(scorer, reader, 7, [50, 181])
     """
 
-    _open_rows = staticmethod(open_online_rows)
-
-    def item_codes(self, item_ids: Sequence[int | str]) -> ItemCodes:
-        """Reads the codes of B items in one round trip; an ID that occurs twice is fetched once.
+    def item_codes(self, item_ids: IDs) -> Candidates:
+        """Reads the codes of B items in one round trip. An ID that occurs twice is read once.
 
         Args:
             item_ids: B item IDs of the catalog's type.
@@ -106,38 +117,33 @@ class SemanticIDReader(_OpenRelease):
             ``codes`` (B, L), ``found`` (B,), ``codebook_version``.
 
         Raises:
-            MixedReleaseError: A row of another codebook version was read.
+            MixedReleaseError: The store returned a row of another codebook version.
         """
-        return self._answered(code_batches.item_codes(self._releases.current(), self._cache, item_ids))
+        return self._complete(code_batches.item_codes(self._releases.current(), self._cache, item_ids))
 
-    def behavior_codes(self, user_ids: Sequence[int | str], *, max_length: int | None = None) -> BehaviorCodes:
-        """Reads the behavior sequences of B users and the codes of all their items, in two round trips.
+    def behavior_codes(self, user_ids: IDs, *, max_length: int | None = None) -> Behavior:
+        """Reads the behavior sequences of B users and the codes of all their items in two round trips.
 
         Args:
-            user_ids: B user IDs of the click log's type. A user without behavior gets a row that is masked whole.
-            max_length: Only the latest this many behaviors.
+            user_ids: B user IDs of the click log's type. The row of a user without behavior is masked entirely.
+            max_length: Number of latest behaviors to read of each user; None reads all.
 
         Returns:
             ``item_ids`` (B, T), ``codes`` (B, T, L), ``mask`` (B, T), ``codebook_version``, ``timestamps`` (B, T).
         """
-        return self._answered(code_batches.behavior_codes(self._releases.current(), self._cache, user_ids, max_length))
+        return self._complete(code_batches.behavior_codes(self._releases.current(), self._cache, user_ids, max_length))
 
     def user_and_candidates(
-        self,
-        user_id: int | str,
-        candidate_ids: Sequence[int | str],
-        *,
-        max_length: int | None = None,
-        max_impressions: int = 0,
+        self, user_id: int | str, candidate_ids: IDs, *, max_length: int | None = None, max_impressions: int = 0
     ) -> UserAndCandidates:
-        """Reads one user's behavior, then the codes of its items and of B candidates at once: two round trips.
+        """Reads one user's behavior, then the codes of its items and of B candidates together, in two round trips.
 
         Args:
-            user_id: A user ID of the click log's type.
+            user_id: User ID of the click log's type.
             candidate_ids: B item IDs.
-            max_length: Only the latest this many behaviors.
-            max_impressions: Also the latest this many labeled impressions with their codes, and counters of the user and
-                of the candidates, in two further round trips; 0 reads neither.
+            max_length: Number of latest behaviors to read; None reads all.
+            max_impressions: Number of latest labeled impressions to read, with their codes and with the counters of the
+                user and the candidates, in two further round trips. 0 reads neither impressions nor counters.
 
         Returns:
             ``behavior`` of one user, ``candidates`` of B items, ``impressions``, ``counters``; all of one release.
@@ -146,7 +152,7 @@ class SemanticIDReader(_OpenRelease):
             ValueError: Impressions are asked for and are not published.
         """
         release = self._releases.current()
-        return self._answered(
+        return self._complete(
             user_and_candidates(release, self._cache, user_id, candidate_ids, max_length, max_impressions)
         )
 
@@ -154,48 +160,51 @@ class SemanticIDReader(_OpenRelease):
         """Closes the connections to the online store."""
         self._rows.close()
 
-    def _answered(self, batch: Answers):
-        rows = None
+    def _open_rows(self, config: RepoConfig, timeout: float | None) -> OnlineRows:
+        return open_online_rows(config, timeout)
+
+    def _complete(self, exchange: RowExchange[_Batch]) -> _Batch:
+        """Answers the queries of an exchange until it returns its batch."""
+        rows: Sequence[Row] | None = None
         while True:
             try:
-                query = batch.send(rows)
+                query = next(exchange) if rows is None else exchange.send(rows)
             except StopIteration as done:
                 return done.value
             try:
                 rows = self._rows.fetch(query)
             except (TimeoutError, ConnectionError) as error:
-                rows = self._instead_of_rows(query, error)
+                rows = self._rows_after(error, query)
 
 
-class AsyncSemanticIDReader(_OpenRelease):
-    """`SemanticIDReader` for asyncio, with the same arguments and results: on one loop, any number of tasks.
+class AsyncSemanticIDReader(_Reader[AsyncOnlineRows]):
+    """``SemanticIDReader`` for asyncio, with the same arguments and results, for any number of tasks on one event loop.
 
-    Redis is read by asyncio, and ``timeout`` holds for a round trip as a whole; other stores are read in a thread.
+    Redis is read through asyncio, and ``timeout`` limits each round trip as a whole. Other stores are read in a thread.
+
+    Example:
+        In a coroutine::
+
+            reader = AsyncSemanticIDReader("my_project/feature_repo", timeout=0.05, on_timeout="missing")
+            request = await reader.user_and_candidates(7, [50, 181])  # request.behavior, request.candidates
     """
 
-    _open_rows = staticmethod(open_async_online_rows)
+    async def item_codes(self, item_ids: IDs) -> Candidates:
+        """Reads the codes of B items; see ``SemanticIDReader.item_codes``."""
+        return await self._complete(code_batches.item_codes(await self._release(), self._cache, item_ids))
 
-    async def item_codes(self, item_ids: Sequence[int | str]) -> ItemCodes:
-        """Reads the codes of B items; see `SemanticIDReader.item_codes`."""
-        return await self._answered(code_batches.item_codes(await self._release(), self._cache, item_ids))
-
-    async def behavior_codes(self, user_ids: Sequence[int | str], *, max_length: int | None = None) -> BehaviorCodes:
-        """Reads the behavior sequences of B users; see `SemanticIDReader.behavior_codes`."""
-        return await self._answered(
+    async def behavior_codes(self, user_ids: IDs, *, max_length: int | None = None) -> Behavior:
+        """Reads the behavior sequences of B users; see ``SemanticIDReader.behavior_codes``."""
+        return await self._complete(
             code_batches.behavior_codes(await self._release(), self._cache, user_ids, max_length)
         )
 
     async def user_and_candidates(
-        self,
-        user_id: int | str,
-        candidate_ids: Sequence[int | str],
-        *,
-        max_length: int | None = None,
-        max_impressions: int = 0,
+        self, user_id: int | str, candidate_ids: IDs, *, max_length: int | None = None, max_impressions: int = 0
     ) -> UserAndCandidates:
-        """Reads one user and B candidates; see `SemanticIDReader.user_and_candidates`."""
+        """Reads one user and B candidates; see ``SemanticIDReader.user_and_candidates``."""
         release = await self._release()
-        return await self._answered(
+        return await self._complete(
             user_and_candidates(release, self._cache, user_id, candidate_ids, max_length, max_impressions)
         )
 
@@ -203,18 +212,30 @@ class AsyncSemanticIDReader(_OpenRelease):
         """Closes the connections to the online store."""
         await self._rows.close()
 
-    async def _release(self):
-        # The registry's database is asked in a thread: the loop goes on meanwhile.
-        return self._releases.held() or await asyncio.to_thread(self._releases.current)
+    def _open_rows(self, config: RepoConfig, timeout: float | None) -> AsyncOnlineRows:
+        return open_async_online_rows(config, timeout)
 
-    async def _answered(self, batch: Answers):
-        rows = None
+    async def _release(self) -> ServedRelease:
+        # The registry's database is read in a thread, so that the event loop can run other tasks meanwhile.
+        held = self._releases.held()
+        return await asyncio.to_thread(self._releases.current) if held is None else held
+
+    async def _complete(self, exchange: RowExchange[_Batch]) -> _Batch:
+        """Answers the queries of an exchange until it returns its batch."""
+        rows: Sequence[Row] | None = None
         while True:
             try:
-                query = batch.send(rows)
+                query = next(exchange) if rows is None else exchange.send(rows)
             except StopIteration as done:
                 return done.value
             try:
                 rows = await self._rows.fetch(query)
             except (TimeoutError, ConnectionError) as error:
-                rows = self._instead_of_rows(query, error)
+                rows = self._rows_after(error, query)
+
+
+if TYPE_CHECKING:
+
+    def _is_a_reader_of_requests(reader: SemanticIDReader) -> Reader:
+        """Lets a type checker prove that ``score_candidates`` takes a ``SemanticIDReader``."""
+        return reader

@@ -1,29 +1,33 @@
-"""Which release readers are served now: what the service points at, by Feast's own registry cache.
+"""The release or view that readers are served now: what a feature service names, by Feast's own registry cache.
 
-In: a feature store and the name of a service or of a release's view. Out: the release's view, and what its codes are.
+In: a feature store and the name of a feature service or of a view. Out: the view, and the facts about its rows that readers
+check.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from feast import FeatureStore, FeatureView
 from feast.errors import FeastObjectNotFoundException
 
+from qarm_features.feature_store.feast_internals import registry_snapshot
 from qarm_features.feature_store.views.feature_views import USER_VIEW
 from qarm_features.storage.tables import ITEM_COUNTERS, USER_IMPRESSIONS
 
+_Served = TypeVar("_Served")
+
 
 class ServedRelease(NamedTuple):
-    """A release as one snapshot of the registry shows it.
+    """A release, read from one snapshot of the registry.
 
     Attributes:
-        view: The release's view of items.
-        behavior: The view of behavior sequences; None where none is published.
-        impressions: The view of labeled impressions; None where none is published.
-        counters: The view of items' counters; None where none is published.
-        codebook_version: What each of its rows must carry.
-        num_levels: L.
+        view: View of the release's semantic IDs.
+        behavior: View of behavior sequences; None if none is published.
+        impressions: View of labeled impressions; None if none is published.
+        counters: View of the counters of items; None if none is published.
+        codebook_version: Codebook version that each row of ``view`` must have.
+        num_levels: L, number of codes of each semantic ID.
     """
 
     view: FeatureView
@@ -34,46 +38,42 @@ class ServedRelease(NamedTuple):
     num_levels: int
 
     @property
-    def identity(self) -> tuple:
-        """What two snapshots share only where the release is the same and has had no items added in between."""
+    def identity(self) -> tuple[Any, ...]:
+        """A value that two snapshots share only if the release is the same and had no items added in between."""
         return (self.view.name, *sorted(self.view.tags.items()))
 
 
-class ServedReleases:
-    """Follows a service from release to release, or stays with a pinned view; any number of threads may ask.
+class _Follower(Generic[_Served]):
+    """Follows a feature service over the snapshots of the registry. Any number of threads may use it.
 
     Feast keeps a snapshot of the registry for ``cache_ttl_seconds``, but builds the service and the view from it on every
-    call, which takes about as long as reading 200 items from Redis. Here they are built once per snapshot.
-
-    Args:
-        store: The feature store.
-        service: A feature service whose first view is a release's, or the name of a release's view.
+    call, which takes about as long as reading 200 items from Redis. This class builds them once per snapshot.
     """
 
-    def __init__(self, store: FeatureStore, service: str):
+    def __init__(self, store: FeatureStore, service: str) -> None:
         self._store, self._service = store, service
-        self._seen: tuple[object, ServedRelease] | None = None
+        self._seen: tuple[object, _Served] | None = None
 
-    def held(self) -> ServedRelease | None:
-        """Returns the release without asking the registry; None where Feast's snapshot is new or too old."""
-        seen, snapshot = self._seen, self._snapshot()
+    def held(self) -> _Served | None:
+        """Returns what is served without a call to the registry; None if Feast's snapshot is new or too old."""
+        seen, snapshot = self._seen, registry_snapshot(self._store.registry)
         if seen is None or snapshot is None or seen[0] is not snapshot:
             return None
         return seen[1] if self._store.registry.is_cache_valid() else None
 
-    def current(self) -> ServedRelease:
-        """Returns the release that is served now, or was within the registry's cache time.
+    def current(self) -> _Served:
+        """Returns what is served now, or what was served within the registry's cache time.
 
         Raises:
             ValueError: The registry holds no such service or view.
         """
-        release = self.held()
-        if release is not None:
-            return release
+        served = self.held()
+        if served is not None:
+            return served
         try:
             return self._look_up()
         except FeastObjectNotFoundException:
-            self._store.refresh_registry()  # it may have come, or moved on, since the snapshot
+            self._store.refresh_registry()  # the object may have been added or moved since the snapshot
         try:
             return self._look_up()
         except FeastObjectNotFoundException as error:
@@ -82,21 +82,47 @@ class ServedReleases:
                 "Run: qarm publish-features"
             ) from error
 
-    def _look_up(self) -> ServedRelease:
-        registry, project = self._store.registry, self._store.project
+    def _look_up(self) -> _Served:
+        """Reads the registry until both the service and its views come from one snapshot."""
         while True:
-            snapshot = self._snapshot()
-            name = self._service
-            if "__cb" not in name:
-                service = registry.get_feature_service(name, project, allow_cache=True)
-                name = service.feature_view_projections[0].name
-            view = registry.get_feature_view(name, project, allow_cache=True)
-            of_log = [self._view_or_none(name) for name in (USER_VIEW, USER_IMPRESSIONS.name, ITEM_COUNTERS.name)]
-            if self._snapshot() is snapshot:  # else the names are of two snapshots
+            snapshot = registry_snapshot(self._store.registry)
+            served = self._read()
+            if registry_snapshot(self._store.registry) is snapshot:
                 break
-        release = ServedRelease(view, *of_log, int(view.tags["codebook_version"]), int(view.tags["num_levels"]))
-        self._seen = (snapshot, release)
-        return release
+        self._seen = (snapshot, served)
+        return served
+
+    def _read(self) -> _Served:
+        """Reads the registry once."""
+        raise NotImplementedError
+
+    def _view(self, *, is_view: bool) -> FeatureView:
+        """Returns the view that ``service`` names, by itself or through a feature service."""
+        registry, project, name = self._store.registry, self._store.project, self._service
+        if not is_view:
+            service = registry.get_feature_service(name, project, allow_cache=True)
+            name = service.feature_view_projections[0].name
+        return registry.get_feature_view(name, project, allow_cache=True)
+
+
+class ServedReleases(_Follower[ServedRelease]):
+    """Follows a service from release to release, or stays with the view of one release.
+
+    Args:
+        store: Feature store.
+        service: Name of a feature service whose first view is a release's, or name of a release's view.
+    """
+
+    def _read(self) -> ServedRelease:
+        view = self._view(is_view="__cb" in self._service)
+        return ServedRelease(
+            view=view,
+            behavior=self._view_or_none(USER_VIEW),
+            impressions=self._view_or_none(USER_IMPRESSIONS.name),
+            counters=self._view_or_none(ITEM_COUNTERS.name),
+            codebook_version=int(view.tags["codebook_version"]),
+            num_levels=int(view.tags["num_levels"]),
+        )
 
     def _view_or_none(self, name: str) -> FeatureView | None:
         try:
@@ -104,42 +130,19 @@ class ServedReleases:
         except FeastObjectNotFoundException:
             return None
 
-    def _snapshot(self) -> object | None:
-        return getattr(
-            self._store.registry, "cached_registry_proto", None
-        )  # None: a registry that Feast does not cache
 
-
-class ServedViews(ServedReleases):
-    """Follows a service from view to view, or stays with a pinned view: `ServedReleases` for views that are no release's.
+class ServedViews(_Follower[FeatureView]):
+    """Follows a service from view to view, or stays with one view, for views that hold no semantic IDs.
 
     Args:
-        store: The feature store.
-        service: A feature service, or the name of a view.
-        is_view: Whether ``service`` names a view; by default names with two underscores do.
+        store: Feature store.
+        service: Name of a feature service or of a view.
+        is_view: True if ``service`` names a view. By default, a name with two underscores does.
     """
 
-    def __init__(self, store: FeatureStore, service: str, *, is_view: bool | None = None):
+    def __init__(self, store: FeatureStore, service: str, *, is_view: bool | None = None) -> None:
         super().__init__(store, service)
         self._is_view = "__" in service if is_view is None else is_view
 
-    def current(self) -> FeatureView:
-        """Returns the view that is served now, or was within the registry's cache time.
-
-        Raises:
-            ValueError: The registry holds no such service or view.
-        """
-        return super().current()
-
-    def _look_up(self) -> FeatureView:
-        registry, project = self._store.registry, self._store.project
-        while True:
-            snapshot, name = self._snapshot(), self._service
-            if not self._is_view:
-                service = registry.get_feature_service(name, project, allow_cache=True)
-                name = service.feature_view_projections[0].name
-            view = registry.get_feature_view(name, project, allow_cache=True)
-            if self._snapshot() is snapshot:  # else the names are of two snapshots
-                break
-        self._seen = (snapshot, view)
-        return view
+    def _read(self) -> FeatureView:
+        return self._view(is_view=self._is_view)

@@ -1,13 +1,15 @@
-"""Feast's serialized values become numpy arrays: all lists of a batch in a few array operations.
+"""Decoding of Feast's serialized lists into numpy arrays, all lists of a batch in a few array operations.
 
-In: bytes of ``feast.types.Value``, as every online store keeps them. Out: the numbers of all lists, one after the other, and
-how many each list has. Bytes that are not laid out as Feast's own writer does it go through Feast's own parser.
+In: bytes of ``feast.types.Value`` messages, as every online store keeps them. Out: the numbers of all lists, one list after
+the other, and the number of elements of each list. Bytes with another layout than Feast's writer gives them are decoded by
+Feast's own parser.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from feast.protos.feast.types.Value_pb2 import FloatList, Value
@@ -18,22 +20,30 @@ _TAG_OF = {name: number << 3 | _WIRE_BYTES for name, number in _FIELD_OF.items()
 _FIELD_BY_TAG = {tag: name for name, tag in _TAG_OF.items()}
 _INNER_TAG = 1 << 3 | _WIRE_BYTES  # `repeated int val = 1`, packed
 _INT32 = np.iinfo(np.int32)
-_MOST_BYTES = 10  # of a varint of 64 bits
+_MOST_BYTES = 10  # length of the longest varint of 64 bits
+_NO_HEADER = b"no writer lays out a list in this many bytes"
 
 
 def decode_integer_lists(values: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     """Decodes n serialized lists of integers.
 
     Args:
-        values: n serialized ``Value`` messages, each an ``Int32List`` or each an ``Int64List``.
+        values: n serialized ``Value`` messages, all with an ``Int32List`` or all with an ``Int64List``.
 
     Returns:
-        The numbers of all lists in their order, int64 (sum of counts,); how many each list has, int64 (n,).
+        Numbers of all lists in their order, int64 (sum of counts,); number of elements of each list, int64 (n,).
 
     Raises:
-        google.protobuf.message.DecodeError: A value is no message of Feast.
+        google.protobuf.message.DecodeError: A value is not a ``Value`` message.
 
     Source: protobuf's wire format, https://protobuf.dev/programming-guides/encoding.
+
+    Example:
+        >>> from feast.protos.feast.types.Value_pb2 import Int64List, Value
+        >>> rows = [Value(int64_list_val=Int64List(val=codes)).SerializeToString() for codes in ([3, 7], [5])]
+        >>> numbers, counts = decode_integer_lists(rows)
+        >>> numbers.tolist(), counts.tolist()
+        ([3, 7, 5], [2, 1])
     """
     if not values:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -41,8 +51,8 @@ def decode_integer_lists(values: Sequence[bytes]) -> tuple[np.ndarray, np.ndarra
     return decoded if decoded is not None else _decode_with_feast(values)
 
 
-def decode_lists(values: Sequence[bytes]) -> list[list]:
-    """Decodes n serialized lists of integers or strings into Python lists."""
+def decode_lists(values: Sequence[bytes]) -> list[list[Any]]:
+    """Decodes n serialized lists into Python lists of integers or of strings."""
     if values and values[0][:1] and values[0][0] not in _FIELD_BY_TAG:
         return [list(_list_of(Value.FromString(value))) for value in values]
     numbers, counts = decode_integer_lists(values)
@@ -54,13 +64,13 @@ def decode_float_lists(values: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]
     """Decodes n serialized lists of floats.
 
     Args:
-        values: n serialized ``Value`` messages, each a ``FloatList``.
+        values: n serialized ``Value`` messages with a ``FloatList``.
 
     Returns:
-        The numbers of all lists in their order, float32 (sum of counts,); how many each list has, int64 (n,).
+        Numbers of all lists in their order, float32 (sum of counts,); number of elements of each list, int64 (n,).
 
     Raises:
-        google.protobuf.message.DecodeError: A value is no message of Feast.
+        google.protobuf.message.DecodeError: A value is not a ``Value`` message.
     """
     headers = [_float_header(len(value)) for value in values]
     if all(map(bytes.startswith, values, headers)):
@@ -77,13 +87,13 @@ def _decode_with_feast(values: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]
     return np.array([number for one in lists for number in one], np.int64), counts
 
 
-def _list_of(value: Value) -> Sequence:
+def _list_of(value: Value) -> Sequence[Any]:
     kind = value.WhichOneof("val")
     return getattr(value, kind).val if kind else ()
 
 
 def _decode_as_written(values: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Decodes lists that look as Feast writes them; None where one of them looks otherwise."""
+    """Decodes lists with the layout of Feast's writer; returns None if one of them has another layout."""
     tag = values[0][0] if values[0] else 0
     if tag not in _FIELD_BY_TAG:
         return None
@@ -96,44 +106,44 @@ def _decode_as_written(values: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]
     last = np.flatnonzero(data < 0x80)  # the last byte of each number has its high bit clear
     counts = np.diff(np.searchsorted(last, row_stops), prepend=0)
     filled = row_stops[np.diff(row_stops, prepend=0) > 0]
-    if filled.size and (data[filled - 1] >= 0x80).any():  # a number that its list cuts off
+    if filled.size and (data[filled - 1] >= 0x80).any():  # the list ends within a number
         return None
     numbers = _varints(data, last)
-    in_range = numbers is not None and (
-        tag == _TAG_OF["int64_list_val"]
-        or not numbers.size
-        or (_INT32.min <= numbers.min() and numbers.max() <= _INT32.max)
-    )
-    return (numbers, counts) if in_range else None
+    if numbers is None:
+        return None
+    is_int32 = tag == _TAG_OF["int32_list_val"]
+    if is_int32 and numbers.size and not (_INT32.min <= numbers.min() and numbers.max() <= _INT32.max):
+        return None
+    return numbers, counts
 
 
 def _varints(data: np.ndarray, last: np.ndarray) -> np.ndarray | None:
-    """Returns the numbers that end at ``last`` as int64; None where one is too long to be a number of 64 bits."""
+    """Returns the varints whose last bytes are at ``last`` as int64; None if one is longer than 64 bits."""
     first = np.concatenate(([0], last[:-1] + 1)) if last.size else last
     width = last - first + 1
     longest = int(width.max(initial=1))
     if longest > _MOST_BYTES:
         return None
     numbers = (data[first] & 0x7F).astype(np.uint64)
-    for place in range(1, longest):
-        more = np.flatnonzero(width > place)
-        numbers[more] |= (data[first[more] + place] & np.uint64(0x7F)) << np.uint64(7 * place)
+    for byte in range(1, longest):
+        more = np.flatnonzero(width > byte)
+        numbers[more] |= (data[first[more] + byte] & np.uint64(0x7F)) << np.uint64(7 * byte)
     return numbers.view(np.int64)
 
 
 @cache
 def _float_header(length: int) -> bytes:
-    """Returns what stands before the numbers in a serialized ``FloatList`` of ``length`` bytes, as Feast's writer has it."""
+    """Returns the bytes that Feast writes before the numbers in a serialized ``FloatList`` of ``length`` bytes."""
     for count in range(max(0, length // 4 - 4), length // 4 + 1):
         whole = Value(float_list_val=FloatList(val=np.zeros(count, np.float32))).SerializeToString()
         if len(whole) == length:
             return whole[: length - 4 * count]
-    return b"no writer lays out a list in so many bytes"
+    return _NO_HEADER
 
 
 @cache
 def _header(tag: int, length: int) -> bytes:
-    """Returns what stands before the numbers in a serialized list of ``length`` bytes, as a protobuf writer lays it out."""
+    """Returns the bytes before the numbers in a serialized list of ``length`` bytes, as a protobuf writer lays it out."""
     if length == 2:  # an empty list
         return bytes([tag, 0])
     for size in (1, 2, 3, 4, 5):
@@ -142,7 +152,7 @@ def _header(tag: int, length: int) -> bytes:
             inner = _varint(length - 1 - size - 1 - inner_size)
             if len(outer) == size and len(inner) == inner_size:
                 return bytes([tag, *outer, _INNER_TAG, *inner])
-    return b"no writer lays out a list in so many bytes"
+    return _NO_HEADER
 
 
 def _varint(number: int) -> bytes:

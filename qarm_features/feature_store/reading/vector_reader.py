@@ -1,7 +1,7 @@
-"""Published vectors as torch tensors, for a serving host: item embeddings, VQ codes, embeddings of users.
+"""A reader of published vectors as torch tensors, for a serving host: item embeddings, VQ codes, embeddings of users.
 
-In: item or user IDs. Out: tensors with the version of the encoder or bank that made them; every batch is checked to come from
-one version. `SemanticIDReader` reads codes; this is its sibling.
+In: item or user IDs. Out: tensors with the version of the encoder or bank that made them. Every batch is checked to come from
+one version. ``SemanticIDReader`` reads codes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from feast import FeatureView
 from feast.protos.feast.types.Value_pb2 import Value
 from torch import Tensor
 
-from qarm_features.feature_store.reading.code_batches import MixedReleaseError, listed_ids
-from qarm_features.feature_store.reading.online_rows import Row, RowQuery, open_online_rows
+from qarm_features.feature_store.reading.code_batches import IDs, MixedReleaseError, listed_ids
+from qarm_features.feature_store.reading.online_rows import open_online_rows
+from qarm_features.feature_store.reading.row_queries import Row, RowQuery
 from qarm_features.feature_store.reading.served_release import ServedViews
 from qarm_features.feature_store.reading.value_decoding import decode_float_lists, decode_lists
 from qarm_features.feature_store.views.feature_views import open_feature_store
@@ -30,8 +31,8 @@ class ItemVectors(NamedTuple):
 
     Attributes:
         vectors: (B, D) float32, zeros where an item was not found.
-        found: (B,) bool.
-        encoder_version: The encoder that made all of them.
+        found: (B,) bool, True where the item has an embedding.
+        encoder_version: Version of the encoder that made all vectors.
     """
 
     vectors: Tensor
@@ -43,11 +44,11 @@ class NearestItemsOfItems(NamedTuple):
     """VQ codes of items, the nearest item first, padded at the end.
 
     Attributes:
-        item_ids: (B, k) numpy array of item IDs; undefined where ``mask`` is False. k is the longest VQ code of the batch.
+        item_ids: (B, k) numpy array of item IDs, undefined where ``mask`` is False. k is the longest VQ code of the batch.
         similarities: (B, k) float32, 0 where ``mask`` is False.
         mask: (B, k) bool, True where an item stands.
-        found: (B,) bool.
-        bank_version: The bank that all of them were found in.
+        found: (B,) bool, True where the item has a VQ code.
+        bank_version: Version of the bank in which all nearest items were found.
     """
 
     item_ids: np.ndarray
@@ -61,8 +62,8 @@ class UserVectors(NamedTuple):
     """Embeddings of users.
 
     Attributes:
-        vectors: (B, D) float32, zeros where a user was not found; D is 0 where none was.
-        found: (B,) bool.
+        vectors: (B, D) float32, zeros where a user was not found. D is 0 if no user of the batch was found.
+        found: (B,) bool, True where the user has an embedding.
     """
 
     vectors: Tensor
@@ -70,16 +71,23 @@ class UserVectors(NamedTuple):
 
 
 class VectorReader:
-    """Reads the vectors that are published with the release; each call follows a flip within the registry's cache time.
+    """Reads the vectors that are published with the release. Each call follows a flip within the registry's cache time.
 
-    Any number of threads may use one reader. After a fork, each process makes its own.
+    Any number of threads may use one reader. After a fork, each process must make its own.
 
     Args:
         repo_path: Folder of ``feature_store.yaml``.
-        embeddings: ``item_embedding`` follows every flip; a model that trained on one encoder's embeddings names
-            ``item_embedding__enc<N>`` and stays on it.
-        nearest_items: Likewise ``item_nearest_items``, or ``item_nearest_items__bank<N>``.
-        timeout: Seconds that the online store may take for one round trip; None leaves it to the store's own client.
+        embeddings: Source of embeddings. ``item_embedding`` follows every flip. A model that was trained on the embeddings
+            of one encoder names ``item_embedding__enc<N>`` and stays on it.
+        nearest_items: Source of VQ codes. ``item_nearest_items`` follows every flip, ``item_nearest_items__bank<N>`` does
+            not.
+        timeout: Time limit for one round trip to the online store in seconds; None leaves it to the store's own client.
+
+    Example:
+        The setting ``publishing.embeddings`` publishes embeddings::
+
+            reader = VectorReader("my_project/feature_repo")
+            batch = reader.item_vectors([50, 181])  # batch.vectors (2, D), batch.found (2,), batch.encoder_version
     """
 
     def __init__(
@@ -89,7 +97,7 @@ class VectorReader:
         embeddings: str = _EMBEDDING,
         nearest_items: str = _NEAREST,
         timeout: float | None = None,
-    ):
+    ) -> None:
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout is {timeout}, must be above 0 seconds, or None.")
         self._store = open_feature_store(repo_path)
@@ -98,65 +106,73 @@ class VectorReader:
         self._users = ServedViews(self._store, _USER, is_view=True)
         self._rows = open_online_rows(self._store.config, timeout)
 
-    def item_vectors(self, item_ids: Sequence[int | str]) -> ItemVectors:
-        """Reads the embeddings of B items in one round trip; an ID that occurs twice is fetched once.
+    def item_vectors(self, item_ids: IDs) -> ItemVectors:
+        """Reads the embeddings of B items in one round trip. An ID that occurs twice is read once.
 
         Raises:
             ValueError: Embeddings are not published.
-            MixedReleaseError: A row of another encoder version was read.
+            MixedReleaseError: The store returned a row of another encoder version.
         """
         view = self._embeddings.current()
-        rows, places = self._read(view, ("embedding", "encoder_version"), item_ids, "item_ids")
+        rows, positions = self._read(view, ("embedding", "encoder_version"), item_ids, "item_ids")
         version = _one_version(view, rows, "encoder_version")
         vectors, found = _vectors(view, [row if row[1] else (None, None) for row in rows], int(view.tags["dim"]))
-        return ItemVectors(torch.from_numpy(vectors[places]), torch.from_numpy(found[places]), version)
+        return ItemVectors(torch.from_numpy(vectors[positions]), torch.from_numpy(found[positions]), version)
 
-    def nearest_items(self, item_ids: Sequence[int | str]) -> NearestItemsOfItems:
-        """Reads the VQ codes of B items in one round trip; an ID that occurs twice is fetched once.
+    def nearest_items(self, item_ids: IDs) -> NearestItemsOfItems:
+        """Reads the VQ codes of B items in one round trip. An ID that occurs twice is read once.
 
         Raises:
             ValueError: VQ codes are not published.
-            MixedReleaseError: A row of another bank version was read.
+            MixedReleaseError: The store returned a row of another bank version.
         """
         view = self._nearest.current()
-        rows, places = self._read(view, ("vq_codes", "vq_similarities", "bank_version"), item_ids, "item_ids")
+        rows, positions = self._read(view, ("vq_codes", "vq_similarities", "bank_version"), item_ids, "item_ids")
         version = _one_version(view, rows, "bank_version")
         found = np.array([all(value is not None for value in row) for row in rows], bool)
-        whole = [row for row, is_found in zip(rows, found, strict=True) if is_found]
-        lists, (flat, counts) = decode_lists([row[0] for row in whole]), decode_float_lists([row[1] for row in whole])
+        codes = [row[0] for row in rows if row[0] is not None and None not in row]
+        similarities = [row[1] for row in rows if row[1] is not None and None not in row]
+        lists, (flat, counts) = decode_lists(codes), decode_float_lists(similarities)
         if [len(one) for one in lists] != counts.tolist():
-            raise MixedReleaseError(f"{view.name} served VQ codes of two loads at once. Run: qarm publish-features")
+            raise MixedReleaseError(f"{view.name} served VQ codes of two loads in one row. Run: qarm publish-features")
         lengths = np.zeros(len(rows), np.int64)
         lengths[found] = counts
         mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
-        ids = [one for codes in lists for one in codes]
-        items = np.zeros(mask.shape, dtype=object if ids and isinstance(ids[0], str) else np.int64)
-        similarities = np.zeros(mask.shape, np.float32)
-        items[mask], similarities[mask] = ids, flat
-        tensors = [torch.from_numpy(one[places]) for one in (similarities, mask, found)]
-        return NearestItemsOfItems(items[places], *tensors, version)
+        ids = [item_id for one in lists for item_id in one]
+        padded_ids = np.zeros(mask.shape, dtype=object if ids and isinstance(ids[0], str) else np.int64)
+        padded_similarities = np.zeros(mask.shape, np.float32)
+        padded_ids[mask], padded_similarities[mask] = ids, flat
+        return NearestItemsOfItems(
+            item_ids=padded_ids[positions],
+            similarities=torch.from_numpy(padded_similarities[positions]),
+            mask=torch.from_numpy(mask[positions]),
+            found=torch.from_numpy(found[positions]),
+            bank_version=version,
+        )
 
-    def user_vectors(self, user_ids: Sequence[int | str]) -> UserVectors:
-        """Reads the newest embeddings of B users in one round trip; an ID that occurs twice is fetched once.
+    def user_vectors(self, user_ids: IDs) -> UserVectors:
+        """Reads the newest embeddings of B users in one round trip. An ID that occurs twice is read once.
 
         Raises:
             ValueError: ``publishing.user_embeddings`` is not published.
         """
         view = self._users.current()
-        rows, places = self._read(view, (_USER,), user_ids, "user_ids")
+        rows, positions = self._read(view, (_USER,), user_ids, "user_ids")
         vectors, found = _vectors(view, rows, None)
-        return UserVectors(torch.from_numpy(vectors[places]), torch.from_numpy(found[places]))
+        return UserVectors(torch.from_numpy(vectors[positions]), torch.from_numpy(found[positions]))
 
     def close(self) -> None:
         """Closes the connections to the online store."""
         self._rows.close()
 
-    def _read(self, view: FeatureView, features: tuple[str, ...], ids: Sequence[int | str], name: str):
-        """Returns a row per distinct ID, and the row of each of the B IDs."""
-        asked = listed_ids(ids, name, view)
-        places = {one: place for place, one in enumerate(dict.fromkeys(asked))}
-        rows = self._rows.fetch(RowQuery(view, features, list(places))) if places else []
-        return rows, np.fromiter((places[one] for one in asked), np.int64, len(asked))
+    def _read(
+        self, view: FeatureView, features: tuple[str, ...], ids: IDs, name: str
+    ) -> tuple[Sequence[Row], np.ndarray]:
+        """Returns one row per distinct ID, and for each of the B IDs the position (B,) of its row."""
+        listed = listed_ids(ids, name, view)
+        positions = {entity_id: position for position, entity_id in enumerate(dict.fromkeys(listed))}
+        rows = self._rows.fetch(RowQuery(view, features, list(positions))) if positions else []
+        return rows, np.fromiter((positions[entity_id] for entity_id in listed), np.int64, len(listed))
 
 
 def _vectors(view: FeatureView, rows: Sequence[Row], dim: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -175,7 +191,7 @@ def _vectors(view: FeatureView, rows: Sequence[Row], dim: int | None) -> tuple[n
 
 
 def _one_version(view: FeatureView, rows: Sequence[Row], name: str) -> int:
-    """Returns the version that the view and all of its rows carry."""
+    """Returns the version of the view, after a check that all of its rows have it."""
     expected = int(view.tags[name])
     served = {Value.FromString(version).int32_val for version in {row[-1] for row in rows if row[-1]}}
     if served - {expected}:

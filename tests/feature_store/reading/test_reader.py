@@ -111,9 +111,7 @@ def test_without_behavior_sequences_reading_them_says_what_to_run(sqlite_store):
     store, repo = sqlite_store
     store.registry.delete_feature_view("user_behavior", store.project)
 
-    with pytest.raises(
-        ValueError, match="The feature store has no view user_behavior, must have one. Run: qarm publish"
-    ):
+    with pytest.raises(ValueError, match="The feature store has no view user_behavior. Run: qarm publish"):
         SemanticIDReader(repo).behavior_codes([7])
 
 

@@ -126,7 +126,7 @@ def test_impressions_that_are_not_published_are_named(tmp_path):
     stock_store(tmp_path, {"type": "sqlite", "path": str(tmp_path / "online.db")}, ITEMS)
     reader = SemanticIDReader(tmp_path / "feature_repo")
 
-    with pytest.raises(ValueError, match="has no view user_impressions, must have one. Set behavior.impression_length"):
+    with pytest.raises(ValueError, match="has no view user_impressions. Set behavior.impression_length"):
         reader.user_and_candidates(7, [1], max_impressions=3)
     with pytest.raises(ValueError, match="max_impressions is -1, must be at least 0"):
         reader.user_and_candidates(7, [1], max_impressions=-1)

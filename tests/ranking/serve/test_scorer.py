@@ -61,7 +61,7 @@ def request(codebook_version=3, padding=2):
         codebook_version=codebook_version,
         timestamps=torch.tensor([seconds_of(range(len(PAST))) + pad]),
     )
-    return Candidates(codes_of(CANDIDATES), codebook_version), behavior
+    return Candidates.from_codes(codes_of(CANDIDATES), codebook_version), behavior
 
 
 SHOWN, LIKED = [40, 20, UNKNOWN, 60, NEW_ITEM], [1, 0, 0, 1, 0]  # of which the model reads the latest 3
