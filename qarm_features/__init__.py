@@ -23,6 +23,7 @@ This module imports nothing, so that a torch user never loads Spark and a Spark 
 """
 
 __version__ = "0.1.0"
+__all__ = ["ItemEncoder"]
 
 
 def __getattr__(name: str):
