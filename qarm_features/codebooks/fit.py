@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from qarm_features.codebooks.level_figures import fitted_levels
 from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar
-from qarm_features.quantizers.residual_finite_scalar import RQModel
+from qarm_features.quantizers.rq_models import RQEstimator, RQModel
 from qarm_features.settings.codes import Codebooks
 from qarm_features.storage.artifacts import Artifact, Artifacts
 
@@ -51,9 +51,7 @@ def with_popularity(embeddings: DataFrame, interactions: DataFrame, power: float
     return rows.withColumn(WEIGHT, weight).drop("positives")
 
 
-def fit_model(
-    embeddings: DataFrame, estimator: ResidualKMeans | ResidualKMeansFiniteScalar
-) -> tuple[RQModel, list[dict[str, Any]]]:
+def fit_model(embeddings: DataFrame, estimator: RQEstimator) -> tuple[RQModel, list[dict[str, Any]]]:
     """Fits from nothing.
 
     Args:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -74,6 +75,24 @@ def update_scalars(coded: DataFrame, codebooks: np.ndarray, rounding: ScalarRoun
         np.where(rows > 0, mean, old) for rows, mean, old in zip(np.split(counts, ends), means, rounding.scalars)
     ]
     return rounding._replace(scalars=scalars)
+
+
+class JointUpdates(NamedTuple):
+    """The updates of one set of codes, from which an ``RQModel`` chooses for each level.
+
+    Attributes:
+        coded: Rows as ``update_level`` takes them.
+    """
+
+    coded: DataFrame
+
+    def centroids(self, codebooks: np.ndarray, level: int) -> np.ndarray:
+        """Returns what ``update_level`` returns."""
+        return update_level(self.coded, codebooks, level)
+
+    def scalars(self, codebooks: np.ndarray, rounding: ScalarRounding) -> ScalarRounding:
+        """Returns what ``update_scalars`` returns."""
+        return update_scalars(self.coded, codebooks, rounding)
 
 
 def left_over(embeddings: np.ndarray, codes: np.ndarray, codebooks: np.ndarray, level: int) -> np.ndarray:

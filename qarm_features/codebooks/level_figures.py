@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from qarm_features.codebooks.errors import sum_errors
-from qarm_features.quantizers.residual_finite_scalar import RQModel
+from qarm_features.quantizers.rq_models import RQModel
 
 
 def fitted_levels(model: RQModel, embeddings: DataFrame) -> list[dict[str, Any]]:
@@ -24,11 +24,9 @@ def fitted_levels(model: RQModel, embeddings: DataFrame) -> list[dict[str, Any]]
         embeddings: ``embedding`` (D) of about unit norm, what it was fitted to. Where the last level is fsq, the errors
             and the codes in use are counted over all of them in one more pass, each item once.
     """
-    if isinstance(model.training_summary, list):
-        return model.training_summary
-    levels, last = model.training_summary["levels"], model.training_summary["last"]
-    about = {"level": len(levels), "iterations": 0, "rows": last["rows"], "seconds": last["seconds"]}
-    levels = [*levels, {**about, "fsq_levels": last["levels"], "codebook_size": model.level_sizes[-1]}]
+    levels = model.level_figures()
+    if all("sse" in level for level in levels):
+        return levels
     coded = model.transform(embeddings.select("embedding")).select("embedding", "rq_codes")
     return measured_levels(coded, model.codebooks, levels)
 

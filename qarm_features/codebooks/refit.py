@@ -26,12 +26,11 @@ from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import ArrayType, IntegerType
 
 from qarm_features.codebooks.errors import matrix, residual_errors
-from qarm_features.codebooks.joint_updates import WHOLE_WEIGHT, update_level, update_scalars, with_whole_weights
+from qarm_features.codebooks.joint_updates import WHOLE_WEIGHT, JointUpdates, with_whole_weights
 from qarm_features.codebooks.level_figures import fitted_levels, measured_levels
 from qarm_features.codebooks.relabeling import code_transitions, relabeling
-from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar, ResidualKMeansFiniteScalarModel
 from qarm_features.quantizers.arrays.codebooks import level_sizes
-from qarm_features.quantizers.residual_finite_scalar import RQModel
+from qarm_features.quantizers.rq_models import RQEstimator, RQModel
 
 WARM_STEPS = 3  # Lloyd steps of a level; more move items for little error
 _ROUNDS = 2  # of keep and joint update; more lower the error, but the first levels drift from what they were
@@ -58,7 +57,7 @@ class Refit(NamedTuple):
 def refit_codebooks(
     embeddings: DataFrame,
     old_ids: DataFrame,
-    estimator: ResidualKMeans | ResidualKMeansFiniteScalar,
+    estimator: RQEstimator,
     *,
     old: RQModel | None,
     old_sizes: list[int],
@@ -81,14 +80,17 @@ def refit_codebooks(
         rows = with_whole_weights(embeddings, weight).select("item_id", "embedding", WHOLE_WEIGHT)
     old_codes = old_ids.select("item_id", F.col("rq_codes").alias("old_codes"))
     rows = rows.join(old_codes, on="item_id", how="left").drop("item_id")
-    fitted = estimator.fit(embeddings) if old is None else _warm_fit(embeddings, estimator, old)
+    if old is None:
+        fitted: RQModel = estimator.fit(embeddings)
+    else:
+        fitted = estimator.fit_from(embeddings, old, max_iter=WARM_STEPS)
     levels = fitted_levels(fitted, embeddings)
     limit = keep_within * levels[-1]["sse"] / levels[-1]["weight"]
     model = _relabeled(rows, fitted)
     for _ in range(_ROUNDS):
         coded = _coded(rows, model, limit).persist()
         for level in range(len(levels)):
-            model = _renewed(coded, model, level)
+            model = model.renewed(level, JointUpdates(coded))
         coded.unpersist()
     coded = _coded(rows, model, limit).persist()
     levels = measured_levels(coded, model.codebooks, levels)
@@ -137,30 +139,13 @@ def kept_codes(codebooks: np.ndarray, limit: float) -> Column:
     return codes("embedding", "rq_codes", "old_codes")
 
 
-def _warm_fit(embeddings: DataFrame, estimator: Any, old: RQModel) -> RQModel:
-    few = estimator.copy({estimator.maxIter: WARM_STEPS})
-    return few.fit_from(embeddings, old if isinstance(old, ResidualKMeansFiniteScalarModel) else old.codebooks)
-
-
 def _coded(rows: DataFrame, model: RQModel, limit: float) -> DataFrame:
     return model.transform(rows).withColumn("rq_codes", kept_codes(model.codebooks, limit))
 
 
 def _relabeled(rows: DataFrame, fitted: RQModel) -> RQModel:
-    """Permutes centroids; the codes of an fsq level are in the order of its axes and scalars, and stay."""
-    scalar = isinstance(fitted, ResidualKMeansFiniteScalarModel)
-    sizes, codebooks = fitted.level_sizes, fitted.codebooks
+    """Permutes the codes of a model so that most items keep theirs."""
     codes = fitted.transform(rows.where(F.col("old_codes").isNotNull())).select("old_codes", "rq_codes").persist()
-    labels = relabeling(codes, level_sizes=sizes[:-1] if scalar else sizes)
+    labels = relabeling(codes, level_sizes=fitted.permutable_sizes)
     codes.unpersist()
-    permuted = codebooks.copy()
-    for level, of_level in enumerate(labels):
-        permuted[level, of_level] = codebooks[level, : len(of_level)]
-    return fitted.with_codebooks(permuted)
-
-
-def _renewed(coded: DataFrame, model: RQModel, level: int) -> RQModel:
-    """Makes a level the best for the codes that items have."""
-    if isinstance(model, ResidualKMeansFiniteScalarModel) and level == len(model.level_sizes) - 1:
-        return model.with_rounding(update_scalars(coded, model.codebooks, model.rounding))
-    return model.with_codebooks(update_level(coded, model.codebooks, level))
+    return fitted.permuted(labels)

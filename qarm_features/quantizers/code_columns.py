@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -18,15 +17,10 @@ from pyspark.sql.pandas.types import to_arrow_type
 from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
 
 from qarm_features.quantizers.passes.parquet_scan import ParquetScan, plain_scan, read_splits
-
-if TYPE_CHECKING:
-    from qarm_features.quantizers.residual_finite_scalar import ResidualKMeansFiniteScalarModel
-    from qarm_features.quantizers.residual_kmeans import ResidualKMeansModel
+from qarm_features.quantizers.rq_models import RQModel
 
 
-def codes_beside(
-    model: ResidualKMeansModel | ResidualKMeansFiniteScalarModel, dataset: DataFrame, *keys: str
-) -> DataFrame:
+def codes_beside(model: RQModel, dataset: DataFrame, *keys: str) -> DataFrame:
     """Quantizes rows and keeps some of their columns.
 
     Args:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from qarm_features.quantizers.arrays.capacity import Prices, split_load
 from qarm_features.quantizers.arrays.grid import Grid, ordered_row_sums
 from qarm_features.quantizers.arrays.lloyd import update_centroids
 from qarm_features.quantizers.arrays.splits import split_largest, without_poorest
+from qarm_features.quantizers.level_settings import LevelSettings
 from qarm_features.quantizers.passes.embedding_files import EmbeddingFiles, Moments
 from qarm_features.quantizers.passes.weights import restore_weight
 from qarm_features.quantizers.starts import Starts
@@ -25,22 +26,6 @@ from qarm_features.quantizers.starts import Starts
 logger = logging.getLogger(__name__)
 
 _SPLIT_SHARE = 2.0**-10  # of the features' standard deviation; faiss uses the same share
-
-
-class LevelSettings(NamedTuple):
-    """Settings of `ResidualKMeans`, checked; the names are those of its params."""
-
-    codebook_sizes: list[int]  # K of each level
-    max_iter: int
-    tol: float
-    error_tol: float
-    seed: int  # in [0, 2**64)
-    initial_codebooks: list[np.ndarray] | None  # (K, D) float32 of each level
-    init_mode: str
-    warmup_iter: int
-    spherical: bool
-    max_load: float
-    capacity: float
 
 
 def fit_levels(files: EmbeddingFiles, settings: LevelSettings) -> tuple[list[np.ndarray], list[dict[str, Any]]]:
@@ -121,24 +106,21 @@ def _fit_level(
         sums, counts = files.step(prices.beside(centroids))
         errors.append(_error(moments.energy, sums, counts, centroids, grid.bits))
         moved = update_centroids(sums, counts, centroids, grid.bits)
-        early = 2 * iteration < settings.max_iter  # later steps settle
-        moved, kept = _repair(moved, counts, offset, early * load, settings.capacity > 0, generator)
+        split_above = load if 2 * iteration < settings.max_iter else 0.0  # later steps settle
+        moved, kept = _repair(moved, counts, offset, split_above, settings.capacity > 0, generator)
         moved = to_unit_norm(moved, grid) if spherical else moved
         prices.follow(counts, kept, errors[-1] / moments.weight)
         shift = _sum_in_order(np.square(moved.astype(np.float64) - centroids))
         centroids, used = moved, np.count_nonzero(counts)
         share = errors[-1] / moments.energy if moments.energy else 0.0
         logger.debug("level %d, iteration %d: %.6f of the error left, %d codes in use", level, iteration, share, used)
-        if prices.met(counts) and _at_rest(shift, errors, moments, settings):
+        slow = len(errors) > 1 and errors[-2] - errors[-1] < settings.error_tol * errors[-2]
+        at_rest = shift <= settings.tol * moments.variance
+        if prices.capacity_holds(counts) and (slow or at_rest):
             break
     if settings.capacity and level + 1 == len(settings.codebook_sizes):
         sums, counts = files.step(centroids)  # the codes of the last step were not those of the nearest centroids
     return centroids, errors, _error(moments.energy, sums, counts, centroids, grid.bits), counts
-
-
-def _at_rest(shift: float, errors: list[float], moments: Moments, settings: LevelSettings) -> bool:
-    slow = len(errors) > 1 and errors[-2] - errors[-1] < settings.error_tol * errors[-2]
-    return slow or shift <= settings.tol * moments.variance
 
 
 def _repair(

@@ -12,7 +12,7 @@ Source: Res-KmeansFSQ of QARM V2, arXiv 2602.08559.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,7 +33,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import ArrayType, FloatType, IntegerType
 
-from qarm_features.quantizers.arrays.codebooks import level_sizes, levels_of, pad_levels
+from qarm_features.quantizers.arrays.codebooks import level_sizes, levels_of, pad_levels, permute_levels
 from qarm_features.quantizers.arrays.lloyd import quantize
 from qarm_features.quantizers.arrays.scalar_rounding import ScalarRounding
 from qarm_features.quantizers.finite_scalar import FiniteScalar
@@ -42,6 +42,7 @@ from qarm_features.quantizers.params.finite_scalar_params import check_levels
 from qarm_features.quantizers.params.residual_kmeans_params import EmbeddingColumns, ResidualKMeansParams
 from qarm_features.quantizers.passes.embedding_batches import checked_rows
 from qarm_features.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansModel
+from qarm_features.quantizers.rq_models import LevelMeans
 
 
 class ResidualKMeansFiniteScalar(Estimator, ResidualKMeansParams, DefaultParamsReadable, DefaultParamsWritable):
@@ -96,17 +97,21 @@ class ResidualKMeansFiniteScalar(Estimator, ResidualKMeansParams, DefaultParamsR
         """Sets any of the constructor's arguments."""
         return self._set(**self._input_kwargs)
 
-    def fit_from(self, dataset: DataFrame, model: ResidualKMeansFiniteScalarModel) -> ResidualKMeansFiniteScalarModel:
-        """Fits as `fit` does, from a fitted model on: a refit that starts where the last one ended.
+    def fit_from(
+        self, dataset: DataFrame, model: ResidualKMeansFiniteScalarModel, *, max_iter: int | None = None
+    ) -> ResidualKMeansFiniteScalarModel:
+        """Fits like ``fit``, but starts from a fitted model, so that a refit begins where the last fit ended.
 
         Args:
-            dataset: rows with the column of embeddings (D).
-            model: of the same levels and encoder version; the last level keeps its axes, as of `FiniteScalar.fit_from`.
+            dataset: Rows with the column of embeddings (D).
+            model: Fitted model of the same levels and encoder version. The last level keeps its axes.
+            max_iter: Maximal number of Lloyd steps per level, at least 1; None takes ``maxIter``.
 
         Raises:
-            ValueError: As of `ResidualKMeans.fit_from` and `FiniteScalar.fit_from`.
+            ValueError: ``ResidualKMeans.fit_from`` or ``FiniteScalar.fit_from`` refuses the model or the rows.
         """
-        return self._fitted(dataset, model)
+        estimator = self if max_iter is None else self.copy({self.maxIter: max_iter})
+        return estimator._fitted(dataset, model)
 
     def _fit(self, dataset: DataFrame) -> ResidualKMeansFiniteScalarModel:
         return self._fitted(dataset, None)
@@ -179,18 +184,51 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
         codes = np.asarray(codes)
         return self.rounding.decode(codes[:, -1]) + _centroid_sums(codes[:, :-1], self.kmeans_codebooks)
 
-    def with_codebooks(self, codebooks: np.ndarray) -> ResidualKMeansFiniteScalarModel:
-        """Returns the same model with other levels of k-means, and no summary.
+    @property
+    def permutable_sizes(self) -> list[int]:
+        """Number of centroids K of each level but the last, whose codes follow the order of its axes and scalars."""
+        return level_sizes(self.kmeans_codebooks)
+
+    def level_figures(self) -> list[dict[str, Any]]:
+        """Returns what the fit found, one dict per level, see ``fit_levels``; an empty list for a model not fitted here.
+
+        The last level has no entry ``sse``, because its fit counts no errors.
+        """
+        if not self.training_summary:
+            return []
+        levels, last = self.training_summary["levels"], self.training_summary["last"]
+        figures = {
+            "level": len(levels),
+            "iterations": 0,
+            "rows": last["rows"],
+            "seconds": last["seconds"],
+            "fsq_levels": last["levels"],
+            "codebook_size": self.level_sizes[-1],
+        }
+        return [*levels, figures]
+
+    def permuted(self, labels: Sequence[np.ndarray]) -> ResidualKMeansFiniteScalarModel:
+        """Relabels codes of k-means levels; the model has no summary.
 
         Args:
-            codebooks: (L + 1, K, D) as of `codebooks`, of which the last level is not read.
+            labels: Permutation (K,) of each k-means level: ``labels[l][c]`` is the new code of centroid c of level l.
         """
-        levels = pad_levels(levels_of(codebooks)[:-1])
-        return self._copyValues(ResidualKMeansFiniteScalarModel(levels, self.rounding))
+        return self._with(permute_levels(self.kmeans_codebooks, labels), self.rounding)
 
-    def with_rounding(self, rounding: ScalarRounding) -> ResidualKMeansFiniteScalarModel:
-        """Returns the same model with another last level, and no summary."""
-        return self._copyValues(ResidualKMeansFiniteScalarModel(self.kmeans_codebooks, rounding))
+    def renewed(self, level: int, means: LevelMeans) -> ResidualKMeansFiniteScalarModel:
+        """Moves what one level decodes to the best place for codes that are held; the model has no summary.
+
+        Args:
+            level: Index of the level, from 0; the last one gets new scalars and keeps its axes and boundaries.
+            means: Means over the items that have these codes.
+        """
+        if level == len(self.level_sizes) - 1:
+            return self._with(self.kmeans_codebooks, means.scalars(self.codebooks, self.rounding))
+        levels = levels_of(means.centroids(self.codebooks, level))
+        return self._with(pad_levels(levels[:-1]), self.rounding)
+
+    def _with(self, kmeans_codebooks: np.ndarray, rounding: ScalarRounding) -> ResidualKMeansFiniteScalarModel:
+        return self._copyValues(ResidualKMeansFiniteScalarModel(kmeans_codebooks, rounding))
 
     def encoder(self) -> Callable[[pa.Array], pa.Array]:
         """Returns what turns B embeddings into B lists of codes, for workers."""
@@ -215,9 +253,6 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
             return encode(batch)
 
         return dataset.withColumn(self.getOutputCol(), codes(embeddings))
-
-
-RQModel = ResidualKMeansModel | ResidualKMeansFiniteScalarModel
 
 
 def _encode(batch: pa.Array, codebooks: np.ndarray, rounding: ScalarRounding, name: str) -> pa.Array:

@@ -13,7 +13,7 @@ Source: QARM, arXiv 2411.11739, section 3.2: fit K centroids, assign, subtract, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,17 +21,26 @@ import numpy as np
 import pyarrow as pa
 from pyspark import keyword_only
 from pyspark.ml import Estimator, Model
+from pyspark.ml.param import Param
 from pyspark.ml.util import DefaultParamsReadable, MLReadable, MLReader, MLWritable, MLWriter
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import ArrayType, IntegerType
 
-from qarm_features.quantizers.arrays.codebooks import check_codebooks, level_sizes, levels_of, pad_levels
-from qarm_features.quantizers.fit_levels import LevelSettings, fit_levels
+from qarm_features.quantizers.arrays.codebooks import (
+    check_codebooks,
+    level_sizes,
+    levels_of,
+    pad_levels,
+    permute_levels,
+)
+from qarm_features.quantizers.fit_levels import fit_levels
+from qarm_features.quantizers.level_settings import LevelSettings
 from qarm_features.quantizers.model_files import CodebooksReader, CodebooksWriter, EstimatorWriter
 from qarm_features.quantizers.params.residual_kmeans_params import EmbeddingColumns, HasDevice, ResidualKMeansParams
 from qarm_features.quantizers.passes.embedding_batches import assign_batch, check_facts
 from qarm_features.quantizers.passes.embedding_files import EmbeddingFiles, Facts
+from qarm_features.quantizers.rq_models import LevelMeans
 
 
 class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLWritable):
@@ -109,20 +118,27 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
         """Sets any of the constructor's arguments."""
         return self._set(**self._input_kwargs)
 
-    def fit_from(self, dataset: DataFrame, codebooks: np.ndarray) -> ResidualKMeansModel:
-        """Fits as `fit` does, from given codebooks on: a refit that starts where the last one ended.
+    def fit_from(
+        self, dataset: DataFrame, start: ResidualKMeansModel | np.ndarray, *, max_iter: int | None = None
+    ) -> ResidualKMeansModel:
+        """Fits like ``fit``, but starts from fitted codebooks, so that a refit begins where the last fit ended.
 
         Args:
-            dataset: rows with the column of embeddings (D).
-            codebooks: (L, K, D), finite, as of a fitted model.
+            dataset: Rows with the column of embeddings (D).
+            start: Fitted model, or its codebooks (L, K, D), finite.
+            max_iter: Maximal number of Lloyd steps per level, at least 1; None takes ``maxIter``.
 
         Returns:
-            The model; with maxIter = 1 and rows that did not change it stays close to the given one.
+            The model. If the rows did not change and one step is done, it stays close to the given one.
 
         Raises:
             ValueError: The codebooks have another shape than the params and rows ask for, or are not finite.
         """
-        return self.copy({self.initialCodebooks: np.asarray(codebooks, dtype=np.float32)}).fit(dataset)
+        codebooks = start.codebooks if isinstance(start, ResidualKMeansModel) else start
+        params: dict[Param, Any] = {self.initialCodebooks: np.asarray(codebooks, dtype=np.float32)}
+        if max_iter is not None:
+            params[self.maxIter] = max_iter
+        return self.copy(params).fit(dataset)
 
     def write(self) -> MLWriter:
         """Returns a writer of the params."""
@@ -137,11 +153,19 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
         files = EmbeddingFiles(dataset.select(columns), device=self.checked_device())
         try:
             self._check_rows(files.facts())
-            names = ("initMode", "warmupIter", "spherical", "maxLoad", "capacity")
             settings = LevelSettings(
-                self.getCodebookSizes(), self.getMaxIter(), self.getTol(), self.getOrDefault(self.errorTol),
-                self.getSeed() % 2**64, None if initial is None else levels_of(initial), *map(self.getOrDefault, names),
-            )  # fmt: skip
+                codebook_sizes=self.getCodebookSizes(),
+                max_iter=self.getMaxIter(),
+                tol=self.getTol(),
+                error_tol=self.getOrDefault(self.errorTol),
+                seed=self.getSeed() % 2**64,
+                initial_codebooks=None if initial is None else levels_of(initial),
+                init_mode=self.getOrDefault(self.initMode),
+                warmup_iter=self.getOrDefault(self.warmupIter),
+                spherical=self.getOrDefault(self.spherical),
+                max_load=self.getOrDefault(self.maxLoad),
+                capacity=self.getOrDefault(self.capacity),
+            )
             codebooks, summary = fit_levels(files, settings)
         finally:
             files.close()
@@ -209,8 +233,47 @@ class ResidualKMeansModel(Model, EmbeddingColumns, HasDevice, MLReadable, MLWrit
         check_codebooks(codebooks, "codebooks", "Fit them again.")
         return cls(codebooks)._set(inputCol=inputCol, outputCol=outputCol)
 
-    def with_codebooks(self, codebooks: np.ndarray) -> ResidualKMeansModel:
-        """Returns the same model with other codebooks (L, K, D), and no summary."""
+    @property
+    def permutable_sizes(self) -> list[int]:
+        """Number of centroids K of each level; the codes of all levels can be relabeled."""
+        return self.level_sizes
+
+    def level_figures(self) -> list[dict[str, Any]]:
+        """Returns what the fit found, one dict per level, see ``fit_levels``; an empty list for a model not fitted here."""
+        return self.training_summary
+
+    def permuted(self, labels: Sequence[np.ndarray]) -> ResidualKMeansModel:
+        """Relabels codes; the model has no summary.
+
+        Args:
+            labels: Permutation (K,) of each level: ``labels[l][c]`` is the new code of centroid c of level l.
+        """
+        return self._with_codebooks(permute_levels(self.codebooks, labels))
+
+    def renewed(self, level: int, means: LevelMeans) -> ResidualKMeansModel:
+        """Moves the centroids of one level to the best place for codes that are held; the model has no summary.
+
+        Args:
+            level: Index of the level, from 0.
+            means: Means over the items that have these codes.
+        """
+        return self._with_codebooks(means.centroids(self.codebooks, level))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Returns named arrays that hold all of the model."""
+        return {"codebooks": self.codebooks}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray], **columns: str) -> ResidualKMeansModel:
+        """Restores a model.
+
+        Args:
+            arrays: Arrays as ``to_arrays`` returned them.
+            columns: ``inputCol`` and ``outputCol`` of the model.
+        """
+        return cls.from_codebooks(arrays["codebooks"], **columns)
+
+    def _with_codebooks(self, codebooks: np.ndarray) -> ResidualKMeansModel:
         return self._copyValues(ResidualKMeansModel(codebooks))
 
     def encoder(self) -> Callable[[pa.Array], pa.Array]:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qarm_features.quantizers.arrays.lloyd import cluster_sums, nearest_codes, update_centroids
-
-if TYPE_CHECKING:
-    from qarm_features.quantizers.fit_levels import LevelSettings
-    from qarm_features.quantizers.passes.embedding_files import EmbeddingFiles
+from qarm_features.quantizers.level_settings import LevelSettings
+from qarm_features.quantizers.passes.embedding_files import EmbeddingFiles
 
 _SAMPLE_BYTES = 64 << 20
 _SAMPLE_BLOCK = 4096  # rows

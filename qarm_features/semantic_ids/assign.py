@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from qarm_features.codebooks.refit import kept_codes
 from qarm_features.quantizers import ResidualKMeansFiniteScalarModel, ResidualKMeansModel
 from qarm_features.quantizers.code_columns import codes_beside
-from qarm_features.quantizers.residual_finite_scalar import RQModel
+from qarm_features.quantizers.rq_models import RQModel
 from qarm_features.semantic_ids.collisions import resolve_overflow, with_collision_index
 from qarm_features.storage.artifacts import Artifact
 
@@ -107,7 +107,7 @@ def save_codebooks(
     folder: Path,
     *,
     new_code: np.ndarray | None = None,
-    rounding: dict[str, np.ndarray] | None = None,
+    model_arrays: dict[str, np.ndarray] | None = None,
 ) -> None:
     """Writes codebooks as safetensors.
 
@@ -115,26 +115,24 @@ def save_codebooks(
         codebooks: (L, K, D), every level, smaller ones padded with NaN.
         folder: Where to.
         new_code: Of a refit, the new code (L, K) of every old one.
-        rounding: Arrays of the model, where its last level is finite scalar quantization.
+        model_arrays: Further arrays from which the model is restored, see ``RQModel.to_arrays``.
     """
-    arrays = {"codebooks": np.ascontiguousarray(codebooks, dtype=np.float32)}
-    save_file(arrays | {name: np.ascontiguousarray(of) for name, of in (rounding or {}).items()}, folder / _CODEBOOKS)
+    arrays = {name: np.ascontiguousarray(array) for name, array in (model_arrays or {}).items()}
+    save_file(arrays | {"codebooks": np.ascontiguousarray(codebooks, dtype=np.float32)}, folder / _CODEBOOKS)
     if new_code is not None:
         save_file({"new_code": np.ascontiguousarray(new_code, dtype=np.int32)}, folder / _REFIT)
 
 
 def save_model(model: RQModel, folder: Path, *, new_code: np.ndarray | None = None) -> None:
     """Writes what `load_codebooks` reads; new_code as of `save_codebooks`."""
-    scalar = isinstance(model, ResidualKMeansFiniteScalarModel)
-    save_codebooks(model.codebooks, folder, new_code=new_code, rounding=model.to_arrays() if scalar else None)
+    save_codebooks(model.codebooks, folder, new_code=new_code, model_arrays=model.to_arrays())
 
 
 def load_codebooks(artifact: Artifact) -> RQModel:
     """Returns the model of a codebook version, from ``embedding`` to ``rq_codes``."""
     arrays, columns = load_file(artifact.verify().path / _CODEBOOKS), {"inputCol": "embedding", "outputCol": "rq_codes"}
-    if "projection" in arrays:
-        return ResidualKMeansFiniteScalarModel.from_arrays(arrays, **columns)
-    return ResidualKMeansModel.from_codebooks(arrays["codebooks"], **columns)
+    kind = ResidualKMeansFiniteScalarModel if "projection" in arrays else ResidualKMeansModel
+    return kind.from_arrays(arrays, **columns)
 
 
 def level_sizes(manifest: dict[str, Any]) -> list[int]:

@@ -56,7 +56,7 @@ class Prices:
         for moved, split in halves(kept):
             self._prices[moved] = self._prices[split]
 
-    def met(self, counts: np.ndarray) -> bool:
+    def capacity_holds(self, counts: np.ndarray) -> bool:
         """Tells whether no code (K,) holds more than the capacity."""
         return not self._capacity or bool(counts.max() <= self._allowed(counts))
 

@@ -6,6 +6,8 @@ is ever nearest to because every reader takes `levels_of`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -27,6 +29,26 @@ def level_sizes(codebooks: np.ndarray) -> list[int]:
 def levels_of(codebooks: np.ndarray) -> list[np.ndarray]:
     """Returns the centroids (K, D) of each level, without padding."""
     return [centroids[:size] for centroids, size in zip(codebooks, level_sizes(codebooks))]
+
+
+def permute_levels(codebooks: np.ndarray, labels: Sequence[np.ndarray]) -> np.ndarray:
+    """Relabels the centroids of the first levels.
+
+    Args:
+        codebooks: Codebooks (L, K, D).
+        labels: Permutation (K,) of each of the first levels: ``labels[l][c]`` is the new code of centroid c of level l.
+
+    Returns:
+        Codebooks (L, K, D).
+
+    Example:
+        >>> permute_levels(np.array([[[5.0], [7.0], [9.0]]]), [np.array([1, 2, 0])])[0, :, 0].tolist()
+        [9.0, 5.0, 7.0]
+    """
+    permuted = codebooks.copy()
+    for level, new_codes in enumerate(labels):
+        permuted[level, new_codes] = codebooks[level, : len(new_codes)]
+    return permuted
 
 
 def check_codebooks(codebooks: np.ndarray, name: str, advice: str) -> None:

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from qarm_features.quantizers.arrays.blas_buffers import touch_blas_buffers
 from qarm_features.quantizers.arrays.codebooks import levels_of
 from qarm_features.quantizers.arrays.grid import ordered_row_sums
-from qarm_features.quantizers.arrays.torch_products import nearest_by_torch, torch_device
+from qarm_features.quantizers.arrays.torch_products import nearest_by_torch
 
 SCORE_BYTES = 1 << 20  # scores of one block of rows, (rows, K): they stay in the CPU's cache
 _DIFFERENCE_ELEMENTS = 1 << 21
@@ -22,7 +22,7 @@ _UNSURE_ROWS = 1 << 14  # decided in float64 at a time
 _SUM_BYTES = 1 << 23  # rows widened to float64 at a time
 
 
-def nearest_codes(embeddings: np.ndarray, centroids: np.ndarray, device: str = "cpu") -> np.ndarray:
+def nearest_codes(embeddings: np.ndarray, centroids: np.ndarray, device: str | None = None) -> np.ndarray:
     """Finds the nearest centroid of each row.
 
     Float32 matrix products decide almost all rows. Rows whose two best scores are closer than float32's rounding error
@@ -31,16 +31,15 @@ def nearest_codes(embeddings: np.ndarray, centroids: np.ndarray, device: str = "
     Args:
         embeddings: (B, D) float32, finite.
         centroids: (K, D) float32, finite.
-        device: of the float32 products, see `torch_products.torch_device`; the codes are the same on each.
+        device: Torch device of the float32 products, such as ``cuda:0``; None uses numpy. The codes are the same.
 
     Returns:
         (B,) int32 in [0, K); the lowest index among equally near centroids.
     """
-    used = torch_device(device)
-    if used is None or len(centroids) == 1 or len(embeddings) == 0:
+    if device is None or len(centroids) == 1 or len(embeddings) == 0:
         codes, unsure = _in_blocks(embeddings, centroids)
     else:
-        codes, gaps = nearest_by_torch(embeddings, centroids, used)
+        codes, gaps = nearest_by_torch(embeddings, centroids, device)
         largest = np.sqrt(np.einsum("kd,kd->k", centroids, centroids, dtype=np.float64).max())
         unsure = np.flatnonzero(~(gaps > rounding_bound(embeddings, float(largest))))
     for start in range(0, len(unsure), _UNSURE_ROWS):
@@ -124,13 +123,13 @@ def nearest_centroids(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np
     return codes, np.einsum("ij,ij->i", differences, differences)
 
 
-def quantize(embeddings: np.ndarray, codebooks: np.ndarray, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
+def quantize(embeddings: np.ndarray, codebooks: np.ndarray, device: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Quantizes embeddings level by level: the nearest centroid, then the same with what it left over.
 
     Args:
         embeddings: (B, D) float32, finite.
         codebooks: (L, K, D) float32, levels with fewer centroids padded as of `codebooks.pad_levels`.
-        device: as of `nearest_codes`.
+        device: Torch device of the products; None uses numpy.
 
     Returns:
         codes (B, L) int32 in [0, K) and what they leave over, (B, D) float32.
@@ -143,7 +142,7 @@ def quantize(embeddings: np.ndarray, codebooks: np.ndarray, device: str = "cpu")
     return codes, residuals
 
 
-def assign_codes(embeddings: np.ndarray, codebooks: np.ndarray, device: str = "cpu") -> np.ndarray:
+def assign_codes(embeddings: np.ndarray, codebooks: np.ndarray, device: str | None = None) -> np.ndarray:
     """Returns the codes (B, L) int32 that `quantize` gives, and spares what the last level leaves over."""
     codes, residuals = quantize(embeddings, codebooks[:-1], device)
     (last,) = levels_of(codebooks[-1:])

@@ -12,24 +12,35 @@ DEVICES = ("cpu", "cuda", "auto", "torch-cpu")
 _SCORE_BYTES = 256 << 20  # scores of one block of rows, (rows, K)
 
 
-def torch_device(name: str) -> str | None:
-    """Returns the torch device that this process uses, None for numpy.
+def torch_device(name: str, *, gpu: int = 0) -> str | None:
+    """Returns the torch device that this process uses, or None for numpy.
 
     Args:
-        name: ``cpu`` (numpy), ``cuda``, ``auto`` (a GPU where there is one, else numpy) or ``torch-cpu``.
+        name: ``cpu`` (numpy), ``cuda``, ``auto`` (a GPU if there is one, else numpy) or ``torch-cpu``.
+        gpu: Index of the GPU to use, at least 0.
 
     Raises:
-        RuntimeError: ``cuda`` where torch sees no GPU.
+        RuntimeError: The name is ``cuda`` and torch sees no GPU.
+        ImportError: The name asks for torch, which is not installed.
+
+    Example:
+        >>> torch_device("cpu") is None
+        True
     """
     if name in ("cpu", "torch-cpu"):
         return None if name == "cpu" else "cpu"
-    import torch
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"device is {name}, which needs torch. Install it: pip install 'qarm-features[torch]'"
+        ) from error
 
     if not torch.cuda.is_available():
         if name == "auto":
             return None
         raise RuntimeError("device is cuda, must be auto or cpu where an executor has no GPU that torch sees.")
-    return f"cuda:{_task_gpu()}"
+    return f"cuda:{gpu}"
 
 
 def nearest_by_torch(embeddings: np.ndarray, centroids: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
@@ -57,12 +68,3 @@ def nearest_by_torch(embeddings: np.ndarray, centroids: np.ndarray, device: str)
         codes[start : start + size] = best.indices[:, 0].cpu().numpy()
         gaps[start : start + size] = (best.values[:, 1] - best.values[:, 0]).cpu().numpy()
     return codes, gaps
-
-
-def _task_gpu() -> int:
-    """Returns the GPU that Spark gave to this task, else the first."""
-    from pyspark import TaskContext
-
-    context = TaskContext.get()
-    found = context.resources().get("gpu") if context else None
-    return int(found.addresses[0]) if found else 0

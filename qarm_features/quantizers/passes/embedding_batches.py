@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from qarm_features.quantizers.arrays.grid import ordered_row_sums
 from qarm_features.quantizers.arrays.lloyd import assign_codes
+from qarm_features.quantizers.passes.task_device import task_device
 
 _NORM_ROWS = 1024  # widened at a time
 
@@ -113,7 +114,7 @@ def assign_batch(embeddings: pa.Array, codebooks: np.ndarray, name: str, device:
         embeddings: B lists of D float or double.
         codebooks: (L, K, D) float32.
         name: the column's name, for errors.
-        device: as of `lloyd.nearest_codes`.
+        device: Name of the device of the products, see ``task_device``.
 
     Returns:
         B lists of L int32 codes in [0, K).
@@ -125,5 +126,5 @@ def assign_batch(embeddings: pa.Array, codebooks: np.ndarray, name: str, device:
     if len(embeddings) == 0:
         return pa.array([], pa.list_(pa.int32()))
     matrix = checked_rows(embeddings, dim, name, "in the codebooks", advice="Use their encoder version.")
-    codes = assign_codes(matrix, codebooks, device)
+    codes = assign_codes(matrix, codebooks, task_device(device))
     return pa.ListArray.from_arrays(np.arange(len(codes) + 1, dtype=np.int32) * num_levels, codes.ravel())

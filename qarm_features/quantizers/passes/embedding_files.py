@@ -88,7 +88,7 @@ class EmbeddingFiles:
 
         Args:
             embeddings: the rows.
-            device: of the executors' products, as of `lloyd.nearest_codes`.
+            device: Name of the device of the executors' products, see ``task_device``.
         """
         self._device, self._steps = device, 0
         self._context = embeddings.sparkSession.sparkContext

@@ -17,6 +17,7 @@ from qarm_features.quantizers.arrays.grid import energy_in_steps, hash_rows
 from qarm_features.quantizers.arrays.lloyd import cluster_sums, nearest_centroids, nearest_codes
 from qarm_features.quantizers.arrays.resting_centroids import nearest_after_moves
 from qarm_features.quantizers.passes.local_files import Chunk, Partition, is_here, level_chunks, step_chunks
+from qarm_features.quantizers.passes.task_device import task_device
 
 Chunks = Iterator[Chunk]
 
@@ -97,7 +98,7 @@ def step_pass(
     for chunk in chunks:
         rows = beside_prices(chunk.embeddings, centroids)
         if moved is None or chunk.before is None:
-            codes = nearest_codes(rows, centroids, device)
+            codes = nearest_codes(rows, centroids, task_device(device))
         else:
             codes = nearest_after_moves(rows, chunk.before, centroids, moved)
         chunk.codes[:] = codes

@@ -23,6 +23,7 @@ from pyspark import TaskContext
 from qarm_features.quantizers.arrays.grid import Grid
 from qarm_features.quantizers.arrays.lloyd import nearest_codes
 from qarm_features.quantizers.passes.embedding_batches import near_norms, row_norms, to_matrix
+from qarm_features.quantizers.passes.task_device import task_device
 from qarm_features.quantizers.passes.weights import on_weight_grid, weight_facts
 
 SKIP = "qarm.quantizers.skip"  # a local property of jobs that only remove files: nothing is read again for them
@@ -63,7 +64,7 @@ class Recipe(NamedTuple):
     grid: Grid
     weight_bits: int | None  # None without weights
     levels: tuple[np.ndarray, ...]  # centroids (K, D) float32 on the grid
-    device: str = "cpu"  # of the products, as of `lloyd.nearest_codes`
+    device: str = "cpu"  # name of the device of the products, see ``task_device``
 
 
 class Chunk(NamedTuple):
@@ -152,6 +153,7 @@ def level_chunks(partition: Partition, recipe: Recipe, level: int, *, again: boo
         for rows, weights in _read(partition, level, recipe, dim):
             yield Chunk(rows, weights, None)
         return
+    device = task_device(recipe.device)
     made = [below for below in range(_RAW, level) if os.path.exists(_file(partition.stem, below))]
     with _replacing(target) as file:
         for rows, weights in _read(partition, made[-1], recipe, dim):
@@ -160,7 +162,7 @@ def level_chunks(partition: Partition, recipe: Recipe, level: int, *, again: boo
                 if step == 0:
                     rows = recipe.grid.round(rows)
                 else:
-                    codes = nearest_codes(rows, recipe.levels[step - 1], recipe.device)
+                    codes = nearest_codes(rows, recipe.levels[step - 1], device)
                     rows = rows - recipe.levels[step - 1][codes]
             file.write(rows.data)
             yield Chunk(rows, weights, codes)

@@ -17,6 +17,7 @@ from qarm_features.quantizers.arrays.lloyd import (
 )
 from qarm_features.quantizers.arrays.resting_centroids import nearest_after_moves
 from qarm_features.quantizers.arrays.splits import split_largest
+from qarm_features.quantizers.arrays.torch_products import torch_device
 from qarm_features.quantizers.starts import draw_centroids
 
 
@@ -206,21 +207,21 @@ def test_products_of_torch_give_the_same_codes(num_centroids):
     rows = choose_grid(max_norm=8.0, rows=500).round(generator.normal(size=(500, 16)).astype(np.float32))
     centroids = np.concatenate([rows[:150], rows[:150]])[:num_centroids]  # many ties
 
-    codes = nearest_codes(rows, centroids, "torch-cpu")
+    codes = nearest_codes(rows, centroids, "cpu")
 
     assert codes.tolist() == nearest_codes(rows, centroids).tolist()
-    assert nearest_codes(rows[:0], centroids, "torch-cpu").shape == (0,)
+    assert nearest_codes(rows[:0], centroids, "cpu").shape == (0,)
 
 
 def test_a_gpu_that_is_not_there_is_missed_or_done_without():
     rows = np.eye(2, dtype=np.float32)
 
     if torch.cuda.is_available():
-        assert nearest_codes(rows, rows, "cuda").tolist() == [0, 1]
+        assert nearest_codes(rows, rows, torch_device("cuda")).tolist() == [0, 1]
         return
-    assert nearest_codes(rows, rows, "auto").tolist() == [0, 1]
+    assert nearest_codes(rows, rows, torch_device("auto")).tolist() == [0, 1]
     with pytest.raises(RuntimeError, match=r"device is cuda, must be auto or cpu where an executor has no GPU"):
-        nearest_codes(rows, rows, "cuda")
+        nearest_codes(rows, rows, torch_device("cuda"))
 
 
 def test_sums_depend_on_the_order_of_rows_but_not_on_the_grid():
