@@ -184,8 +184,8 @@ def _command_name(job_name: str) -> str:
     return cli._SHOWN_AS.get(job_name, job_name.replace("_", "-"))
 
 
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(name if name.startswith("your ") else f"`{name}`" for name in names)
+def _names(names: Iterable[object]) -> str:
+    return ", ".join(name if name.startswith("your ") else f"`{name}`" for name in map(str, names))
 
 
 def _column_meaning(column: Column) -> str:
