@@ -99,7 +99,7 @@ class ItemContent:
             having = [item for item, row in rows.items() if name in row]
             if having:
                 with torch.no_grad():
-                    values, mask = self.encoder.tokens_of(name, [rows[item][name] for item in having])
+                    values, mask = self.encoder.modality_tokens(name, [rows[item][name] for item in having])
                 for item, tokens, stands in zip(having, values.cpu(), mask.cpu()):
                     rows[item][name] = _compact(tokens[stands])
         return rows
@@ -127,7 +127,7 @@ class ItemContent:
                 lengths = torch.tensor([len(part) for part in own], device=device)
                 mask = torch.arange(values.shape[1], device=device) < lengths[:, None]
             else:
-                values, mask = self.encoder.tokens_of(name, own)
+                values, mask = self.encoder.modality_tokens(name, own)
             if len(where) < len(rows):
                 place = torch.tensor(where, device=device)
                 values = values.new_zeros(len(rows), *values.shape[1:]).index_copy(0, place, values)

@@ -1,7 +1,8 @@
-"""An item's image and text become tokens together: the last hidden states of a vision-language model over both.
+"""Encode the image and the text of an item together, by one vision-language model.
 
-In: B pairs of a picture and a text, either of which may be missing. Out: ``Tokens`` of shape (B, N, D). This is how QARM
-and EM3 use a multimodal language model (arXiv 2411.11739, section 3.1; arXiv 2404.06078).
+In: B pairs of an image and a text; one of the two may be missing. Out: ``Tokens`` of shape (B, N, D), the last hidden
+states of the model. QARM and EM3 use a multimodal language model in this way (arXiv 2411.11739, section 3.1;
+arXiv 2404.06078).
 """
 
 from __future__ import annotations
@@ -22,20 +23,27 @@ _CHARACTERS_PER_TOKEN = 16
 
 
 class ImageTextEncoder(nn.Module):
-    """Encodes images with text by a pretrained vision-language model (Qwen2-VL, LLaVA, Idefics, ...).
+    """Encode pairs of an image and a text by a pretrained vision-language model (Qwen2-VL, LLaVA, Idefics, ...).
 
     Args:
-        backbone: A folder or Hugging Face name whose processor takes images and text.
-        sha256: The weights' expected hash; None accepts any.
-        lora_rank: Rank of LoRA in the backbone's attention; 0 keeps it frozen.
-        max_tokens: Longer texts are cut to 16 characters for each; the tokens of the image come on top.
-        max_image_side: Larger images are shrunk to so many pixels on their longer side.
+        backbone: Folder or Hugging Face name of a model whose processor takes images and text.
+        sha256: Expected hash of the weights; None accepts any weights.
+        lora_rank: Rank of LoRA in the attention of the backbone; 0 keeps the backbone frozen.
+        max_tokens: Greatest length of a text: it is cut to 16 characters for each of these tokens. The tokens of the
+            image are added to them.
+        max_image_side: Greatest longer side of an image, in pixels; a larger image is shrunk to it.
         media_roots: Folders and URI prefixes under which images may be read.
-        max_media_bytes: Larger files are refused.
-        max_image_pixels: Images of more pixels are refused, not decoded.
+        max_media_bytes: Greatest size of a file, in bytes; a larger one is refused.
+        max_image_pixels: Greatest number of pixels of an image; a larger one is refused without being decoded.
 
     Raises:
-        ValueError: The backbone or its processor cannot be loaded, or its hash differs.
+        ValueError: The backbone or its processor cannot be loaded, or the hash of its weights differs.
+
+    Example::
+
+        encoder = ImageTextEncoder("models/llava")  # a folder that transformers can load
+        pair = encoder.decode({"image": Path("lamp.jpg").read_bytes(), "text": "A red lamp."})
+        tokens = encoder([pair])  # tokens.values has shape (1, N, D)
     """
 
     def __init__(
@@ -49,7 +57,7 @@ class ImageTextEncoder(nn.Module):
         media_roots: Sequence[str] = (),
         max_media_bytes: int = 20_000_000,
         max_image_pixels: int = 50_000_000,
-    ):
+    ) -> None:
         super().__init__()
         self.backbone = load_backbone(
             backbone, setting="encoder.image_text_backbone", sha256=sha256, lora_rank=lora_rank
@@ -59,7 +67,7 @@ class ImageTextEncoder(nn.Module):
         self.max_tokens, self.max_image_side = max_tokens, max_image_side
         self.media_roots = tuple(media_roots)
         self.max_media_bytes, self.max_image_pixels = max_media_bytes, max_image_pixels
-        self.config = {
+        self.config: dict[str, Any] = {
             "backbone": backbone,
             "sha256": self.backbone.sha256,
             "lora_rank": lora_rank,
@@ -72,21 +80,22 @@ class ImageTextEncoder(nn.Module):
 
     @property
     def dim(self) -> int:
-        """D of the tokens."""
+        """Return D, the dimension of the tokens."""
         return self.backbone.dim
 
     def frozen_names(self) -> set[str]:
-        """Returns the names in ``state_dict()`` that are restored by the backbone's name and hash."""
+        """Return the names in ``state_dict()`` that are not saved, because the backbone's name and hash restore them."""
         return {f"backbone.{name}" for name in self.backbone.frozen_names()}
 
     def decode(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        """Decodes one pair.
+        """Decode one pair.
 
         Args:
-            raw: ``image``: bytes, a URI or None; ``text``: a string or None.
+            raw: A mapping with ``image``, which is bytes, a URI or None, and ``text``, which is a string or None.
 
         Returns:
-            ``image``: (3, height, width) uint8 or None; ``text``: a string, empty when there is none.
+            A mapping with ``image``, which is (3, height, width) uint8 or None, and ``text``, which is a string and empty
+            where the item has no text.
 
         Raises:
             BrokenContent: Both are missing, or the image cannot be read, is too large, or is truncated or damaged.
@@ -104,23 +113,25 @@ class ImageTextEncoder(nn.Module):
         return {"image": image, "text": (text or "")[: _CHARACTERS_PER_TOKEN * self.max_tokens]}
 
     def forward(self, decoded: Sequence[Mapping[str, Any]]) -> Tokens:
-        """Encodes B pairs; those with an image and those without go through the model apart.
+        """Encode B pairs; pairs with an image and pairs without one run through the model separately.
+
+        Args:
+            decoded: B mappings that ``decode`` returned.
 
         Returns:
-            ``Tokens`` of shape (B, N, D), those of the image and of the text in the model's own order.
+            ``Tokens`` of shape (B, N, D) of the image and the text, in the order of the model.
         """
-        groups = [
-            [row for row, pair in enumerate(decoded) if (pair["image"] is None) == bare] for bare in (False, True)
-        ]
-        parts = [(rows, self._encode([decoded[row] for row in rows])) for rows in groups if rows]
+        with_image = [row for row, pair in enumerate(decoded) if pair["image"] is not None]
+        without_image = [row for row, pair in enumerate(decoded) if pair["image"] is None]
+        parts = [(rows, self._encode([decoded[row] for row in rows])) for rows in (with_image, without_image) if rows]
         longest = max(part.values.shape[1] for _, part in parts)
         values = parts[0][1].values.new_zeros(len(decoded), longest, self.dim)
         mask = torch.zeros(len(decoded), longest, dtype=torch.bool, device=values.device)
         for rows, part in parts:
-            at = torch.tensor(rows, device=values.device)
-            room = (0, longest - part.values.shape[1])
-            values = values.index_copy(0, at, nn.functional.pad(part.values, (0, 0, *room)))
-            mask = mask.index_copy(0, at, nn.functional.pad(part.mask, room))
+            places = torch.tensor(rows, device=values.device)
+            missing = longest - part.values.shape[1]
+            values = values.index_copy(0, places, nn.functional.pad(part.values, (0, 0, 0, missing)))
+            mask = mask.index_copy(0, places, nn.functional.pad(part.mask, (0, missing)))
         return Tokens(values, mask)
 
     def _encode(self, pairs: Sequence[Mapping[str, Any]]) -> Tokens:
@@ -134,8 +145,9 @@ class ImageTextEncoder(nn.Module):
         return Tokens(self.backbone(**inputs), inputs["attention_mask"].bool())
 
     def _prompt(self, text: str, *, with_image: bool) -> str:
-        content = [{"type": "image"}] if with_image else []
-        content.append({"type": "text", "text": text})
+        content = [{"type": "text", "text": text}]
+        if with_image:
+            content.insert(0, {"type": "image"})
         if getattr(self.processor, "chat_template", None):
             return self.processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
         return f"{self.processor.image_token}\n{text}" if with_image else text or " "
@@ -145,7 +157,7 @@ def _picture(image: Tensor) -> Image.Image:
     return Image.fromarray(image.permute(1, 2, 0).numpy())
 
 
-def _load_processor(backbone: str):
+def _load_processor(backbone: str) -> Any:
     from transformers import AutoProcessor
 
     try:

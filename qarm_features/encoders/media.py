@@ -1,7 +1,7 @@
-"""Media given by URI become bytes, from allowed roots only.
+"""Read media by URI, from allowed roots only.
 
 In: a local path, a ``file://`` URI or a URI of a pyarrow filesystem (``s3://``, ``gs://``, ``hdfs://``). Out: at most
-``max_bytes`` bytes. A catalog is written by others, so a URI of it may name nothing outside the roots: symlinks are
+``max_bytes`` bytes. The catalog may come from an untrusted source, so a URI must not lead outside the roots: symlinks are
 resolved before the check, ``..`` is refused, and credentials and options come from the root, never from the row.
 """
 
@@ -12,6 +12,7 @@ import os
 import re
 import stat
 from collections.abc import Sequence
+from typing import Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pyarrow import ArrowException
@@ -22,21 +23,30 @@ from qarm_features.fusion.tokens import BrokenContent
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
+class SupportsRead(Protocol):
+    """Describe a binary stream that can be read."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most ``size`` bytes."""
+        ...
+
+
 def read_media(uri: str, *, roots: Sequence[str], max_bytes: int, medium: str = "media") -> bytes:
-    """Reads one medium.
+    """Read one medium.
 
     Args:
-        uri: Where it lies. A relative path is looked for under each local root in turn.
-        roots: Folders and URI prefixes under which media may be read; none allows nothing.
-        max_bytes: A larger file is refused before it is read.
-        medium: ``image`` or ``audio``: the first word of the reason.
+        uri: Path or URI of the medium. A relative path is searched under each local root in turn.
+        roots: Folders and URI prefixes under which media may be read; an empty sequence allows nothing.
+        max_bytes: Greatest size of the file, in bytes; a larger file is refused before it is read.
+        medium: ``image`` or ``audio``, the first word of the reason.
 
     Returns:
-        The content.
+        The content of the file.
 
     Raises:
-        BrokenContent: The URI lies outside the roots, or the file is missing, no file, too large or unreadable.
-        ValueError: A root that the URI lies under cannot be opened: a setting is wrong, not the row.
+        BrokenContent: The URI is outside the roots, or the file is missing, is not a regular file, is too large or cannot
+            be read.
+        ValueError: The root of the URI cannot be opened, so a setting is wrong and not the row.
     """
     if "\0" in uri or not uri.strip():
         raise BrokenContent(f"{medium} URI is empty or holds a null character")
@@ -46,15 +56,24 @@ def read_media(uri: str, *, roots: Sequence[str], max_bytes: int, medium: str = 
         return _read_remote(uri, roots, max_bytes, medium)
     except FileNotFoundError:
         raise BrokenContent(f"{medium} does not exist") from None
-    except (OSError, ArrowException, UnicodeError):  # their text may hold the URI, and the URI credentials
+    except (OSError, ArrowException, UnicodeError):  # their text may hold the URI, which may hold credentials
         raise BrokenContent(f"{medium} cannot be read") from None
 
 
 def media_bytes(raw: bytes | str, *, roots: Sequence[str], max_bytes: int, medium: str) -> bytes:
-    """Returns the bytes of a raw value that holds them or names them by URI.
+    """Return the bytes of a raw value, which holds them or names them by URI.
+
+    Args:
+        raw: The bytes, or the URI of a file.
+        roots: Folders and URI prefixes under which media may be read.
+        max_bytes: Greatest size of the content, in bytes.
+        medium: ``image`` or ``audio``, the first word of the reason.
+
+    Returns:
+        The content.
 
     Raises:
-        BrokenContent: As ``read_media``, or the value is empty, larger than ``max_bytes`` or of another type.
+        BrokenContent: ``read_media`` refuses the URI, or the value is empty, larger than ``max_bytes`` or of another type.
     """
     if isinstance(raw, str):
         raw = read_media(raw, roots=roots, max_bytes=max_bytes, medium=medium)
@@ -68,20 +87,21 @@ def media_bytes(raw: bytes | str, *, roots: Sequence[str], max_bytes: int, mediu
 
 
 def media_state(uri: str | None, *, roots: Sequence[str]) -> str | None:
-    """Returns size in bytes and time of the last change of the local file that a URI names, so that a new one is noticed.
+    """Return size and time of change of the local file that a URI names, so that a changed file is noticed.
 
     Args:
-        uri: As for ``read_media``; None is none.
-        roots: As for ``read_media``.
+        uri: Path or URI of the medium, or None.
+        roots: Folders and URI prefixes under which media may be read.
 
     Returns:
-        None where the URI is remote, lies outside the roots, or names no file.
+        Size in bytes and time of the last change in nanoseconds, as text; None where the URI is None, is remote, is
+        outside the roots, or names no file.
     """
     if uri is None or "\0" in uri or not uri.strip() or not _is_local(uri):
         return None
     try:
         status = os.stat(_file_inside(_local_path(uri), roots, "media"))
-    except (BrokenContent, OSError, UnicodeError):  # whoever reads it says what is wrong
+    except (BrokenContent, OSError, UnicodeError):  # reading the file raises the error with its reason
         return None
     return f"{status.st_size} {status.st_mtime_ns}" if stat.S_ISREG(status.st_mode) else None
 
@@ -95,7 +115,7 @@ def _local_path(uri: str) -> str:
 
 
 def _file_inside(path: str, roots: Sequence[str], medium: str) -> str:
-    """Returns the file that a path means, without symlinks, one that exists if there is one."""
+    """Return the file that a path names, with symlinks resolved; one that exists is preferred."""
     folders = [os.path.realpath(_local_path(root)) for root in roots if root and _is_local(root)]
     candidates = [path] if os.path.isabs(path) else [os.path.join(folder, path) for folder in folders]
     real = [os.path.realpath(candidate) for candidate in candidates]
@@ -107,7 +127,7 @@ def _file_inside(path: str, roots: Sequence[str], medium: str) -> str:
 
 def _read_local(path: str, roots: Sequence[str], max_bytes: int, medium: str) -> bytes:
     file = _file_inside(path, roots, medium)
-    # A pipe would block the open, and a symlink put there after the check would lead out.
+    # O_NONBLOCK: opening a pipe would block. O_NOFOLLOW: a symlink may have been created after the check.
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
@@ -167,8 +187,8 @@ def _read_arrow(filesystem: arrow_fs.FileSystem, file: str, max_bytes: int, medi
         return _read_bounded(stream, info.size or 0, max_bytes, medium)
 
 
-def _read_bounded(stream, size: int, max_bytes: int, medium: str) -> bytes:
+def _read_bounded(stream: SupportsRead, size: int, max_bytes: int, medium: str) -> bytes:
     content = stream.read(max_bytes + 1) if size <= max_bytes else b""
-    if size > max_bytes or len(content) > max_bytes:  # a file may grow between the two looks at it
+    if size > max_bytes or len(content) > max_bytes:  # the file may have grown since its size was read
         raise BrokenContent(f"{medium} is larger than {max_bytes} bytes")
     return content

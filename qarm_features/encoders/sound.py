@@ -1,17 +1,22 @@
-"""Bytes of a recording become a waveform, safely: WAV, FLAC and OGG, their length checked before decoding.
+"""Decode WAV, FLAC and OGG recordings safely: the length of a recording is checked before it is decoded.
 
-In: bytes that anyone may have written. Out: one channel at the rate asked for, or the reason why not. Resampling is by
-Fourier transform in NumPy, so no further package is needed.
+In: bytes from an untrusted source. Out: one channel at the requested sample rate, or the reason why the bytes were
+refused. NumPy resamples by Fourier transform, so no further package is needed.
 """
 
 from __future__ import annotations
 
 import io
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qarm_features.encoders.extras import naming_extra
 from qarm_features.fusion.tokens import BrokenContent
+
+if TYPE_CHECKING:
+    from soundfile import SoundFile
 
 _BLOCK_FRAMES = 16_384
 _MAX_CHANNELS = 32
@@ -19,24 +24,24 @@ _MIN_RATE, _MAX_RATE = 1_000, 384_000  # Hz
 
 
 def decode_sound(content: bytes, *, sample_rate: int, max_seconds: float, clip_seconds: float) -> np.ndarray:
-    """Decodes the start of a recording.
+    """Decode the start of a recording.
 
     Args:
-        content: The file.
-        sample_rate: Hz of the result.
-        max_seconds: A recording whose header claims more is refused undecoded.
-        clip_seconds: Seconds decoded, from the start.
+        content: Bytes of the file.
+        sample_rate: Sample rate of the result, in Hz.
+        max_seconds: Greatest length in seconds; a recording whose header names more is refused without being decoded.
+        clip_seconds: Length of the decoded clip from the start of the recording, in seconds.
 
     Returns:
-        (samples,) float32 in [-1, 1], the mean of the channels.
+        Waveform (samples,) float32 in [-1, 1], the mean of the channels.
 
     Raises:
-        BrokenContent: It is of another format, too long, empty, truncated or damaged.
-        ImportError: soundfile is not installed.
+        BrokenContent: The recording has another format, is too long, empty, truncated or damaged.
+        ImportError: The package soundfile is not installed.
     """
-    soundfile = _soundfile()
-    kind = _kind(content)
-    if kind == "WAV":
+    with naming_extra("Audio encoders", "audio"):
+        import soundfile
+    if _format_name(content) == "WAV":
         _check_wav_length(content, max_seconds)
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as recording:
@@ -55,17 +60,18 @@ def decode_sound(content: bytes, *, sample_rate: int, max_seconds: float, clip_s
 
 
 def resample(waveform: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
-    """Changes the rate of a waveform by cutting or padding its spectrum: linear phase, nothing aliased.
+    """Change the sample rate of a waveform by cutting or padding its spectrum, without aliasing.
+
+    The method is that of ``scipy.signal.resample``. The waveform is padded with zeros first, because the spectrum is
+    periodic and the end would otherwise leak into the start.
 
     Args:
-        waveform: (samples,) float32.
-        rate: Its rate, Hz.
-        target_rate: The new rate, Hz.
+        waveform: Waveform (samples,) float32.
+        rate: Sample rate of the waveform, in Hz.
+        target_rate: Sample rate of the result, in Hz.
 
     Returns:
-        (ceil(samples * target_rate / rate),) float32.
-
-    Source: as ``scipy.signal.resample``, on the waveform padded by zeros so that its end does not ring into its start.
+        Waveform (ceil(samples * target_rate / rate),) float32.
     """
     if rate == target_rate:
         return waveform.astype(np.float32)
@@ -79,18 +85,8 @@ def resample(waveform: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
     return resampled[: math.ceil(len(waveform) * target_rate / rate)].astype(np.float32)
 
 
-def _soundfile():
-    try:
-        import soundfile
-    except ImportError as error:
-        raise ImportError(
-            "soundfile is not installed, must be for audio. Run: pip install 'qarm-features[audio]'"
-        ) from (error)
-    return soundfile
-
-
-def _kind(content: bytes) -> str:
-    """Names the format by the first bytes, so that libsndfile's other parsers never see foreign input."""
+def _format_name(content: bytes) -> str:
+    """Return the format that the first bytes show, so that no other parser of libsndfile reads untrusted bytes."""
     if content[:4] == b"RIFF" and content[8:12] == b"WAVE":
         return "WAV"
     if content[:4] in (b"fLaC", b"OggS"):
@@ -99,23 +95,23 @@ def _kind(content: bytes) -> str:
 
 
 def _check_wav_length(content: bytes, max_seconds: float) -> None:
-    """Compares the length that the header claims with the file's, which libsndfile puts right in silence."""
-    at, bytes_per_second = 12, 0
-    while at + 8 <= len(content):
-        name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+    """Compare the length in the header with the length of the file; libsndfile would correct it without an error."""
+    offset, bytes_per_second = 12, 0
+    while offset + 8 <= len(content):
+        name, size = content[offset : offset + 4], int.from_bytes(content[offset + 4 : offset + 8], "little")
         if name == b"fmt ":
-            bytes_per_second = int.from_bytes(content[at + 16 : at + 20], "little")
+            bytes_per_second = int.from_bytes(content[offset + 16 : offset + 20], "little")
         if name == b"data":
             if size > max_seconds * bytes_per_second:
                 raise BrokenContent(f"audio is longer than {max_seconds:g} seconds")
-            if at + 8 + size > len(content):
+            if offset + 8 + size > len(content):
                 break
             return
-        at += 8 + size + size % 2
+        offset += 8 + size + size % 2
     raise BrokenContent("audio is truncated or damaged")
 
 
-def _check_header(recording, max_seconds: float) -> None:
+def _check_header(recording: SoundFile, max_seconds: float) -> None:
     if not _MIN_RATE <= recording.samplerate <= _MAX_RATE:
         raise BrokenContent(f"audio has a sample rate outside {_MIN_RATE} to {_MAX_RATE} Hz")
     if recording.channels > _MAX_CHANNELS:
@@ -124,9 +120,10 @@ def _check_header(recording, max_seconds: float) -> None:
         raise BrokenContent(f"audio is longer than {max_seconds:g} seconds")
 
 
-def _read_mono(recording, frames: int) -> np.ndarray:
-    """Reads at most ``frames`` frames block by block; memory follows one channel of the clip."""
-    blocks, read = [], 0
+def _read_mono(recording: SoundFile, frames: int) -> np.ndarray:
+    """Read at most ``frames`` frames in blocks and average their channels, so that memory holds one channel only."""
+    blocks: list[np.ndarray] = []
+    read = 0
     while read < frames:
         block = recording.read(min(_BLOCK_FRAMES, frames - read), dtype="float32", always_2d=True)
         if len(block) == 0:

@@ -1,1 +1,1 @@
-"""Tokens of all modalities and the Fusion-Q-Former; encoders and ranking models both speak this."""
+"""Fuse the tokens of all modalities; encoders and ranking models share ``Tokens`` and the Fusion-Q-Former."""

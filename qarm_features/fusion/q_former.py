@@ -1,8 +1,8 @@
-"""The Fusion-Q-Former: tokens of any number of modalities become Q query tokens and one item embedding.
+"""Define the Fusion-Q-Former, which turns tokens of any number of modalities into query tokens and an item embedding.
 
-In: ``Tokens`` (B, N, D) of each modality with masks. Out: ``Fused``, queries (B, Q, D) and pooled (B, D). Trainable
-query tokens attend to all modality tokens, so that the output's length is fixed whatever an item has
-(EM3, arXiv 2404.06078, section 3.2). No weights of a pretrained Q-Former are needed.
+In: ``Tokens`` (B, N, D) by modality. Out: ``Fused``, with queries (B, Q, D) and pooled (B, D). Trainable query tokens attend
+to the tokens of all modalities, so the output has the same shape for every item (EM3, arXiv 2404.06078, section 3.2). The
+module is trained from scratch; no pretrained Q-Former is needed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _MLP_RATIO = 4
 
 
 class Fused(NamedTuple):
-    """What the Fusion-Q-Former makes of B items.
+    """Hold the output of the Fusion-Q-Former for B items.
 
     Attributes:
-        queries: (B, Q, D), layer-normalized; what a ranking model attends to (EM3).
-        pooled: (B, D) float32, unit L2 norm; the item embedding.
+        queries: Layer-normalized query tokens (B, Q, D), to which a ranking model attends (EM3).
+        pooled: Item embeddings (B, D) float32 of unit L2 norm.
     """
 
     queries: Tensor
@@ -33,24 +33,33 @@ class Fused(NamedTuple):
 
 
 class FusionQFormer(nn.Module):
-    """Fuses the tokens of an item's modalities.
+    """Fuse the tokens of the modalities of an item.
 
-    ``pooled = normalize(skip + head(mean of queries))``. ``skip`` is the mean, over the modalities an item has, of a
-    linear map of its unit-norm mean token. The map starts orthogonal and ``head`` starts at zero: an untrained module
-    is a random projection of the frozen embeddings, so that training on few pairs starts from their geometry.
+    ``pooled = normalize(skip + head(mean of queries))``. ``skip`` is the mean, over the modalities of an item, of a linear
+    map of the unit-norm mean token. The map is initialized as an orthogonal matrix and ``head`` as 0, so that an untrained
+    module is a random projection of the frozen embeddings. Training on few pairs starts from their geometry.
 
     Args:
-        token_dims: D of the tokens of each modality, by name.
+        token_dims: D of the tokens by modality.
         num_queries: Q, at least 1.
-        dim: D of the output, a multiple of num_heads.
-        num_layers: layers of [self-attention among queries, cross-attention to the tokens, MLP], at least 1.
+        dim: D of the output, a multiple of ``num_heads``.
+        num_layers: Number of layers, at least 1. A layer has self-attention among queries, cross-attention to the tokens,
+            and an MLP.
         num_heads: H, at least 1.
-        dropout: of each layer's outputs, in [0, 1).
+        dropout: Dropout probability of the outputs of each layer, in [0, 1).
 
     Raises:
-        ValueError: if token_dims is empty or a number is out of its range.
+        ValueError: ``token_dims`` is empty or a number is out of its range.
 
-    Source: EM3, arXiv 2404.06078, section 3.2; the residual path is ours.
+    Example:
+        >>> from qarm_features.fusion.tokens import Tokens
+        >>> q_former = FusionQFormer({"text": 6, "image": 4}, num_queries=3, dim=8, num_heads=2)
+        >>> mask = torch.ones(2, 5, dtype=torch.bool)
+        >>> fused = q_former({"text": Tokens(torch.randn(2, 5, 6), mask)})  # no item of the batch has an image
+        >>> tuple(fused.queries.shape), tuple(fused.pooled.shape)
+        ((2, 3, 8), (2, 8))
+
+    Source: EM3, arXiv 2404.06078, section 3.2. The residual path ``skip`` is an addition to it.
     """
 
     def __init__(
@@ -62,7 +71,7 @@ class FusionQFormer(nn.Module):
         num_layers: int = 2,
         num_heads: int = 4,
         dropout: float = 0.0,
-    ):
+    ) -> None:
         super().__init__()
         _check(token_dims, num_queries=num_queries, dim=dim, num_layers=num_layers, num_heads=num_heads)
         self.token_dims, self.dim, self.num_queries = dict(token_dims), dim, num_queries
@@ -78,16 +87,16 @@ class FusionQFormer(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, tokens: Mapping[str, Tokens]) -> Fused:
-        """Fuses B items; a masked token contributes nothing, whatever its value.
+        """Fuse B items; the values of masked tokens are ignored.
 
         Args:
-            tokens: (B, N, D) and mask (B, N) by modality; a modality that no item of the batch has may be left out.
+            tokens: ``Tokens`` (B, N, D) by modality; a modality that no item of the batch has may be left out.
 
         Returns:
             Queries (B, Q, D) and pooled (B, D).
 
         Raises:
-            ValueError: if a modality is unknown or has another D, or an item has no token at all.
+            ValueError: A modality is unknown or has another D, or an item has no valid token.
         """
         self._check_tokens(tokens)
         values, masks, skips, present = [], [], [], []
@@ -95,13 +104,13 @@ class FusionQFormer(nn.Module):
             if name not in tokens:
                 continue
             value, mask = tokens[name]
-            value = value.masked_fill(~mask.unsqueeze(-1), 0.0)  # also where it is NaN, which times zero is NaN
+            value = value.masked_fill(~mask.unsqueeze(-1), 0.0)  # a product with the mask would keep NaN
             values.append(self.norms[name](self.projections[name](value)) + self.modality_embedding[name])
             masks.append(mask)
             mean = value.float().sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
             skips.append(self.skips[name](normalize(mean, dim=-1)))
             present.append(mask.any(1))
-        number = torch.stack(present).sum(0)  # (B,) modalities that an item has
+        number = torch.stack(present).sum(0)  # (B,) number of modalities of each item
         if not bool((number > 0).all()):
             row = int((number == 0).nonzero()[0])
             raise ValueError(f"Item in row {row} has no token, must have at least one. Leave empty items out.")
@@ -127,9 +136,9 @@ class FusionQFormer(nn.Module):
 
 
 class _Layer(nn.Module):
-    """One pre-norm layer: queries attend to each other, then to the tokens, then pass an MLP."""
+    """Apply one pre-norm layer: self-attention of the queries, cross-attention to the tokens, and an MLP."""
 
-    def __init__(self, dim: int, num_heads: int, dropout: float):
+    def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
         self.self_norm, self.cross_norm, self.mlp_norm = (nn.LayerNorm(dim) for _ in range(3))
         self.self_attention = _Attention(dim, num_heads)
@@ -138,7 +147,7 @@ class _Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """Returns new queries (B, Q, D) from queries (B, Q, D), tokens (B, N, D) and their mask (B, N)."""
+        """Return new queries (B, Q, D) from queries (B, Q, D), tokens (B, N, D) and their mask (B, N)."""
         normed = self.self_norm(queries)
         queries = queries + self.dropout(self.self_attention(normed, normed))
         queries = queries + self.dropout(self.cross_attention(self.cross_norm(queries), memory, mask))
@@ -146,15 +155,15 @@ class _Layer(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Multi-head attention of queries to a memory."""
+    """Apply multi-head attention of queries to a memory."""
 
-    def __init__(self, dim: int, num_heads: int):
+    def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.query, self.key_value, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
 
     def forward(self, queries: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Returns (B, Q, D) from queries (B, Q, D), memory (B, N, D) and mask (B, N), True where a token stands."""
+        """Return (B, Q, D) from queries (B, Q, D), memory (B, N, D) and mask (B, N), True for a valid token."""
         query = self._heads(self.query(queries))
         key, value = (self._heads(part) for part in self.key_value(memory).chunk(2, dim=-1))
         attn_mask = None if mask is None else mask[:, None, None, :]
@@ -166,7 +175,7 @@ class _Attention(nn.Module):
 
 
 def _orthogonal(size: int, dim: int) -> nn.Linear:
-    """Returns a linear map that keeps lengths on average: (B, size) to (B, dim)."""
+    """Return a linear map from (B, size) to (B, dim) that preserves lengths on average."""
     linear = nn.Linear(size, dim, bias=False)
     nn.init.orthogonal_(linear.weight, gain=max(1.0, (size / dim) ** 0.5))
     return linear

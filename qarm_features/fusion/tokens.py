@@ -1,7 +1,11 @@
-"""What every encoder returns, and what it raises for a row that it cannot read."""
+"""Define ``Tokens``, which every encoder returns, and ``BrokenContent``, which it raises for a row that it cannot read.
+
+In: token values (B, N, D) and masks (B, N). Out: tokens that are pooled, averaged or spread over more rows.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,11 +13,16 @@ from torch import Tensor
 
 
 class Tokens(NamedTuple):
-    """Tokens of one modality.
+    """Hold the tokens of one modality.
 
     Attributes:
-        values: (B, N, D) float.
-        mask: (B, N) bool, True where a token stands.
+        values: Token values (B, N, D) float.
+        mask: Mask (B, N) bool, True for a valid token.
+
+    Example:
+        >>> tokens = Tokens(torch.ones(2, 3, 4), torch.ones(2, 3, dtype=torch.bool))
+        >>> tokens.mask.sum(1).tolist()
+        [3, 3]
     """
 
     values: Tensor
@@ -21,32 +30,35 @@ class Tokens(NamedTuple):
 
 
 class BrokenContent(ValueError):
-    """One row's content cannot be decoded; ``str(error)`` is the reason, free of the row's own content."""
+    """Report that the content of one row cannot be decoded.
+
+    ``str(error)`` is the reason, which never contains the content itself.
+    """
 
 
 def mean_pool(tokens: Tokens) -> Tensor:
-    """Averages the tokens that stand; a masked one contributes nothing, whatever its value.
+    """Average the valid tokens of each row; the values of masked tokens are ignored, even if they are NaN.
 
     Args:
-        tokens: (B, N, D) and its mask (B, N).
+        tokens: Values (B, N, D) and mask (B, N).
 
     Returns:
-        (B, D); zeros where no token stands.
+        Means (B, D); 0 for a row without a valid token.
     """
     values, mask = tokens
-    # Not times the mask: NaN times zero is NaN.
+    # masked_fill instead of a product with the mask, because NaN times 0 is NaN.
     return values.masked_fill(~mask.unsqueeze(-1), 0.0).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def average_tokens(tokens: Tokens, most: int) -> Tokens:
-    """Averages neighboring tokens until at most ``most`` stand in a row, each of about equally many.
+    """Average runs of neighboring tokens, of about equal length, so that each row has at most ``most`` tokens.
 
     Args:
-        tokens: (B, N, D) and its mask (B, N).
-        most: at least 1.
+        tokens: Values (B, N, D) and mask (B, N).
+        most: Greatest number of tokens of a row, at least 1.
 
     Returns:
-        (B, ``most``, D) and its mask; as it came where N is not above ``most``.
+        Values (B, ``most``, D) and mask (B, ``most``); ``tokens`` itself if N is at most ``most``.
     """
     values, mask = tokens
     if values.shape[1] <= most:
@@ -57,6 +69,27 @@ def average_tokens(tokens: Tokens, most: int) -> Tokens:
     count = torch.zeros(len(values), most, dtype=values.dtype, device=values.device)
     count = count.scatter_add(1, run, mask.to(values.dtype))
     total = values.new_zeros(len(values), most, values.shape[2])
-    standing = values.masked_fill(~mask.unsqueeze(-1), 0.0)
-    total = total.scatter_add(1, run.unsqueeze(-1).expand_as(standing), standing)
+    valid = values.masked_fill(~mask.unsqueeze(-1), 0.0)
+    total = total.scatter_add(1, run.unsqueeze(-1).expand_as(valid), valid)
     return Tokens(total / count.clamp(min=1).unsqueeze(-1), count > 0)
+
+
+def spread_tokens(tokens: Tokens, places: Sequence[int], num_rows: int) -> Tokens:
+    """Place the tokens of some rows into a batch of more rows; all tokens of the other rows are masked.
+
+    Args:
+        tokens: Values (A, N, D) and mask (A, N).
+        places: Row in the result of each of the A rows, ascending, in [0, num_rows).
+        num_rows: B, at least A.
+
+    Returns:
+        Values (B, N, D) and mask (B, N); ``tokens`` itself if A is B.
+    """
+    values, mask = tokens
+    if len(places) == num_rows:
+        return tokens
+    index = torch.tensor(places, device=values.device)
+    return Tokens(
+        values.new_zeros(num_rows, *values.shape[1:]).index_copy(0, index, values),
+        mask.new_zeros(num_rows, *mask.shape[1:]).index_copy(0, index, mask),
+    )

@@ -112,7 +112,8 @@ def test_a_missing_soundfile_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "soundfile", None)
 
     with pytest.raises(
-        ImportError, match=r"soundfile is not installed, must be for audio. Run: pip install 'qarm-feat"
+        ImportError,
+        match=r"Audio encoders need the package soundfile, which is not installed. Run: pip install 'qarm-feat",
     ):
         decode(recording_made_before)
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from qarm_features.encoders.log_mel import HOP, SAMPLE_RATE, hertz_to_mel, log_mel, mel_filters, mel_to_hertz
-from qarm_features.encoders.log_mel_transformer import augment_frames, pad_frames, standardize, tokens_of
+from qarm_features.encoders.log_mel_transformer import augment_frames, count_tokens, pad_frames, standardize
 from tests.encoders.media_files import tone
 
 
@@ -51,7 +51,7 @@ def test_clips_are_padded_cut_and_counted():
 
     assert frames.sum((1, 2)).tolist() == [64 * 3, 64 * 16]
     assert lengths.tolist() == [3, 16]
-    assert tokens_of(lengths).tolist() == [1, 2] and tokens_of(17) == 3
+    assert count_tokens(lengths).tolist() == [1, 2] and count_tokens(17) == 3
 
 
 def test_standardizing_looks_only_at_what_stands():

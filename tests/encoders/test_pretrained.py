@@ -151,7 +151,8 @@ def test_lora_without_a_known_attention_is_refused(tmp_path):
 
     assert ImageEncoder(folder)([torch.zeros(3, 32, 32, dtype=torch.uint8)]).values.shape == (1, 16, 8)
     with pytest.raises(
-        ValueError, match=r"encoder.lora_rank is 4, must be 0 with .*: no attention projection is known"
+        ValueError,
+        match=r"encoder.lora_rank is 4, must be 0 with .*, which has no attention projection with a known name",
     ):
         ImageEncoder(folder, lora_rank=4)
 
