@@ -12,8 +12,8 @@ from tests.import_graph import PACKAGE, arrows, circles, edges, imports, modules
 
 # From the ground up; the folders of one floor do not import each other.
 FLOORS = (
-    ("settings", "torch_processes"),
-    ("storage", "fusion"),
+    ("settings", "storage", "torch_processes"),
+    ("fusion",),
     ("encoders", "quantizers", "ranking", "behavior"),
     ("catalog", "item_pairs", "embedding", "codebooks", "feature_store"),
     ("alignment", "semantic_ids", "training"),

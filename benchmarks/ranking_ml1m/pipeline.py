@@ -111,7 +111,10 @@ def prepared(context) -> Prepared:
     from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, TRAINING_ROWS
     from qarm_features.storage.warehouse import Warehouse
 
-    warehouse, release = Warehouse.of(context.settings), require_promoted_release(context.settings)
+    warehouse, release = (
+        Warehouse(context.settings.warehouse_path, **context.settings.id_types),
+        require_promoted_release(context.settings),
+    )
     version = release.codebook_version
     bank = context.artifacts("banks").latest()
     return Prepared(

@@ -1,1 +1,1 @@
-"""``interactions`` become ``user_behavior``, ``user_impressions`` and ``item_counters``."""
+"""The click log becomes ``user_behavior``, ``user_impressions`` and ``item_counters``."""

@@ -1,7 +1,8 @@
-"""The click log becomes labeled history: what a user was shown and did, and how often an item was taken.
+"""The click log becomes the labeled impressions of users and the counters of items.
 
-In: ``interactions``. Out: ``user_impressions`` and ``item_counters``, a row for every moment at which they changed, stamped
-one microsecond later as behavior is: a join at t sees only what was before t. ::
+In: ``interactions``. Out: ``user_impressions`` and ``item_counters``, with one row for every moment at which they changed.
+The row of a moment gets a timestamp one microsecond later, as in ``user_behavior``, so that a join at time t sees only
+events before t. ::
 
     user_id  item_id  event_timestamp  label      user_id  impression_item_ids  impression_labels  event_timestamp
     7        1        10:00            1      ->  7        [1]                  [1]                10:00:00.000001
@@ -10,21 +11,22 @@ one microsecond later as behavior is: a join at t sees only what was before t. :
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 _FROM_FIRST = (Window.unboundedPreceding, Window.currentRow)
 
 
 def user_impressions(interactions: DataFrame, *, max_length: int) -> DataFrame:
-    """Collects, at every moment with an impression, the user's latest ``max_length`` with their labels, the latest last.
+    """Collect the user's latest impressions with their labels, at every moment with an impression.
 
     Args:
         interactions: ``user_id``, ``item_id``, ``event_timestamp``, ``label``.
-        max_length: T2.
+        max_length: Largest number T2 of impressions in a row, at least 1.
 
     Returns:
-        Rows of ``user_impressions``. Impressions of one moment stand in one row, in the order of their item IDs.
+        Rows of ``user_impressions``, the latest impression last in each. Impressions of one moment stand in one row, in the
+        order of their item IDs.
     """
     by_time = Window.partitionBy("user_id").orderBy("event_timestamp", "item_id")
     moment = Window.partitionBy("user_id", "event_timestamp").orderBy(F.col("item_id").desc())
@@ -50,7 +52,7 @@ def user_impressions(interactions: DataFrame, *, max_length: int) -> DataFrame:
 
 
 def item_counters(interactions: DataFrame) -> DataFrame:
-    """Counts, at every moment with an impression of an item, its positives and impressions up to then.
+    """Count the positives and impressions of an item so far, at every moment with an impression of it.
 
     Args:
         interactions: ``item_id``, ``event_timestamp``, ``label``.
@@ -70,9 +72,11 @@ def item_counters(interactions: DataFrame) -> DataFrame:
     )
 
 
-def _positive():
+def _positive() -> Column:
+    """Return the label of an impression, 0 where it is null."""
     return F.coalesce(F.col("label"), F.lit(0))
 
 
-def _just_after(moment: str):
+def _just_after(moment: str) -> Column:
+    """Return the time one microsecond after a moment, as ``event_timestamp``."""
     return F.timestamp_micros(F.unix_micros(moment) + 1).alias("event_timestamp")

@@ -1,7 +1,7 @@
-"""The click log becomes behavior sequences, one row for every moment at which a user's sequence changed.
+"""The click log becomes behavior sequences, with one row for every moment at which a user's sequence changed.
 
-In: ``interactions``. Out: ``user_behavior``. The row of a moment is stamped one microsecond later, so that Feast's
-point-in-time join, which takes rows stamped at or before the time asked for, sees only behavior strictly before it. ::
+In: ``interactions``. Out: ``user_behavior``. The row of a moment gets a timestamp one microsecond later. Feast's
+point-in-time join takes rows at or before the requested time, and so sees only behavior strictly before it. ::
 
     user_id  item_id  event_timestamp  label      user_id  behavior_item_ids  event_timestamp
     7        1        10:00            1      ->  7        [1]                10:00:00.000001
@@ -16,14 +16,15 @@ from pyspark.sql import functions as F
 
 
 def user_behavior(interactions: DataFrame, *, max_length: int) -> DataFrame:
-    """Collects, at every moment with a positive, the user's latest ``max_length`` positive items, the latest last.
+    """Collect the user's latest positive items, at every moment with a positive.
 
     Args:
         interactions: ``user_id``, ``item_id``, ``event_timestamp``, ``label``.
-        max_length: T.
+        max_length: Largest number T of items in a row, at least 1.
 
     Returns:
-        Rows of ``user_behavior``. Positives of one moment stand in one row, in the order of their item IDs.
+        Rows of ``user_behavior``, the latest item last in each. Positives of one moment stand in one row, in the order of
+        their item IDs.
     """
     positives = interactions.where(F.col("label") == 1)
     by_time = Window.partitionBy("user_id").orderBy("event_timestamp", "item_id")

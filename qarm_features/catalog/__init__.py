@@ -1,1 +1,1 @@
-"""Your files or tables become ``items``, ``interactions`` and ``rejected_rows``."""
+"""Ingest: the user's files or tables become ``items``, ``interactions`` and ``rejected_rows``."""

@@ -1,7 +1,7 @@
 """The user's catalog and click log become ``items``, ``interactions`` and ``rejected_rows``.
 
-In: Parquet, Delta, CSV, JSON Lines or a table of Spark's catalog, under the user's own column names. Out: checked rows
-in our names and types; every row that fails a check goes to ``rejected_rows`` with its reason. ::
+In: Parquet, Delta, CSV, JSON Lines or a table of Spark's catalog, with the user's own column names. Out: checked rows with
+the names and types of our tables. Every row that fails a check goes to ``rejected_rows`` with the reason. ::
 
     movie_id  name       genres         item_id  title      text
     1         Toy Story  Animation  ->  1        Toy Story  Toy Story. Animation
@@ -11,7 +11,7 @@ in our names and types; every row that fails a check goes to ``rejected_rows`` w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
@@ -20,11 +20,12 @@ from pyspark.sql import types as T
 
 from qarm_features.catalog.ingest_columns import (
     Check,
+    FileState,
     IngestError,
     TypedId,
     as_text,
     content_columns,
-    file_state,
+    file_states,
     label_column,
     non_empty,
     timestamp_column,
@@ -38,23 +39,30 @@ _REASON = "_reason"
 
 
 class Checked(NamedTuple):
-    """Rows of one table, split by the checks."""
+    """Rows of one table, split by the checks.
+
+    Attributes:
+        accepted: Rows in the form of the table.
+        rejected: Rows of ``rejected_rows``.
+    """
 
     accepted: DataFrame
     rejected: DataFrame
 
 
 def read_source(spark: SparkSession, source: Source, path: str | None) -> DataFrame:
-    """Reads the user's rows as they are. Text formats keep every value as a string; the checks give them types.
+    """Read the user's rows without changing them. Values of text formats stay strings until the checks cast them.
 
     Args:
-        spark: The session.
-        source: The section of the settings.
-        path: ``source.path`` resolved against the folder of the settings.
+        spark: Spark session.
+        source: Section ``items`` or ``interactions`` of the settings.
+        path: ``source.path``, resolved against the folder of the settings. None for a table of Spark's catalog.
     """
     kind = source.resolved_format
     if kind == "table":
+        assert source.table is not None  # the settings demand either a path or a table
         return spark.read.table(source.table)
+    assert path is not None
     if kind == "csv":
         header = spark.read.csv(path, header=True, inferSchema=False, escape='"').columns
         schema = T.StructType([T.StructField(name, T.StringType()) for name in [*header, _CORRUPT]])
@@ -70,23 +78,24 @@ def read_source(spark: SparkSession, source: Source, path: str | None) -> DataFr
     return spark.read.format(kind).load(path)
 
 
-def check_items(raw: DataFrame, source: ItemSource, *, media_roots: Sequence[str] = ()) -> Checked:
-    """Checks rows of the catalog and brings them into the form of ``items``.
+def check_items(raw: DataFrame, source: ItemSource, *, file_state: FileState | None = None) -> Checked:
+    """Check rows of the catalog and bring them into the form of ``items``.
 
     Args:
-        raw: The rows as they came.
-        source: The section of the settings.
-        media_roots: Where media lie that are named by URI. Size and time of a local file go into the content hash.
+        raw: Rows of the source.
+        source: Section ``items`` of the settings.
+        file_state: Function that takes the URI of a medium and returns the size and time of its local file as text, or None
+            where there is no such file. The content hash includes them. None includes the URI alone.
 
     Raises:
-        IngestError: A column that the settings name is not there.
+        IngestError: The source lacks a column that the settings name.
     """
     raw = _require_columns(raw, source, "items")
     item_id = TypedId(raw, "item_id", source.item_id, source.item_id_type)
     title = F.lit(None).cast("string") if source.title is None else non_empty(as_text(raw, source.title))
     content, checks = content_columns(raw, source)
     hashes = [
-        F.concat(F.lit(f"{name}:"), F.sha2(_as_bytes(name, value), 256), file_state(name, value, media_roots))
+        F.concat(F.lit(f"{name}:"), F.sha2(_as_bytes(name, value), 256), file_states(name, value, file_state))
         for name, value in content.items()
     ]
     present = [F.when(value.isNotNull(), True) for value in content.values()]
@@ -97,16 +106,21 @@ def check_items(raw: DataFrame, source: ItemSource, *, media_roots: Sequence[str
         *[content.get(name, F.lit(None)).cast(ITEMS.column(name).type).alias(name) for name in ITEM_CONTENT],
         F.sha2(F.concat_ws(",", *hashes), 256).alias("content_hash"),
         _first_reason([*_unreadable(raw), *item_id.checks, *checks]),
-        _as_it_came(raw),
+        _source_row(raw),
     )
     return _split(rows, ITEMS, "item_id is a duplicate")
 
 
 def check_interactions(raw: DataFrame, source: InteractionSource, *, item_id_type: str) -> Checked:
-    """Checks rows of the click log and brings them into the form of ``interactions``.
+    """Check rows of the click log and bring them into the form of ``interactions``.
+
+    Args:
+        raw: Rows of the source.
+        source: Section ``interactions`` of the settings.
+        item_id_type: Type of item IDs, ``integer`` or ``string``.
 
     Raises:
-        IngestError: A column that the settings name is not there.
+        IngestError: The source lacks a column that the settings name.
     """
     raw = _require_columns(raw, source, "interactions")
     user_id = TypedId(raw, "user_id", source.user_id, source.user_id_type)
@@ -119,22 +133,33 @@ def check_interactions(raw: DataFrame, source: InteractionSource, *, item_id_typ
         timestamp.alias("event_timestamp"),
         label.alias("label"),
         _first_reason([*_unreadable(raw), *user_id.checks, *item_id.checks, *timestamp_checks, *label_checks]),
-        _as_it_came(raw),
+        _source_row(raw),
     )
     return _split(rows, INTERACTIONS, "interaction is a duplicate")
 
 
-def require_few_rejected(table: Table, counts_by_reason: dict[str, int], rows_in: int, max_share: float) -> None:
-    """Stops when too large a share of the rows was rejected.
+def require_few_rejected(table: Table, counts_by_reason: Mapping[str, int], rows_in: int, max_share: float) -> None:
+    """Raise an error if too large a share of the rows of a table was rejected.
+
+    Args:
+        table: Table that the rows were meant for.
+        counts_by_reason: Number of rejected rows by reason.
+        rows_in: Number of rows of the source.
+        max_share: Largest share of rejected rows, in [0, 1].
 
     Raises:
-        IngestError: The share is above ``max_share``; the message holds the counts by reason.
+        IngestError: The source has no rows, or the share is above ``max_share``. The message gives the counts by reason.
+
+    Example:
+        >>> from qarm_features.storage.tables import ITEMS
+        >>> require_few_rejected(ITEMS, {"item_id is null": 1}, rows_in=100, max_share=0.05)
     """
     rejected = sum(counts_by_reason.values())
     if rows_in == 0:
         raise IngestError(f"{table.name} has no rows at its source, must have at least 1. Check its path.")
     if rejected > max_share * rows_in:
-        reasons = "; ".join(f"{reason}: {n:,}" for reason, n in sorted(counts_by_reason.items(), key=lambda r: -r[1]))
+        most_first = sorted(counts_by_reason.items(), key=lambda entry: -entry[1])
+        reasons = "; ".join(f"{reason}: {count:,}" for reason, count in most_first)
         raise IngestError(
             f"{rejected:,} of {rows_in:,} rows of {table.name} are rejected ({rejected / rows_in:.1%}), must be at most "
             f"{max_share:.1%} (max_rejected_share). By reason: {reasons}. The rows are in rejected_rows."
@@ -142,9 +167,11 @@ def require_few_rejected(table: Table, counts_by_reason: dict[str, int], rows_in
 
 
 def _columns(source: Source) -> list[str]:
+    """Return the source columns that the settings name, each once."""
+    names: list[str | None] = []
     if isinstance(source, ItemSource):
         names = [source.item_id, source.title, *source.text, source.image, source.audio, source.precomputed]
-    else:
+    elif isinstance(source, InteractionSource):
         names = [source.user_id, source.item_id, source.event_timestamp, source.label]
     return [name for name in dict.fromkeys(names) if name]
 
@@ -153,8 +180,9 @@ def _require_columns(raw: DataFrame, source: Source, name: str) -> DataFrame:
     missing = [column for column in _columns(source) if column not in raw.columns]
     if missing:
         present = ", ".join(c for c in raw.columns if c not in (_CORRUPT, _RAW))
-        raise IngestError(f"Source of {name} has no column {', '.join(missing)}. Present: {present}. Change {name}: in "
-                          "qarm.yaml.")  # fmt: skip
+        raise IngestError(
+            f"The source of {name} has no column {', '.join(missing)}. Present: {present}. Change {name}: in qarm.yaml."
+        )
     return raw
 
 
@@ -166,8 +194,8 @@ def _as_bytes(name: str, value: Column) -> Column:
     return F.to_json(value) if name == "precomputed" else value
 
 
-def _as_it_came(raw: DataFrame) -> Column:
-    """The row as a struct; of bytes only their number, or a rejected image would be stored a second time."""
+def _source_row(raw: DataFrame) -> Column:
+    """Return the source row as a struct. The number of bytes replaces bytes, so that no rejected image is stored again."""
 
     def shown(field: T.StructField) -> Column:
         value = F.col(f"`{field.name}`")
@@ -182,16 +210,21 @@ def _first_reason(checks: list[Check]) -> Column:
 
 
 def _split(rows: DataFrame, table: Table, duplicate: str) -> Checked:
-    """Rejects all rows of a key but the first in the order of its content, the same whatever the partitions."""
+    """Split rows by their reason, and reject all rows of a key but the first in the order of their content.
+
+    The result does not depend on the partitions.
+    """
     content = [F.col(f"`{column.name}`") for column in table.columns]
-    # Bytes and vectors are not compared: content_hash stands for them.
+    # Bytes and vectors are not compared, because content_hash stands for them.
     short = [F.col(f"`{column.name}`") for column in table.columns if not column.type.startswith(("binary", "array"))]
-    spread = F.when(F.col(_REASON).isNotNull(), F.xxhash64(*short))  # else all null IDs would meet in one task
+    spread = F.when(F.col(_REASON).isNotNull(), F.xxhash64(*short))  # else all null IDs land in one task
     order = Window.partitionBy(*table.key, F.col(_REASON).isNull(), spread).orderBy(*short)
     rows = rows.withColumn("_rank", F.row_number().over(order))
     reason = F.coalesce(F.col(_REASON), F.when(F.col("_rank") > 1, F.lit(duplicate)))
     rows = rows.withColumn(_REASON, reason).persist()
-    raw_is_json = _RAW in [f.name for f in rows.schema[_RAW].dataType.fields]
+    struct = rows.schema[_RAW].dataType
+    assert isinstance(struct, T.StructType)
+    raw_is_json = _RAW in struct.fieldNames()
     as_json = F.col(f"{_RAW}.{_RAW}") if raw_is_json else F.to_json(_RAW, {"ignoreNullFields": "false"})
     rejected = rows.where(F.col(_REASON).isNotNull())
     return Checked(

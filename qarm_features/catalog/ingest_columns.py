@@ -1,12 +1,12 @@
-"""A column of the user's source becomes a typed column of ours, and the checks that say what is wrong with a row.
+"""Source columns become typed columns with checks.
 
-In: the raw rows and the section of the settings that names the column. Out: the value, null where it cannot be had, and
-pairs of (a condition that a bad row meets, the reason that it is rejected for).
+In: the source rows and the section of the settings that names the column. Out: the typed value, null where it cannot be
+read, and checks. A check is a condition that a bad row meets, with the reason for its rejection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
@@ -15,27 +15,39 @@ from pyspark.sql import types as T
 
 from qarm_features.settings.sections import InteractionSource, ItemSource
 
-_EARLIEST, _LATEST = 0, 4_102_444_800  # 1970 to 2100: a number outside is mostly one given in another unit
-Check = tuple[Column, str]  # true where a row fails, and the reason
+_EARLIEST, _LATEST = 0, 4_102_444_800  # 1970 to 2100: a number outside this range is usually in another unit
+Check = tuple[Column, str]  # a condition that is true where a row fails, and the reason
+FileState = Callable[[str | None], str | None]
 
 
 class IngestError(ValueError):
-    """The source cannot be read as the settings say, or too much of it is rejected."""
+    """The source does not fit the settings, or too large a share of its rows is rejected."""
 
 
 class TypedId:
-    """An ID column: its typed value and what can be wrong with it."""
+    """An ID column with its checks.
 
-    def __init__(self, raw: DataFrame, name: str, column: str, id_type: str):
+    Args:
+        raw: Source rows.
+        name: Name of the ID in our tables, for the reasons.
+        column: Name of the source column.
+        id_type: ``integer`` or ``string``.
+
+    Attributes:
+        value: The typed ID, null where it cannot be read.
+        checks: The checks of the column.
+    """
+
+    def __init__(self, raw: DataFrame, name: str, column: str, id_type: str) -> None:
         text = F.trim(F.col(f"`{column}`").cast("string"))
         missing = text.isNull() | (text == "")
-        self.checks = [(missing, f"{name} is null")]
+        self.checks: list[Check] = [(missing, f"{name} is null")]
         kind = raw.schema[column].dataType
         if id_type == "string":
             self.value = text
         elif isinstance(kind, T.IntegralType):
             self.value = F.col(f"`{column}`").cast("bigint")
-        else:  # 7.0 is what pandas makes of 7 in a column with nulls
+        else:  # pandas writes 7 as 7.0 in a column with nulls
             value = F.col(f"`{column}`")
             whole = value == F.floor(value) if isinstance(kind, T.FractionalType) else text.rlike(r"^[+-]?\d+(\.0+)?$")
             number = value if isinstance(kind, T.FractionalType) else F.regexp_replace(text, r"\.0+$", "")
@@ -45,8 +57,13 @@ class TypedId:
 
 
 def content_columns(raw: DataFrame, source: ItemSource) -> tuple[dict[str, Column], list[Check]]:
-    """Returns the content columns that the settings name, null where a row has none, and what can be wrong."""
-    content, checks = {}, []
+    """Return the content columns that the settings name, null where a row has no such content, and their checks.
+
+    Raises:
+        IngestError: A column has a type that cannot hold the content.
+    """
+    content: dict[str, Column] = {}
+    checks: list[Check] = []
     if source.text:
         content["text"] = non_empty(F.concat_ws(". ", *[non_empty(as_text(raw, name)) for name in source.text]))
     for medium in ("image", "audio"):
@@ -57,56 +74,72 @@ def content_columns(raw: DataFrame, source: ItemSource) -> tuple[dict[str, Colum
             elif isinstance(kind, T.StringType):
                 content[f"{medium}_uri"] = non_empty(value)
             else:
-                raise IngestError(f"items.{medium} is {column}, a column of {kind.simpleString()}, must be one of binary "
-                                  "or of strings that name files or URIs.")  # fmt: skip
+                raise IngestError(
+                    f"items.{medium} is {column}, a column of type {kind.simpleString()}, must be a binary column or a "
+                    "string column of paths or URIs. Name another column."
+                )
     if source.precomputed is not None:
-        content["precomputed"], checks = _precomputed(raw, source)
+        content["precomputed"], checks = _precomputed(raw, source.precomputed, source.precomputed_dim)
     return content, checks
 
 
-def _precomputed(raw: DataFrame, source: ItemSource) -> tuple[Column, list[Check]]:
-    value, kind = F.col(f"`{source.precomputed}`"), raw.schema[source.precomputed].dataType
+def _precomputed(raw: DataFrame, column: str, dim: int | None) -> tuple[Column, list[Check]]:
+    """Return the vectors in a source column as ``array<float>``, and their checks."""
+    value, kind = F.col(f"`{column}`"), raw.schema[column].dataType
     if isinstance(kind, T.StringType):
         value = non_empty(value)
         numbers = F.from_json(value, "array<double>")
     elif isinstance(kind, T.ArrayType) and isinstance(kind.elementType, T.NumericType):
         numbers = value
     else:
-        raise IngestError(f"items.precomputed is {source.precomputed}, a column of {kind.simpleString()}, must be one of "
-                          "arrays of numbers or of such arrays as JSON.")  # fmt: skip
+        raise IngestError(
+            f"items.precomputed is {column}, a column of type {kind.simpleString()}, must be a column of arrays of "
+            "numbers or of JSON arrays of numbers. Name another column."
+        )
     vector = numbers.cast("array<float>")
     unusable = F.exists(vector, lambda n: n.isNull() | F.isnan(n) | (F.abs(n) == float("inf")))
     return vector, [
         (value.isNotNull() & numbers.isNull(), "precomputed is not an array of numbers"),
-        (numbers.isNotNull() & (F.size(numbers) != source.precomputed_dim),
-         f"precomputed does not have {source.precomputed_dim} numbers"),
+        (numbers.isNotNull() & (F.size(numbers) != dim), f"precomputed does not have {dim} numbers"),
         (unusable, "precomputed holds a null or a number that is not finite"),
-    ]  # fmt: skip
+    ]
 
 
-def file_state(name: str, value: Column, media_roots: Sequence[str]) -> Column:
-    """Returns size and time of the local file that a URI of a content column names, as text; "" for all else.
+def file_states(name: str, value: Column, file_state: FileState | None) -> Column:
+    """Return the state of the local files that a content column names, as text.
 
-    An executor looks: it must see the files, as it must to encode them. Of remote files nothing is asked.
+    The executors call ``file_state``, so they must see the files, as they must to encode them.
+
+    Args:
+        name: Name of the content column in ``items``.
+        value: Content column.
+        file_state: Function that takes a URI and returns the state of its local file, or None where there is no such file.
+
+    Returns:
+        The state after a colon. An empty string where there is none, where the column holds no URIs, and where
+        ``file_state`` is None.
     """
-    if not name.endswith("_uri") or not media_roots:
+    if not name.endswith("_uri") or file_state is None:
         return F.lit("")
-    from qarm_features.encoders.media import media_state  # it loads torch
 
-    @F.arrow_udf("string")
     def states(uris: pa.Array) -> pa.Array:
-        return pa.array([media_state(uri, roots=media_roots) for uri in uris.to_pylist()], pa.string())
+        return pa.array([file_state(uri) for uri in uris.to_pylist()], pa.string())
 
-    return F.coalesce(F.concat(F.lit(":"), states(value)), F.lit(""))
+    as_text = F.arrow_udf(states, "string")  # type: ignore[call-overload]  # the stubs demand functionType, which has a default
+    return F.coalesce(F.concat(F.lit(":"), as_text(value)), F.lit(""))
 
 
 def timestamp_column(raw: DataFrame, source: InteractionSource) -> tuple[Column, list[Check]]:
-    """Returns the time of an event from text, a timestamp or a number of the unit that the settings name."""
+    """Return the time of an event from text, a timestamp or a number in the unit that the settings name, and its checks.
+
+    Raises:
+        IngestError: The column holds numbers and the settings name no unit.
+    """
     kind = raw.schema[source.event_timestamp].dataType
     if source.timestamp_unit == "timestamp" and isinstance(kind, T.NumericType):
         raise IngestError(
-            f"interactions.timestamp_unit is timestamp, must be seconds or milliseconds: {source.event_timestamp} is "
-            f"{kind.simpleString()}."
+            f"interactions.timestamp_unit is timestamp, must be seconds or milliseconds, because the column "
+            f"{source.event_timestamp} has type {kind.simpleString()}. Set the unit of its numbers."
         )
     value = F.col(f"`{source.event_timestamp}`")
     missing = value.isNull() | (F.trim(value.cast("string")) == "")
@@ -131,7 +164,7 @@ def timestamp_column(raw: DataFrame, source: InteractionSource) -> tuple[Column,
 
 
 def label_column(raw: DataFrame, source: InteractionSource) -> tuple[Column, list[Check]]:
-    """Returns 1 for a positive, 0 for a negative; a log without labels holds positives only."""
+    """Return 1 for a positive and 0 for a negative, and the checks of the column. Without labels all rows are positives."""
     if source.label is None:
         return F.lit(1), []
     value = F.col(f"`{source.label}`")
@@ -143,7 +176,7 @@ def label_column(raw: DataFrame, source: InteractionSource) -> tuple[Column, lis
 
 
 def as_text(raw: DataFrame, column: str) -> Column:
-    """Returns a column as text, a list joined by commas."""
+    """Return a column as text. The elements of an array are joined by commas."""
     value = F.col(f"`{column}`")
     if isinstance(raw.schema[column].dataType, T.ArrayType):
         return F.array_join(value.cast("array<string>"), ", ")
@@ -151,5 +184,5 @@ def as_text(raw: DataFrame, column: str) -> Column:
 
 
 def non_empty(text: Column) -> Column:
-    """Returns trimmed text, null where nothing is left."""
+    """Return trimmed text, null where nothing is left."""
     return F.when(F.length(F.trim(text)) > 0, F.trim(text))

@@ -125,7 +125,12 @@ def show(
 
     settings = load_settings(config)
     version = _latest_codebooks(settings)
-    cards = item_cards(Warehouse.of(settings), [item_id], codebook_version=version, num_neighbors=neighbors)
+    cards = item_cards(
+        Warehouse(settings.warehouse_path, **settings.id_types),
+        [item_id],
+        codebook_version=version,
+        num_neighbors=neighbors,
+    )
     console.print(item_table(cards, codebook_version=version))
 
 
@@ -175,7 +180,9 @@ def _print_summary(settings) -> None:
     from qarm_features.report.terminal import summary
     from qarm_features.storage.warehouse import Warehouse
 
-    console.print(summary(Warehouse.of(settings), settings))
+    warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
+    report_folder = settings.artifacts_path / "report"
+    console.print(summary(warehouse, report_folder=report_folder, feature_repo=settings.feature_repo_path))
 
 
 def _add_jobs(names: tuple[str, ...]) -> None:

@@ -1,6 +1,6 @@
-"""The click log becomes item pairs, the positive examples that align the item encoder.
+"""The click log becomes item pairs, the positive examples on which the item encoder is aligned.
 
-In: positive ``interactions``, and text of ``items`` for the pair filter. Out: rows of ``item_pairs``, mined by one or both
+In: positive ``interactions``, and the texts of ``items`` for the pair filter. Out: rows of ``item_pairs`` from one or both
 of two sources (QARM, arXiv 2411.11739, item alignment): *item-to-item* by Swing (``swing.py``), and *user-to-item*, the
 most similar item among a user's latest positives (``user_to_item.py``). ::
 

@@ -1,6 +1,6 @@
-"""Item vectors for user-to-item pairs: given by the user, or fitted to the click log by implicit ALS.
+"""Item vectors for user-to-item pairs, supplied by the user or fitted to the click log by implicit ALS.
 
-In: positives, or a table of vectors. Out: ``item_id``, ``vector`` (D).
+In: positives, or a table of vectors. Out: ``item_id`` and ``vector`` (D).
 """
 
 from __future__ import annotations
@@ -16,47 +16,56 @@ _ROWS_PER_BLOCK = 2_000_000
 
 
 def read_item_vectors(spark: SparkSession, path: str) -> DataFrame:
-    """Reads vectors of a retrieval model from a Delta table, or from Parquet when ``path`` ends in ``.parquet``.
+    """Read the item vectors of a retrieval model.
+
+    Args:
+        spark: Spark session.
+        path: Folder or URI of a Delta table, or of Parquet if it ends in ``.parquet``.
+
+    Returns:
+        ``item_id``, ``vector`` (D).
 
     Raises:
-        ValueError: It lacks a column, a column has another type, or the vectors differ in their number of dimensions.
+        ValueError: The table lacks a column, a column has another type, or the vectors differ in length.
     """
     rows = spark.read.format("parquet" if path.endswith(".parquet") else "delta").load(path)
     missing = [name for name in ("item_id", "vector") if name not in rows.columns]
     if missing:
         raise ValueError(
-            f"item_pairs.item_vectors {path} lacks {', '.join(missing)}, must have item_id and vector. "
-            f"Present: {', '.join(rows.columns)}."
+            f"item_pairs.item_vectors names {path}, which has no column {', '.join(missing)}. "
+            f"Present: {', '.join(rows.columns)}. Rename the columns to item_id and vector."
         )
     kind = rows.schema["vector"].dataType
     if not isinstance(kind, T.ArrayType) or not isinstance(kind.elementType, T.NumericType):
         raise ValueError(
-            f"vector of item_pairs.item_vectors is {kind.simpleString()}, must be an array of numbers. "
-            "Cast it, for example by vector_to_array of pyspark.ml.functions."
+            f"Column vector of item_pairs.item_vectors is {kind.simpleString()}, must be an array of numbers. "
+            "Cast it, for example with vector_to_array from pyspark.ml.functions."
         )
     present = rows.where(F.col("vector").isNotNull())
-    least, most = present.agg(F.min(F.size("vector")), F.max(F.size("vector"))).first()
-    if least is None or least != most or not least:
+    lengths = present.agg(F.min(F.size("vector")).alias("shortest"), F.max(F.size("vector")).alias("longest")).first()
+    assert lengths is not None  # an aggregate without a key has one row
+    shortest, longest = lengths["shortest"], lengths["longest"]
+    if not shortest or shortest != longest:
         raise ValueError(
-            f"item_pairs.item_vectors has vectors of {least or 0} to {most or 0} numbers, must be of one length. "
-            "Write the vectors of one model."
+            f"The length of vectors in item_pairs.item_vectors is {shortest or 0} to {longest or 0}, must be the same for "
+            "all and at least 1. Write the vectors of one model."
         )
     return rows.select("item_id", "vector")
 
 
 def als_item_vectors(latest: DataFrame, item_index: DataFrame, *, rank: int, seed: int) -> DataFrame:
-    """Fits implicit ALS on the positives given and returns its item factors.
+    """Fit implicit ALS on positives and return its item factors.
 
-    Spark's ALS draws its first factors by block and adds up in the order in which rows arrive. So the number of blocks
-    follows the rows, not the cluster, and rows are hashed and sorted before the fit: the same rows give the same factors
-    whatever their partitions. On a cluster the order of network fetches still moves the sums, which are of double
-    precision; similarities are rounded far above that.
+    Spark's ALS samples its first factors for each block and adds up rows in the order in which they arrive. The number of
+    blocks therefore depends on the number of rows, not on the cluster, and rows are hashed and sorted before the fit. The
+    same rows then give the same factors, whatever their partitions. On a cluster the order of network fetches still changes
+    the last digits of sums in double precision. Similarities are rounded to far fewer digits.
 
     Args:
         latest: ``user_id``, ``item_id``, ``micros``.
         item_index: ``item_id``, ``item``.
-        rank: D.
-        seed: Of the first factors.
+        rank: Length D of the vectors, at least 1.
+        seed: Seed for the first factors.
 
     Returns:
         ``item_id``, ``vector`` (D).

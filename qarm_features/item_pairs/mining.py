@@ -1,7 +1,7 @@
-"""Both sources of item pairs, brought into the form of ``item_pairs``.
+"""Item pairs are mined from both sources and brought into the form of ``item_pairs``.
 
-In: positives, the section ``item_pairs`` of the settings, perhaps item vectors of the user's own retrieval model. Out:
-rows of ``item_pairs`` before the filter.
+In: positives, the section ``item_pairs`` of the settings, and optionally item vectors from the user's own retrieval model.
+Out: rows of ``item_pairs`` before the filter.
 """
 
 from __future__ import annotations
@@ -21,17 +21,23 @@ from qarm_features.settings.sections import ItemPairs
 def mine_item_pairs(
     positives: DataFrame, *, settings: ItemPairs, seed: int = 0, item_vectors: DataFrame | None = None
 ) -> DataFrame:
-    """Mines item pairs from every source that the settings name. All it looks at is ``positives``: a pair from before a
-    moment is mined by passing rows from before that moment.
+    """Mine item pairs from every source that the settings name.
+
+    To mine pairs of a period, pass the positives of that period.
 
     Args:
         positives: ``user_id``, ``item_id``, ``event_timestamp``, at least one row.
-        settings: The section ``item_pairs``.
-        seed: Of the draw of a popular item's users and of ALS.
-        item_vectors: ``item_id``, ``vector`` (D) of any length; None fits ALS on ``positives``.
+        settings: Section ``item_pairs`` of the settings.
+        seed: Seed for sampling the users of popular items and for ALS.
+        item_vectors: ``item_id``, ``vector`` (D) of any norm. None fits ALS on ``positives``.
 
     Returns:
-        Rows of ``item_pairs``, at most one per trigger, target and source; lazily, on persisted intermediate rows.
+        Rows of ``item_pairs``, at most one for each trigger, target and source. They are computed lazily from persisted
+        intermediate rows.
+
+    Example::
+
+        pairs = mine_item_pairs(positives(interactions), settings=ItemPairs(sources=["item-to-item"]), seed=0)
     """
     latest = latest_positives(positives, max_items=settings.max_items_per_user).persist()
     item_index = dense_index(latest, "item_id", "item").persist()

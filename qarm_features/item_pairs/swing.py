@@ -1,17 +1,17 @@
-"""Item-to-item pairs by Swing: two items are similar when many pairs of users, who share little else, have both.
+"""Item-to-item pairs are mined by Swing: two items are similar if many pairs of users who share little else have both.
 
-In: a user's latest positives. Out: for every item its most similar items. With I_u the items of user u, U_i the users of
-item i, and w_u = 1 / sqrt(|I_u|)::
+In: the latest positives of users. Out: the most similar items of every item. With I_u the items of user u, U_i the users
+of item i, and w_u = 1 / sqrt(|I_u|)::
 
     swing(i, j) = sum over user pairs {u, v} in U_i and U_j of  w_u * w_v / (alpha + |I_u and I_v in common|)
 
 Source: Yang et al., *Large Scale Product Graph Construction for Recommendation in E-commerce*, arXiv 2010.05525, section 4;
-the weights w_u are those of its widely used variant, which keep heavy users from voting more than light ones.
+the weights w_u come from its widely used variant, in which heavy users count no more than light ones.
 
-Cost, with C = ``max_items_per_user`` and H = ``max_users_per_item``: no join of users with users. Interactions are shuffled
-three times as small rows, then once as at most min(interactions, items x H) rows with all items of their user, 12 bytes an
-item, at most 12 x C bytes a row. An item's own work is at most H x H x C multiplications in memory for H x C items: it
-grows with interactions, never with users squared.
+Cost, with C = ``max_items_per_user`` and H = ``max_users_per_item``: users are never joined with users. Interactions are
+shuffled three times as small rows, then once as at most min(interactions, items x H) rows with all items of their user, at
+most 12 x C bytes a row. One item takes at most H x H x C multiplications and memory for H x C items. The cost grows with
+the interactions, not with the square of the users.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from pyspark.sql import functions as F
 from qarm_features.item_pairs.sorted_groups import group_offsets, packed, unpacked, whole_groups
 from qarm_features.settings.sections import ItemPairs
 
-_BLOCK = 4_000_000  # numbers of a dense product held at once
+_BLOCK = 4_000_000  # largest number of entries of a dense product in memory
 
 
 class Targets(NamedTuple):
     """The target items of one trigger item.
 
     Attributes:
-        items: (J,) int32, ascending.
-        scores: (J,) float64, above 0.
-        support: (J,) int64, user pairs behind each, at least 1.
-        micros: (J,) int64, the latest interaction with the trigger or the target by a user who has both.
+        items: (J,) int32 target items, ascending.
+        scores: (J,) float64 scores, above 0.
+        support: (J,) int64 numbers of user pairs behind each score, at least 1.
+        micros: (J,) int64 times of the latest interaction with the trigger or the target by a user who has both, in
+            microseconds since 1970.
     """
 
     items: np.ndarray
@@ -48,17 +49,23 @@ class Targets(NamedTuple):
 
 
 def swing_targets(item: int, offsets: np.ndarray, items: np.ndarray, micros: np.ndarray, *, alpha: float) -> Targets:
-    """Scores all items against one trigger item.
+    """Score all items against one trigger item.
 
     Args:
-        item: The trigger.
-        offsets: (U + 1,), where the items of each of its U users begin.
-        items: Distinct items of every user, the trigger among them, joined.
-        micros: Their times.
-        alpha: Smoothing, at least 0.
+        item: Trigger item.
+        offsets: (U + 1,) first entry of each of its U users in ``items``.
+        items: Distinct items of every user, including the trigger, joined.
+        micros: Times of ``items``, in microseconds since 1970.
+        alpha: Smoothing term, at least 0.
 
     Returns:
         The items that at least two of the users have.
+
+    Example:
+        >>> users, micros = np.array([0, 2, 4]), np.array([1, 2, 3, 4])
+        >>> found = swing_targets(7, users, np.array([7, 8, 7, 8], np.int32), micros, alpha=1.0)
+        >>> found.items.tolist(), found.scores.round(3).tolist()
+        ([8], [0.167])
     """
     from scipy.sparse import csr_array
 
@@ -67,7 +74,7 @@ def swing_targets(item: int, offsets: np.ndarray, items: np.ndarray, micros: np.
     user = np.repeat(np.arange(num_users), lengths)
     latest = np.maximum(micros, np.repeat(micros[items == item], lengths))
     distinct, column, users_of = np.unique(items, return_inverse=True, return_counts=True)
-    shared = users_of >= 2  # the others are in no intersection of two users
+    shared = users_of >= 2  # an item of one user alone is in no intersection of two users
     if not shared.any():
         return Targets(distinct[:0], np.empty(0), users_of[:0], micros[:0])
     keep = shared[column]
@@ -91,22 +98,22 @@ def swing_targets(item: int, offsets: np.ndarray, items: np.ndarray, micros: np.
 
 
 def swing_pairs(latest: DataFrame, item_index: DataFrame, *, settings: ItemPairs, seed: int) -> DataFrame:
-    """Finds the target items of every item by Swing.
+    """Find the target items of every item by Swing.
 
     Args:
-        latest: ``user_id``, ``item_id``, ``micros``; a user's latest positives.
+        latest: ``user_id``, ``item_id``, ``micros``, the latest positives of users.
         item_index: ``item_id``, ``item``, numbered in the order of the IDs.
-        settings: The section ``item_pairs``.
-        seed: Of the hash by which a popular item's users are drawn.
+        settings: Section ``item_pairs`` of the settings.
+        seed: Seed of the hash that samples the users of a popular item.
 
     Returns:
-        ``trigger_item_id``, ``target_item_id``, ``weight``, ``micros``; of a trigger the ``max_pairs_per_item`` heaviest
-        targets, ties by ID. An item is the trigger of its own targets; (j, i) is found from j.
+        ``trigger_item_id``, ``target_item_id``, ``weight``, ``micros``: for each trigger the ``max_pairs_per_item``
+        heaviest targets. Of equal weights the smaller IDs come first. Each direction of a pair is found from its trigger.
     """
     once = latest.repartition("user_id").groupBy("user_id", "item_id").agg(F.max("micros").alias("micros"))
-    drawn = Window.partitionBy("item_id").orderBy("draw", "user_id")
+    by_draw = Window.partitionBy("item_id").orderBy("draw", "user_id")
     rows = once.join(item_index, on="item_id", how="inner").withColumn("draw", F.xxhash64("user_id", F.lit(seed)))
-    rows = rows.withColumn("kept", F.row_number().over(drawn) <= settings.max_users_per_item)
+    rows = rows.withColumn("kept", F.row_number().over(by_draw) <= settings.max_users_per_item)
     by_user = rows.select("user_id", "item", "micros", "draw", "kept").repartition("user_id")
     by_user = by_user.sortWithinPartitions("user_id", "item")
     by_item = by_user.mapInArrow(_attach_users_items, "item int, draw bigint, items binary, times binary")
@@ -125,13 +132,13 @@ def swing_pairs(latest: DataFrame, item_index: DataFrame, *, settings: ItemPairs
 
 
 def _attach_users_items(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Gives every kept row of a user all items of that user, those that are not kept for their own item included."""
+    """Attach all items of a user to each of the user's kept rows, including items whose own rows are not kept."""
     for rows in whole_groups(batches, "user_id"):
         offsets = group_offsets(rows["user_id"])
         lengths = np.diff(offsets)
-        of_row = np.repeat(np.arange(len(lengths)), lengths)
-        kept = np.flatnonzero(rows["kept"].to_numpy(zero_copy_only=False) & (lengths > 1)[of_row])
-        users = pa.array(of_row[kept])
+        user_of_row = np.repeat(np.arange(len(lengths)), lengths)
+        kept = np.flatnonzero(rows["kept"].to_numpy(zero_copy_only=False) & (lengths > 1)[user_of_row])
+        users = pa.array(user_of_row[kept])
         columns = [rows[name].take(pa.array(kept)) for name in ("item", "draw")]
         columns += [packed(offsets, rows[name].to_numpy()).take(users) for name in ("item", "micros")]
         yield pa.RecordBatch.from_arrays(columns, ["item", "draw", "items", "times"])
@@ -157,7 +164,10 @@ def _score_items(
 
 
 def _heaviest(targets: Targets, min_support: int, max_pairs: int) -> Targets:
-    """Keeps the heaviest targets. Rounded, so that scores that are equal on paper tie whatever the order of their sum."""
+    """Keep the heaviest targets with enough support.
+
+    Scores are rounded, so that scores that are equal in exact arithmetic tie, whatever the order of their sums.
+    """
     targets = targets._replace(scores=np.round(targets.scores, 12))
     enough = np.flatnonzero(targets.support >= min_support)
     best = enough[np.lexsort((targets.items[enough], -targets.scores[enough]))[:max_pairs]]

@@ -1,10 +1,10 @@
-"""User-to-item pairs: for each positive of a user, the most similar item among the user's positives before it.
+"""User-to-item pairs join each positive of a user with the most similar item among the user's positives before it.
 
-In: a user's latest positives, item vectors of a retrieval model. Out: (trigger, target) pairs, the trigger always the
-earlier item, with the number of users who made each. Source: QARM, arXiv 2411.11739, item alignment (user-to-item).
+In: the latest positives of users, and item vectors from a retrieval model. Out: (trigger, target) pairs with the number of
+users who made each. The trigger is always the earlier item. Source: QARM, arXiv 2411.11739, item alignment (user-to-item).
 
-Cost: rows with their vector are shuffled once, 4 x D bytes a row; then a user's T positives take T x (T_past + block)
-products in numpy. No candidate pair is ever shuffled, and the vectors are joined, not broadcast.
+Cost: rows with their vectors are shuffled once, 4 x D bytes a row. Then the T positives of a user take
+T x (T_past + block) products in numpy. Candidate pairs are never shuffled, and the vectors are joined, not broadcast.
 """
 
 from __future__ import annotations
@@ -20,22 +20,28 @@ from pyspark.sql import functions as F
 
 from qarm_features.item_pairs.sorted_groups import group_offsets, packed, unpacked, whole_groups
 
-_BLOCK = 256  # targets whose pasts overlap are multiplied together
+_BLOCK = 256  # targets that are multiplied together, because their pasts overlap
 
 
 def most_similar_past(items: np.ndarray, vectors: np.ndarray, times: np.ndarray, *, behavior_length: int) -> np.ndarray:
-    """Finds, for each of a user's positives, the most similar other item among the latest strictly before it.
+    """Find the most similar other item strictly before each of a user's positives.
 
     Args:
-        items: (T,) integers that tell items apart.
-        vectors: (T, D) unit L2 norm.
-        times: (T,) ascending.
-        behavior_length: How many positives before a moment are looked at.
+        items: (T,) integer IDs of the items.
+        vectors: (T, D) vectors of the items, unit L2 norm.
+        times: (T,) times, ascending.
+        behavior_length: Largest number of positives before a moment that are compared, at least 1.
 
     Returns:
-        (T,) int64, places in [0, T), or -1 where nothing is before. Of equally similar ones the latest.
+        (T,) int64 positions in [0, T), or -1 where there is no other item before. Of equally similar items the latest is
+        taken.
+
+    Example:
+        >>> vectors = np.array([[1, 0], [0, 1], [0.8, 0.6]], np.float32)
+        >>> most_similar_past(np.array([5, 6, 7]), vectors, np.array([1, 2, 3]), behavior_length=50).tolist()
+        [-1, 0, 0]
     """
-    places = np.arange(len(items))
+    positions = np.arange(len(items))
     before = np.searchsorted(times, times, side="left")
     best = np.full(len(items), -1)
     for start in range(0, len(items), _BLOCK):
@@ -43,10 +49,10 @@ def most_similar_past(items: np.ndarray, vectors: np.ndarray, times: np.ndarray,
         past = slice(max(0, before[start] - behavior_length), before[targets][-1])
         if past.start == past.stop:
             continue
-        # Rounded: float32 products may differ in their last bits with the shape of the block.
+        # Products are rounded, because the last bits of float32 products depend on the shape of the block.
         similarity = np.round(vectors[targets] @ vectors[past].T, 5)
         first, end = (before[targets] - behavior_length)[:, None], before[targets][:, None]
-        allowed = (places[past] >= first) & (places[past] < end) & (items[past] != items[targets][:, None])
+        allowed = (positions[past] >= first) & (positions[past] < end) & (items[past] != items[targets][:, None])
         similarity[~allowed] = -np.inf
         latest_best = past.stop - 1 - np.argmax(similarity[:, ::-1], axis=1)
         best[targets] = np.where(allowed.any(axis=1), latest_best, -1)
@@ -54,16 +60,16 @@ def most_similar_past(items: np.ndarray, vectors: np.ndarray, times: np.ndarray,
 
 
 def user_to_item_pairs(latest: DataFrame, item_vectors: DataFrame, *, behavior_length: int) -> DataFrame:
-    """Pairs each positive with the most similar item among the user's latest positives strictly before it.
+    """Pair each positive with the most similar item among the user's latest positives strictly before it.
 
     Args:
         latest: ``user_id``, ``item_id``, ``micros``.
-        item_vectors: ``item_id``, ``vector`` (D) of any length, compared by cosine. Positives of an item that has none,
-            or one of zeros, are left out.
-        behavior_length: How many positives before a moment are looked at.
+        item_vectors: ``item_id``, ``vector`` (D) of any norm, compared by cosine. Positives of items without a vector, or
+            with a vector of zeros, are left out.
+        behavior_length: Largest number of positives before a moment that are compared, at least 1.
 
     Returns:
-        ``trigger_item_id``, ``target_item_id``, ``weight`` (users), ``micros`` (of the latest target).
+        ``trigger_item_id``, ``target_item_id``, ``weight`` (number of users), ``micros`` (time of the latest target).
     """
     id_type = latest.schema["item_id"].dataType.simpleString()
     unit = item_vectors.where(F.col("vector").isNotNull())
@@ -78,6 +84,7 @@ def user_to_item_pairs(latest: DataFrame, item_vectors: DataFrame, *, behavior_l
 
 
 def _pack_unit_vectors(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Scale vectors to unit norm and turn them into bytes. Drop rows whose norm is 0 or not finite."""
     for rows in batches:
         if rows.num_rows == 0:
             continue
@@ -91,7 +98,7 @@ def _pack_unit_vectors(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordB
 
 
 def _pair_users_items(batches: Iterator[pa.RecordBatch], *, behavior_length: int) -> Iterator[pa.RecordBatch]:
-    """Yields each pair of a user once, at its latest time."""
+    """Yield each pair of a user once, at its latest time."""
     for rows in whole_groups(batches, "user_id"):
         users = group_offsets(rows["user_id"])
         distinct = rows["item_id"].dictionary_encode()
@@ -102,7 +109,7 @@ def _pair_users_items(batches: Iterator[pa.RecordBatch], *, behavior_length: int
             own = slice(start, stop)
             best = most_similar_past(items[own], vectors[own], times[own], behavior_length=behavior_length)
             trigger[own] = np.where(best < 0, -1, best + start)
-        target = np.flatnonzero(trigger >= 0)[::-1]  # the latest first, and unique keeps the first
+        target = np.flatnonzero(trigger >= 0)[::-1]  # the latest comes first, and np.unique keeps the first
         trigger = trigger[target]
         user = np.searchsorted(users, target, side="right")
         pair = (user * len(distinct.dictionary) + items[trigger]) * len(distinct.dictionary) + items[target]

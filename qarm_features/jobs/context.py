@@ -39,7 +39,7 @@ class JobContext:
     @functools.cached_property
     def warehouse(self) -> Warehouse:
         """The tables of the project, for reading and writing by Spark."""
-        return Warehouse.of(self.settings, self.spark)
+        return Warehouse(self.settings.warehouse_path, **self.settings.id_types, spark=self.spark)
 
     def artifacts(self, kind: str) -> Artifacts:
         """Returns the versions of one kind of artifact, for example ``"codebooks"``."""

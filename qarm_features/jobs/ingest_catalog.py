@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from pyspark.sql import functions as F
@@ -38,7 +39,12 @@ def ingest_catalog(context: JobContext) -> Counts:
         return ingest.read_source(context.spark, section, section.path and settings.path(section.path))
 
     roots = [settings.path(root) for root in settings.encoder.media_roots]
-    items = ingest.check_items(source_of(settings.items), settings.items, media_roots=roots)
+    file_state = None
+    if roots:
+        from qarm_features.encoders.media import media_state  # it loads torch
+
+        file_state = functools.partial(media_state, roots=roots)
+    items = ingest.check_items(source_of(settings.items), settings.items, file_state=file_state)
     interactions = ingest.check_interactions(
         source_of(settings.interactions), settings.interactions, item_id_type=settings.items.item_id_type
     )

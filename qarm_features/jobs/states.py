@@ -52,7 +52,7 @@ def state_of(name: str | Place, settings: Settings) -> Any:
 
 def table_state(table: Table, settings: Settings) -> int | None:
     """Returns the Delta version of a table."""
-    return Warehouse.of(settings).version(table)
+    return Warehouse(settings.warehouse_path, **settings.id_types).version(table)
 
 
 def source_states(*sources: Source, settings: Settings) -> dict[str, Any]:

@@ -31,15 +31,24 @@ def train_ranking_model(
     and on item IDs with semantic IDs. Some read more of items: frozen vectors, VQ codes (find-nearest-items), content
     tokens (write-content-tokens); artifacts/item_features/v<n> then holds it by item index, for training and serving."""
     settings = context.settings
+    ranking = settings.ranking
     release = require_promoted_release(settings)
 
     def run(*models, **shared):
-        return torch_distributor(context, settings.ranking.num_processes).run(train_ranking_models, *models, **shared)
+        return torch_distributor(context, ranking.num_processes).run(train_ranking_models, *models, **shared)
 
     trained = [
         model
-        for number in range(num_seeds or settings.ranking.num_seeds)
-        for model in train_variants(settings, context.warehouse, release, seed=settings.seed + number, run=run)
+        for number in range(num_seeds or ranking.num_seeds)
+        for model in train_variants(
+            context.warehouse,
+            release,
+            artifacts=settings.artifacts_path,
+            ranking=ranking,
+            behavior_length=settings.behavior.max_length,
+            seed=settings.seed + number,
+            run=run,
+        )
     ]
     rows = context.warehouse.read(TRAINING_ROWS).where(f"codebook_version = {release.codebook_version}").count()
     aucs = [f"{model.manifest['variant']} {_shown(model.manifest['metrics']['test']['auc'])}" for model in trained]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qarm_features.feature_store.publishing.releases import require_promoted_release
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import EVALUATIONS, RELEASES, REPORT
@@ -15,6 +16,8 @@ from qarm_features.report.html import collect_figures, render_report
 )
 def write_report(context: JobContext) -> Counts:
     """Writes report.html: quality of the promoted codebooks, examples per centroid, AUC with and without semantic IDs."""
-    figures = collect_figures(context.warehouse, context.settings)
-    path = render_report(figures, context.settings.artifacts_path / "report")
+    artifacts = context.settings.artifacts_path
+    release = require_promoted_release(context.settings)
+    figures = collect_figures(context.warehouse, release, artifacts=artifacts)
+    path = render_report(figures, artifacts / "report")
     return Counts(figures["quality"]["items"], figures["quality"]["items"], 0, str(path))

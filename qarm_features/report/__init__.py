@@ -1,1 +1,1 @@
-"""What a person looks at: the HTML report, tables on the terminal, neighbors by prefix."""
+"""Output for people: the HTML report, tables for the terminal, and the neighbors of an item by code prefix."""

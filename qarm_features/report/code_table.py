@@ -1,6 +1,6 @@
-"""What ``qarm evaluate-codes`` prints: figures of one codebook version, or of two beside each other.
+"""The table of ``qarm evaluate-codes``: the figures of one codebook version, or of several side by side.
 
-In: figures as of ``code_evaluation``. Out: one rich table, behavior first.
+In: figures from ``qarm_features.evaluation.codes``. Out: one table of the rich library, co-clicks first.
 """
 
 from __future__ import annotations
@@ -12,17 +12,22 @@ from rich.table import Table
 
 _NAMES = {
     "collision_rate": "items that share their ID with another",
-    "unique_share": "items with an ID of their own",
+    "unique_share": "items with a unique ID",
 }
 
 
 def code_table(versions: list[dict[str, Any]]) -> Table:
-    """Lays out the figures of codebook versions of any shapes, a column each."""
-    table = Table(title="semantic IDs, behavior first; balance alone predicts nothing", title_justify="left", box=None)
+    """Make a table with one column for each codebook version. The versions may differ in their shapes.
+
+    Args:
+        versions: Figures of each version.
+    """
+    title = "quality of semantic IDs (co-clicks come first, because balance alone does not predict ranking quality)"
+    table = Table(title=title, title_justify="left", box=None)
     table.add_column("figure")
     for figures in versions:
-        of = f"{_shape(figures)}, encoder v{figures['encoder_version']}"
-        table.add_column(f"codebooks v{figures['codebook_version']}\n{of}", justify="right")
+        made_from = f"{_shape(figures)}, encoder v{figures['encoder_version']}"
+        table.add_column(f"codebooks v{figures['codebook_version']}\n{made_from}", justify="right")
     found = [dict(code_lines(figures)) for figures in versions]
     for name in dict.fromkeys(name for lines in found for name in lines):
         if name.startswith("#"):
@@ -38,11 +43,15 @@ def _shape(figures: dict[str, Any]) -> str:
 
 
 def code_lines(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yields a name and a value per line; a name that begins with # is a heading."""
+    """Yield the name and the value of each line. A name that begins with ``#`` is a heading.
+
+    Args:
+        figures: Figures of one codebook version.
+    """
     yield from _behavior(figures["behavior"])
     near = figures["neighborhoods"]
-    yield "#neighborhoods by code against those by embedding, of drawn items among all", ""
-    yield "items drawn / in all", f"{near['queries']:,} / {figures['items']:,}"
+    yield "#nearest items by code compared with nearest items by embedding", ""
+    yield "sampled items / all items", f"{near['queries']:,} / {figures['items']:,}"
     yield f"Jaccard@{near['k']}", _number(near["jaccard"])
     yield f"rank-biased overlap@{near['k']}", _number(near["rank_biased_overlap"])
     if shared := figures.get("shared"):
@@ -50,7 +59,7 @@ def code_lines(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"same ID as under v{shared['version']}", f"{shared['semantic_ids']:.1%} of {shared['items']:,}"
         for level, share in enumerate(shared["levels"]):
             yield f"same code, level {level}", f"{share:.1%}"
-    yield "#error after each level: mean square (relative; weighted by clicks)", ""
+    yield "#mean squared error after each level (relative error; error weighted by clicks)", ""
     for level, weighted in zip(figures["errors"]["levels"], figures["errors"]["levels_weighted"]):
         shown = f"{_number(level['error'])} ({_number(level['relative_error'])}; {_number(weighted['error'])})"
         yield f"error, level {level['level']}", shown
@@ -62,14 +71,14 @@ def code_lines(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "largest bucket", f"{plain['largest_bucket']:,} items"
     yield "#balance (weighted by clicks)", ""
     for level, by_clicks in zip(plain["levels"], weighted["levels"]):
-        at = f"level {level['level']}"
-        yield f"codes in use, {at}", f"{level['codes_in_use']:,} of {level['codebook_size']:,}"
+        name_of_level = f"level {level['level']}"
+        yield f"codes in use, {name_of_level}", f"{level['codes_in_use']:,} of {level['codebook_size']:,}"
         for name in ("entropy", "perplexity", "gini"):
-            yield f"{name}, {at}", f"{_number(level[name], 3)} ({_number(by_clicks[name], 3)})"
+            yield f"{name}, {name_of_level}", f"{_number(level[name], 3)} ({_number(by_clicks[name], 3)})"
 
 
 def _behavior(behavior: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
-    yield "#behavior: what users clicked one after the other", ""
+    yield "#co-clicks: items that a user clicked one after the other", ""
     if behavior is None:
         yield "co-clicks", "none"
         return
@@ -78,7 +87,7 @@ def _behavior(behavior: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
     yield f"HitRate@{behavior['k']} by embedding", _number(behavior["hit_rate_embeddings"])
     yield f"HitRate@{behavior['k']} by chance", _number(behavior["chance"])
     for prefix in behavior["prefixes"]:
-        name = f"pairs with the same first {prefix['codes']} codes (chance)"
+        name = f"pairs with the same first {prefix['codes']} codes (by chance)"
         yield name, f"{_share(prefix['share'])} ({_share(prefix['chance'])})"
 
 

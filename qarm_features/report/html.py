@@ -1,37 +1,42 @@
-"""One HTML file that a person opens to see what their codes are: quality, plots, examples per centroid, the AUCs.
+"""The HTML report shows the quality of the codes, plots, example items for centroids, and the AUCs of ranking models.
 
-In: the tables and artifacts of a project. Out: ``report.html`` (no network needed to view it) and ``figures.json``.
+In: the tables and artifacts of a project. Out: ``report.html``, which needs no network, and ``figures.json``.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from qarm_features.evaluation.balance import semantic_id_quality
-from qarm_features.feature_store.publishing.releases import require_promoted_release
 from qarm_features.report.code_table import code_lines
 from qarm_features.semantic_ids.assign import level_sizes
-from qarm_features.settings.load import Settings
 from qarm_features.storage.artifacts import Artifacts, write_json
 from qarm_features.storage.tables import INTERACTIONS, ITEM_SEMANTIC_IDS, ITEMS
 from qarm_features.storage.warehouse import Warehouse
 
+if TYPE_CHECKING:
+    from qarm_features.feature_store.views.feature_views import Release
+
 _CENTROIDS_SHOWN, _TITLES_SHOWN, _BUCKETS_SHOWN = 24, 6, 20
 
 
-def collect_figures(warehouse: Warehouse, settings: Settings) -> dict[str, Any]:
-    """Computes every figure of the report over all items; what comes back is bounded by what a page shows.
+def collect_figures(warehouse: Warehouse, release: Release, *, artifacts: Path) -> dict[str, Any]:
+    """Compute the figures of the report over all items. Their number does not grow with the catalog.
+
+    Args:
+        warehouse: The tables.
+        release: Release that the report describes.
+        artifacts: Folder of all artifacts of the project.
 
     Raises:
-        ReleaseError: No release is promoted yet.
+        ArtifactError: The codebooks of the release do not exist.
     """
-    release = require_promoted_release(settings)
-    manifest = Artifacts(settings.artifacts_path, "codebooks").get(release.codebook_version).manifest
+    manifest = Artifacts(artifacts, "codebooks").get(release.codebook_version).manifest
     codes = warehouse.read(ITEM_SEMANTIC_IDS, version=release.delta_version)
     codes = codes.where(F.col("codebook_version") == release.codebook_version).persist()
     titled = codes.join(
@@ -51,18 +56,26 @@ def collect_figures(warehouse: Warehouse, settings: Settings) -> dict[str, Any]:
         "fit": manifest["levels"],
         "bucket_sizes": [row.asDict() for row in sizes.orderBy("items").limit(_BUCKETS_SHOWN).collect()],
         "centroids": _examples(titled),
-        "popular_items": [r["item_id"] for r in popular.orderBy(F.desc("events"), "item_id").limit(5).collect()],
-        "ranking": ranking_results(settings, release.codebook_version),
-        "encoders": encoder_evaluation(settings),
-        "codes": code_evaluations(settings),
+        "popular_items": [row["item_id"] for row in popular.orderBy(F.desc("events"), "item_id").limit(5).collect()],
+        "ranking": ranking_results(artifacts, release.codebook_version),
+        "encoders": encoder_evaluation(artifacts),
+        "codes": code_evaluations(artifacts),
     }
     codes.unpersist()
     return figures
 
 
-def ranking_results(settings: Settings, codebook_version: int) -> list[dict[str, Any]]:
-    """Returns the metrics of every ranking model trained on a codebook version, the newest of each variant and seed."""
-    models = Artifacts(settings.artifacts_path, "ranking_models")
+def ranking_results(artifacts: Path, codebook_version: int) -> list[dict[str, Any]]:
+    """Return the metrics of the ranking models that were trained on a codebook version.
+
+    Args:
+        artifacts: Folder of all artifacts of the project.
+        codebook_version: Codebook version of the models.
+
+    Returns:
+        ``variant``, ``seed``, ``version`` and ``metrics`` of the newest model of each variant and seed, in this order.
+    """
+    models = Artifacts(artifacts, "ranking_models")
     found = {}
     for version in models.versions():
         manifest = models.get(version).manifest
@@ -72,20 +85,28 @@ def ranking_results(settings: Settings, codebook_version: int) -> list[dict[str,
     return [{name: manifest[name] for name in names} for _, manifest in sorted(found.items())]
 
 
-def encoder_evaluation(settings: Settings) -> dict[str, Any] | None:
-    """Returns the figures of the last ``evaluate-encoder``, or None."""
-    path = settings.artifacts_path / "evaluations" / "encoder.json"
+def encoder_evaluation(artifacts: Path) -> dict[str, Any] | None:
+    """Return the figures of the last ``qarm evaluate-encoder``, or None if it has not run."""
+    path = artifacts / "evaluations" / "encoder.json"
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def code_evaluations(settings: Settings) -> list[dict[str, Any]]:
-    """Returns the figures of ``evaluate-codes``, by codebook version."""
-    found = [json.loads(path.read_text()) for path in (settings.artifacts_path / "evaluations").glob("codes_v*.json")]
+def code_evaluations(artifacts: Path) -> list[dict[str, Any]]:
+    """Return the figures of ``qarm evaluate-codes``, in the order of the codebook versions."""
+    found = [json.loads(path.read_text()) for path in (artifacts / "evaluations").glob("codes_v*.json")]
     return sorted(found, key=lambda figures: figures["codebook_version"])
 
 
 def render_report(figures: dict[str, Any], folder: Path) -> Path:
-    """Writes ``report.html`` and ``figures.json`` into ``folder`` and returns the page's path."""
+    """Write ``report.html`` and ``figures.json`` into a folder.
+
+    Args:
+        figures: Figures from ``collect_figures``.
+        folder: Folder to write to. It is made if it does not exist.
+
+    Returns:
+        The path of ``report.html``.
+    """
     import plotly.graph_objects as go
     from jinja2 import Environment, PackageLoader, select_autoescape
 
@@ -93,11 +114,11 @@ def render_report(figures: dict[str, Any], folder: Path) -> Path:
     plots = {
         "Relative error after each level": go.Bar(x=level_names, y=[fit["relative_error"] for fit in figures["fit"]]),
         "Share of centroids in use": go.Bar(x=level_names, y=[lv["code_usage"] for lv in figures["quality"]["levels"]]),
-        "Items that share one semantic ID": go.Bar(
+        "Semantic IDs by their number of items": go.Bar(
             x=[size["items"] for size in figures["bucket_sizes"]], y=[size["ids"] for size in figures["bucket_sizes"]]
         ),
     }
-    html = []
+    html: list[str] = []
     for title, bars in plots.items():
         figure = go.Figure(bars).update_layout(
             title=title, height=300, margin={"t": 40, "b": 30}, template="plotly_white"
@@ -106,14 +127,18 @@ def render_report(figures: dict[str, Any], folder: Path) -> Path:
     pages = Environment(loader=PackageLoader("qarm_features.report"), autoescape=select_autoescape())
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
-    lines = [dict(code_lines(of)) for of in figures["codes"]]
+    lines = [dict(code_lines(evaluation)) for evaluation in figures["codes"]]
     page.write_text(pages.get_template("report.html").render(figures=figures, plots=html, code_lines=lines))
     write_json(folder / "figures.json", figures)
     return page
 
 
-def _examples(titled) -> list[dict[str, Any]]:
-    """The largest centroids of level 0 with a few titles each."""
+def _examples(titled: DataFrame) -> list[dict[str, Any]]:
+    """Return the largest centroids of level 0 with a few titles each.
+
+    Args:
+        titled: Columns ``item_id``, ``rq_codes`` and ``title``.
+    """
     level_0 = titled.withColumn("code", F.col("rq_codes")[0])
     rank = F.row_number().over(Window.partitionBy("code").orderBy(F.xxhash64("item_id"), "item_id"))
     rows = (

@@ -1,6 +1,6 @@
-"""An item beside the items that share the longest prefix of its semantic ID: how a person looks at codes.
+"""An item is shown with the items that share the longest prefix of its semantic ID.
 
-In: tables ``items`` and ``item_semantic_ids``, streamed as Arrow batches without Spark. Out: cards of a few items.
+In: the tables ``items`` and ``item_semantic_ids``, streamed as Arrow batches without Spark. Out: cards of a few items.
 """
 
 from __future__ import annotations
@@ -16,9 +16,18 @@ import pyarrow.dataset as ds
 from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, ITEMS
 from qarm_features.storage.warehouse import TableError, Warehouse
 
+_GONE = "(no longer in items)"
+
 
 class Neighbor(NamedTuple):
-    """An item and how many leading codes it shares with the one looked at."""
+    """A neighbor of an item.
+
+    Attributes:
+        item_id: ID of the neighbor.
+        title: Title of the neighbor.
+        rq_codes: Its L codes.
+        shared_levels: Number of leading codes that it shares with the item, from 1 to L.
+    """
 
     item_id: int | str
     title: str
@@ -27,7 +36,14 @@ class Neighbor(NamedTuple):
 
 
 class ItemCard(NamedTuple):
-    """One item: what it is, its semantic ID, its neighbors by shared prefix, the longest first."""
+    """An item with its neighbors.
+
+    Attributes:
+        item_id: ID of the item.
+        title: Title of the item.
+        rq_codes: Its L codes.
+        neighbors: Its neighbors, those with the longest shared prefix first.
+    """
 
     item_id: int | str
     title: str
@@ -38,58 +54,68 @@ class ItemCard(NamedTuple):
 def item_cards(
     warehouse: Warehouse, item_ids: list[int | str], *, codebook_version: int, num_neighbors: int = 3
 ) -> list[ItemCard]:
-    """Makes the cards of a few items in one pass over the codes; memory does not grow with the catalog.
+    """Make the cards of a few items in one pass over the codes. Memory does not grow with the catalog.
 
     Args:
         warehouse: The tables.
-        item_ids: The items to look at.
-        codebook_version: Whose codes are shown.
-        num_neighbors: Neighbors of an item; ties go to the smaller item ID. Items that share no code are none.
+        item_ids: IDs of the items.
+        codebook_version: Version of the codes.
+        num_neighbors: Largest number of neighbors of an item, at least 1. Items that do not share the first code are no
+            neighbors. Of items with equally long shared prefixes the smaller IDs come first.
 
     Raises:
         TableError: An item has no semantic ID under this codebook version.
     """
     id_field = warehouse.spark_type(ITEMS.column("item_id"))
-    item_ids = [int(i) if id_field == "bigint" else str(i) for i in item_ids]
-    of_version = ds.field("codebook_version") == codebook_version
+    item_ids = [int(item_id) if id_field == "bigint" else str(item_id) for item_id in item_ids]
+    in_version = ds.field("codebook_version") == codebook_version
     codes = warehouse.arrow(ITEM_SEMANTIC_IDS)
-    own = codes.to_table(["item_id", "rq_codes"], filter=of_version & ds.field("item_id").isin(item_ids)).to_pylist()
+    own = codes.to_table(["item_id", "rq_codes"], filter=in_version & ds.field("item_id").isin(item_ids)).to_pylist()
     codes_of = {row["item_id"]: row["rq_codes"] for row in own}
     for item_id in item_ids:
         if item_id not in codes_of:
             raise TableError(
-                f"Item {item_id} has no semantic ID under codebook version {codebook_version}. Is it in items? "
-                "Run: qarm assign-semantic-ids"
+                f"Item {item_id} has no semantic ID under codebook version {codebook_version}. Check that the table items "
+                "has it, then run: qarm assign-semantic-ids"
             )
-    nearest: dict[int | str, list[tuple[int, int | str, list[int]]]] = {item_id: [] for item_id in item_ids}
-    for batch in codes.to_batches(columns=["item_id", "rq_codes"], filter=of_version):
+    nearest: dict[int | str, list[_Found]] = {item_id: [] for item_id in item_ids}
+    for batch in codes.to_batches(columns=["item_id", "rq_codes"], filter=in_version):
         if batch.num_rows:
             for item_id in item_ids:
                 found = _closest(batch, item_id, codes_of[item_id], num_neighbors)
-                nearest[item_id] = heapq.nsmallest(num_neighbors, nearest[item_id] + found, key=lambda n: (-n[0], n[1]))
-    shown = [*item_ids, *[n[1] for found in nearest.values() for n in found]]
+                nearest[item_id] = _longest_prefixes(nearest[item_id] + found, num_neighbors)
+    shown = [*item_ids, *[one.item_id for found in nearest.values() for one in found]]
     titles = warehouse.arrow(ITEMS).to_table(["item_id", "title", "text"], filter=ds.field("item_id").isin(shown))
     title_of = {row["item_id"]: row["title"] or (row["text"] or "(no title)")[:60] for row in titles.to_pylist()}
-    return [
-        ItemCard(
-            item_id,
-            title_of.get(item_id, "(no longer in items)"),
-            codes_of[item_id],
-            [Neighbor(n, title_of.get(n, "(no longer in items)"), c, shared) for shared, n, c in nearest[item_id]],
-        )
-        for item_id in item_ids
-    ]
+    cards = []
+    for item_id in item_ids:
+        neighbors = [
+            Neighbor(one.item_id, title_of.get(one.item_id, _GONE), one.rq_codes, one.shared_levels)
+            for one in nearest[item_id]
+        ]
+        cards.append(ItemCard(item_id, title_of.get(item_id, _GONE), codes_of[item_id], neighbors))
+    return cards
 
 
-def _closest(batch: pa.RecordBatch, item_id: int | str, codes: list[int], most: int) -> list[tuple]:
-    """Returns (shared levels, item ID, codes) of the batch's closest items."""
+class _Found(NamedTuple):
+    shared_levels: int
+    item_id: int | str
+    rq_codes: list[int]
+
+
+def _longest_prefixes(found: list[_Found], most: int) -> list[_Found]:
+    return heapq.nsmallest(most, found, key=lambda one: (-one.shared_levels, one.item_id))
+
+
+def _closest(batch: pa.RecordBatch, item_id: int | str, codes: list[int], most: int) -> list[_Found]:
+    """Return the items of a batch that share the longest prefixes with ``codes``, at most ``most``."""
     table = pc.list_flatten(batch["rq_codes"]).to_numpy().reshape(-1, len(codes))
     shared = np.cumprod(table == np.array(codes), axis=1).sum(1)
     shared[pc.equal(batch["item_id"], item_id).to_numpy(zero_copy_only=False)] = 0
     sharing = np.flatnonzero(shared > 0)
-    if len(sharing) > 50 * most:  # only the longest prefixes can be among the closest
+    if len(sharing) > 50 * most:  # shorter prefixes than the most-th longest cannot be among the closest
         least = np.sort(shared[sharing])[-most]
         sharing = sharing[shared[sharing] >= least]
     ids = batch["item_id"].take(pa.array(sharing)).to_pylist()
-    rows = [(int(shared[at]), i, table[at].tolist()) for at, i in zip(sharing, ids)]
-    return heapq.nsmallest(most, rows, key=lambda n: (-n[0], n[1]))
+    found = [_Found(int(shared[row]), id_of_row, table[row].tolist()) for row, id_of_row in zip(sharing, ids)]
+    return _longest_prefixes(found, most)

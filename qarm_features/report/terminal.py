@@ -1,12 +1,13 @@
-"""What a person sees in the terminal: an item with its neighbors, and the summary at the end of a run.
+"""Terminal output: an item with its neighbors, the figures of an encoder, and the summary at the end of a run.
 
-In: cards and figures. Out: rich renderables.
+In: item cards and figures. Out: renderables of the rich library.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -15,23 +16,27 @@ from rich.panel import Panel
 from rich.table import Table
 
 from qarm_features.report.prefix_neighbors import ItemCard, item_cards
-from qarm_features.settings.load import Settings
 from qarm_features.storage.warehouse import Warehouse
 
 _SLICES = {
     "all": "all",
-    "head": "head: first 25% of impressions",
-    "torso": "torso: next 50%",
-    "tail": "tail: last 25%",
+    "head": "head: most popular, 25% of impressions",
+    "torso": "torso: the next 50% of impressions",
+    "tail": "tail: the last 25% of impressions",
     "new": "new: not shown before",
-    "few": "at most 5 positives before",
-    "few triggers": "after an item of at most 5 positives",
-    "unseen pairs": "pairs that training never saw",
+    "few": "few: at most 5 positives before",
+    "few triggers": "trigger item with at most 5 positives",
+    "unseen pairs": "pairs that are not training pairs",
 }
 
 
 def item_table(cards: list[ItemCard], *, codebook_version: int) -> Table:
-    """Lays out items, each above its neighbors; the shared prefix of a neighbor's codes is bright."""
+    """Make a table of items, each above its neighbors. The prefix of codes that a neighbor shares is bright.
+
+    Args:
+        cards: Items with their neighbors.
+        codebook_version: Codebook version of the codes, for the title.
+    """
     table = Table(title=f"semantic IDs, codebook version {codebook_version}", title_justify="left", box=None)
     for name in ("item_id", "title", "semantic ID"):
         table.add_column(name)
@@ -39,46 +44,62 @@ def item_table(cards: list[ItemCard], *, codebook_version: int) -> Table:
         table.add_row(
             str(card.item_id), f"[bold]{escape(card.title)}[/bold]", _codes(card.rq_codes, len(card.rq_codes))
         )
-        for n in card.neighbors:
-            table.add_row(f"[dim]{n.item_id}[/dim]", f"  {escape(n.title)}", _codes(n.rq_codes, n.shared_levels))
+        for neighbor in card.neighbors:
+            table.add_row(
+                f"[dim]{neighbor.item_id}[/dim]",
+                f"  {escape(neighbor.title)}",
+                _codes(neighbor.rq_codes, neighbor.shared_levels),
+            )
         if not card.neighbors:
-            table.add_row("", "  [dim]no other item shares its first code[/dim]", "")
+            table.add_row("", "  [dim]no other item has the same first code[/dim]", "")
     return table
 
 
-def summary(warehouse: Warehouse, settings: Settings) -> RenderableType:
-    """Says what a run made: five popular items, the quality of the codes, the AUCs, where to look and what to do next."""
-    report = settings.artifacts_path / "report"
-    figures = json.loads((report / "figures.json").read_text())
+def summary(warehouse: Warehouse, *, report_folder: Path, feature_repo: Path) -> RenderableType:
+    """Summarize a run: five popular items, the quality of the codes, the AUCs, and what to do next.
+
+    Args:
+        warehouse: The tables.
+        report_folder: Folder of ``report.html`` and ``figures.json``.
+        feature_repo: Folder of ``feature_store.yaml``.
+    """
+    figures = json.loads((report_folder / "figures.json").read_text())
     version = figures["codebook_version"]
     cards = item_cards(warehouse, figures["popular_items"], codebook_version=version, num_neighbors=3)
-    what = (
-        "An item's semantic ID is a path from coarse to fine: items that share the first code are alike, items that share\n"
-        "more codes are more alike. Below: five items of your catalog and those that share the most codes with them."
+    explanation = (
+        "The codes of a semantic ID go from coarse to fine. Items with the same first code are similar, and items with\n"
+        "more codes in common are more similar. Below are five popular items of your catalog, each with the items that\n"
+        "share the most codes with it."
     )
-    todo = (
-        f"The report      {report / 'report.html'}\n"
-        f"Any item        qarm show {cards[0].item_id if cards else 'ITEM_ID'}\n"
-        f"Stock Feast     cd {settings.feature_repo_path} && feast feature-services list\n"
-        "Your own data   qarm init my_project, then name your files in my_project/qarm.yaml and: qarm run"
+    next_steps = (
+        f"Open the report         {report_folder / 'report.html'}\n"
+        f"Look at any item        qarm show {cards[0].item_id if cards else 'ITEM_ID'}\n"
+        f"Look at it with Feast   cd {feature_repo} && feast feature-services list\n"
+        "Use your own data       qarm init my_project, then name your files in my_project/qarm.yaml and run: qarm run"
     )
     return Group(
         "",
-        Panel(what, title="What was made", title_align="left"),
+        Panel(explanation, title="What was made", title_align="left"),
         item_table(cards, codebook_version=version),
         "",
         _quality_table(figures),
         "",
         _ranking_table(figures["ranking"]),
         "",
-        Panel(todo, title="What to do next", title_align="left"),
+        Panel(next_steps, title="What to do next", title_align="left"),
     )
 
 
 def encoder_table(figures: dict[str, Any]) -> Table:
-    """Lays out HitRate@k by encoder version and slice, as ``evaluate-encoder`` measured it."""
+    """Make a table of HitRate@k by encoder version and slice.
+
+    Args:
+        figures: Figures of ``qarm evaluate-encoder``.
+    """
     k, frozen = figures["k"], figures["frozen"]
-    title = f"HitRate@{k} of what users clicked next, later than {figures['since'][:16]} and than all item pairs"
+    title = (
+        f"HitRate@{k} of the next clicked item, on clicks from {figures['since'][:16]} on, later than all item pairs"
+    )
     table = Table(title=title, title_justify="left", box=None)
     names = [f"encoder v{v}{', frozen' if int(v) == frozen else ''}" for v in figures["hit_rate"]]
     for name in ("target items", "co-clicks", *names, "chance"):
@@ -91,6 +112,7 @@ def encoder_table(figures: dict[str, Any]) -> Table:
 
 
 def _codes(codes: list[int], shared: int) -> str:
+    """Return codes as markup in which the first ``shared`` ones are bright."""
     bright = " ".join(f"{code:>4}" for code in codes[:shared])
     dim = " ".join(f"{code:>4}" for code in codes[shared:])
     return f"[green]{bright}[/green]" + (f" [dim]{dim}[/dim]" if dim else "")
@@ -98,9 +120,9 @@ def _codes(codes: list[int], shared: int) -> str:
 
 def _quality_table(figures: dict[str, Any]) -> Table:
     quality = figures["quality"]
-    shared = f"{quality['collision_rate']:.1%} of {quality['items']:,} items share their semantic ID with another"
-    table = Table(title=f"codebook quality: {shared}", title_justify="left", box=None)
-    for name in ("level", "centroids in use", "relative error after it"):
+    collisions = f"{quality['collision_rate']:.1%} of {quality['items']:,} items share their semantic ID with another"
+    table = Table(title=f"codebook quality: {collisions}", title_justify="left", box=None)
+    for name in ("level", "centroids in use", "relative error after the level"):
         table.add_column(name, justify="right")
     for level, fit in zip(quality["levels"], figures["fit"]):
         in_use = f"{level['codes_in_use']} of {level['codebook_size']}"
@@ -109,9 +131,9 @@ def _quality_table(figures: dict[str, Any]) -> Table:
 
 
 def _ranking_table(ranking: list[dict[str, Any]]) -> Table:
-    table = Table(title="ranking on the latest impressions (test split)", title_justify="left", box=None)
-    for name in ("model reads", "AUC", "AUC per user", "seeds"):
-        table.add_column(name, justify="left" if name == "model reads" else "right")
+    table = Table(title="ranking quality on the latest impressions (test split)", title_justify="left", box=None)
+    for name in ("variant", "AUC", "AUC per user", "seeds"):
+        table.add_column(name, justify="left" if name == "variant" else "right")
     for variant in dict.fromkeys(row["variant"] for row in ranking):
         tests = [row["metrics"]["test"] for row in ranking if row["variant"] == variant]
         table.add_row(variant, _mean(tests, "auc"), _mean(tests, "user_auc"), str(len(tests)))
@@ -119,6 +141,7 @@ def _ranking_table(ranking: list[dict[str, Any]]) -> Table:
 
 
 def _mean(tests: list[dict[str, Any]], name: str) -> str:
+    """Return the mean of a metric over seeds, with the standard deviation where there are several."""
     values = [test[name] for test in tests if test[name] is not None]
     if not values:
         return "-"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypedDict, get_args
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, YamlConfigSettingsSource
@@ -28,6 +28,13 @@ from qarm_features.settings.sections import (
 
 class SettingsError(ValueError):
     """A setting is missing, unknown or out of range; the message names it as the user typed it."""
+
+
+class IdTypes(TypedDict):
+    """Types of the IDs in the tables: ``integer`` or ``string`` each."""
+
+    item_id_type: str
+    user_id_type: str
 
 
 class Settings(BaseSettings):
@@ -68,6 +75,11 @@ class Settings(BaseSettings):
     def warehouse_path(self) -> str:
         """Folder or URI of the Delta tables."""
         return self.path(self.warehouse)
+
+    @property
+    def id_types(self) -> IdTypes:
+        """Types of the IDs in the tables, as keyword arguments of ``Warehouse``."""
+        return {"item_id_type": self.items.item_id_type, "user_id_type": self.interactions.user_id_type}
 
     @property
     def artifacts_path(self) -> Path:

@@ -1,1 +1,1 @@
-"""Delta tables and versioned artifacts, the two places in which stages meet."""
+"""Storage of what the stages exchange: Delta tables and versioned artifacts."""

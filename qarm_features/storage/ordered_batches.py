@@ -1,6 +1,7 @@
-"""A DataFrame streams to the driver in the order of a key, in memory that does not grow with it.
+"""A DataFrame is streamed to the driver in the order of a key, in memory that does not grow with its rows.
 
-In: rows. Out: Arrow batches whose concatenation is the same whatever the partitions and the order of the rows were.
+In: rows and the column to sort them by. Out: Arrow batches. Their concatenation does not depend on the partitions or the
+order of the rows.
 """
 
 from __future__ import annotations
@@ -10,29 +11,33 @@ from collections.abc import Iterator
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-ROWS_PER_PARTITION = 500_000  # the driver holds two partitions at most: the one it reads and the next
+ROWS_PER_PARTITION = 500_000  # the driver holds at most two partitions: the current one and the next
 
 
 def ordered_batches(
     rows: DataFrame, *, by: str, count: int, rows_per_partition: int = ROWS_PER_PARTITION
 ) -> Iterator[pa.RecordBatch]:
-    """Sorts on the executors and fetches one partition after another.
+    """Sort rows on the executors and fetch one partition after another.
 
     Args:
-        rows: Columns of any type.
-        by: Column of distinct values without null; strings are ordered by their UTF-8 bytes.
-        count: About how many rows there are.
-        rows_per_partition: About how many the driver holds at once, twice.
+        rows: Rows with columns of any type.
+        by: Name of a column of distinct values without null. Strings are ordered by their UTF-8 bytes.
+        count: Approximate number of rows.
+        rows_per_partition: Approximate number of rows in a partition. The driver holds up to two partitions at once.
+
+    Yields:
+        Batches of the rows, in the order of ``by``.
     """
     partitions = -(-count // rows_per_partition) or 1
-    ordered = rows.repartitionByRange(partitions, by).sortWithinPartitions(by)  # by number: AQE must not merge them
+    # The number of partitions is given explicitly, so that adaptive query execution does not merge them.
+    ordered = rows.repartitionByRange(partitions, by).sortWithinPartitions(by)
     for row in ordered.mapInArrow(_as_ipc, "batch binary").toLocalIterator(prefetchPartitions=True):
         with pa.ipc.open_stream(row["batch"]) as stream:
             yield from stream
 
 
 def _as_ipc(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Serializes each batch into one value: a driver takes these a hundred times faster than it does rows."""
+    """Serialize each batch into one value. The driver fetches these about 100 times faster than single rows."""
     for batch in batches:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as stream:

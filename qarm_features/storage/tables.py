@@ -1,6 +1,6 @@
-"""One ``Table`` per Delta table: its key, its columns, what each of them means and which job writes it.
+"""One ``Table`` per Delta table: its key, its columns with their meaning, and the job that writes it.
 
-In: nothing. Out: names that jobs and the `Warehouse` share. A new column is one line here.
+In: nothing. Out: the names that the jobs and the ``Warehouse`` share. A new column is one line here.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its Spark type, where ``<item_id>`` and ``<user_id>`` stand for the ID types of the settings.
+    """A column of a table.
 
-    An optional one came later than its table: it is null in rows that lack it and in tables from before.
+    Attributes:
+        name: Name of the column.
+        type: Spark type. ``<item_id>`` and ``<user_id>`` stand for the ID types of the settings.
+        doc: Meaning of the column.
+        optional: True for a column that was introduced after its table. It is null in older rows and tables.
     """
 
     name: str
@@ -23,7 +27,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A Delta table: a row per ``key``, the job that writes it, and what each column means."""
+    """A Delta table.
+
+    Attributes:
+        name: Name of the table.
+        key: Columns that identify a row. Empty for a table without a key.
+        columns: Columns, in the order of the table.
+        written_by: Name of the command that writes the table.
+        doc: Meaning of a row.
+        partition_by: Columns that the files are partitioned by.
+    """
 
     name: str
     key: tuple[str, ...]
@@ -33,78 +46,83 @@ class Table:
     partition_by: tuple[str, ...] = ()
 
     def column(self, name: str) -> Column:
-        """Returns the column called ``name``."""
+        """Return the column with the given name."""
         return next(column for column in self.columns if column.name == name)
 
 
-_ITEM_ID = Column("item_id", "<item_id>", "The item, as the catalog names it.")
-_USER_ID = Column("user_id", "<user_id>", "The user, as the click log names them.")
-_ENCODER_VERSION = Column("encoder_version", "int", "The encoder that made the embedding, from 0.")
+_ITEM_ID = Column("item_id", "<item_id>", "ID of the item in the catalog.")
+_USER_ID = Column("user_id", "<user_id>", "ID of the user in the click log.")
+_ENCODER_VERSION = Column("encoder_version", "int", "Version of the encoder that made the embedding, from 0.")
 _JUST_AFTER = Column(
-    "event_timestamp", "timestamp", "One microsecond after the last of them: a join at t sees only before t."
+    "event_timestamp",
+    "timestamp",
+    "One microsecond after the last event in the row, so that a join at time t sees only events before t.",
 )
-_CODEBOOK_VERSION = Column("codebook_version", "int", "The codebooks that the codes belong to, from 0.")
+_CODEBOOK_VERSION = Column("codebook_version", "int", "Version of the codebooks that the codes belong to, from 0.")
 
 ITEMS = Table(
     "items",
     ("item_id",),
     (
         _ITEM_ID,
-        Column("title", "string", "What a person is shown; may be null."),
-        Column("text", "string", "What the text encoder reads; null where the item has none."),
-        Column("image", "binary", "JPEG, PNG or WebP; null where none or where image_uri says where it lies."),
-        Column("image_uri", "string", "Where the image lies, under encoder.media_roots."),
-        Column("audio", "binary", "WAV, FLAC or OGG; null where none or where audio_uri says where it lies."),
-        Column("audio_uri", "string", "Where the audio lies, under encoder.media_roots."),
-        Column("precomputed", "array<float>", "A vector of the user's own, of items.precomputed_dim numbers."),
+        Column("title", "string", "Title that people are shown. It may be null."),
+        Column("text", "string", "Text that the text encoder reads. Null where the item has no text."),
+        Column("image", "binary", "JPEG, PNG or WebP. Null where the item has no image or image_uri names its file."),
+        Column("image_uri", "string", "Path or URI of the image, under encoder.media_roots."),
+        Column("audio", "binary", "WAV, FLAC or OGG. Null where the item has no audio or audio_uri names its file."),
+        Column("audio_uri", "string", "Path or URI of the audio, under encoder.media_roots."),
+        Column("precomputed", "array<float>", "Vector that the user supplies, of items.precomputed_dim numbers."),
         Column(
             "content_hash",
             "string",
-            "SHA-256 of the content, of a local file its size and time; unchanged: not encoded again.",
+            "SHA-256 of the content; size and time stand for a local file. An item whose hash is unchanged is not encoded "
+            "again.",
         ),
     ),
     "ingest-catalog",
     "The catalog.",
 )
-ITEM_CONTENT = ("text", "image", "image_uri", "audio", "audio_uri", "precomputed")  # what encoders read of an item
+ITEM_CONTENT = ("text", "image", "image_uri", "audio", "audio_uri", "precomputed")  # columns that encoders read
 INTERACTIONS = Table(
     "interactions",
     ("user_id", "item_id", "event_timestamp"),
     (
         _USER_ID,
         _ITEM_ID,
-        Column("event_timestamp", "timestamp", "When it happened, UTC."),
-        Column("label", "int", "1 positive, 0 negative."),
+        Column("event_timestamp", "timestamp", "Time of the interaction, UTC."),
+        Column("label", "int", "1 for a positive, 0 for a negative."),
     ),
     "ingest-catalog",
-    "The click log: labeled impressions.",
+    "The click log: one labeled impression a row.",
 )
 ITEM_PAIRS = Table(
     "item_pairs",
     ("trigger_item_id", "target_item_id", "source"),
     (
-        Column("trigger_item_id", "<item_id>", "An item of the user's past."),
-        Column("target_item_id", "<item_id>", "The item that users find similar to it."),
+        Column("trigger_item_id", "<item_id>", "Item that a user interacted with before the target item."),
+        Column("target_item_id", "<item_id>", "Item that is similar to the trigger item for users."),
         Column(
-            "source", "string", "item-to-item (Swing) or user-to-item (most similar among a user's latest positives)."
+            "source",
+            "string",
+            "item-to-item (Swing) or user-to-item (the most similar item among a user's latest positives).",
         ),
-        Column("weight", "double", "Above 0: Swing's score, or the number of users who made the pair."),
-        Column("event_timestamp", "timestamp", "The latest interaction that supports the pair."),
+        Column("weight", "double", "Score of Swing, or number of users who made the pair. Above 0."),
+        Column("event_timestamp", "timestamp", "Time of the latest interaction that supports the pair."),
     ),
     "mine-item-pairs",
-    "Positive pairs that align the item encoder.",
+    "Positive item pairs on which the item encoder is aligned.",
     partition_by=("source",),
 )
 REJECTED_ROWS = Table(
     "rejected_rows",
     (),
     (
-        Column("table", "string", "The table that the row was meant for."),
-        Column("row", "string", "The row as it came, as JSON."),
-        Column("reason", "string", "Why it was rejected."),
+        Column("table", "string", "Name of the table that the row was meant for."),
+        Column("row", "string", "The source row, as JSON."),
+        Column("reason", "string", "Reason for which the row was rejected."),
     ),
     "ingest-catalog",
-    "Rows that could not be used. Rows in = rows out + rows rejected.",
+    "Source rows that could not be used. Rows in = rows out + rows rejected.",
     partition_by=("table",),
 )
 ITEM_EMBEDDINGS = Table(
@@ -113,7 +131,7 @@ ITEM_EMBEDDINGS = Table(
     (
         _ITEM_ID,
         Column("embedding", "array<float>", "(D,), unit L2 norm."),
-        Column("content_hash", "string", "Of the content that was encoded."),
+        Column("content_hash", "string", "Hash of the content that was encoded."),
         _ENCODER_VERSION,
     ),
     "embed-items",
@@ -125,15 +143,15 @@ ITEM_CONTENT_TOKENS = Table(
     ("item_id", "backbones"),
     (
         _ITEM_ID,
-        Column("modalities", "array<string>", "The modalities that the backbones read, M of them."),
-        Column("dims", "array<int>", "D of the tokens of each modality."),
-        Column("num_tokens", "array<int>", "N of each modality, 0 where the item lacks it."),
-        Column("tokens", "binary", "(N, D) float16, little-endian, of one modality after the other."),
-        Column("content_hash", "string", "Of the content that was encoded."),
-        Column("backbones", "string", "Fingerprint of what made the tokens: weights, settings, most tokens kept."),
+        Column("modalities", "array<string>", "The M modalities that the backbones read."),
+        Column("dims", "array<int>", "Dimension D of the tokens of each modality."),
+        Column("num_tokens", "array<int>", "Number N of tokens of each modality, 0 where the item lacks the modality."),
+        Column("tokens", "binary", "Tokens (N, D) of each modality in turn, little-endian float16."),
+        Column("content_hash", "string", "Hash of the content that was encoded."),
+        Column("backbones", "string", "Fingerprint of the weights, the settings and the maximum number of tokens."),
     ),
     "write-content-tokens",
-    "What frozen backbones see of an item: the input of a Fusion-Q-Former that a ranking model trains.",
+    "Tokens from frozen backbones: the input of a Fusion-Q-Former that a ranking model trains.",
     partition_by=("backbones",),
 )
 ITEM_SEMANTIC_IDS = Table(
@@ -144,11 +162,13 @@ ITEM_SEMANTIC_IDS = Table(
         Column("rq_codes", "array<int>", "The semantic ID: L codes in [0, K)."),
         _CODEBOOK_VERSION,
         _ENCODER_VERSION,
-        Column("event_timestamp", "timestamp", "1970-01-01: a semantic ID holds for every time of its item."),
-        Column("collision_index", "int", "Place among the items of its semantic ID, from 0.", optional=True),
+        Column("event_timestamp", "timestamp", "Always 1970-01-01, because a semantic ID is valid at every time."),
+        Column(
+            "collision_index", "int", "Number of the item among the items with its semantic ID, from 0.", optional=True
+        ),
     ),
     "assign-semantic-ids",
-    "Semantic IDs by codebook version. A row once written never changes.",
+    "Semantic IDs by codebook version. A written row never changes.",
     partition_by=("codebook_version",),
 )
 ITEM_NEAREST_ITEMS = Table(
@@ -156,14 +176,18 @@ ITEM_NEAREST_ITEMS = Table(
     ("item_id", "bank_version"),
     (
         _ITEM_ID,
-        Column("vq_codes", "array<<item_id>>", "The VQ code: at most k nearest items of the bank, the nearest first."),
-        Column("vq_similarities", "array<float>", "Their inner products with the item."),
-        Column("bank_version", "int", "The frozen bank that was searched, from 0."),
+        Column(
+            "vq_codes",
+            "array<<item_id>>",
+            "The VQ code: IDs of the at most k nearest items of the bank, the nearest first.",
+        ),
+        Column("vq_similarities", "array<float>", "Inner products of the nearest items with the item."),
+        Column("bank_version", "int", "Version of the frozen bank that was searched, from 0."),
         _ENCODER_VERSION,
-        Column("event_timestamp", "timestamp", "1970-01-01: a VQ code holds for every time of its item."),
+        Column("event_timestamp", "timestamp", "Always 1970-01-01, because a VQ code is valid at every time."),
     ),
     "find-nearest-items",
-    "VQ codes by bank version. A row once written never changes.",
+    "VQ codes by bank version. A written row never changes.",
     partition_by=("bank_version",),
 )
 USER_BEHAVIOR = Table(
@@ -171,39 +195,43 @@ USER_BEHAVIOR = Table(
     ("user_id", "event_timestamp"),
     (
         _USER_ID,
-        Column("behavior_item_ids", "array<<item_id>>", "The latest T positive items, the latest last."),
-        Column("behavior_timestamps", "array<bigint>", "Their times, seconds since 1970."),
+        Column("behavior_item_ids", "array<<item_id>>", "IDs of the user's latest T positive items, the latest last."),
+        Column("behavior_timestamps", "array<bigint>", "Times of these items, in seconds since 1970."),
         _JUST_AFTER,
     ),
     "build-user-behavior",
-    "A row for every moment at which a user's behavior sequence changed.",
+    "Behavior sequences: one row for every moment at which a user's sequence changed.",
 )
 USER_IMPRESSIONS = Table(
     "user_impressions",
     ("user_id", "event_timestamp"),
     (
         _USER_ID,
-        Column("impression_item_ids", "array<<item_id>>", "The latest T2 items shown, the latest last."),
-        Column("impression_labels", "array<int>", "Their labels: 1 positive, 0 negative."),
-        Column("impression_timestamps", "array<bigint>", "Their times, seconds since 1970."),
-        Column("user_positive_count", "bigint", "All positives of the user up to then."),
-        Column("user_impression_count", "bigint", "All impressions of the user up to then."),
+        Column(
+            "impression_item_ids",
+            "array<<item_id>>",
+            "IDs of the latest T2 items that the user was shown, the latest last.",
+        ),
+        Column("impression_labels", "array<int>", "Labels of these items: 1 for a positive, 0 for a negative."),
+        Column("impression_timestamps", "array<bigint>", "Times of these items, in seconds since 1970."),
+        Column("user_positive_count", "bigint", "Number of the user's positives up to this moment."),
+        Column("user_impression_count", "bigint", "Number of the user's impressions up to this moment."),
         _JUST_AFTER,
     ),
     "build-user-behavior",
-    "A row for every moment at which a user was shown something; empty where behavior.impression_length is 0.",
+    "One row for every moment at which a user was shown an item. Empty if behavior.impression_length is 0.",
 )
 ITEM_COUNTERS = Table(
     "item_counters",
     ("item_id", "event_timestamp"),
     (
         _ITEM_ID,
-        Column("item_positive_count", "bigint", "All positives of the item up to then."),
-        Column("item_impression_count", "bigint", "All impressions of the item up to then."),
+        Column("item_positive_count", "bigint", "Number of the item's positives up to this moment."),
+        Column("item_impression_count", "bigint", "Number of the item's impressions up to this moment."),
         _JUST_AFTER,
     ),
     "build-user-behavior",
-    "A row for every moment at which an item was shown; empty where behavior.impression_length is 0.",
+    "One row for every moment at which an item was shown. Empty if behavior.impression_length is 0.",
 )
 TRAINING_ROWS = Table(
     "training_rows",
@@ -211,27 +239,40 @@ TRAINING_ROWS = Table(
     (
         _USER_ID,
         _ITEM_ID,
-        Column("event_timestamp", "timestamp", "When the item was shown."),
-        Column("label", "int", "1 positive, 0 negative."),
-        Column("item_codes", "array<int>", "The target's L codes; null where it has none."),
-        Column("behavior_item_ids", "array<<item_id>>", "The user's latest items strictly before; null where none."),
-        Column("behavior_codes", "array<int>", "Their codes, flattened, L per item, -1 where an item has none."),
-        Column("behavior_timestamps", "array<bigint>", "Their times, seconds since 1970.", optional=True),
+        Column("event_timestamp", "timestamp", "Time at which the item was shown."),
+        Column("label", "int", "1 for a positive, 0 for a negative."),
+        Column("item_codes", "array<int>", "The L codes of the target item. Null where it has none."),
         Column(
-            "impression_item_ids", "array<<item_id>>", "The latest shown strictly before; null: none.", optional=True
+            "behavior_item_ids",
+            "array<<item_id>>",
+            "The user's latest positives strictly before. Null where there are none.",
         ),
-        Column("impression_labels", "array<int>", "Their labels.", optional=True),
-        Column("impression_timestamps", "array<bigint>", "Their times, seconds since 1970.", optional=True),
-        Column("impression_codes", "array<int>", "Their codes, as those of behavior.", optional=True),
-        Column("user_positive_count", "bigint", "Positives of the user strictly before.", optional=True),
-        Column("user_impression_count", "bigint", "Impressions of the user strictly before.", optional=True),
-        Column("item_positive_count", "bigint", "Positives of the target strictly before.", optional=True),
-        Column("item_impression_count", "bigint", "Impressions of the target strictly before.", optional=True),
-        Column("split", "string", "train, valid or test, by time."),
+        Column(
+            "behavior_codes", "array<int>", "Codes of these items, flattened: L per item, -1 where an item has none."
+        ),
+        Column("behavior_timestamps", "array<bigint>", "Times of these items, in seconds since 1970.", optional=True),
+        Column(
+            "impression_item_ids",
+            "array<<item_id>>",
+            "The latest items shown strictly before. Null where there are none.",
+            optional=True,
+        ),
+        Column("impression_labels", "array<int>", "Labels of these items.", optional=True),
+        Column("impression_timestamps", "array<bigint>", "Times of these items, in seconds since 1970.", optional=True),
+        Column("impression_codes", "array<int>", "Codes of these items, laid out like behavior_codes.", optional=True),
+        Column("user_positive_count", "bigint", "Number of the user's positives strictly before.", optional=True),
+        Column("user_impression_count", "bigint", "Number of the user's impressions strictly before.", optional=True),
+        Column(
+            "item_positive_count", "bigint", "Number of the target item's positives strictly before.", optional=True
+        ),
+        Column(
+            "item_impression_count", "bigint", "Number of the target item's impressions strictly before.", optional=True
+        ),
+        Column("split", "string", "Part of the log by time: train, valid or test."),
         _CODEBOOK_VERSION,
     ),
     "build-training-set",
-    "Labeled impressions with the features as they were at that time.",
+    "Labeled impressions with the features as they were at their time.",
     partition_by=("codebook_version", "split"),
 )
 TABLES = (

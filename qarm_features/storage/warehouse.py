@@ -1,7 +1,7 @@
-"""The ``Warehouse`` reads and writes the Delta tables: the only file that touches Delta.
+"""The ``Warehouse`` reads and writes the Delta tables. Only this file and the Spark session know Delta.
 
-In: DataFrames. Out: Delta tables under one folder or URI. Every write is one atomic Delta commit, so that a reader
-or a job killed at any moment sees either all of it or nothing.
+In: DataFrames. Out: Delta tables under one folder or URI. Every write is one atomic Delta commit: a reader, or a job that
+is killed at any moment, sees either all of it or nothing.
 """
 
 from __future__ import annotations
@@ -18,62 +18,71 @@ if TYPE_CHECKING:
     import pyarrow.dataset
     from pyspark.sql import DataFrame, SparkSession
 
-    from qarm_features.settings.load import Settings
-
 
 class TableError(ValueError):
-    """A table, a column or a row that should be there is not."""
+    """A table, a column or a row that is needed does not exist."""
 
 
 class Warehouse:
     """The Delta tables under one root.
 
     Args:
-        root: Folder or URI.
-        item_id_type: ``integer`` or ``string``; likewise ``user_id_type``.
-        spark: Session for DataFrames; without it only versions, files and Arrow datasets can be had.
+        root: Folder or URI of the tables.
+        item_id_type: Type of item IDs, ``integer`` or ``string``.
+        user_id_type: Type of user IDs, ``integer`` or ``string``.
+        spark: Session that reads and writes DataFrames. Without it the warehouse gives versions, files and Arrow datasets.
+
+    Example::
+
+        warehouse = Warehouse("data", item_id_type="integer", user_id_type="integer", spark=spark)
+        warehouse.overwrite(ITEMS, rows)
+        warehouse.read(ITEMS).show()
     """
 
-    def __init__(self, root: str, *, item_id_type: str, user_id_type: str, spark: SparkSession | None = None):
+    def __init__(self, root: str, *, item_id_type: str, user_id_type: str, spark: SparkSession | None = None) -> None:
         self.root = root.rstrip("/")
-        self.spark = spark
+        self._spark = spark
         spark_types = {"integer": "bigint", "string": "string"}
         self._id_types = {"<item_id>": spark_types[item_id_type], "<user_id>": spark_types[user_id_type]}
 
-    @classmethod
-    def of(cls, settings: Settings, spark: SparkSession | None = None) -> Warehouse:
-        """Returns the warehouse that the settings name."""
-        return cls(
-            settings.warehouse_path,
-            item_id_type=settings.items.item_id_type,
-            user_id_type=settings.interactions.user_id_type,
-            spark=spark,
-        )
+    @property
+    def spark(self) -> SparkSession:
+        """The Spark session.
+
+        Raises:
+            TableError: The warehouse was opened without one.
+        """
+        if self._spark is None:
+            raise TableError(
+                f"The warehouse {self.root} was opened without a Spark session. To read or write DataFrames, "
+                "pass spark= to Warehouse."
+            )
+        return self._spark
 
     def path(self, table: Table) -> str:
-        """Returns the folder or URI of a table."""
+        """Return the folder or URI of a table."""
         return f"{self.root}/{table.name}"
 
     def spark_type(self, column: Column) -> str:
-        """Returns a column's Spark type with the ID types filled in."""
+        """Return the Spark type of a column, with the ID types filled in."""
         spark_type = column.type
         for placeholder, id_type in self._id_types.items():
             spark_type = spark_type.replace(placeholder, id_type)
         return spark_type
 
     def version(self, table: Table) -> int | None:
-        """Returns the table's newest Delta version, or None when it does not exist."""
+        """Return the newest Delta version of a table, or None when the table does not exist."""
         return self._delta(table).version() if self.exists(table) else None
 
     def exists(self, table: Table) -> bool:
-        """Tells whether the table has been written."""
+        """Return True if the table has been written."""
         return DeltaTable.is_deltatable(self.path(table))
 
     def read(self, table: Table, *, version: int | None = None) -> DataFrame:
-        """Reads a table, at a Delta version or at its newest; an optional column that it lacks is null.
+        """Read a table at a Delta version, the newest by default. An optional column that the table lacks is null.
 
         Raises:
-            TableError: It does not exist.
+            TableError: The table does not exist, or the warehouse has no Spark session.
         """
         self._require(table)
         reader = self.spark.read.format("delta")
@@ -82,20 +91,24 @@ class Warehouse:
         return self._with_optional(table, reader.load(self.path(table)))
 
     def empty(self, table: Table) -> DataFrame:
-        """Returns a DataFrame of the table's schema without rows."""
+        """Return a DataFrame with the table's schema and no rows."""
         ddl = ", ".join(f"`{column.name}` {self.spark_type(column)}" for column in table.columns)
         return self.spark.createDataFrame([], ddl)
 
     def read_or_empty(self, table: Table) -> DataFrame:
-        """Reads a table, or returns no rows when it does not exist yet."""
+        """Read a table, or return no rows when the table does not exist yet."""
         return self.read(table) if self.exists(table) else self.empty(table)
 
     def conform(self, table: Table, rows: DataFrame, *, fill: bool = True) -> DataFrame:
-        """Selects the table's columns in its order and types; further columns are dropped, optional ones may be absent:
-        they are null then, or left out where ``fill`` is false.
+        """Select the columns of a table, in its order and with its types. Further columns are dropped.
+
+        Args:
+            table: Table that the rows are for.
+            rows: Rows with all columns of the table, except that optional ones may be absent.
+            fill: Set absent optional columns to null if True. Leave them out if False.
 
         Raises:
-            TableError: A column is missing.
+            TableError: A column that is not optional is missing.
         """
         from pyspark.sql import functions as F
 
@@ -109,9 +122,15 @@ class Warehouse:
     def overwrite(
         self, table: Table, rows: DataFrame, *, where: str | None = None, made_from: Mapping[str, Any] | None = None
     ) -> None:
-        """Replaces the whole table, or the rows ``where`` holds, in one commit that keeps what they were ``made_from``.
+        """Replace a whole table, or some of its rows, in one commit.
 
-        The files lack optional columns that the rows lack: whoever reads them sees that nobody filled these.
+        Optional columns that ``rows`` lacks are absent from the files, so that a reader can tell that nothing filled them.
+
+        Args:
+            table: Table to write.
+            rows: The new rows.
+            where: SQL condition on partition columns: only rows that meet it are replaced. None replaces all rows.
+            made_from: JSON values that describe the inputs of the rows. The commit stores them.
         """
         rows = self.conform(table, rows, fill=False)
         writer = rows.write.format("delta").mode("overwrite").partitionBy(*table.partition_by)
@@ -124,43 +143,54 @@ class Warehouse:
         writer.save(self.path(table))
 
     def made_from(self, table: Table) -> list[dict[str, Any]]:
-        """Returns what was given as ``made_from`` to the commits of a table, the newest first."""
+        """Return the ``made_from`` of all commits of a table that have one, the newest first."""
         self._require(table)
-        kept = [commit.get("userMetadata") for commit in self._delta(table).history()]
-        return [json.loads(metadata) for metadata in kept if metadata]
+        stored = [commit.get("userMetadata") for commit in self._delta(table).history()]
+        return [json.loads(metadata) for metadata in stored if metadata]
 
     def append(self, table: Table, rows: DataFrame) -> None:
-        """Adds rows in one commit. The caller knows that their keys are new."""
+        """Add rows in one commit. The caller makes sure that their keys are new."""
         writer = self.conform(table, rows).write.format("delta").mode("append").partitionBy(*table.partition_by)
-        writer.option("mergeSchema", "true").save(self.path(table))  # a table from before an optional column
+        # The table may have been written before an optional column was introduced.
+        writer.option("mergeSchema", "true").save(self.path(table))
 
     def upsert(self, table: Table, rows: DataFrame) -> None:
-        """Adds rows and replaces those of the same key, in one commit. ``rows`` is read twice: persist it."""
+        """Add rows, and replace rows of the same key, in one commit. ``rows`` is read twice, so persist it before."""
         if not self.exists(table):
             return self.append(table, rows)
         from delta.tables import DeltaTable as SparkDeltaTable
 
-        on = " AND ".join(f"old.{key} = new.{key}" for key in table.key)
-        merge = SparkDeltaTable.forPath(self.spark, self.path(table)).alias("old")
-        merge = merge.merge(self.conform(table, rows).alias("new"), on).withSchemaEvolution()
+        same_key = " AND ".join(f"old.{key} = new.{key}" for key in table.key)
+        old = SparkDeltaTable.forPath(self.spark, self.path(table)).alias("old")
+        merge = old.merge(self.conform(table, rows).alias("new"), same_key).withSchemaEvolution()
         merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
 
     def files(self, table: Table, **partition: str | int) -> list[str]:
-        """Returns the paths of the Parquet files that hold one partition, for readers without Spark."""
+        """Return the paths of the Parquet files that hold one partition, for readers without Spark.
+
+        Raises:
+            TableError: The table does not exist.
+        """
         self._require(table)
         predicate = [(name, "=", str(value)) for name, value in partition.items()]
         return sorted(self._delta(table).file_uris(file_pruning_predicate=predicate))
 
     def arrow(self, table: Table, *, version: int | None = None) -> pyarrow.dataset.Dataset:
-        """Opens a table as a pyarrow dataset, which streams it in batches without Spark."""
+        """Open a table as a pyarrow dataset, which streams it in batches without Spark.
+
+        Raises:
+            TableError: The table does not exist.
+        """
         from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
         self._require(table)
-        # delta-rs would lend Arrow a file system in Python; Arrow's reading threads then abort an interpreter that ends.
+        # The file system that delta-rs would pass is written in Python. Arrow's reader threads that call it while the
+        # interpreter shuts down abort the process, so local files are read through Arrow's own file system.
         local = None if "://" in self.root else SubTreeFileSystem(self.path(table), LocalFileSystem())
         return self._delta(table, version).to_pyarrow_dataset(filesystem=local)
 
     def _with_optional(self, table: Table, rows: DataFrame) -> DataFrame:
+        """Add the optional columns of a table that the rows lack, as nulls."""
         from pyspark.sql import functions as F
 
         absent = [column for column in table.columns if column.optional and column.name not in rows.columns]

@@ -1,1 +1,1 @@
-"""Labeled impressions become ``training_rows``, point in time, and ranking models are trained on them."""
+"""Labeled impressions become ``training_rows``, joined point in time, and ranking models are trained on them."""

@@ -1,6 +1,7 @@
-"""The log is cut by time into train, valid and test, at the same moments for every stage that must not see the future.
+"""The log is cut by time into train, valid and test. All stages that must not see the future use the same moments.
 
-In: ``interactions``. Out: two moments, those of the settings or at full hours: valid starts at the first, test at the second.
+In: ``interactions``. Out: the moment at which valid starts and the moment at which test starts. The settings give both, or
+they are full hours computed from the shares of rows.
 """
 
 from __future__ import annotations
@@ -18,20 +19,26 @@ SPLIT_SETTINGS = ("ranking.valid_share", "ranking.test_share", "ranking.valid_fr
 
 
 def split_moments(interactions: DataFrame, ranking: Ranking) -> tuple[datetime, datetime]:
-    """Returns when valid and test start: as the settings say, else where their shares begin."""
+    """Return the moments at which valid and test start: those of the settings, else the ones that give the shares.
+
+    Args:
+        interactions: Column ``event_timestamp``. It is read only if the settings give shares.
+        ranking: Section ``ranking`` of the settings.
+    """
     if ranking.valid_from is not None:
+        assert ranking.test_from is not None  # the settings demand both moments or none
         return ranking.valid_from, ranking.test_from
     return time_cuts(interactions, valid_share=ranking.valid_share, test_share=ranking.test_share)
 
 
 def time_cuts(interactions: DataFrame, *, valid_share: float, test_share: float) -> tuple[datetime, datetime]:
-    """Returns when valid and test start.
+    """Return the moments at which valid and test start, so that they hold given shares of the rows.
 
-    Cut at full hours, so that the exact percentiles need memory by hours of the log, not by its rows.
+    The log is cut at full hours. The exact percentiles then need memory for the hours of the log, not for its rows.
 
     Args:
-        interactions: ``event_timestamp``, at least one row.
-        valid_share: Share of the latest rows but test, in (0, 1).
+        interactions: Column ``event_timestamp``, at least one row.
+        valid_share: Share of the rows just before test, in (0, 1).
         test_share: Share of the latest rows, in (0, 1).
 
     Raises:
@@ -39,8 +46,8 @@ def time_cuts(interactions: DataFrame, *, valid_share: float, test_share: float)
     """
     hour = F.floor(F.unix_seconds("event_timestamp") / _HOUR)
     cuts = F.percentile(hour, [1 - valid_share - test_share, 1 - test_share]).alias("cuts")
-    found = interactions.agg(cuts).first()["cuts"]
-    if found is None:
-        raise ValueError("Table interactions has 0 rows, must have some. Run: qarm ingest-catalog")
-    valid_from, test_from = (math.ceil(cut) * _HOUR for cut in found)
+    row = interactions.agg(cuts).first()
+    if row is None or row["cuts"] is None:
+        raise ValueError("Table interactions has 0 rows, must have at least 1. Run: qarm ingest-catalog")
+    valid_from, test_from = (math.ceil(cut) * _HOUR for cut in row["cuts"])
     return datetime.fromtimestamp(valid_from, UTC), datetime.fromtimestamp(test_from, UTC)

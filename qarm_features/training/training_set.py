@@ -1,7 +1,7 @@
-"""Labeled impressions get their features as they were at that time, read through the views of the feature store.
+"""Labeled impressions get features as they were at their time, read through the views of the feature store.
 
-In: ``interactions``; the views of one release and of the log. Out: rows of ``training_rows``, split by time. A row sees only
-what was strictly before its own moment. ::
+In: ``interactions``, and the views of one release and of the log. Out: rows of ``training_rows``, split by time. A row has
+only features from strictly before its own time. ::
 
     user_id  item_id  event_timestamp  label      item_codes  behavior_item_ids  behavior_codes  split
     7        3        12:00            1      ->  [17, 4]     [1, 9]             [3, 8, -1, -1]  train
@@ -31,15 +31,15 @@ def training_rows(
     with_impressions: bool = True,
     point_in_time: str = "spark",
 ) -> DataFrame:
-    """Joins features to labeled impressions.
+    """Join features to labeled impressions.
 
     Args:
         interactions: Rows of ``interactions``.
-        store: The feature store; its offline side is Spark on Delta.
-        release: Whose codes are read.
-        cuts: When valid starts, and when test does.
-        with_impressions: Whether rows get the user's labeled impressions, and counters.
-        point_in_time: ``spark`` or ``feast``: what joins. The rows are equal.
+        store: Feature store whose offline store is Spark on Delta.
+        release: Release whose codes are read.
+        cuts: Moments at which valid and test start.
+        with_impressions: Add the user's labeled impressions and the counters if True.
+        point_in_time: Join to use, ``spark`` or ``feast``. Both give the same rows.
 
     Returns:
         Rows of ``training_rows``.
@@ -52,41 +52,41 @@ def training_rows(
     rows = join(store, interactions.select("user_id", "item_id", "event_timestamp", "label"), features)
     rows = rows.withColumnRenamed("rq_codes", "item_codes")
     if with_impressions:
-        rows = rows.fillna(0, subset=list(_COUNTERS))  # nothing before: nothing counted
+        rows = rows.fillna(0, subset=list(_COUNTERS))  # no event before means a count of 0
     sequences = ("behavior", "impression") if with_impressions else ("behavior",)
     hashes = {f"_{name}": F.xxhash64(f"{name}_item_ids") for name in sequences}
     rows = rows.withColumns(hashes).persist()
     codes = _codes_of_the_log(interactions, store, release, point_in_time).persist()
     coded = rows
     for name in sequences:
-        of_sequence = _sequence_codes(rows, codes, name=name, num_levels=release.num_levels)
-        coded = coded.join(of_sequence, on=["user_id", f"_{name}"], how="left")
+        sequence_codes = _sequence_codes(rows, codes, name=name, num_levels=release.num_levels)
+        coded = coded.join(sequence_codes, on=["user_id", f"_{name}"], how="left")
     valid_from, test_from = cuts
-    at = F.col("event_timestamp")
-    split = F.when(at < F.lit(valid_from), "train").when(at < F.lit(test_from), "valid").otherwise("test")
+    time = F.col("event_timestamp")
+    split = F.when(time < F.lit(valid_from), "train").when(time < F.lit(test_from), "valid").otherwise("test")
     return coded.withColumn("split", split).withColumn("codebook_version", F.lit(release.codebook_version))
 
 
 def _sequence_codes(rows: DataFrame, codes: DataFrame, *, name: str, num_levels: int) -> DataFrame:
-    """Returns the codes of every sequence ``<name>_item_ids`` that occurs, flattened, -1 where an item has none.
+    """Return the codes of every distinct sequence ``<name>_item_ids``, flattened, -1 where an item has no codes.
 
-    A sequence is named by ``user_id`` and ``_<name>``, its hash, so that exploded rows do not each carry all of it.
+    The key of a sequence is ``user_id`` and its hash ``_<name>``. It keeps exploded rows small.
     """
     key = ["user_id", f"_{name}"]
     sequences = rows.where(F.col(f"{name}_item_ids").isNotNull()).dropDuplicates(key)
-    items = sequences.select(*key, F.posexplode(f"{name}_item_ids").alias("at", "item_id"))
+    items = sequences.select(*key, F.posexplode(f"{name}_item_ids").alias("position", "item_id"))
     missing = F.array_repeat(F.lit(-1), num_levels)
     coded = items.join(codes, on="item_id", how="left").select(
-        *key, F.struct("at", F.coalesce("rq_codes", missing).alias("codes")).alias("item")
+        *key, F.struct("position", F.coalesce("rq_codes", missing).alias("codes")).alias("item")
     )
     in_order = F.transform(F.array_sort(F.collect_list("item")), lambda item: item["codes"])
     return coded.groupBy(*key).agg(F.flatten(in_order).alias(f"{name}_codes"))
 
 
 def _codes_of_the_log(interactions: DataFrame, store: FeatureStore, release: Release, point_in_time: str) -> DataFrame:
-    """Reads the codes of all items that can stand in a sequence.
+    """Read the codes of all items of the log, which are all items that a sequence can hold.
 
-    They are taken from the log: Feast cannot join onto a DataFrame that came from another of its joins.
+    The items come from the log because Feast cannot join to a DataFrame that is the result of another Feast join.
     """
     items = interactions.select("item_id").distinct()
     entities = items.withColumn("event_timestamp", F.lit(datetime(2100, 1, 1, tzinfo=UTC)))

@@ -1,8 +1,8 @@
-"""Ranking models of a release: the variants that the settings name, each trained once on the same rows.
+"""The ranking models of a release: each variant that the settings name is trained once, all on the same rows.
 
-In: ``training_rows``, and what the variants read of items: ``item_embeddings`` and ``item_nearest_items`` of the release's
-encoder, the newest ``item_content``. Out: ``item_features`` v<n> and ``ranking_models`` v<n>, whose manifests name the
-versions that they were made from.
+In: ``training_rows``, and the item features that the variants read: ``item_embeddings`` and ``item_nearest_items`` of the
+release's encoder, and the newest ``item_content``. Out: ``item_features`` v<n> and ``ranking_models`` v<n>. Their manifests
+name the versions that they were made from.
 """
 
 from __future__ import annotations
@@ -12,58 +12,87 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from qarm_features.feature_store.views.feature_views import Release
 from qarm_features.ranking import ItemSources, TrainingOptions, item_vocabulary, write_item_features
 from qarm_features.ranking.model.variants import named_variants
-from qarm_features.settings.load import Settings
+from qarm_features.settings.ranking import Ranking
 from qarm_features.storage.artifacts import Artifact, Artifacts, fingerprint
-from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, TRAINING_ROWS
+from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, TRAINING_ROWS, Table
 from qarm_features.storage.warehouse import Warehouse
 
 _SPLITS = ("train", "valid", "test")
-_READ = {
-    "use_frozen_vector": ("item embeddings", "qarm embed-items"),
-    "use_nearest_items": ("VQ codes", "qarm find-nearest-items"),
-    "use_fusion": ("content tokens", "qarm write-content-tokens"),
+
+
+class _ItemFeature(NamedTuple):
+    """What a switch of a variant reads of items.
+
+    Attributes:
+        field: Field of ``ItemSources`` that names the files.
+        noun: Name in errors.
+        command: Command that writes the files.
+        by_encoder: True if the files belong to one encoder version.
+    """
+
+    field: str
+    noun: str
+    command: str
+    by_encoder: bool
+
+
+_ITEM_FEATURES = {
+    "use_frozen_vector": _ItemFeature("embedding_files", "item embeddings", "qarm embed-items", True),
+    "use_nearest_items": _ItemFeature("nearest_item_files", "VQ codes", "qarm find-nearest-items", True),
+    "use_fusion": _ItemFeature("content_folder", "content tokens", "qarm write-content-tokens", False),
 }
 
 
 def train_variants(
-    settings: Settings, warehouse: Warehouse, release: Release, *, seed: int, run: Callable[..., Any]
+    warehouse: Warehouse,
+    release: Release,
+    *,
+    artifacts: Path,
+    ranking: Ranking,
+    behavior_length: int,
+    seed: int,
+    run: Callable[..., Any],
 ) -> list[Artifact]:
-    """Trains the variants of ``ranking.variants`` that are not trained yet, with one seed, in one launch.
+    """Train the variants of ``ranking.variants`` that are not trained yet, with one seed, in one launch.
 
     Args:
-        settings: Of the project.
         warehouse: The tables.
-        release: Whose codes ``training_rows`` hold.
-        seed: Of the models.
-        run: Calls ``train_ranking_models`` with its arguments, in as many processes as it likes.
+        release: Release whose codes ``training_rows`` holds.
+        artifacts: Folder of all artifacts of the project.
+        ranking: Section ``ranking`` of the settings.
+        behavior_length: Length T of behavior sequences, at least 1.
+        seed: Seed of the models.
+        run: Function that calls ``train_ranking_models`` with its arguments, in one or more processes.
 
     Returns:
         The models, in the order of the settings.
 
     Raises:
-        ValueError: A variant is unknown, or what it reads of items is not there yet.
+        ValueError: A variant is unknown, or item features that it reads do not exist yet.
     """
-    models = Artifacts(settings.artifacts_path, "ranking_models")
+    models = Artifacts(artifacts, "ranking_models")
     files = {
         f"{split}_files": warehouse.files(TRAINING_ROWS, codebook_version=release.codebook_version, split=split)
         for split in _SPLITS
     }
-    options = _options(settings, seed)
+    options = _options(ranking, behavior_length, seed)
     variants = []
-    for name, switches in named_variants(settings.ranking.variants).items():
-        switches = {"dropout": settings.ranking.dropout, **switches}
-        read = [switch for switch in _READ if switches.get(switch)]
-        sources = _sources(settings, warehouse, release, read, variant=name)
+    for name, own_switches in named_variants(ranking.variants).items():
+        switches = {"dropout": ranking.dropout, **own_switches}
+        reading = [switch for switch in _ITEM_FEATURES if switches.get(switch)]
+        sources = _sources(warehouse, artifacts, release.encoder_version, reading, variant=name)
         inputs = fingerprint([files, str(options), switches, str(sources)])
-        variants.append(_Variant(switches, read, sources, {"variant": name, "seed": seed, "inputs": inputs}))
+        variants.append(_Variant(switches, reading, sources, {"variant": name, "seed": seed, "inputs": inputs}))
     missing = [variant for variant in variants if models.find(**variant.made_from) is None]
-    features = _item_features(settings, release, [variant.sources for variant in missing], files["train_files"])
+    sources_of_missing = [variant.sources for variant in missing]
+    features = _item_features(artifacts, release.encoder_version, sources_of_missing, files["train_files"])
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder) / str(number) for number in range(len(missing))]
         if missing:
@@ -80,95 +109,111 @@ def train_variants(
                 codebook_version=release.codebook_version,
                 metrics=json.loads((output / "metrics.json").read_text()),
             )
-    return [models.find(**variant.made_from) for variant in variants]
+    found = [models.find(**variant.made_from) for variant in variants]
+    return [model for model in found if model is not None]  # each was there before or was just published
 
 
 class _Variant(NamedTuple):
-    """A variant: its switches, those of them that read item features, from where, and what tells its model apart."""
+    """A variant of the ranking model.
+
+    Attributes:
+        switches: Arguments of ``RankingModel`` that make the variant.
+        reading: Those switches that read item features.
+        sources: Files of the item features that it reads.
+        made_from: Manifest entries that identify its model.
+    """
 
     switches: dict[str, Any]
-    read: list[str]
+    reading: list[str]
     sources: ItemSources
     made_from: dict[str, Any]
 
     def arguments(self, output: Path, features: Artifact | None) -> dict[str, Any]:
-        """Returns the arguments of ``train_ranking_model`` that are its own."""
-        item_features = str(features.path) if self.read else None
+        """Return the arguments of ``train_ranking_model`` that belong to this variant alone."""
+        item_features = str(features.path) if self.reading and features is not None else None
         return {**self.switches, "output_dir": str(output), "item_features": item_features}
 
     def versions(self, features: Artifact | None) -> dict[str, int]:
-        """Returns the versions of what it reads of items."""
-        found = {"item_features_version": features.version} if self.read else {}
-        if "use_fusion" in self.read:
-            found["item_content_version"] = features.manifest["item_content_version"]
-        return found
+        """Return the versions of the item features that the variant reads."""
+        if not self.reading or features is None:
+            return {}
+        versions = {"item_features_version": features.version}
+        if "use_fusion" in self.reading:
+            versions["item_content_version"] = features.manifest["item_content_version"]
+        return versions
 
 
-def _options(settings: Settings, seed: int) -> TrainingOptions:
-    of = settings.ranking
+def _options(ranking: Ranking, behavior_length: int, seed: int) -> TrainingOptions:
     return TrainingOptions(
-        epochs=of.epochs,
-        batch_size=of.batch_size,
-        learning_rate=of.learning_rate,
-        weight_decay=of.weight_decay,
-        patience=of.patience,
-        behavior_length=settings.behavior.max_length,
+        epochs=ranking.epochs,
+        batch_size=ranking.batch_size,
+        learning_rate=ranking.learning_rate,
+        weight_decay=ranking.weight_decay,
+        patience=ranking.patience,
+        behavior_length=behavior_length,
         seed=seed,
     )
 
 
 def _sources(
-    settings: Settings, warehouse: Warehouse, release: Release, read: Collection[str], *, variant: str
+    warehouse: Warehouse, artifacts: Path, encoder_version: int, reading: Collection[str], *, variant: str
 ) -> ItemSources:
-    """Returns where what is read of items comes from.
+    """Return the files of the item features that a variant reads.
 
     Raises:
-        ValueError: Some of it is not there yet.
+        ValueError: Some of them do not exist yet.
     """
-    encoder, found = release.encoder_version, {}
-    if "use_frozen_vector" in read:
-        found["embedding_files"] = tuple(_files(warehouse, ITEM_EMBEDDINGS, encoder_version=encoder))
-    if "use_nearest_items" in read:
-        bank = Artifacts(settings.artifacts_path, "banks").find(encoder_version=encoder)
+    sources = ItemSources()
+    if "use_frozen_vector" in reading:
+        files = _files(warehouse, ITEM_EMBEDDINGS, encoder_version=encoder_version)
+        sources = replace(sources, embedding_files=tuple(files))
+    if "use_nearest_items" in reading:
+        bank = Artifacts(artifacts, "banks").find(encoder_version=encoder_version)
         if bank is not None:
-            found["nearest_item_files"] = tuple(_files(warehouse, ITEM_NEAREST_ITEMS, bank_version=bank.version))
-    if "use_fusion" in read:
-        content = Artifacts(settings.artifacts_path, "item_content").latest()
+            files = _files(warehouse, ITEM_NEAREST_ITEMS, bank_version=bank.version)
+            sources = replace(sources, nearest_item_files=tuple(files))
+    if "use_fusion" in reading:
+        content = Artifacts(artifacts, "item_content").latest()
         if content is not None:
-            found["content_folder"] = str(content.path)
-    fields = dict(zip(_READ, ("embedding_files", "nearest_item_files", "content_folder")))
-    for switch in read:
-        if not found.get(fields[switch]):
-            what, command = _READ[switch]
-            of = "" if switch == "use_fusion" else f" of encoder version {encoder}"
+            sources = replace(sources, content_folder=str(content.path))
+    for switch in reading:
+        feature = _ITEM_FEATURES[switch]
+        if not getattr(sources, feature.field):
+            version = f" of encoder version {encoder_version}" if feature.by_encoder else ""
             raise ValueError(
-                f'ranking.variants holds "{variant}", which reads {what}{of}: there are none yet, must be some. '
-                f"Run: {command}"
+                f'The variant "{variant}" of ranking.variants reads {feature.noun}{version}, which do not exist yet. '
+                f"Run: {feature.command}"
             )
-    return ItemSources(**found)
+    return sources
 
 
 def _item_features(
-    settings: Settings, release: Release, of_variants: Sequence[ItemSources], train_files: list[str]
+    artifacts: Path, encoder_version: int, sources_of_variants: Sequence[ItemSources], train_files: list[str]
 ) -> Artifact | None:
-    """Returns the item features of the training rows' items, written if need be; None where no variant reads any."""
-    sources = ItemSources(**{field: value for one in of_variants for field, value in vars(one).items() if value})
+    """Return the item features for all items of the training rows. Write them if they do not exist yet.
+
+    Returns:
+        None if no variant reads item features.
+    """
+    read_by_any = {field: value for one in sources_of_variants for field, value in vars(one).items() if value}
+    sources = replace(ItemSources(), **read_by_any)
     if sources == ItemSources():
         return None
-    content = Artifacts(settings.artifacts_path, "item_content").latest() if sources.content_folder else None
+    content = Artifacts(artifacts, "item_content").latest() if sources.content_folder else None
     made_from = fingerprint([train_files, str(sources)])
-    kept = Artifacts(settings.artifacts_path, "item_features")
-    found = kept.find(made_from=made_from)
+    item_features = Artifacts(artifacts, "item_features")
+    found = item_features.find(made_from=made_from)
     if found is not None:
         return found
     vocabulary = item_vocabulary(train_files)
-    return kept.publish(
+    return item_features.publish(
         lambda folder: write_item_features(folder, vocabulary, sources),
         made_from=made_from,
-        encoder_version=release.encoder_version,
-        item_content_version=content and content.version,
+        encoder_version=encoder_version,
+        item_content_version=None if content is None else content.version,
     )
 
 
-def _files(warehouse: Warehouse, table: Any, **partition: int) -> list[str]:
+def _files(warehouse: Warehouse, table: Table, **partition: int) -> list[str]:
+    """Return the files of a partition, none if the table does not exist."""
     return warehouse.files(table, **partition) if warehouse.exists(table) else []

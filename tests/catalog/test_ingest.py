@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 
 from qarm_features.catalog import ingest
 from qarm_features.catalog.ingest import IngestError, check_interactions, check_items, read_source
+from qarm_features.encoders.media import media_state
 from qarm_features.jobs.ingest_catalog import ingest_catalog
 from qarm_features.settings.sections import InteractionSource, ItemSource
 from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS
@@ -111,11 +113,11 @@ def test_a_vector_of_another_length_or_with_a_hole_is_rejected_with_its_reason(s
     [
         (
             {"image": "n"},
-            "items.image is n, a column of int, must be one of binary or of strings that name files or URIs",
+            "items.image is n, a column of type int, must be a binary column or a string column of paths or URIs",
         ),
         (
             {"precomputed": "n", "precomputed_dim": 2},
-            "items.precomputed is n, a column of int, must be one of arrays of numbers or of such arrays as JSON",
+            "items.precomputed is n, a column of type int, must be a column of arrays of numbers or of JSON arrays",
         ),
     ],
 )
@@ -197,7 +199,8 @@ def test_iso_text_is_a_timestamp_and_a_number_without_unit_is_refused(spark):
 
     assert [r["event_timestamp"].timestamp() for r in checked.accepted.collect()] == [1704067210.0]
     assert rows_of(checked.rejected, "reason") == [("event_timestamp is not a timestamp",)]
-    with pytest.raises(IngestError, match="timestamp_unit is timestamp, must be seconds or milliseconds: at is bigint"):
+    message = "timestamp_unit is timestamp, must be seconds or milliseconds, because the column at has type bigint"
+    with pytest.raises(IngestError, match=message):
         check_interactions(
             spark.createDataFrame([(1, 2, 3)], "user_id int, item_id int, at bigint"), source, item_id_type="integer"
         )
@@ -206,7 +209,7 @@ def test_iso_text_is_a_timestamp_and_a_number_without_unit_is_refused(spark):
 def test_a_missing_column_is_named_with_those_present(spark):
     raw = spark.createDataFrame([("1", "Lamp")], "sku string, label string")
     with pytest.raises(
-        IngestError, match="Source of items has no column name, about. Present: sku, label. Change items:"
+        IngestError, match="The source of items has no column name, about. Present: sku, label. Change items:"
     ):
         check_items(raw, ITEM_SOURCE)
 
@@ -322,7 +325,8 @@ def test_a_file_that_was_replaced_behind_its_uri_has_another_content_hash_and_a_
     source = ItemSource(path="x.csv", item_id="sku", text=["name"], image="poster")
 
     def hashes(roots):
-        checked = check_items(raw, source, media_roots=roots)
+        file_state = functools.partial(media_state, roots=roots) if roots else None
+        checked = check_items(raw, source, file_state=file_state)
         return {row["item_id"]: row["content_hash"] for row in checked.accepted.collect()}
 
     without, before = hashes([]), hashes([str(tmp_path)])

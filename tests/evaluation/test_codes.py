@@ -55,7 +55,7 @@ def test_errors_fall_with_every_level(evaluated):
 def test_the_report_finds_the_figures_by_version(evaluated):
     context, _, figures = evaluated
 
-    assert code_evaluations(context.settings) == [figures]
+    assert code_evaluations(context.settings.artifacts_path) == [figures]
 
 
 def test_behavior_is_printed_first_and_versions_stand_side_by_side(evaluated):

@@ -55,7 +55,7 @@ def test_a_filter_that_cannot_be_had_is_named(name, message):
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ([0.5], r"Pair filter judge returns shape \(1,\) for 2 pairs, must be one score per pair"),
+        ([0.5], r"Shape of the scores of pair filter judge is \(1,\), must be \(2,\). Return one score per pair"),
         ([0.5, 1.5], r"A score of pair filter judge is 1.5, must be in \[0, 1\]"),
         ([float("nan"), 0.5], r"A score of pair filter judge is nan, must be in \[0, 1\]"),
     ],

@@ -170,9 +170,9 @@ def test_groups_are_never_cut_between_batches():
 @pytest.mark.parametrize(
     ("rows", "schema", "message"),
     [
-        ([(1, [1.0])], "id int, vector array<float>", "lacks item_id, must have item_id and vector. Present: id, vector."),
-        ([(1, "x")], "item_id int, vector string", "vector of item_pairs.item_vectors is string, must be an array of"),
-        ([(1, [1.0]), (2, [1.0, 2.0])], "item_id int, vector array<float>", "has vectors of 1 to 2 numbers, must be of one"),
+        ([(1, [1.0])], "id int, vector array<float>", "which has no column item_id. Present: id, vector. Rename"),
+        ([(1, "x")], "item_id int, vector string", "Column vector of item_pairs.item_vectors is string, must be an array of"),
+        ([(1, [1.0]), (2, [1.0, 2.0])], "item_id int, vector array<float>", "vectors in .* is 1 to 2, must be the same"),
     ],
 )  # fmt: skip
 def test_vectors_of_the_users_own_are_checked(spark, tmp_path, rows, schema, message):

@@ -68,7 +68,7 @@ def test_the_fusion_that_the_ranking_loss_trained_makes_the_next_release_and_the
     assert sorted(map(tuple, dims)) == [(0, 384), (1, 32 + 384)]
     assert models.versions() == [0, 1, 2, 3]
     assert [models.get(version).manifest["codebook_version"] for version in models.versions()] == [0, 0, 1, 1]
-    assert len(ranking_results(context.settings, 1)) == 2
+    assert len(ranking_results(context.settings.artifacts_path, 1)) == 2
     # The model of the first turn still serves, on the release that it was trained on, as it did; the new one on its own.
     assert rank(context, model=1, codebook_version=0).tolist() == before.tolist()
     assert rank(context, model=3, codebook_version=1).shape == (3,)

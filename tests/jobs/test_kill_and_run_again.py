@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 def contents(folder: Path) -> dict[str, list]:
     """Returns every table's rows, sorted, and the versions of the artifacts."""
     settings = load_settings(folder / "qarm.yaml")
-    warehouse = Warehouse.of(settings)
+    warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
     tables = [table for table in TABLES if warehouse.exists(table)]
     found = {t.name: sorted(map(str, warehouse.arrow(t).to_table().to_pylist())) for t in tables}
     kinds = ("encoders", "codebooks", "ranking_models")

@@ -111,7 +111,8 @@ def test_every_job_runs_on_two_workers_from_catalog_to_report(cluster, tmp_path)
         said = done.stdout + done.stderr  # spark-submit sends what Python says to its own stdout
         assert re.search(rf"{job}: \d+ rows in, \d+ out, \d+ rejected", said), job
 
-    warehouse = Warehouse.of(load_settings(folder / "qarm.yaml"))
+    project = load_settings(folder / "qarm.yaml")
+    warehouse = Warehouse(project.warehouse_path, **project.id_types)
     assert warehouse.arrow(ITEM_SEMANTIC_IDS).count_rows() == 64
     assert warehouse.arrow(TRAINING_ROWS).count_rows() == 800
     assert (folder / "artifacts" / "report" / "report.html").is_file()

@@ -64,6 +64,13 @@ def test_a_missing_table_says_which_job_makes_it(warehouse):
         warehouse.read(ITEMS)
 
 
+def test_a_warehouse_without_a_session_says_that_dataframes_need_one(tmp_path):
+    warehouse = Warehouse(str(tmp_path), item_id_type="integer", user_id_type="string")
+
+    with pytest.raises(TableError, match="was opened without a Spark session. .* pass spark= to Warehouse"):
+        warehouse.empty(ITEMS)
+
+
 def test_a_missing_column_is_named(warehouse, spark):
     with pytest.raises(
         TableError, match="Rows for item_embeddings lack embedding, encoder_version. Present: item_id, "

@@ -129,7 +129,5 @@ def test_a_view_row_of_the_same_moment_is_seen_and_one_of_a_microsecond_later_is
 def test_rows_without_a_join_key_are_refused(store, spark):
     rows = spark.createDataFrame([(3,)], "item_id long")
 
-    with pytest.raises(
-        ValueError, match="Rows lack event_timestamp, user_id, must have them to join constant, corrected"
-    ):
+    with pytest.raises(ValueError, match="Rows lack event_timestamp, user_id, which the join with constant, corrected"):
         spark_join(store, rows, ["constant:code", "corrected:total"])

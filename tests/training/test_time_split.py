@@ -20,7 +20,9 @@ def test_valid_and_test_start_at_full_hours_that_leave_their_shares(spark):
 def test_an_empty_log_is_named(spark):
     empty = spark.createDataFrame([], "event_timestamp timestamp")
 
-    with pytest.raises(ValueError, match="Table interactions has 0 rows, must have some. Run: qarm ingest-catalog"):
+    with pytest.raises(
+        ValueError, match="Table interactions has 0 rows, must have at least 1. Run: qarm ingest-catalog"
+    ):
         time_cuts(empty, valid_share=0.1, test_share=0.1)
 
 

@@ -36,7 +36,16 @@ def train(tmp_path):
     def trained(variants):
         ranking = {"variants": variants, "epochs": 1, "batch_size": 256, "learning_rate": 0.01}
         settings = load_settings(tmp_path / "qarm.yaml", ranking=ranking)
-        return train_variants(settings, Warehouse.of(settings), RELEASE, seed=0, run=run), launched
+        models = train_variants(
+            Warehouse(settings.warehouse_path, **settings.id_types),
+            RELEASE,
+            artifacts=settings.artifacts_path,
+            ranking=settings.ranking,
+            behavior_length=settings.behavior.max_length,
+            seed=0,
+            run=run,
+        )
+        return models, launched
 
     first = {"train": 0, "valid": 1000, "test": 1000}
     parts = [write_planted_rows(tmp_path / f"{split}.parquet", seed=0, first_item=first[split]) for split in first]
@@ -97,9 +106,9 @@ def test_what_variants_read_of_items_is_laid_out_once_and_their_models_serve(wit
 
 
 @pytest.mark.parametrize(("variant", "message"), [
-    ("+frozen vector", 'holds "[+]frozen vector", which reads item embeddings of .* Run: qarm embed-items'),
-    ("+nearest items", 'holds "[+]nearest items", which reads VQ codes of encoder version 1.* Run: qarm find-nearest-items'),
-    ("+EM3", 'holds "[+]EM3", which reads content tokens: there are none yet, .* Run: qarm write-content-tokens'),
+    ("+frozen vector", 'variant "[+]frozen vector" of ranking.variants reads item embeddings of .* Run: qarm embed-items'),
+    ("+nearest items", '"[+]nearest items" .* reads VQ codes of encoder version 1, which .* Run: qarm find-nearest-items'),
+    ("+EM3", '"[+]EM3" .* reads content tokens, which do not exist yet. Run: qarm write-content-tokens'),
     ("+magic", 'ranking.variants names "[+]magic", must be of item IDs, '),
 ])  # fmt: skip
 def test_what_a_variant_lacks_is_said_before_anything_is_trained(train, variant, message):

@@ -252,7 +252,7 @@ def _newest(spark: SparkSession, settings: Settings, view: FeatureView) -> DataF
     if view.batch_source.query:
         return newest_rows(_source_rows(spark, view), view)
     table = next(table for table in TABLES if table.name == view.name)
-    return newest_rows(Warehouse.of(settings, spark).read(table), view)
+    return newest_rows(Warehouse(settings.warehouse_path, **settings.id_types, spark=spark).read(table), view)
 
 
 def _materialize(store: FeatureStore, views: list[str]) -> None:

@@ -32,7 +32,7 @@ def vectors_to_publish(
     Raises:
         ReleaseError: There are no rows, an item occurs twice, or a vector is null, not finite or of another length.
     """
-    options, warehouse = settings.publishing, Warehouse.of(settings, spark)
+    options, warehouse = settings.publishing, Warehouse(settings.warehouse_path, **settings.id_types, spark=spark)
     known, version = published_vectors(settings, release.encoder_version), release.encoder_version
     found = {**vars(known), "vector_index": bool(getattr(store.config.online_store, "vector_enabled", False))}
     if options.embeddings:

@@ -112,7 +112,7 @@ def entities(settings: Settings) -> tuple[Entity, Entity]:
 
 def release_view(settings: Settings, release: Release) -> FeatureView:
     """Returns the immutable view of one codebook version, pinned to the Delta version that was verified."""
-    warehouse = Warehouse.of(settings)
+    warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
     query = (
         f"SELECT item_id, rq_codes, codebook_version, event_timestamp FROM delta.`{warehouse.path(ITEM_SEMANTIC_IDS)}` "
         f"VERSION AS OF {release.delta_version} WHERE codebook_version = {release.codebook_version}"
@@ -126,12 +126,16 @@ def log_views(settings: Settings) -> list[FeatureView]:
     """Returns the views of what the click log says, each named as its table, of those tables that are there."""
     kept = settings.behavior.impression_length > 0
     tables = (USER_BEHAVIOR, USER_IMPRESSIONS, ITEM_COUNTERS) if kept else (USER_BEHAVIOR,)
-    return [log_view(settings, table) for table in tables if Warehouse.of(settings).exists(table)]
+    return [
+        log_view(settings, table)
+        for table in tables
+        if Warehouse(settings.warehouse_path, **settings.id_types).exists(table)
+    ]
 
 
 def log_view(settings: Settings, table: Table) -> FeatureView:
     """Returns the view of one table that says what the click log says, named as the table."""
-    warehouse = Warehouse.of(settings)
+    warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
     source = SparkSource(
         name=table.name,
         path=warehouse.path(table),

@@ -110,7 +110,10 @@ _VECTOR = Array(Float32)
 
 
 def _embedding_view(settings: Settings, vectors: PublishedVectors) -> FeatureView:
-    version, path = vectors.encoder_version, Warehouse.of(settings).path(ITEM_EMBEDDINGS)
+    version, path = (
+        vectors.encoder_version,
+        Warehouse(settings.warehouse_path, **settings.id_types).path(ITEM_EMBEDDINGS),
+    )
     query = (
         f"SELECT item_id, embedding, encoder_version, timestamp_seconds(0) AS event_timestamp FROM delta.`{path}` "
         f"VERSION AS OF {vectors.embeddings_at} WHERE encoder_version = {version}"
@@ -126,7 +129,10 @@ def _embedding_view(settings: Settings, vectors: PublishedVectors) -> FeatureVie
 
 
 def _nearest_view(settings: Settings, vectors: PublishedVectors) -> FeatureView:
-    version, path = vectors.bank_version, Warehouse.of(settings).path(ITEM_NEAREST_ITEMS)
+    version, path = (
+        vectors.bank_version,
+        Warehouse(settings.warehouse_path, **settings.id_types).path(ITEM_NEAREST_ITEMS),
+    )
     query = (
         f"SELECT item_id, vq_codes, vq_similarities, bank_version, event_timestamp FROM delta.`{path}` "
         f"VERSION AS OF {vectors.nearest_at} WHERE bank_version = {version}"
