@@ -1,1 +1,1 @@
-"""Measures of encoders and of codes: co-clicks, neighborhoods, balance."""
+"""Quality measures of encoders and codes: co-clicks, neighborhoods, errors, balance."""

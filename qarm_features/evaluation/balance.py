@@ -1,7 +1,7 @@
-"""How good semantic IDs are, computed in Spark over all items.
+"""Collisions, code usage and errors of semantic IDs are computed in Spark over all items.
 
-In: ``item_semantic_ids`` of one codebook version, perhaps the embeddings, the codebooks and how often each item is clicked.
-Out: a few numbers per level and for the whole ID. ::
+In: ``item_semantic_ids`` of one codebook version, and optionally the embeddings, the codebooks and the number of clicks of
+each item. Out: a few numbers for each level and for whole IDs. ::
 
     item_id  rq_codes      items 3, semantic_ids 2, collision_rate 0.67, unique_share 0.33, largest_bucket 2
     1        [0, 1]    ->  level 0: codes_in_use 1 of K, perplexity 1.0
@@ -25,21 +25,26 @@ from qarm_features.codebooks.relabeling import kept_shares
 def semantic_id_quality(
     semantic_ids: DataFrame, *, num_levels: int, codebook_size: int | list[int], weight: str | None = None
 ) -> dict[str, Any]:
-    """Measures collisions and code usage.
+    """Measure collisions and code usage.
 
     Args:
-        semantic_ids: ``rq_codes`` of one codebook version, a row per item; and the column ``weight``.
-        num_levels: L.
-        codebook_size: K, or that of each level.
-        weight: Column of integers of at least 0 by which shares of items are weighted (clicks); None counts each item once.
+        semantic_ids: ``rq_codes`` of one codebook version, one row per item, and the weight column.
+        num_levels: Number L of levels.
+        codebook_size: Number K of centroids, or a list with that of each level.
+        weight: Name of a column of integers of at least 0, for example clicks. None counts each item once.
 
     Returns:
-        ``items``; ``semantic_ids`` (distinct); ``collision_rate``, the share of items that share their ID with another;
-        ``unique_share``, 1 minus that; ``largest_bucket`` in items; ``levels``: per level ``codebook_size`` (K),
-        ``codes_in_use``, ``code_usage`` (their share of K), ``entropy`` (bits, at most log2 K), ``perplexity`` (1 to K: K
-        when all codes are equally frequent), ``gini`` (0 when they are, toward 1 when few codes hold all).
-        With ``weight`` the rate, the share, and
-        entropy, perplexity and gini are of the weights; None where these are all 0.
+        A dict of
+
+        - ``items``, the number of items, and ``semantic_ids``, the number of distinct IDs,
+        - ``collision_rate``, the share of items that share their ID with another, and ``unique_share``, 1 minus that rate,
+        - ``largest_bucket``, the largest number of items with one ID,
+        - ``levels``, a list with a dict for each level of ``level``, ``codebook_size`` (K), ``codes_in_use``,
+          ``code_usage`` (their share of K), ``entropy`` (bits, at most log2 K), ``perplexity`` (1 to K, and K if all codes
+          are equally frequent) and ``gini`` (0 if all codes are equally frequent, near 1 if few codes hold all items).
+
+        With ``weight`` the rate, the share, entropy, perplexity and Gini coefficient count weights in place of items. They
+        are None if all weights are 0.
     """
     amount = F.col(weight) if weight else F.lit(1)
     buckets = semantic_ids.groupBy("rq_codes").agg(F.count("*").alias("items"), F.sum(amount).alias("weight"))
@@ -50,6 +55,7 @@ def semantic_id_quality(
         F.coalesce(F.sum(F.when(F.col("items") > 1, F.col("weight"))), F.lit(0)).alias("colliding"),
         F.max("items").alias("largest_bucket"),
     ).first()
+    assert whole is not None  # an aggregate without a key has one row
     codes = semantic_ids.select(F.posexplode("rq_codes").alias("level", "code"), amount.alias("weight"))
     by_code = codes.groupBy("level", "code").agg(F.sum("weight").alias("weight"))
     colliding = whole["colliding"] / whole["weight"] if whole["weight"] else None
@@ -64,17 +70,17 @@ def semantic_id_quality(
 
 
 def error_quality(rows: DataFrame, codebooks: np.ndarray, *, weight: str | None = None) -> dict[str, Any]:
-    """Measures what codes leave over of the embeddings.
+    """Measure the quantization error of embeddings after each level.
 
     Args:
-        rows: ``embedding`` (D) of about unit norm, ``rq_codes`` (L), a row per item; and the column ``weight``.
-        codebooks: (L, K, D) float32.
-        weight: Column of integers of at least 0; None leaves the weighted figures out.
+        rows: ``embedding`` (D) of about unit norm and ``rq_codes`` (L), one row per item, and the weight column.
+        codebooks: (L, K, D) float32 centroids.
+        weight: Name of a column of integers of at least 0. None leaves the weighted figures out.
 
     Returns:
-        ``levels`` and, by weight, ``levels_weighted``: per level ``error`` (mean squared error after it),
-        ``relative_error`` (by the mean square of the embeddings), ``explained_variance`` (1 minus the error by their
-        variance); None where there is nothing to divide by.
+        ``levels``, and with ``weight`` also ``levels_weighted``: for each level ``error`` (mean squared error after the
+        level), ``relative_error`` (error divided by the mean square of the embeddings) and ``explained_variance`` (1 minus
+        the error divided by the variance of the embeddings). A figure is None if its divisor is 0.
     """
     plain, weighted = sum_errors(rows, codebooks, weight=weight)
     found = {"levels": _error_levels(plain)}
@@ -82,15 +88,16 @@ def error_quality(rows: DataFrame, codebooks: np.ndarray, *, weight: str | None 
 
 
 def shared_ids(old: DataFrame, new: DataFrame, *, num_levels: int) -> dict[str, Any]:
-    """Says how many items have the same codes under two versions.
+    """Measure how many items have the same codes under two codebook versions.
 
     Args:
-        old: ``item_id``, ``rq_codes``.
-        new: Likewise.
-        num_levels: L of both.
+        old: ``item_id``, ``rq_codes`` of one version.
+        new: ``item_id``, ``rq_codes`` of the other version.
+        num_levels: Number L of levels of both.
 
     Returns:
-        ``items`` in both, ``levels`` (share with the same code, per level), ``semantic_ids`` (share with the same ID).
+        ``items``, the number of items in both, ``levels``, the share of items with the same code at each level, and
+        ``semantic_ids``, the share of items with the same ID.
     """
     both = old.select("item_id", F.col("rq_codes").alias("old_codes")).join(
         new.select("item_id", "rq_codes"), on="item_id", how="inner"
@@ -99,7 +106,7 @@ def shared_ids(old: DataFrame, new: DataFrame, *, num_levels: int) -> dict[str, 
 
 
 def _levels(by_code: DataFrame, total: int, num_levels: int, codebook_size: int | list[int]) -> list[dict[str, Any]]:
-    """Sums up the codes of each level; of Gini's mean of ranks the codes without items are part."""
+    """Measure the usage of each level. The Gini coefficient also counts the codes without items."""
     share = F.col("weight") / F.lit(max(total, 1))
     in_order = Window.partitionBy("level").orderBy("weight", "code")  # at most K rows
     ranked = by_code.withColumn("rank", F.row_number().over(in_order))
@@ -111,7 +118,7 @@ def _levels(by_code: DataFrame, total: int, num_levels: int, codebook_size: int 
     levels, sizes = [], codebook_size if isinstance(codebook_size, list) else [codebook_size] * num_levels
     for row in sums.where(F.col("level") < num_levels).orderBy("level").collect():  # L rows
         size = sizes[row["level"]]
-        ranks = row["ranks"] + size - row["codes_in_use"]  # those without items come first
+        ranks = row["ranks"] + size - row["codes_in_use"]  # the codes without items have the lowest ranks
         spread = {
             "entropy": row["entropy"] + 0.0,
             "perplexity": math.pow(2, row["entropy"]),

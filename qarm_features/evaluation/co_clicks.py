@@ -1,8 +1,9 @@
-"""Whether codes know what users do: co-clicked items share prefixes, and are near each other as codes.
+"""Co-clicks measure codes by the behavior of users: good codes give co-clicked items common prefixes and near centroids.
 
-In: pairs of items that users clicked one after the other, codes of all items. Out: the share of pairs with a common prefix
-of 1 to L codes, and HitRate@k, each beside what chance gives. Items of one semantic ID are equally near, so a target counts
-as found by the share of its bucket that fits into the first k: an exact expectation, over all items.
+In: pairs of items that users clicked one after the other, and the codes of all items. Out: the share of pairs with a common
+prefix of 1 to L codes, and HitRate@k, each with the value by chance. Items with the same semantic ID are equally near, so
+a target counts with the probability that it is among the first k in a random order of equally near items. This is the exact
+expectation over all items.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from pyspark.sql import functions as F
 from qarm_features.codebooks.errors import matrix
 from qarm_features.evaluation.neighborhoods import decode
 
-_BLOCK = 4096  # semantic IDs whose scores against all pairs are held at once
-_STEPS = 2.0**20  # scores are rounded, so that they do not depend on what rows stand together
+_BLOCK = 4096  # number of semantic IDs whose scores with all pairs are in memory at once
+_STEPS = 2.0**20  # scores are rounded to 1 / 2**20, so that they do not depend on the rows of a batch
 
 
 class CodedPairs(NamedTuple):
-    """Codes of the pairs whose items both have some.
+    """Codes of the pairs in which both items have codes.
 
     Attributes:
-        pair: (P,) int64, the pair's number.
-        trigger: (P, L) int32.
-        target: (P, L) int32.
+        pair: (P,) int64 numbers of the pairs.
+        trigger: (P, L) int32 codes of the trigger items.
+        target: (P, L) int32 codes of the target items.
     """
 
     pair: np.ndarray
@@ -38,19 +39,36 @@ class CodedPairs(NamedTuple):
 
 
 def coded_pairs(pairs: DataFrame, codes: DataFrame) -> CodedPairs:
-    """Looks up the codes of ``pairs`` (``pair``, ``trigger_item_id``, ``target_item_id``), of which there is a most."""
+    """Look up the codes of pairs on the driver.
+
+    Args:
+        pairs: ``pair``, ``trigger_item_id``, ``target_item_id``, of bounded number.
+        codes: ``item_id``, ``rq_codes`` (L) of all items.
+    """
     for side in ("trigger", "target"):
-        of_side = codes.select(F.col("item_id").alias(f"{side}_item_id"), F.col("rq_codes").alias(side))
-        pairs = pairs.join(of_side, on=f"{side}_item_id", how="inner")
+        side_codes = codes.select(F.col("item_id").alias(f"{side}_item_id"), F.col("rq_codes").alias(side))
+        pairs = pairs.join(side_codes, on=f"{side}_item_id", how="inner")
     found = pairs.select("pair", "trigger", "target").orderBy("pair").toArrow()
     both = (matrix(found[side].combine_chunks(), np.int32) for side in ("trigger", "target"))
     return CodedPairs(found["pair"].to_numpy(), *both)
 
 
 def shared_prefixes(pairs: CodedPairs) -> list[dict[str, float]]:
-    """Returns per number of codes, 1 to L, the share of pairs that have them in common, and that of chance.
+    """Return the share of pairs with a common prefix of each length.
 
-    Chance is the share among all pairings of a trigger of one pair with a target of another: popular items stay popular.
+    The share by chance is that among all combinations of a trigger of one pair with a target of any pair, so that popular
+    items keep their popularity.
+
+    Args:
+        pairs: At least one pair.
+
+    Returns:
+        For each length of prefix from 1 to L ``codes`` (the length), ``share`` and ``chance``, both in [0, 1].
+
+    Example:
+        >>> trigger, target = np.array([[0, 1], [2, 3]]), np.array([[0, 1], [2, 0]])
+        >>> [level["share"] for level in shared_prefixes(CodedPairs(np.arange(2), trigger, target))]
+        [1.0, 0.5]
     """
     levels = []
     same = np.cumprod(pairs.trigger == pairs.target, axis=1).mean(axis=0)
@@ -62,26 +80,30 @@ def shared_prefixes(pairs: CodedPairs) -> list[dict[str, float]]:
 
 
 def hit_rate(pairs: CodedPairs, codes: DataFrame, codebooks: np.ndarray, *, k: int) -> float:
-    """Returns how often a target is expected among the k items nearest to its trigger as codes, all other items ranked.
+    """Return the expected share of targets among the k items nearest to their trigger by code.
 
     Args:
-        pairs: At least one.
-        codes: ``rq_codes`` (L) of all items.
-        codebooks: (L, K, D) float32.
-        k: At least 1.
+        pairs: At least one pair.
+        codes: ``rq_codes`` (L) of all items. All items but the trigger are ranked.
+        codebooks: (L, K, D) float32 centroids.
+        k: Number of nearest items, at least 1.
+
+    Returns:
+        HitRate@k in [0, 1].
     """
     buckets = codes.groupBy("rq_codes").agg(F.count("*").alias("items"))
     shared = codes.sparkSession.sparkContext.broadcast((pairs, codebooks))
 
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        of_pairs, tables = shared.value
-        nearer, tied = np.zeros(len(of_pairs.pair), np.int64), np.zeros(len(of_pairs.pair), np.int64)
+        all_pairs, centroids = shared.value
+        nearer, tied = np.zeros(len(all_pairs.pair), np.int64), np.zeros(len(all_pairs.pair), np.int64)
         for batch in batches:
             for start in range(0, batch.num_rows, _BLOCK):
                 part = batch.slice(start, _BLOCK)
-                more = _count_nearer(matrix(part["rq_codes"], np.int32), part["items"].to_numpy(), of_pairs, tables)
-                nearer, tied = nearer + more[0], tied + more[1]
-        columns = [pa.array(of_pairs.pair), pa.array(nearer), pa.array(tied)]
+                ids, items = matrix(part["rq_codes"], np.int32), part["items"].to_numpy()
+                more_nearer, more_tied = _count_nearer(ids, items, all_pairs, centroids)
+                nearer, tied = nearer + more_nearer, tied + more_tied
+        columns = [pa.array(all_pairs.pair), pa.array(nearer), pa.array(tied)]
         yield pa.RecordBatch.from_arrays(columns, ["pair", "nearer", "tied"])
 
     counted = buckets.mapInArrow(count, "pair long, nearer long, tied long")
@@ -91,27 +113,49 @@ def hit_rate(pairs: CodedPairs, codes: DataFrame, codebooks: np.ndarray, *, k: i
 
 
 def expected_hits(nearer: np.ndarray, tied: np.ndarray, *, k: int) -> np.ndarray:
-    """Returns the chance (P,) that a target is among the first k when ``nearer`` items (P,) come before it and it stands at
-    random among ``tied`` (P,) equally near ones, itself among them."""
+    """Return the probability that each target is among the k nearest items, with ties in random order.
+
+    Args:
+        nearer: (P,) numbers of items that are nearer than the target.
+        tied: (P,) numbers of items that are as near as the target, including the target.
+        k: Number of nearest items, at least 1.
+
+    Returns:
+        (P,) probabilities in [0, 1].
+
+    Example:
+        >>> expected_hits(np.array([0, 9, 10]), np.array([1, 4, 1]), k=10).tolist()
+        [1.0, 0.25, 0.0]
+    """
     return np.clip((k - nearer) / np.maximum(tied, 1), 0.0, 1.0)
 
 
 def _count_nearer(codes: np.ndarray, items: np.ndarray, pairs: CodedPairs, codebooks: np.ndarray) -> np.ndarray:
-    """Returns (2, P): items of these semantic IDs that are nearer to the trigger than the target is, and as near."""
-    spaces = [decode(of, codebooks) for of in (codes, pairs.trigger, pairs.target)]
-    ids, triggers, targets = (of / np.maximum(np.linalg.norm(of, axis=1, keepdims=True), 1e-12) for of in spaces)
+    """Count the items that are nearer to the trigger than the target, and those that are as near.
+
+    Args:
+        codes: (B, L) semantic IDs.
+        items: (B,) numbers of items of each semantic ID.
+        pairs: The P pairs.
+        codebooks: (L, K, D) float32 centroids.
+
+    Returns:
+        (2, P) int64 counts.
+    """
+    decoded = [decode(rows, codebooks) for rows in (codes, pairs.trigger, pairs.target)]
+    ids, triggers, targets = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in decoded)
     least = np.rint(_STEPS * np.einsum("pd,pd->p", triggers, targets))
     scores = np.rint(_STEPS * (ids @ triggers.T))  # (block, P)
-    of_target = _equal_rows(codes, pairs.target)
-    tied = (scores == least) | of_target
-    own = _equal_rows(codes, pairs.trigger)  # the trigger itself is not ranked
-    nearer = (scores > least) & ~of_target
-    counts = items[:, None] - own
+    is_target = _equal_rows(codes, pairs.target)
+    tied = (scores == least) | is_target
+    is_trigger = _equal_rows(codes, pairs.trigger)
+    nearer = (scores > least) & ~is_target
+    counts = items[:, None] - is_trigger  # the trigger itself is not ranked
     return np.stack([(counts * nearer).sum(axis=0), (counts * tied).sum(axis=0)]).astype(np.int64)
 
 
 def _equal_rows(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Returns (B, P) bool: which rows of (B, L) and (P, L) are equal."""
+    """Return (B, P) bool, True where a row of (B, L) equals a row of (P, L)."""
     equal = np.ones((len(one), len(other)), bool)
     for level in range(one.shape[1]):
         equal &= one[:, level][:, None] == other[:, level][None]

@@ -1,7 +1,7 @@
-"""All figures of one codebook version, without a ranking model: behavior, neighborhoods, error, balance, in this order.
+"""One codebook version is measured without a ranking model: by co-clicks, neighborhoods, errors and balance.
 
-In: ``item_semantic_ids``, ``item_embeddings``, the codebooks, ``interactions``. Out: a dict that people are shown and the
-report keeps. Balance comes last because it predicts nothing: its published correlation with ranking quality is -0.02.
+In: ``item_semantic_ids``, ``item_embeddings``, the codebooks and ``interactions``. Out: a dict of figures for the terminal
+and the report. Balance comes last, because its published correlation with ranking quality is -0.02.
 """
 
 from __future__ import annotations
@@ -27,37 +27,41 @@ from qarm_features.storage.warehouse import Warehouse
 def evaluate_version(
     warehouse: Warehouse, codebooks: Artifact, *, against: int | None = None, **options: Any
 ) -> dict[str, Any]:
-    """Measures a published codebook version from the tables.
+    """Measure a published codebook version on the tables.
 
     Args:
         warehouse: The tables.
-        codebooks: The version.
-        against: A version of which ``shared`` says how many items have the same codes; left out where L differs.
-        options: k, max_pairs, max_queries, seed of ``evaluate_codes``.
+        codebooks: Codebooks of the version.
+        against: Codebook version to compare codes with. The result then has ``shared`` if both have the same number of
+            levels.
+        options: Arguments ``k``, ``max_pairs``, ``max_queries`` and ``seed`` of ``evaluate_codes``.
 
     Returns:
-        What ``evaluate_codes`` returns, with ``codebook_version``, ``encoder_version``, ``num_levels``, ``codebook_size``.
+        The figures of ``evaluate_codes``, ``codebook_version``, ``encoder_version``, ``num_levels`` and
+        ``codebook_size``.
 
     Raises:
         ValueError: No item has a semantic ID under the version.
     """
-    every, version = warehouse.read(ITEM_SEMANTIC_IDS), codebooks.version
-    codes = every.where(F.col("codebook_version") == version)
+    all_versions, version = warehouse.read(ITEM_SEMANTIC_IDS), codebooks.version
+    codes = all_versions.where(F.col("codebook_version") == version)
     if codes.isEmpty():
         raise ValueError(
-            f"item_semantic_ids has 0 rows of codebook version {version}, must have some. Run: qarm assign-semantic-ids"
+            f"item_semantic_ids has 0 rows of codebook version {version}, must have at least 1. Run: qarm assign-semantic-ids"
         )
     about = {name: codebooks.manifest[name] for name in ("encoder_version", "num_levels", "codebook_size")}
     embeddings = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == about["encoder_version"])
+    centroids = load_codebooks(codebooks).codebooks
+    assert centroids is not None  # published codebooks are fitted
     figures = evaluate_codes(
         codes,
         embeddings,
-        load_codebooks(codebooks).codebooks,
+        centroids,
         warehouse.read(INTERACTIONS),
         since=after_all_pairs(warehouse.read_or_empty(ITEM_PAIRS)),
         **options,
     )
-    others = every.where((F.col("codebook_version") == against) & (F.size("rq_codes") == about["num_levels"]))
+    others = all_versions.where((F.col("codebook_version") == against) & (F.size("rq_codes") == about["num_levels"]))
     if against is not None and not others.isEmpty():
         figures["shared"] = {"version": against, **shared_ids(others, codes, num_levels=about["num_levels"])}
     return {"codebook_version": version, **about, **figures}
@@ -75,23 +79,28 @@ def evaluate_codes(
     max_queries: int = 1_000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measures one codebook version over all items that have codes and an embedding.
+    """Measure one codebook version on all items that have codes and an embedding.
 
     Args:
         codes: ``item_id``, ``rq_codes`` of one codebook version.
-        embeddings: ``item_id``, ``embedding`` (D) unit L2 norm, of its encoder version.
-        codebooks: (L, K, D) float32.
-        interactions: The click log.
-        since: Co-clicks from this moment on are looked at.
-        k: Nearest items of HitRate@k.
-        max_pairs: Most co-clicks, drawn by hash.
-        max_queries: Items whose neighborhoods are compared, drawn by hash, each against all items.
-        seed: Of both draws: two versions are measured on the same pairs and items.
+        embeddings: ``item_id``, ``embedding`` (D) of its encoder version, unit L2 norm.
+        codebooks: (L, K, D) float32 centroids.
+        interactions: Rows of ``interactions``.
+        since: First moment of the co-clicks.
+        k: Number of nearest items of HitRate@k, at least 1.
+        max_pairs: Largest number of co-clicks. More are sampled by hash.
+        max_queries: Largest number of items whose neighborhoods are compared. More are sampled by hash.
+        seed: Seed for sampling co-clicks and query items. With the same seed two versions are measured on the same sample.
 
     Returns:
-        ``items``; ``behavior`` (None without co-clicks): ``since``, ``k``, ``pairs``, ``hit_rate`` by code,
-        ``hit_rate_embeddings``, ``chance``, ``prefixes`` as of ``shared_prefixes``; ``neighborhoods``; ``errors``;
-        ``quality`` and ``quality_weighted``, the latter by positives.
+        A dict of
+
+        - ``items``, the number of items,
+        - ``behavior``, a dict of ``since``, ``k``, ``pairs``, ``hit_rate`` (by code), ``hit_rate_embeddings``, ``chance``
+          and ``prefixes`` (from ``shared_prefixes``), or None if there are no co-clicks,
+        - ``neighborhoods`` from ``neighborhood_overlap``,
+        - ``errors`` from ``error_quality``,
+        - ``quality`` and ``quality_weighted`` from ``semantic_id_quality``, the latter weighted by positives.
     """
     clicks = interactions.where(F.col("label") == 1).groupBy("item_id").agg(F.count("*").alias("clicks"))
     rows = codes.select("item_id", "rq_codes").join(
@@ -103,7 +112,7 @@ def evaluate_codes(
     behavior = _behavior(rows, codebooks, interactions, since=since, k=k, max_pairs=max_pairs, seed=seed)
     figures = {
         "items": items,
-        "behavior": behavior and {**behavior, "chance": min(1.0, k / max(items - 1, 1))},
+        "behavior": None if behavior is None else {**behavior, "chance": min(1.0, k / max(items - 1, 1))},
         "neighborhoods": neighborhood_overlap(rows, codebooks, max_queries=max_queries, seed=seed),
         "errors": error_quality(rows, codebooks, weight="clicks"),
         "quality": semantic_id_quality(rows, **sizes),
@@ -123,12 +132,13 @@ def _behavior(
     max_pairs: int,
     seed: int,
 ) -> dict[str, Any] | None:
+    """Return the figures of co-clicks but ``chance``, or None if no co-click has codes for both items."""
     pairs = future_co_clicks(interactions, since=since, max_pairs=max_pairs, seed=seed).persist()
     coded = coded_pairs(pairs, rows)
     if not len(coded.pair):
         return None
-    none_known = pairs.select("trigger_item_id", "target_item_id").limit(0)
-    ranks = target_ranks(pairs, none_known, rows)
+    no_training_pairs = pairs.select("trigger_item_id", "target_item_id").limit(0)
+    ranks = target_ranks(pairs, no_training_pairs, rows)
     figures = {
         "since": since.isoformat(),
         "k": k,

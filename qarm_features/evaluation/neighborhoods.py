@@ -1,7 +1,7 @@
-"""Whether items that are near each other as embeddings are near each other as codes.
+"""Neighborhoods of items by code are compared with their neighborhoods by embedding.
 
-In: embeddings and codes of all items. Out: overlap of the k nearest items in both, for a drawn sample of items against the
-whole catalog. Nearness of codes is the cosine of what they decode to, the sum of their centroids.
+In: embeddings and codes of all items. Out: the overlap of the k nearest items by code and by embedding, for a sample of
+items and the whole catalog. Codes are decoded to the sum of their centroids, and compared by cosine.
 
 Source: rank-biased overlap, Webber, Moffat, Zobel, TOIS 2010, equation 7 cut at k and divided by its largest value.
 """
@@ -18,34 +18,34 @@ from pyspark.sql import functions as F
 
 from qarm_features.codebooks.errors import matrix
 
-_BLOCK = 4096  # items whose scores against all queries are held at once
-_STEPS = 2.0**20  # scores are rounded, so that equal codes tie whatever rows stand beside them
-_PERSISTENCE = 0.9  # of rank-biased overlap: 0.9 gives the first 10 ranks 86% of the weight
+_BLOCK = 4096  # number of items whose scores with all queries are in memory at once
+_STEPS = 2.0**20  # scores are rounded to 1 / 2**20, so that equal codes tie whatever the rows of a batch
+_PERSISTENCE = 0.9  # gives the first 10 ranks 86% of the weight in rank-biased overlap
 
 
 def neighborhood_overlap(
     rows: DataFrame, codebooks: np.ndarray, *, k: int = 20, max_queries: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
-    """Compares the k nearest items of a sample of items, by embedding and by code.
+    """Compare the k nearest items by embedding with the k nearest items by code, for a sample of items.
 
     Args:
-        rows: ``item_id``, ``embedding`` (D), ``rq_codes`` (L), all items.
-        codebooks: (L, K, D) float32.
-        k: Nearest items looked at, at least 1; ties go to the smaller item ID.
-        max_queries: Items drawn, by a hash of their ID.
-        seed: Of the draw.
+        rows: ``item_id``, ``embedding`` (D), ``rq_codes`` (L) of all items.
+        codebooks: (L, K, D) float32 centroids.
+        k: Number of nearest items, at least 1. Of equally near items the smaller IDs come first.
+        max_queries: Largest number of sampled items.
+        seed: Seed of the hash of item IDs by which items are sampled.
 
     Returns:
-        ``k``, ``queries``, ``jaccard`` and ``rank_biased_overlap``: means over the queries, in [0, 1]; None where the
-        catalog has no second item.
+        ``k``, ``queries`` (number of sampled items), ``jaccard`` and ``rank_biased_overlap``. The last two are means over
+        the queries in [0, 1], or None if the catalog has fewer than two items.
     """
-    draw = rows.orderBy(F.xxhash64(F.lit(seed), "item_id"), "item_id").limit(max_queries)
-    drawn = draw.select("item_id", "embedding", "rq_codes").toArrow().combine_chunks()  # at most max_queries rows
-    if drawn.num_rows < 2 and rows.count() < 2:
+    sample = rows.orderBy(F.xxhash64(F.lit(seed), "item_id"), "item_id").limit(max_queries)
+    sampled = sample.select("item_id", "embedding", "rq_codes").toArrow().combine_chunks()  # at most max_queries rows
+    if sampled.num_rows < 2 and rows.count() < 2:
         return {"k": k, "queries": 0, "jaccard": None, "rank_biased_overlap": None}
-    embeddings, codes = (drawn[name].combine_chunks() for name in ("embedding", "rq_codes"))
+    embeddings, codes = (sampled[name].combine_chunks() for name in ("embedding", "rq_codes"))
     queries = _unit(matrix(embeddings)), _unit(decode(matrix(codes, np.int32), codebooks))
-    shared = rows.sparkSession.sparkContext.broadcast((queries, drawn["item_id"].to_numpy(), codebooks))
+    shared = rows.sparkSession.sparkContext.broadcast((queries, sampled["item_id"].to_numpy(), codebooks))
 
     def nearest(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -60,11 +60,11 @@ def neighborhood_overlap(
     lists = found.groupBy("query", "by_code").agg(
         F.array_sort(F.collect_list(F.struct("rank", "item_id"))).alias("items")
     )
-    by_query: dict[int, dict[bool, list]] = {}
+    by_query: dict[int, dict[bool, list[int | str]]] = {}
     for row in lists.collect():  # 2 k items of at most max_queries queries
         by_query.setdefault(row["query"], {})[row["by_code"]] = [item["item_id"] for item in row["items"]]
     shared.unpersist()
-    pairs = [(lists[False], lists[True]) for _, lists in sorted(by_query.items())]
+    pairs = [(nearest_items[False], nearest_items[True]) for _, nearest_items in sorted(by_query.items())]
     return {
         "k": k,
         "queries": len(pairs),
@@ -74,22 +74,45 @@ def neighborhood_overlap(
 
 
 def decode(codes: np.ndarray, codebooks: np.ndarray) -> np.ndarray:
-    """Returns the sums of the centroids, (B, D) float32, of codes (B, L) under codebooks (L, K, D)."""
-    return sum(centroids[codes[:, level]] for level, centroids in enumerate(codebooks))
+    """Decode codes to the sums of their centroids.
+
+    Args:
+        codes: (B, L) codes.
+        codebooks: (L, K, D) float32 centroids.
+
+    Returns:
+        (B, D) float32.
+
+    Example:
+        >>> codebooks = np.array([[[1, 0], [0, 1]], [[0.5, 0], [0, 0.5]]], np.float32)
+        >>> decode(np.array([[0, 1]]), codebooks).tolist()
+        [[1.0, 0.5]]
+    """
+    decoded: np.ndarray = sum(centroids[codes[:, level]] for level, centroids in enumerate(codebooks))
+    return decoded
 
 
 def jaccard(one: Sequence, other: Sequence) -> float:
-    """Returns the items in both lists by the items in either, in [0, 1]."""
+    """Return the number of items in both lists divided by the number of items in either, in [0, 1].
+
+    Example:
+        >>> jaccard([1, 2, 3], [2, 3, 4])
+        0.5
+    """
     return len(set(one) & set(other)) / len(set(one) | set(other))
 
 
 def rank_biased_overlap(one: Sequence, other: Sequence, *, persistence: float = _PERSISTENCE) -> float:
-    """Returns the overlap of two rankings without ties, weighted toward their tops, in [0, 1].
+    """Return the overlap of two rankings without ties, in [0, 1]. The first ranks have the largest weights.
 
     Args:
         one: Items, the nearest first.
-        other: Likewise, of the same length.
-        persistence: Weight of a rank by that of the one before, in (0, 1).
+        other: Items of the other ranking, as many.
+        persistence: Weight of a rank divided by the weight of the rank before, in (0, 1).
+
+    Example:
+        >>> rank_biased_overlap([1, 2], [1, 2]), round(rank_biased_overlap([1, 2], [2, 1]), 4)
+        (1.0, 0.4737)
     """
     overlap = [len(set(one[:depth]) & set(other[:depth])) / depth for depth in range(1, len(one) + 1)]
     weights = persistence ** np.arange(len(one))
@@ -108,15 +131,26 @@ def _nearest_of(
     *,
     k: int,
 ) -> pa.RecordBatch:
-    """Returns the k best of a block for each query, by embedding and by code; a query is not its own neighbor."""
+    """Return the k nearest items of a block to each query, by embedding and by code. A query is not its own neighbor.
+
+    Args:
+        batch: ``item_id``, ``embedding`` (D) and ``rq_codes`` (L) of a block of items.
+        queries: Embeddings and decoded codes of the queries, (Q, D) each.
+        query_ids: (Q,) item IDs of the queries.
+        codebooks: (L, K, D) float32 centroids.
+        k: Number of nearest items, at least 1.
+
+    Returns:
+        ``query``, ``by_code``, ``item_id``, ``score``.
+    """
     ids = batch["item_id"].to_numpy(zero_copy_only=False)
     order = np.argsort(ids, kind="stable")
     spaces = matrix(batch["embedding"]), decode(matrix(batch["rq_codes"], np.int32), codebooks)
     found = []
-    for by_code, (items, of_space) in enumerate(zip(spaces, queries)):
-        scores = np.rint(_STEPS * (of_space @ _unit(items[order]).T)).astype(np.int64)  # (queries, block)
+    for by_code, (items, space_queries) in enumerate(zip(spaces, queries)):
+        scores = np.rint(_STEPS * (space_queries @ _unit(items[order]).T)).astype(np.int64)  # (queries, block)
         scores[query_ids[:, None] == ids[order][None]] = -(2**40)
-        # One integer per item, larger for a higher score and, among equals, for a smaller ID.
+        # Each item gets one integer, which is larger for a higher score, and for a smaller ID among equal scores.
         keys = scores * len(ids) + np.arange(len(ids))[::-1]
         most = min(k, len(ids))
         best = np.argpartition(-keys, most - 1, axis=1)[:, :most]

@@ -78,6 +78,6 @@ def test_a_version_without_semantic_ids_is_named(fresh_project):
     fresh_project.warehouse.append(ITEM_SEMANTIC_IDS, fresh_project.warehouse.empty(ITEM_SEMANTIC_IDS))
 
     with pytest.raises(
-        ValueError, match="item_semantic_ids has 0 rows of codebook version 0, must have some. Run: qarm"
+        ValueError, match="item_semantic_ids has 0 rows of codebook version 0, must have at least 1. Run: qarm"
     ):
         evaluate_codes(fresh_project, codebook_version=0)
