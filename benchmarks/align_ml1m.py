@@ -1,10 +1,10 @@
-"""Item alignment on MovieLens-1M: HitRate@10 of what users liked next, aligned against frozen text.
+"""Item alignment on MovieLens-1M: HitRate@10 of the next liked item, with the aligned and the frozen encoder.
 
-Runs the jobs themselves on a project of its own: ingest, mine pairs from the train split, align, evaluate on later
-co-clicks. Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
+The jobs run on a project of their own: ingest, mine pairs from the train split, align, and evaluate on later co-clicks.
+Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
 
-    python benchmarks/align_ml1m.py --modalities text --seeds 3            # on the valid period, for choosing
-    python benchmarks/align_ml1m.py --modalities text image --period test  # once, at the end
+    python benchmarks/align_ml1m.py --modalities text --seeds 3            # on the valid period, to choose settings
+    python benchmarks/align_ml1m.py --modalities text image --period test  # once, for the final figure
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TEXT = ["title", "genres", "plot", "director", "actors"]
 
 
 def write_project(folder: Path, *, modalities: list[str], period: str, changes: dict) -> str:
-    """Writes catalog, click log and qarm.yaml; returns the moment that pairs must stay before."""
+    """Write the catalog, the click log and qarm.yaml, and return the moment that item pairs must lie before."""
     log = {name: pd.read_parquet(DATA / f"interactions_{name}.parquet") for name in ("train", "valid", "test")}
     kept = [log["train"], log["valid"]] if period == "valid" else list(log.values())
     folder.mkdir(parents=True)
@@ -50,7 +50,7 @@ def write_project(folder: Path, *, modalities: list[str], period: str, changes: 
 
 
 def run_jobs(folder: Path, until: str, seeds: int) -> Iterator[dict]:
-    """Mines pairs once, then yields the figures of evaluate-encoder of every seed; all in one session."""
+    """Mine pairs once, then yield the figures of evaluate-encoder for every seed, in one Spark session."""
     from qarm_features.jobs.align_encoder import align_encoder
     from qarm_features.jobs.command import run_job
     from qarm_features.jobs.context import JobContext
@@ -71,12 +71,12 @@ def run_jobs(folder: Path, until: str, seeds: int) -> Iterator[dict]:
 
 
 def main() -> None:
-    """Prints mean and standard deviation over seeds, by slice."""
+    """Print the mean and standard deviation over seeds, by slice."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modalities", nargs="+", choices=["text", "image"], default=["text"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--period", choices=["valid", "test"], default="valid")
-    parser.add_argument("--set", nargs="*", default=[], help="settings, for example alignment.epochs=5")
+    parser.add_argument("--set", nargs="*", default=[], help="further settings, for example alignment.epochs=5")
     arguments = parser.parse_args()
     if not DATA.is_dir():
         sys.exit(f"{DATA} is absent: set QARM_DATA to a folder that holds ml1m. Skipped.")

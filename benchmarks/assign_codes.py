@@ -1,8 +1,9 @@
-"""Times giving codes to a whole catalog, Delta to Delta: `ResidualKMeansModel` on local Spark against one faiss process.
+"""Time to assign codes to a whole catalog, Delta to Delta: ``ResidualKMeansModel`` on local Spark against faiss.
 
-Both read the same Delta table of embeddings, assign L levels and write a Delta table of codes. The peer streams Arrow batches
-by delta-rs through one flat faiss index per level, on as many threads; the ratio is rows per second, ours by the peer's.
-Codes are compared: they may differ where two centroids are equally near but for float32's rounding.
+Both read the same Delta table of embeddings, assign L levels and write a Delta table of codes. The peer is one process that
+streams Arrow batches with delta-rs through one flat faiss index per level, on as many threads. The ratio is our rows per
+second divided by the peer's. The codes are compared, too. They may differ where two centroids are equally near up to the
+rounding of float32.
 
 Usage: python benchmarks/assign_codes.py --rows 1000000 --dim 128 --codebook-size 256 --levels 3
 """
@@ -22,7 +23,7 @@ THREADS, BATCH_ROWS = 2, 65_536
 
 
 def write_catalog(spark, folder: str, rows: int, dim: int, clusters: int) -> None:
-    """Writes the Delta table ``embeddings``: item_id, embedding of unit norm."""
+    """Write the Delta table ``embeddings`` with item_id and an embedding of unit norm."""
     from fit_codebooks import write_clustered_rows
 
     os.mkdir(f"{folder}/rows")
@@ -32,7 +33,7 @@ def write_catalog(spark, folder: str, rows: int, dim: int, clusters: int) -> Non
 
 
 def assign_with_spark(spark, folder: str, codebooks: np.ndarray) -> float:
-    """Writes the Delta table ``ours`` and returns the seconds."""
+    """Write the Delta table ``ours`` and return the seconds."""
     from qarm_features.quantizers import ResidualKMeansModel
     from qarm_features.quantizers.code_columns import codes_beside
 
@@ -44,7 +45,7 @@ def assign_with_spark(spark, folder: str, codebooks: np.ndarray) -> float:
 
 
 def assign_with_faiss(folder: str, codebooks: np.ndarray) -> float:
-    """Writes the Delta table ``theirs`` and returns the seconds."""
+    """Write the Delta table ``theirs`` and return the seconds."""
     import faiss
     from deltalake import DeltaTable, write_deltalake
     from fit_codebooks import touch_faiss_buffers
@@ -77,26 +78,26 @@ def assign_with_faiss(folder: str, codebooks: np.ndarray) -> float:
 
 
 def share_of_equal_codes(spark, folder: str) -> float:
-    """Returns the share of items whose codes are the same in both tables."""
+    """Return the share of items whose codes are the same in both tables."""
     ours, theirs = (spark.read.format("delta").load(f"{folder}/{name}") for name in ("ours", "theirs"))
     both = ours.join(theirs.withColumnRenamed("rq_codes", "their_codes"), on="item_id", how="inner")
     return both.selectExpr("avg(cast(rq_codes = their_codes AS double))").first()[0]
 
 
 def main() -> None:
-    """Prints seconds and the ratio."""
+    """Print seconds and the ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--codebook-size", type=int, default=256)
     parser.add_argument("--levels", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each, interleaved; the least seconds count")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each, in turns; the fastest counts")
     args = parser.parse_args()
     from qarm_features.jobs.spark_session import start_session
     from qarm_features.quantizers import ResidualKMeans
     from qarm_features.settings.sections import SparkOptions
 
-    # As the jobs have it: Delta's own bookkeeping would otherwise take longer than the rows.
+    # The session is that of the jobs. With Spark's defaults the bookkeeping of Delta takes longer than the rows.
     spark = start_session(SparkOptions(master=f"local[{THREADS}]"), name="benchmark")
     with tempfile.TemporaryDirectory() as folder:
         write_catalog(spark, folder, args.rows, args.dim, clusters=2 * args.codebook_size)
@@ -111,7 +112,7 @@ def main() -> None:
         for name, seconds in (("ResidualKMeansModel", ours), ("faiss, one process", theirs)):
             shown = ", ".join(f"{one:.2f}" for one in seconds)
             print(f"{name}: {shown} s, {args.rows / min(seconds):,.0f} rows/s")
-        print(f"rows per second by the peer's: {min(theirs) / min(ours):.2f}")
+        print(f"ratio of our rows per second to the peer's: {min(theirs) / min(ours):.2f}")
         print(f"items with equal codes: {share_of_equal_codes(spark, folder):.4%}")
     spark.stop()
 

@@ -1,12 +1,13 @@
-"""The loop closed on MovieLens-1M: what the next ranking model gains or loses where the ranking loss made the encoder.
+"""The closed loop on MovieLens-1M: the gain of ranking models from an encoder that the ranking loss trained.
 
-First turn: embeddings of the encoder, codes, a ranking model whose Fusion-Q-Former its own loss trains. Then `export_encoder`
-makes that fusion the next encoder version, the catalog is embedded anew, codebooks are refitted with IDs kept, and a release
-is published: all by the jobs themselves. Ranking models that read codes are trained on both releases, on the
-published split, with the same seeds; the last columns pair these. Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
+The first turn embeds the catalog, fits codes, and trains a ranking model with a Fusion-Q-Former. Then ``export_encoder``
+makes the Fusion-Q-Former the next encoder version, the catalog is embedded again, codebooks are refitted with stable IDs,
+and a release is published. The jobs do all of it. Ranking models that read codes are trained on both releases, on the
+published split and with the same seeds, and the last columns show the paired differences.
+Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
 
     python benchmarks/close_loop.py                        # from the frozen encoder
-    python benchmarks/close_loop.py --encoder aligned      # from one that was aligned on item pairs
+    python benchmarks/close_loop.py --encoder aligned      # from the encoder that was aligned on item pairs
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ METRICS = ("auc", "user_auc")
 
 
 def settings_of(encoder: str) -> dict[str, dict]:
-    """Returns the sections of a project that also trains the fusion, by the benchmark's own options."""
+    """Return the settings of a project that also trains the fusion, with the options of the benchmark."""
     how = options(seed=0, threads=2)
     named = ("epochs", "patience", "batch_size", "learning_rate", "weight_decay")
     ranking = {name: getattr(how, name) for name in named}
@@ -39,7 +40,7 @@ def settings_of(encoder: str) -> dict[str, dict]:
 
 
 def turn(context) -> str:
-    """Trains the fusion, makes it the next encoder, publishes what is cut from it; returns what the jobs said."""
+    """Train the fusion, make it the next encoder and publish its codes. Return the remarks of the jobs."""
     from qarm_features.jobs.assign_semantic_ids import assign_semantic_ids
     from qarm_features.jobs.build_training_set import build_training_set
     from qarm_features.jobs.command import run_job
@@ -59,9 +60,9 @@ def turn(context) -> str:
 
 
 def compare(row: Row, turns: list[World], seeds: int, threads: int) -> None:
-    """Prints a row's metrics on the test split after each turn, and the paired difference."""
+    """Print the metrics of a row on the test split after each turn, and the paired difference."""
     runs = [[train(row, "A", world, seed=seed, threads=threads)["test"] for world in turns] for seed in range(seeds)]
-    values = np.array([[[run[metric] for metric in METRICS] for run in of_seed] for of_seed in runs])
+    values = np.array([[[run[metric] for metric in METRICS] for run in seed_runs] for seed_runs in runs])
     shown = [f"{COMPARED[row.name]:28}"]
     for index in range(len(turns)):
         for metric in range(len(METRICS)):
@@ -76,9 +77,9 @@ def _shown(values: np.ndarray, form: str) -> str:
 
 
 def main() -> None:
-    """Runs one turn of the loop and prints the table."""
+    """Run one turn of the loop and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", choices=list(PROJECTS), default="unaligned", help="of the first turn")
+    parser.add_argument("--encoder", choices=list(PROJECTS), default="unaligned", help="encoder of the first turn")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
@@ -91,7 +92,7 @@ def main() -> None:
         print(turn(context), flush=True)
         turns = [first, load(prepared(context))]
     print(
-        f"\nTest, {arguments.seeds} seeds, mean ± deviation: AUC and UAUC by the first encoder, by the next, gain of each"
+        f"\nTest, {arguments.seeds} seeds, mean ± deviation: AUC and UAUC with the first encoder, with the next, gain of each"
     )
     for row in ROWS:
         if row.name in COMPARED:

@@ -1,9 +1,9 @@
-"""EM3's content interest over T = 1,000 behaviors: LoRA projections against full ones, folded against written out.
+"""EM3's content interest over T = 1,000 behaviors: LoRA projections against full ones, folded against plain attention.
 
-Each way makes the same training steps (forward, backward, AdamW) in a process of its own; memory is by how much the most
-that it held exceeds what it held before the first step, inputs included before. ``written out`` is attention as one would
-write it: every behavior projected to keys and values, then torch's scaled_dot_product_attention. Behaviors get gradients,
-as they do where the fusion below is trained.
+Each variant makes the same training steps (forward, backward, AdamW) in a process of its own. Memory is the peak during the
+steps minus the memory before the first step, when the inputs are already there. ``written out`` is plain attention: every
+behavior is projected to keys and values for torch's scaled_dot_product_attention. Behaviors get gradients, as they do where
+the fusion below is trained.
 
     python benchmarks/em3_memory.py                          # B = 64, T = 1,000, D = 128 to 64
     python benchmarks/em3_memory.py --dim 512 --output-dim 512 --batch 16
@@ -35,7 +35,7 @@ class WrittenOut(nn.Module):
         self.query, self.key, self.value = (nn.Linear(dim, output_dim, bias=False) for _ in range(3))
 
     def forward(self, target: Tensor, behavior: Tensor, mask: Tensor) -> Tensor:
-        """Attends: target (B, D), behavior (B, T, D), mask (B, T) -> (B, D_out)."""
+        """Attend from target (B, D) to behavior (B, T, D) with mask (B, T), and return (B, D_out)."""
         query = self.query(target).unsqueeze(1).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, 1, E)
         key, value = (
             projection(behavior).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
@@ -46,13 +46,14 @@ class WrittenOut(nn.Module):
 
 
 def main() -> None:
+    """Print weights, optimizer state, memory and time of each variant, and their ratios to LoRA."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--batch", type=int, default=64, help="B")
-    arguments.add_argument("--length", type=int, default=1000, help="T")
-    arguments.add_argument("--dim", type=int, default=128, help="D of the content")
+    arguments.add_argument("--batch", type=int, default=64, help="batch size B")
+    arguments.add_argument("--length", type=int, default=1000, help="length T of the sequence")
+    arguments.add_argument("--dim", type=int, default=128, help="dimension D of the content")
     arguments.add_argument("--output-dim", type=int, default=64)
     arguments.add_argument("--rank", type=int, default=8)
-    arguments.add_argument("--steps", type=int, default=10, help="timed, after two that are not")
+    arguments.add_argument("--steps", type=int, default=10, help="timed steps, after two steps that are not timed")
     arguments.add_argument("--threads", type=int, default=2)
     options = arguments.parse_args()
     shape = f"B {options.batch}, T {options.length:,}, D {options.dim} to {options.output_dim}, rank {options.rank}"
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 def measure(way: str, options: argparse.Namespace) -> tuple[int, int, int, float]:
-    """Returns trained weights, bytes of the optimizer's state, most bytes of a step and seconds of one (least)."""
+    """Return trained weights, bytes of optimizer state, peak bytes of a step and seconds of the fastest step."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     if way == "full, written out":
@@ -82,7 +83,7 @@ def measure(way: str, options: argparse.Namespace) -> tuple[int, int, int, float
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights)
     behavior.grad = torch.zeros_like(behavior)
-    Path("/proc/self/clear_refs").write_text("5")  # the most that was held is what is held now
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current memory
     before, seconds = _memory("VmRSS"), []
     for _ in range(options.steps + 2):
         started = time.perf_counter()
@@ -97,7 +98,7 @@ def measure(way: str, options: argparse.Namespace) -> tuple[int, int, int, float
 
 
 def _memory(name: str) -> int:
-    """Returns a line of /proc/self/status in bytes."""
+    """Return an entry of /proc/self/status in bytes."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return 1024 * int(lines[name].split()[0])
 

@@ -1,11 +1,11 @@
-"""Times embedding texts from Parquet to Parquet: `embed_items` on local Spark against sentence-transformers' `encode`.
+"""Time to embed texts from Parquet to Parquet: ``embed_items`` on local Spark against sentence-transformers' ``encode``.
 
-Both run the same backbone over the same texts, cut at the same length, in batches of the same size, on the same two cores:
-Spark in two workers of one thread, sentence-transformers in one process of two threads with its own sorting. The start
-of Spark and of the models is timed apart and warmed up: one small run before the rounds loads the model into every
-worker, and Spark keeps its workers from run to run.
+Both run the same backbone on the same texts, cut at the same length, in batches of the same size, on the same two cores:
+Spark in two workers of one thread, sentence-transformers in one process of two threads with its own sorting. The start of
+Spark and of the models is timed separately: a small run before the rounds loads the model into every worker, and Spark
+keeps its workers between runs.
 
-Usage: python benchmarks/embed_items.py --rows 6000 --rounds 3        (QARM_DATA names the folder of ml1m/items.parquet)
+Usage: python benchmarks/embed_items.py --rows 6000 --rounds 3        (QARM_DATA is the folder that holds ml1m/items.parquet)
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ DATA = Path(os.environ.get("QARM_DATA", Path(__file__).resolve().parents[1] / ".
 
 
 def catalog_texts(rows: int) -> list[str]:
-    """Returns plots of ML-1M, repeated under other titles until there are enough, or generated ones of such lengths."""
+    """Return plots of ML-1M, repeated under other titles until there are enough, or generated texts of similar lengths."""
     file = DATA / "ml1m" / "items.parquet"
     if file.is_file():
         items = pq.read_table(file, columns=["title", "plot"]).to_pylist()
         titles = [row["title"] for row in items]
         plots = [row["plot"] or "" for row in items]
     else:
-        print(f"{file} is not there: texts are generated")
+        print(f"{file} does not exist, so texts are generated.")
         draw = np.random.default_rng(0)
         words = np.array(["a", "the", "sea", "ship", "captain", "island", "treasure", "lamp", "kitchen", "judge"])
         plots = [" ".join(draw.choice(words, size)) for size in draw.integers(8, 60, 3000)]
@@ -46,14 +46,14 @@ def catalog_texts(rows: int) -> list[str]:
 
 
 def write_items(path: str, texts: list[str]) -> None:
-    """Writes rows of ``items`` as one Parquet file in the order of the texts."""
+    """Write rows of ``items`` to one Parquet file in the order of the texts."""
     hashes = [str(number) for number in range(len(texts))]
     table = pa.table({"item_id": pa.array(range(len(texts)), pa.int64()), "text": texts, "content_hash": hashes})
     pq.write_table(table, path)
 
 
 class SparkRun:
-    """`embed_items` on a local session of some single-thread workers; ``start_seconds`` is Spark's and the model's."""
+    """``embed_items`` on local Spark with single-thread workers. ``start_seconds`` counts Spark and the model."""
 
     def __init__(self, folder: str, *, workers: int, batch_size: int, max_tokens: int):
         from qarm_features.encoders.item_encoder import ItemEncoder
@@ -72,7 +72,7 @@ class SparkRun:
         self.start_seconds = time.perf_counter() - started
 
     def seconds(self, source: str) -> float:
-        """Embeds all rows of a file into another and returns the time, reading and writing included."""
+        """Embed all rows of a file into another, and return the seconds, with reading and writing."""
         from qarm_features.embedding.embed_items import embed_items
 
         started = time.perf_counter()
@@ -84,7 +84,7 @@ class SparkRun:
 
 
 class SentenceTransformersRun:
-    """`SentenceTransformer.encode` in this process."""
+    """``SentenceTransformer.encode`` in this process."""
 
     def __init__(self, folder: str, *, batch_size: int, max_tokens: int):
         import torch
@@ -101,7 +101,7 @@ class SentenceTransformersRun:
         self.start_seconds = time.perf_counter() - started
 
     def seconds(self, source: str) -> float:
-        """Embeds all rows of a file into another and returns the time, reading and writing included."""
+        """Embed all rows of a file into another, and return the seconds, with reading and writing."""
         started = time.perf_counter()
         items = pq.read_table(f"{self.folder}/{source}")
         embeddings = self.model.encode(items["text"].to_pylist(), batch_size=self.batch_size, show_progress_bar=False)
@@ -112,14 +112,14 @@ class SentenceTransformersRun:
 
 
 def largest_difference(folder: str) -> float:
-    """Returns the largest absolute difference of any number of any embedding."""
+    """Return the largest absolute difference between two numbers of the embeddings."""
     ours, peer = (pq.read_table(f"{folder}/{name}").sort_by("item_id") for name in ("by-spark", "by-peer.parquet"))
     flat = [table["embedding"].combine_chunks().flatten().to_numpy() for table in (ours, peer)]
     return float(np.abs(flat[0] - flat[1]).max())
 
 
 def compare(folder: str, args: argparse.Namespace) -> None:
-    """Prints rows/s of both, round by round, and their ratio."""
+    """Print rows/s of both in each round, and their ratio."""
     options = {"batch_size": args.batch_size, "max_tokens": args.max_tokens}
     ours, peer = SparkRun(folder, workers=CORES, **options), SentenceTransformersRun(folder, **options)
     print(f"start, not counted: Spark with encoder {ours.start_seconds:.1f} s, sentence-transformers "
@@ -136,7 +136,7 @@ def compare(folder: str, args: argparse.Namespace) -> None:
 
 
 def scale(folder: str, args: argparse.Namespace) -> None:
-    """Prints rows/s of one and of two workers of one thread, each in a process of its own, best of the rounds."""
+    """Print rows/s of one and of two single-thread workers, the best of the rounds. Each runs in a process of its own."""
     rates = []
     for workers in (1, CORES):
         command = [sys.executable, __file__, *sys.argv[1:], "--folder", folder, "--workers", str(workers)]
@@ -146,16 +146,14 @@ def scale(folder: str, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Writes the texts, then compares and scales."""
+    """Write the texts, then compare with the peer and measure the scaling."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=6000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--max-tokens", type=int, default=128)
-    parser.add_argument(
-        "--workers", type=int, help="With --folder: print rows/s of this many workers and nothing else."
-    )
-    parser.add_argument("--folder", help="Folder that an earlier run wrote the texts to; goes with --workers.")
+    parser.add_argument("--workers", type=int, help="Number of workers; with --folder, print only their rows/s.")
+    parser.add_argument("--folder", help="Folder with the texts of an earlier run, with --workers.")
     args = parser.parse_args()
     if (args.workers is None) != (args.folder is None):
         parser.error("--workers and --folder go together: leave both out to compare and to scale.")
@@ -166,7 +164,7 @@ def main() -> None:
         run = SparkRun(args.folder, workers=args.workers, batch_size=args.batch_size, max_tokens=args.max_tokens)
         print(args.rows / min(run.seconds("items.parquet") for _ in range(args.rounds)))
         return
-    if hasattr(os, "sched_setaffinity"):  # inherited by Spark and its workers: nobody borrows a third core
+    if hasattr(os, "sched_setaffinity"):  # Spark and its workers inherit the two cores
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     with tempfile.TemporaryDirectory() as folder:
         write_items(f"{folder}/items.parquet", catalog_texts(args.rows))

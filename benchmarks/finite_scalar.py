@@ -1,7 +1,8 @@
-"""Compares last levels of a semantic ID: finite scalar quantization by several projections against one more k-means level.
+"""Last levels of a semantic ID: finite scalar quantization with several projections against one more k-means level.
 
-All quantize the same residuals of two k-means levels in one process. Prints the error that is left and the share of items
-whose semantic ID another item has. On synthetic near-duplicates in clusters, and on MovieLens-1M's texts where they are.
+All variants quantize the same residuals of two k-means levels in one process. The output is the remaining error and the
+share of items that share their semantic ID with another item, on synthetic near-duplicates in clusters and, where the data
+exists, on the texts of MovieLens-1M.
 
 Usage: python benchmarks/finite_scalar.py --items 20000 --last-size 256
 """
@@ -33,7 +34,7 @@ THREADS = 2
 
 
 def near_duplicates(items: int, dim: int) -> np.ndarray:
-    """Returns unit rows (B, D): 200 themes of power-law size, groups of five near-duplicates within them."""
+    """Return rows (B, D) of unit norm in 200 themes of power-law size, with groups of five near-duplicates."""
     generator = np.random.default_rng(0)
     spectrum = (np.arange(1, dim + 1) ** -0.5).astype(np.float32)
     themes = generator.normal(size=(200, dim)).astype(np.float32) * spectrum
@@ -45,10 +46,10 @@ def near_duplicates(items: int, dim: int) -> np.ndarray:
 
 
 def movie_texts() -> np.ndarray | None:
-    """Returns embeddings (B, 384) of MovieLens-1M's titles and plots by the packaged encoder, None where data is absent."""
+    """Return embeddings (B, 384) of MovieLens-1M's titles and plots by the packaged encoder, None without the data."""
     file = Path(os.environ.get("QARM_DATA", "../shared/data")) / "ml1m" / "items.parquet"
     if not file.is_file():
-        print(f"{file} is absent: movies are skipped")
+        print(f"{file} does not exist, so movies are skipped.")
         return None
     import pandas as pd
 
@@ -62,7 +63,7 @@ def movie_texts() -> np.ndarray | None:
 
 
 def kmeans(rows: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns codes (B,) and what their centroids leave over (B, D)."""
+    """Return codes (B,) and residuals (B, D)."""
     fitted = faiss.Kmeans(
         rows.shape[1], size, niter=15, seed=seed, min_points_per_centroid=1, max_points_per_centroid=10**9
     )
@@ -72,7 +73,7 @@ def kmeans(rows: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarr
 
 
 def finite_scalar(rows: np.ndarray, *, axes: np.ndarray, levels: list[int] | None, size: int, spacing: str):
-    """Returns codes (B,) and what they leave over, as `FiniteScalar` makes them."""
+    """Return codes (B,), residuals (B, D) and levels, as in ``FiniteScalar``."""
     mean = rows.mean(axis=0)
     values = project(rows, mean, axes)
     variances = values.var(axis=0)
@@ -87,7 +88,7 @@ def finite_scalar(rows: np.ndarray, *, axes: np.ndarray, levels: list[int] | Non
 
 
 def compare(name: str, rows: np.ndarray, args: argparse.Namespace) -> None:
-    """Prints a line per last level."""
+    """Print one line for each last level."""
     firsts, residuals = [], rows
     for level in range(2):
         codes, residuals = kmeans(residuals, args.codebook_size, level)
@@ -98,13 +99,13 @@ def compare(name: str, rows: np.ndarray, args: argparse.Namespace) -> None:
     axes = {"pca": pca, "random": random_axes(dim, most_dimensions(size), 0)}
     ways: dict[str, Callable] = {"k-means": lambda: (*kmeans(residuals, size, 2), [size])}
     for spacing in ("error", "mass"):
-        for kind, levels, what in (
+        for kind, levels, description in (
             ("pca", None, "shared out"),
             ("pca", equal, "equal levels"),
             ("random", equal, "equal"),
         ):
             used = axes[kind] if levels is None else axes[kind][: len(levels)]
-            ways[f"{kind}, {what}, {spacing}"] = lambda used=used, levels=levels, spacing=spacing: finite_scalar(
+            ways[f"{kind}, {description}, {spacing}"] = lambda used=used, levels=levels, spacing=spacing: finite_scalar(
                 residuals, axes=used, levels=levels, size=size, spacing=spacing
             )
     before = np.square(residuals).sum() / total
@@ -122,7 +123,7 @@ def compare(name: str, rows: np.ndarray, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Compares on both catalogs."""
+    """Compare on both catalogs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--dim", type=int, default=128)

@@ -1,9 +1,9 @@
-"""Times fitting codebooks on Parquet, reading included: `ResidualKMeans` on local Spark against its peers in one run.
+"""Time to fit codebooks on Parquet, with reading: ``ResidualKMeans`` on local Spark against its peers in one run.
 
-Peers: faiss.Kmeans in memory, as installed and, where its BLAS does not know the CPU, with the kernels that numpy's BLAS
-picked (the ratio is against the faster one); with --all Spark MLlib's KMeans and scikit-learn's MiniBatchKMeans, one level.
-Also: the machine's matrix-product peak and our share of it inside the assignment, seconds per iteration, 1 against 2 workers
-of one thread each (--workers), seconds by rows (--linear).
+The peer is faiss.Kmeans in memory, as installed and, where its BLAS does not know the CPU, with the kernels that numpy's
+BLAS selects. The ratio is to the faster one. With --all, Spark MLlib's KMeans and scikit-learn's MiniBatchKMeans fit one
+level. The output also has the peak rate of matrix products on the machine and our share of it in the assignment, seconds
+per iteration, one against two workers of one thread each (--workers), and seconds by number of rows (--linear).
 
 Usage: python benchmarks/fit_codebooks.py --rows 200000 --dim 128 --codebook-size 256 --levels 3
 """
@@ -26,7 +26,7 @@ THREADS, FILES, PART_ROWS = 2, 4, 100_000
 
 
 def write_clustered_rows(path: str, rows: int, dim: int, clusters: int) -> None:
-    """Writes rows of unit norm in clusters of unequal size to a few Parquet files."""
+    """Write rows of unit norm in clusters of unequal size to a few Parquet files."""
     generator = np.random.default_rng(0)
     centers = generator.normal(size=(clusters, dim)).astype(np.float32)
     for file in range(FILES):
@@ -44,13 +44,13 @@ def write_clustered_rows(path: str, rows: int, dim: int, clusters: int) -> None:
 
 
 def read_rows(path: str, dim: int) -> np.ndarray:
-    """Reads all rows (B, D) into memory."""
+    """Read all rows (B, D) into memory."""
     column = pq.read_table(path)["embedding"]
     return np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks]).reshape(-1, dim)
 
 
 def start_spark(workers: int):
-    """Starts local Spark; its start, its JVM and its Python workers are not counted."""
+    """Start local Spark. The times do not count this start."""
     from pyspark.sql import SparkSession
 
     os.environ["PYSPARK_PYTHON"] = sys.executable
@@ -62,7 +62,7 @@ def start_spark(workers: int):
 
 
 def fit_with_spark(path: str, args: argparse.Namespace, workers: int = THREADS):
-    """Returns the model and the least seconds of --repeats fits in one session; a warm-up fit is not counted."""
+    """Return the model and the seconds of the fastest of --repeats fits in one session, after a warm-up fit."""
     from qarm_features.quantizers import ResidualKMeans
 
     spark = start_spark(workers)
@@ -82,7 +82,7 @@ def fit_with_spark(path: str, args: argparse.Namespace, workers: int = THREADS):
 
 
 def fit_with_mllib(path: str, args: argparse.Namespace) -> float:
-    """Returns the seconds of Spark MLlib's KMeans for one level, its input as cached vectors as its guide says."""
+    """Return the seconds of Spark MLlib's KMeans for one level, on cached vectors as its guide recommends."""
     from pyspark.ml.clustering import KMeans
     from pyspark.ml.functions import array_to_vector
     from pyspark.sql import functions as F
@@ -98,7 +98,7 @@ def fit_with_mllib(path: str, args: argparse.Namespace) -> float:
 
 
 def fit_with_scikit_learn(path: str, args: argparse.Namespace) -> tuple[np.ndarray, float]:
-    """Returns centroids (1, K, D) and seconds of MiniBatchKMeans over as many rows as full iterations see."""
+    """Return centroids (1, K, D) and seconds of MiniBatchKMeans, on as many rows as full iterations process."""
     from sklearn.cluster import MiniBatchKMeans
 
     start = time.perf_counter()
@@ -109,7 +109,7 @@ def fit_with_scikit_learn(path: str, args: argparse.Namespace) -> tuple[np.ndarr
 
 
 def touch_faiss_buffers() -> None:
-    """Gives faiss's BLAS what `blas_buffers` gives numpy's: on some CPUs its small products are then three times as fast."""
+    """Touch the buffers of faiss's BLAS, as ``blas_buffers`` does for numpy: it triples the speed on some CPUs."""
     import faiss
 
     rows = np.ones((1024, 512), np.float32)
@@ -119,7 +119,7 @@ def touch_faiss_buffers() -> None:
 
 
 def fit_with_faiss(path: str, args: argparse.Namespace) -> tuple[np.ndarray, float]:
-    """Returns codebooks (L, K, D) of faiss.Kmeans level by level over all rows, and seconds."""
+    """Return codebooks (L, K, D) of faiss.Kmeans, fitted level by level on all rows, and seconds."""
     import faiss
 
     faiss.omp_set_num_threads(THREADS)
@@ -138,14 +138,14 @@ def fit_with_faiss(path: str, args: argparse.Namespace) -> tuple[np.ndarray, flo
 
 
 def run_faiss(path: str, kernels: str | None, file: str) -> float:
-    """Runs `fit_with_faiss` in a process of its own, its BLAS with the kernels named; returns seconds."""
+    """Run ``fit_with_faiss`` in a process of its own with the named BLAS kernels, and return seconds."""
     environment = os.environ | ({"OPENBLAS_CORETYPE": kernels} if kernels else {})
     command = [sys.executable, __file__, *sys.argv[1:], "--faiss-only", path, file]
     return json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
 
 
 def measure_products(dim: int, size: int) -> tuple[float, float]:
-    """Returns the peak of one thread and the rate of our assignment, both in 10^9 operations per second."""
+    """Return the peak rate of one thread and the rate of our assignment, both in 10^9 operations per second."""
     from threadpoolctl import threadpool_limits
 
     from qarm_features.quantizers.arrays.lloyd import nearest_codes
@@ -166,7 +166,7 @@ def _seconds(call) -> float:
 
 
 def relative_errors(path: str, dim: int, codebooks: np.ndarray) -> list[float]:
-    """Returns the relative error in [0, 1] after each level."""
+    """Return the relative error in [0, 1] after each level."""
     from qarm_features.quantizers.arrays.lloyd import nearest_codes
 
     residuals, errors = read_rows(path, dim), []
@@ -178,7 +178,7 @@ def relative_errors(path: str, dim: int, codebooks: np.ndarray) -> list[float]:
 
 
 def compare(path: str, args: argparse.Namespace) -> None:
-    """Prints our time and error beside each peer's."""
+    """Print our time and error next to those of each peer."""
     peak, rate = measure_products(args.dim, args.codebook_size)
     print(f"one thread: peak {peak:.0f} GFLOP/s, assignment {rate:.0f} = {rate / peak:.0%} of it")
     model, ours = fit_with_spark(path, args)
@@ -187,7 +187,7 @@ def compare(path: str, args: argparse.Namespace) -> None:
     products = 2 * args.rows * args.dim * args.codebook_size / (THREADS * rate * 1e9)
     inside = sum(level["seconds"] for level in levels)
     print(f"ResidualKMeans {ours:.2f} s: {ours - inside:.2f} s before level 0, {inside / steps:.3f} s per iteration,")
-    print(f"  {inside / steps - products:.3f} s of it not products; the end of a level counts to its iterations")
+    print(f"  {inside / steps - products:.3f} s of it outside matrix products (iterations include the end of a level)")
     from threadpoolctl import threadpool_info
 
     known = [blas.get("architecture") for blas in threadpool_info() if "numpy" in blas["filepath"]]
@@ -209,17 +209,19 @@ def compare(path: str, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Prints times, ratios and errors."""
+    """Print times, ratios and errors."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--codebook-size", type=int, default=256)
     parser.add_argument("--levels", type=int, default=1)
     parser.add_argument("--iterations", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each; the least seconds count")
-    parser.add_argument("--all", action="store_true", help="MLlib and scikit-learn too")
-    parser.add_argument("--workers", action="store_true", help="only 1 against 2 workers of one thread")
-    parser.add_argument("--linear", type=int, default=0, help="only seconds per row at --rows and at this many")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each; the fastest counts")
+    parser.add_argument("--all", action="store_true", help="compare with MLlib and scikit-learn, too")
+    parser.add_argument("--workers", action="store_true", help="only compare 1 with 2 workers of one thread")
+    parser.add_argument(
+        "--linear", type=int, default=0, help="only compare seconds per row at --rows and at this number of rows"
+    )
     parser.add_argument("--faiss-only", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.faiss_only:

@@ -1,9 +1,9 @@
 """Flips under load: reader processes read batches without a pause while releases are promoted one after the other.
 
-Each reader checks every batch: all items are there, all codes are those of one release, and of the release that the batch
-says. Two releases are loaded once; a flip is `promote_release`, as `qarm release promote` calls it, with its lease. Printed
-are mixed batches, errors and missing items, which must be 0, and the time from the flip to the last read of the release
-before it, which the registry's cache time bounds.
+Each reader checks in every batch that all items are found and that all codes belong to the release that the batch names.
+Two releases are loaded once. A flip is a call of ``promote_release``, as in ``qarm release promote``, with its lease. The
+output is the number of mixed batches, errors and missing items, which must be 0, and the time from a flip to the last read
+of the release before it, which the registry's cache time bounds.
 
     python benchmarks/flips.py --store redis     # registry in PostgreSQL
     python benchmarks/flips.py --store sqlite    # both in files
@@ -27,11 +27,11 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the servers of the tests serve here too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the servers of the tests
 
 
 class Flip(NamedTuple):
-    """A promotion: to which release, and when the call began and came back."""
+    """A promotion: the release, and the times at which the call began and ended."""
 
     version: int
     began: float
@@ -39,7 +39,7 @@ class Flip(NamedTuple):
 
 
 class Reads(NamedTuple):
-    """Reads in a row that gave the same release: when the first began, the last began and ended, by one clock."""
+    """Consecutive reads of one release: the times at which the first began, the last began and the last ended."""
 
     version: int
     began: float
@@ -48,7 +48,7 @@ class Reads(NamedTuple):
 
 
 class Log(NamedTuple):
-    """What a reader saw."""
+    """The counts, errors and runs of reads of one reader."""
 
     reads: int
     longest: float
@@ -59,6 +59,7 @@ class Log(NamedTuple):
 
 
 def main() -> None:
+    """Flip releases under load and print the report."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--store", choices=("redis", "sqlite"), default="sqlite")
     arguments.add_argument("--flips", type=int, default=100)
@@ -74,7 +75,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def servers(store: str, folder: Path):
-    """Yields the path of the registry and the section `online_store`."""
+    """Yield the path of the registry and the section ``online_store``."""
     if store == "sqlite":
         yield f"sqlite:///{folder}/registry.db", {"type": "sqlite", "path": str(folder / "online_store.db")}
         return
@@ -94,13 +95,13 @@ def servers(store: str, folder: Path):
 
 
 def codes_of(version: int, items: int) -> np.ndarray:
-    """Returns (items, 3) codes, each of which tells its release and its item."""
+    """Return (items, 3) codes that identify the release and the item."""
     ids = np.arange(items)
     return np.stack([ids % 256, (ids // 256 + 7 * version) % 256, (ids + version) % 256], axis=1)
 
 
 def write_releases(folder: Path, registry: str, online_store: dict, options: argparse.Namespace) -> None:
-    """Makes a project with releases 0 and 1, loaded by stock Feast, and points readers at 0."""
+    """Make a project with releases 0 and 1, loaded by stock Feast, and promote release 0."""
     from qarm_features.cli.new_project import write_project
     from qarm_features.feature_store.publishing.release_manifest import ReleaseManifest, write_manifest
     from qarm_features.feature_store.publishing.releases import promote_release
@@ -126,7 +127,7 @@ def write_releases(folder: Path, registry: str, online_store: dict, options: arg
 
 
 def flip_under_load(folder: Path, options: argparse.Namespace) -> tuple[list[Flip], list[Log]]:
-    """Returns all flips, and what each reader saw."""
+    """Return all flips and the log of each reader."""
     from qarm_features.feature_store.publishing.releases import promote_release
     from qarm_features.settings.load import load_settings
 
@@ -142,7 +143,9 @@ def flip_under_load(folder: Path, options: argparse.Namespace) -> tuple[list[Fli
     ready.wait(timeout=300)
     flips, chance = [], random.Random(0)
     for version in itertools.islice(itertools.cycle((1, 0)), options.flips):
-        time.sleep(options.cache_seconds * chance.uniform(1.6, 2.2))  # so that all readers have followed the one before
+        time.sleep(
+            options.cache_seconds * chance.uniform(1.6, 2.2)
+        )  # so that all readers have followed the flip before
         began = time.monotonic()
         promote_release(settings, version)
         flips.append(Flip(version, began, time.monotonic()))
@@ -155,7 +158,7 @@ def flip_under_load(folder: Path, options: argparse.Namespace) -> tuple[list[Fli
 
 
 def read(folder: Path, number: int, options: argparse.Namespace, ready, stop, logs) -> None:
-    """Reads batches until it is told to stop; a process of its own."""
+    """Read batches until ``stop`` is set, in a process of its own."""
     from qarm_features.feature_store import SemanticIDReader
 
     truth = {version: codes_of(version, options.items) for version in (0, 1)}
@@ -186,7 +189,7 @@ def read(folder: Path, number: int, options: argparse.Namespace, ready, stop, lo
 
 
 def report(flips: list[Flip], logs: list[Log], options: argparse.Namespace) -> None:
-    """Prints what must be 0, and for how long a release was still read after the flip from it."""
+    """Print the counts that must be 0, and how long a release was still read after a flip from it."""
     began, ended = [], []
     for flip, following in zip(flips, [*flips[1:], Flip(-1, float("inf"), 0.0)]):
         old = [run for log in logs for run in log.runs if run.version != flip.version and run.began < following.began]

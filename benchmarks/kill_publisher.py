@@ -1,7 +1,7 @@
-"""SIGKILL at random moments of a release: readers always see one whole release, and the next publish finishes it.
+"""SIGKILL at random moments of a publish: readers always see one whole release, and the next publish completes it.
 
-Each round writes a new codebook version, starts a publisher in a process of its own and kills it with all that it started, at
-a moment drawn over the time that an undisturbed publish takes. Then the same release is published to its end, and the one
+Each round writes a new codebook version and starts a publisher in a process of its own. The publisher and its children are
+killed at a random moment of the time that a publish takes. Then the same release is published completely, and the release
 before the last is retired. Meanwhile reader processes read batches without a pause and compare every code.
 
     python benchmarks/kill_publisher.py --kills 30
@@ -31,6 +31,7 @@ CODE = "CAST(pmod(id DIV {place} + codebook_version * 7, 256) AS int)"
 
 
 def main() -> None:
+    """Kill publishers and print what readers saw, or publish one version as a child process."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--store", choices=("redis", "sqlite"), default="sqlite")
     arguments.add_argument("--kills", type=int, default=30)
@@ -39,7 +40,7 @@ def main() -> None:
     arguments.add_argument("--publish", nargs=2, metavar=("FOLDER", "VERSION"), help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.publish:
-        import qarm_features.feature_store.publishing.releases  # noqa: F401  seconds that a kill shall not fall into
+        import qarm_features.feature_store.publishing.releases  # noqa: F401  kills must not fall into its import time
 
         context = open_project(Path(options.publish[0]))
         _ = context.spark
@@ -52,7 +53,7 @@ def main() -> None:
 
 
 def open_project(folder: Path):
-    """Returns the context of a job."""
+    """Return the context of the jobs."""
     from qarm_features.jobs.context import JobContext
     from qarm_features.settings.load import load_settings
 
@@ -60,7 +61,7 @@ def open_project(folder: Path):
 
 
 def write_project_files(folder: Path, registry: str, online_store: dict) -> None:
-    """Writes the settings and the feature repo."""
+    """Write the settings and the feature repo."""
     from qarm_features.cli.new_project import write_project
 
     sources = "items: {path: a.parquet}\ninteractions: {path: b.parquet}\n"
@@ -74,12 +75,12 @@ def write_project_files(folder: Path, registry: str, online_store: dict) -> None
 
 
 def codes_of(version: int, ids: np.ndarray) -> np.ndarray:
-    """Returns (B, L) codes of items under a codebook version."""
+    """Return the codes (B, L) of items under a codebook version."""
     return np.stack([(ids // CODES**level + version * 7) % CODES for level in range(LEVELS)], axis=1)
 
 
 def add_version(context, version: int, items: int) -> None:
-    """Writes the semantic IDs of a codebook version."""
+    """Write the semantic IDs of a codebook version."""
     from qarm_features.storage.tables import ITEM_SEMANTIC_IDS
 
     codes = ", ".join(CODE.format(place=CODES**level) for level in range(LEVELS))
@@ -92,7 +93,7 @@ def add_version(context, version: int, items: int) -> None:
 
 
 def publish(context, version: int, items: int) -> None:
-    """Publishes a codebook version to its end."""
+    """Publish a codebook version completely."""
     from qarm_features.feature_store.publishing.releases import publish_release
     from qarm_features.feature_store.views.feature_views import Release
 
@@ -101,7 +102,7 @@ def publish(context, version: int, items: int) -> None:
 
 
 def kill_and_publish(folder: Path, options: argparse.Namespace) -> None:
-    """Runs all rounds under the eyes of readers, and prints what they saw."""
+    """Run all rounds while readers read, and print what they saw."""
     from qarm_features.feature_store.publishing.retirement import retire_release
 
     context = open_project(folder)
@@ -131,7 +132,7 @@ def kill_and_publish(folder: Path, options: argparse.Namespace) -> None:
     stop.set()
     found = [logs.get(timeout=60) for _ in readers]
     print(f"{options.store}: {options.kills} kills over {undisturbed:.1f} s of a release; states: {dict(died_in)}")
-    print(f"the next publish finished each, within {max(waits):.1f} s, its wait for the lease included")
+    print(f"the next publish completed each release, within {max(waits):.1f} s, with the wait for the lease")
     reads, errors = sum(log[0] for log in found), [error for log in found for error in log[1]]
     print(f"{reads:,} reads of 200 items: {len(errors)} errors, mixed batches or missing items")
     print(f"releases that readers saw: {sorted({version for log in found for version in log[2]})}")
@@ -140,7 +141,7 @@ def kill_and_publish(folder: Path, options: argparse.Namespace) -> None:
 
 
 def killed_publisher(folder: Path, version: int, options: argparse.Namespace, after: float | None) -> float:
-    """Starts a publisher and kills it ``after`` seconds of publishing; returns for how long it published."""
+    """Start a publisher, kill it ``after`` seconds of publishing, and return how long it published."""
     command = [sys.executable, __file__, "--items", str(options.items), "--publish", str(folder), str(version)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
@@ -156,7 +157,7 @@ def killed_publisher(folder: Path, version: int, options: argparse.Namespace, af
 
 
 def state_of(settings, version: int) -> str:
-    """Returns how far a killed publisher came, by what it left."""
+    """Return the state that a killed publisher left behind."""
     from qarm_features.feature_store.publishing.release_manifest import find_manifest, promoted_release
 
     manifest = find_manifest(settings, version)
@@ -167,7 +168,7 @@ def state_of(settings, version: int) -> str:
 
 
 def read(folder: Path, number: int, options: argparse.Namespace, ready, stop, logs) -> None:
-    """Reads batches until it is told to stop, a process of its own."""
+    """Read batches until ``stop`` is set, in a process of its own."""
     from qarm_features.feature_store import SemanticIDReader
 
     chance, reader = np.random.default_rng(number), SemanticIDReader(folder / "feature_repo")

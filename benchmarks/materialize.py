@@ -1,8 +1,8 @@
-"""`feast materialize` into Redis: the bulk engine against Feast's own Spark engine and a raw redis-py pipeline.
+"""``feast materialize`` into Redis: the bulk engine against Feast's own Spark engine and a raw redis-py pipeline.
 
-Every engine loads the same view in a process of its own: the window's rows are read from Parquet, the latest of each item
-is chosen (a tenth of the items have an older row too), and what is written is counted. The raw pipeline only sends bytes
-that were encoded before. Memory is the most that the driver's JVM, its Python and Spark's Python workers held (PSS).
+Every engine loads the same view in a process of its own. It reads the rows of the time window from Parquet and selects the
+latest row of each item (a tenth of the items have an older row, too). The written rows are counted. The raw pipeline only
+sends bytes that were encoded before. Memory is the peak PSS of the driver's JVM, its Python and Spark's Python workers.
 
     python benchmarks/materialize.py --rows 500000
     python benchmarks/materialize.py --memory          # the bulk engine at 100,000, 500,000 and 1,000,000 items
@@ -35,11 +35,12 @@ CHUNK, LEVELS, CODES = 5000, 3, 256
 
 
 def main() -> None:
+    """Print rows per second of each engine and their ratios, or the memory of the bulk engine."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rows", type=int, default=500_000)
-    arguments.add_argument("--repeats", type=int, default=2, help="loads of each engine; the least counts")
+    arguments.add_argument("--repeats", type=int, default=2, help="loads of each engine; the fastest counts")
     arguments.add_argument(
-        "--dedup", action="store_true", help="skip_dedup: false, so that stored times are read first"
+        "--dedup", action="store_true", help="set skip_dedup: false, so that stored times are read first"
     )
     arguments.add_argument("--memory", action="store_true")
     arguments.add_argument("--load", nargs=2, metavar=("ENGINE", "PORT"), help=argparse.SUPPRESS)
@@ -49,12 +50,13 @@ def main() -> None:
     elif options.memory:
         for rows in (100_000, 500_000, 1_000_000):
             figures = run(BULK, argparse.Namespace(rows=rows, repeats=1, dedup=options.dedup))
-            print(f"{rows:>9,} items: {figures['seconds']:6.1f} s, most memory {figures['memory']}")
+            print(f"{rows:>9,} items: {figures['seconds']:6.1f} s, peak memory {figures['memory']}")
     else:
         compare(options)
 
 
 def compare(options: argparse.Namespace) -> None:
+    """Print seconds, rows per second and memory of each engine, and the ratios."""
     bulk, stock = run(BULK, options), run(STOCK, options)
     print(
         f"{options.rows:,} items, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, skip_dedup {not options.dedup}"
@@ -70,7 +72,7 @@ def compare(options: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def redis_server():
-    """Yields the port of a Redis server without persistence."""
+    """Yield the port of a Redis server without persistence."""
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -86,10 +88,10 @@ def redis_server():
 
 
 def run(engine: str, options: argparse.Namespace) -> dict:
-    """Loads with one engine in a new process, into a new server."""
+    """Load with one engine in a new process, into a new server."""
     with redis_server() as port:
         command = [sys.executable, __file__, "--load", engine, str(port), "--rows", str(options.rows)]
-        command += ["--repeats", str(options.repeats)] + ["--dedup"] * options.dedup
+        command += ["--repeats", str(options.repeats)] + (["--dedup"] if options.dedup else [])
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr[-3000:])
@@ -97,7 +99,7 @@ def run(engine: str, options: argparse.Namespace) -> dict:
 
 
 def load(engine: str, port: str, options: argparse.Namespace) -> dict:
-    """Materializes the view; a first load of few rows lets workers import what they need."""
+    """Materialize the view, after a first load of few rows in which the workers import their modules."""
     from qarm_features.jobs.spark_session import start_session
     from qarm_features.settings.sections import SparkOptions
 
@@ -121,6 +123,7 @@ def load(engine: str, port: str, options: argparse.Namespace) -> dict:
 
 
 def feast_store(folder: Path, engine: str, online: dict):
+    """Return a Feast store with a batch engine and an online store."""
     import warnings
 
     import feast.infra.offline_stores.contrib.spark_offline_store.spark  # noqa: F401  turns warnings on again
@@ -141,7 +144,7 @@ def feast_store(folder: Path, engine: str, online: dict):
 
 
 def item_view(spark, path: Path, name: str, rows: int) -> list:
-    """Writes items with codes, a tenth of them twice, and returns their entity and view."""
+    """Write items with codes, a tenth of them twice, and return their entity and view."""
     from feast import Entity, FeatureView, Field, ValueType
     from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
     from feast.types import Array, Int32, Int64
@@ -170,7 +173,7 @@ def item_view(spark, path: Path, name: str, rows: int) -> list:
 
 
 def raw_pipeline(rows: int, processes: int) -> float:
-    """Returns the seconds that redis-py takes for the same hashes when their bytes are there already."""
+    """Return the seconds that redis-py takes for the same hashes, from bytes that are encoded before."""
     with redis_server() as port, multiprocessing.get_context("fork").Pool(processes) as pool:
         bounds = [rows * process // processes for process in range(processes + 1)]
         seconds = pool.starmap(send_encoded, [(port, *pair) for pair in itertools.pairwise(bounds)])
@@ -180,6 +183,7 @@ def raw_pipeline(rows: int, processes: int) -> float:
 
 
 def send_encoded(port: int, first: int, stop: int) -> float:
+    """Send the encoded hashes of items ``first`` to ``stop`` and return the seconds."""
     key = b"\1\0\0\0\2\0\0\0\7\0\0\0item_id\4\0\0\0\10\0\0\0%bbenchmark"
     fields = (b"_ts:item_view", b"\x96\xb2\xaa\x05", b"\x81\xe9\xeb\x22")
     codes = bytes((0x6A, 0x06, 0x0A, 0x04, 0x69, 0x75, 0xC0, 0x01))
@@ -196,7 +200,7 @@ def send_encoded(port: int, first: int, stop: int) -> float:
 
 
 class Peaks:
-    """While entered, notes the most memory of this process, of Java and of Spark's Python workers."""
+    """A context that records the peak memory of this process, of Java and of Spark's Python workers."""
 
     def __init__(self):
         self._most = {"driver": 0, "JVM": 0, "workers": 0}

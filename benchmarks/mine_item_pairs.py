@@ -1,4 +1,4 @@
-"""Times mining item pairs on local Spark, and Swing against a single process that loops over user pairs.
+"""Time to mine item pairs on local Spark, and Swing against a single process that loops over pairs of users.
 
 Usage: python benchmarks/mine_item_pairs.py --interactions 10000000
 """
@@ -20,7 +20,7 @@ _EXACT = {"max_users_per_item": 10**6, "max_items_per_user": 10**6, "min_support
 
 
 def start_spark(folder: str):
-    """Starts a session on a few threads, as every job does."""
+    """Start a Spark session on a few threads, as the jobs do."""
     from qarm_features.jobs.spark_session import start_session
     from qarm_features.settings.sections import SparkOptions
 
@@ -29,7 +29,7 @@ def start_spark(folder: str):
 
 
 def write_interactions(spark, path: str, interactions: int, users: int, items: int) -> None:
-    """Writes positives of power-law items: a user draws from one of 50 tastes, the k-th item of a taste as 1 / k."""
+    """Write positives: each user samples from one of 50 tastes, and the k-th item of a taste has probability 1 / k."""
     from pyspark.sql import functions as F
 
     rows = spark.range(0, interactions, 1, 16)
@@ -43,7 +43,7 @@ def write_interactions(spark, path: str, interactions: int, users: int, items: i
 
 
 def swing_in_one_process(rows: list[tuple[int, int]], alpha: float) -> dict[tuple[int, int], float]:
-    """Returns {(i, j): score} of all pairs, by a loop over the user pairs that share an item."""
+    """Return the scores of all pairs (i, j), by a loop over the pairs of users that share an item."""
     items_of, users_of = defaultdict(set), defaultdict(list)
     for user, item in sorted(set(rows)):
         items_of[user].add(item)
@@ -60,7 +60,7 @@ def swing_in_one_process(rows: list[tuple[int, int]], alpha: float) -> dict[tupl
 
 
 def peak_memory() -> str:
-    """Returns the peak resident memory of this process, of Spark's JVM, and of its largest Python worker."""
+    """Return the peak resident memory of this process, of Spark's JVM, and of its largest Python worker."""
     pids = subprocess.run(["ps", "-eo", "pid,ppid,comm"], capture_output=True, text=True, check=True).stdout
     jvm = next(line.split()[0] for line in pids.splitlines() if line.split()[1:] == [str(os.getpid()), "java"])
     with open(f"/proc/{jvm}/status") as status:
@@ -79,7 +79,7 @@ def peak_memory() -> str:
 
 
 def time_sources(spark, path: str, sources: list[str], rank: int) -> None:
-    """Prints seconds and pairs of each source."""
+    """Print the seconds and the number of pairs of each source."""
     from qarm_features.item_pairs import mine_item_pairs
     from qarm_features.settings.sections import ItemPairs
 
@@ -93,7 +93,7 @@ def time_sources(spark, path: str, sources: list[str], rank: int) -> None:
 
 
 def compare_swing(spark, path: str) -> None:
-    """Prints both times of uncapped Swing on the same rows, their ratio, and the largest difference of a weight."""
+    """Print both times of uncapped Swing on the same rows, their ratio, and the largest difference between weights."""
     from qarm_features.item_pairs import mine_item_pairs
     from qarm_features.settings.sections import ItemPairs
 
@@ -121,7 +121,7 @@ def compare_swing(spark, path: str) -> None:
 
 
 def main() -> None:
-    """Prints times of the sources at full size, peak memory, and the comparison on a subset."""
+    """Print the times of the sources at full size, the peak memory, and the comparison on a subset."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--interactions", type=int, default=10_000_000)
     parser.add_argument("--users", type=int, default=200_000)

@@ -1,7 +1,7 @@
-"""Times the k nearest items of every item: `NearestItems` on local Spark against faiss and scikit-learn in memory.
+"""Time to find the k nearest items of every item: ``NearestItems`` on local Spark against faiss and scikit-learn in memory.
 
-All read the same Parquet files in the same run. Then the approximate search with its recall, and 1 against 2 workers of one
-thread each.
+All read the same Parquet files in the same run. The output also has the approximate search with its recall, and one against
+two workers of one thread each.
 
 Usage: python benchmarks/nearest_items.py --rows 50000 --dim 128
 """
@@ -24,7 +24,7 @@ FILES = 4
 
 
 def write_clustered_rows(path: str, rows: int, dim: int, clusters: int) -> None:
-    """Writes rows of unit norm in clusters of unequal size to a few Parquet files."""
+    """Write rows of unit norm in clusters of unequal size to a few Parquet files."""
     generator = np.random.default_rng(0)
     centers = generator.normal(size=(clusters, dim)).astype(np.float32)
     for part in range(FILES):
@@ -38,21 +38,24 @@ def write_clustered_rows(path: str, rows: int, dim: int, clusters: int) -> None:
 
 
 def read_rows(path: str, dim: int) -> np.ndarray:
-    """Reads all rows (B, D) into memory, in the order of item IDs."""
+    """Read all rows (B, D) into memory, in the order of item IDs."""
     table = pq.read_table(path)
     rows = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
     return rows[np.argsort(table["item_id"].to_numpy())]
 
 
 def timed(call: Callable[[], object]) -> tuple[object, float]:
-    """Returns what a call returns, and its seconds."""
+    """Return the result of a call and its seconds."""
     start = time.perf_counter()
     return call(), time.perf_counter() - start
 
 
 def with_spark(path: str, args: argparse.Namespace, *, workers: int) -> list[tuple[np.ndarray | None, float, dict]]:
-    """Returns positions (B, k), seconds and summary of the exact and of the approximate search; Spark's start and the
-    building of the bank are not counted in the seconds, the reading of queries and the writing of results are."""
+    """Return positions (B, k), seconds and summary of the exact and of the approximate search.
+
+    The seconds count the reading of queries and the writing of results, but not the start of Spark and the building of the
+    bank.
+    """
     from pyspark.sql import SparkSession
 
     from qarm_features.quantizers import NearestItems
@@ -77,7 +80,7 @@ def with_spark(path: str, args: argparse.Namespace, *, workers: int) -> list[tup
 
 
 def with_faiss(path: str, args: argparse.Namespace) -> np.ndarray:
-    """Returns positions (B, k + 1) by IndexFlatIP in one process."""
+    """Return positions (B, k + 1) from IndexFlatIP in one process."""
     import faiss
 
     faiss.omp_set_num_threads(THREADS)
@@ -88,7 +91,7 @@ def with_faiss(path: str, args: argparse.Namespace) -> np.ndarray:
 
 
 def with_scikit_learn(path: str, args: argparse.Namespace) -> np.ndarray:
-    """Returns positions (B, k + 1) by NearestNeighbors(brute) with two threads of BLAS and of OpenMP."""
+    """Return positions (B, k + 1) from NearestNeighbors(brute) with two threads of BLAS and of OpenMP."""
     from sklearn.neighbors import NearestNeighbors
     from threadpoolctl import threadpool_limits
 
@@ -98,13 +101,13 @@ def with_scikit_learn(path: str, args: argparse.Namespace) -> np.ndarray:
 
 
 def agreement(codes: np.ndarray, expected: np.ndarray) -> float:
-    """Returns the share of the expected neighbors (B, k + 1), the item itself left out, that codes (B, k) hold."""
+    """Return the share of the expected neighbors (B, k + 1), without the item itself, that codes (B, k) hold."""
     hits = [len(np.intersect1d(mine, theirs)) for mine, theirs in zip(codes, expected)]
     return sum(hits) / codes.size
 
 
 def main() -> None:
-    """Prints times, ratios, agreement and recall."""
+    """Print times, ratios, agreement and recall."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--dim", type=int, default=128)

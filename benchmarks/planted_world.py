@@ -1,13 +1,13 @@
-"""A planted world: what users like depends on content through known strengths, so the best possible AUC is known.
+"""A planted world: clicks depend on content with known strengths, so that the best possible AUC is known.
 
-Makes 50,000 items, 50,000 users and 2 million impressions by time, once per idea with the strength that the idea can find and
-once, as a control, without it. Trains the reference ranking model without the idea and with it in both, and prints the gain
-as a share of the possible one. ::
+For each idea two worlds of 50,000 items, 50,000 users and 2 million impressions are made: one with the effect that the idea
+can find, and one without it as a control. In both the reference ranking model is trained without the idea and with it. The
+output is the gain as a share of the possible gain. ::
 
     python benchmarks/planted_world.py --seeds 3
     python benchmarks/planted_world.py --scale 0.1 --ideas depth --seeds 1
-    python benchmarks/planted_world.py --ladder   # the papers' order, in a world where all is planted at once
-    python benchmarks/planted_world.py --oracle   # what each part of the logits brings in it
+    python benchmarks/planted_world.py --ladder   # the ideas in the order of the papers, in a world with all effects
+    python benchmarks/planted_world.py --oracle   # what each part of the logits contributes in that world
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from planted_world.trials import Trial, World, run_trial, sizes
 
 
 def show_oracle(scale: float, seed: int) -> None:
-    """Prints the best possible AUC where all is planted, and how much lower it is without each part."""
+    """Print the best possible AUC in the world with all effects, and how much lower it is without each part."""
     started = time.perf_counter()
     world = World(EVERYTHING, **sizes(scale), seed=seed)
     counts = (len(world.catalog.cluster), *world.seen.item.shape)
@@ -41,7 +41,7 @@ def show_oracle(scale: float, seed: int) -> None:
 
 
 def run_trials(asked: Sequence[tuple[Idea, bool, int]], *, scale: float, epochs: int, workers: int) -> list[Trial]:
-    """Runs trials of (idea, planted, seed) in processes of one thread each, and prints each as it ends."""
+    """Run trials of (idea, planted, seed) in processes of one thread each, and print each result."""
     started = time.perf_counter()
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [
@@ -57,17 +57,21 @@ def run_trials(asked: Sequence[tuple[Idea, bool, int]], *, scale: float, epochs:
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the items, users and impressions")
+    parser.add_argument("--scale", type=float, default=1.0, help="scale of the numbers of items, users and impressions")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=1, help="at most; the best on the valid rows counts")
-    parser.add_argument("--ideas", nargs="*", default=[], help="words of their names; all without")
+    parser.add_argument(
+        "--epochs", type=int, default=1, help="largest number of epochs; the best one on the valid rows counts"
+    )
+    parser.add_argument("--ideas", nargs="*", default=[], help="words in the names of the ideas to run, by default all")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument(
-        "--ladder", action="store_true", help="the papers' order in a world where all is planted at once"
+        "--ladder", action="store_true", help="the ideas in the order of the papers, in a world with all effects"
     )
-    parser.add_argument("--oracle", action="store_true", help="only what each part brings where all is planted at once")
+    parser.add_argument(
+        "--oracle", action="store_true", help="only print what each part contributes in the world with all effects"
+    )
     args = parser.parse_args()
     if args.oracle:
         show_oracle(args.scale, seed=0)

@@ -1,9 +1,10 @@
-"""MovieLens-1M, the published split: what each idea of QARM and EM3 is worth in the reference ranking model.
+"""The gain of each idea of QARM and EM3 in the reference ranking model, on the published split of MovieLens-1M.
 
-Everything comes out of the jobs themselves: catalog and log -> embeddings, aligned on the train split or frozen -> codes,
-VQ codes, content tokens -> point-in-time training rows -> models. Trained on train, chosen on valid, tested once per seed.
-Track A knows a user's past positives alone, as the published table does; track B also the labels of all that was shown, and
-counters. Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
+The jobs make everything: from the catalog and the log they make embeddings, aligned on the train split or frozen, then RQ
+codes, VQ codes and content tokens, and point-in-time training rows. Models are trained on train, chosen on valid, and tested
+once per seed. Track A uses only a user's past positives, as the published table does. Track B also uses the labels of all
+past impressions, and counters.
+Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
 
     python benchmarks/ranking_ml1m.py                                # both tracks, 5 seeds
     python benchmarks/ranking_ml1m.py --tracks A --rows "item IDs" "all" --seeds 2
@@ -28,7 +29,7 @@ from ranking_ml1m.variants import ROWS, TRACKS
 
 
 def show(name: str, runs: list[dict], against: list[dict] | None) -> None:
-    """Prints mean and deviation of a row, and its paired difference to the row of item IDs, seed by seed."""
+    """Print mean and deviation of a row, and its paired difference to the row of item IDs over seeds."""
     parts = []
     for metric in METRICS:
         values = np.array([run["test"][metric] for run in runs])
@@ -44,7 +45,7 @@ def show(name: str, runs: list[dict], against: list[dict] | None) -> None:
 
 
 def show_neighbors(found: dict[str, list[dict]], neighbors: Neighbors) -> None:
-    """Prints what an item's 10 nearest items have in common with it, by embedding, mean and deviation over seeds."""
+    """Print how alike items and their 10 nearest items are, by embedding, as mean and deviation over seeds."""
     print(f"{'':40} content of few-click items   users of popular items")
     lines = {("at random", ""): [neighbors.at_random()]}
     for name, runs in found.items():
@@ -58,7 +59,7 @@ def show_neighbors(found: dict[str, list[dict]], neighbors: Neighbors) -> None:
 
 
 def run_track(track: str, worlds: dict[str, World], arguments: argparse.Namespace) -> dict:
-    """Runs all rows of a track and prints its table."""
+    """Run all rows of a track and print its table."""
     test, world = worlds["unaligned"].rows["test"], worlds["unaligned"]
     print(f"\nTrack {track}, test, {arguments.seeds} seeds: mean ± deviation over seeds")
     print(f"{'':40} AUC            UAUC           few clicks     few shown      new users      s/epoch params "
@@ -86,14 +87,16 @@ def run_track(track: str, worlds: dict[str, World], arguments: argparse.Namespac
 
 
 def main() -> None:
-    """Prepares both projects, trains all rows and prints the tables."""
+    """Prepare both projects, train all rows and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracks", nargs="+", choices=list(TRACKS), default=list(TRACKS))
-    parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], help="by default all")
+    parser.add_argument(
+        "--rows", nargs="+", choices=[row.name for row in ROWS], help="rows of the table, by default all"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="where the projects are kept; by default a temporary one")
-    parser.add_argument("--json", type=Path, help="where to write all figures")
+    parser.add_argument("--folder", type=Path, help="folder of the projects, by default a temporary one")
+    parser.add_argument("--json", type=Path, help="file for all figures")
     arguments = parser.parse_args()
     if not DATA.is_dir():
         sys.exit(f"{DATA} is absent: set QARM_DATA to a folder that holds ml1m. Skipped.")

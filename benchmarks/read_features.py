@@ -1,9 +1,9 @@
-"""Reads of published semantic IDs from Redis: our reader against stock Feast and against a redis-py pipeline by hand.
+"""Reads of published semantic IDs from Redis: our reader against stock Feast and a handwritten redis-py pipeline.
 
-The catalog is written by Feast's own ``online_write_batch``, so all read the same hashes. Stock is ``get_online_features(...)
-.to_dict()``; raw is a pipeline of HMGET over keys made by hand, whose answers protobuf parses into lists. Each request has
-IDs of its own, is answered by all of them in turn, and their codes are compared; a request of one user needs two calls, for
-behavior and then for the codes of its items and of the candidates.
+Feast's own ``online_write_batch`` writes the catalog, so all read the same hashes. Stock is
+``get_online_features(...).to_dict()``. Raw is a pipeline of HMGET with handmade keys, whose answers protobuf parses into
+lists. Each request has IDs of its own. All three answer it in turn, and their codes are compared. A request for a user needs
+two calls, one for the behavior and one for the codes of its items and of the candidates.
 
     python benchmarks/read_features.py                                  # 200 items; 1 user and 500 candidates; eight threads
     python benchmarks/read_features.py --items 10000 --requests 50
@@ -46,13 +46,14 @@ NAMES = ("reader", "stock", "raw")
 
 
 def main() -> None:
+    """Print latencies and rates of each reader, and their ratios."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--items", type=int, default=100_000, help="items of the catalog")
-    arguments.add_argument("--batch", type=int, default=200, help="items of a request")
-    arguments.add_argument("--candidates", type=int, default=500, help="candidates of a user's request")
-    arguments.add_argument("--requests", type=int, default=500, help="requests of each kind")
+    arguments.add_argument("--items", type=int, default=100_000, help="number of items in the catalog")
+    arguments.add_argument("--batch", type=int, default=200, help="number of items in a request")
+    arguments.add_argument("--candidates", type=int, default=500, help="number of candidates in a request for a user")
+    arguments.add_argument("--requests", type=int, default=500, help="number of requests of each kind")
     arguments.add_argument("--threads", type=int, default=8)
-    arguments.add_argument("--seconds", type=float, default=10.0, help="for which the threads read")
+    arguments.add_argument("--seconds", type=float, default=10.0, help="seconds during which the threads read")
     options = arguments.parse_args()
     warnings.simplefilter("ignore")
     with redis_server() as port, tempfile.TemporaryDirectory() as folder:
@@ -74,11 +75,11 @@ def main() -> None:
 
 
 def compare(title: str, reads: dict[str, Callable], requests: list[tuple]) -> None:
-    """Answers each request in turns and prints p50 and p99 of each, and of the reader by the others'."""
+    """Answer each request with every reader and print p50, p99 and the ratios of our reader to the others."""
     seconds = {name: [] for name in reads}
     for number, request in enumerate(requests):
         answers = []
-        for name in np.roll(list(reads), number):  # nobody always comes first
+        for name in np.roll(list(reads), number):  # the order changes, so that none always comes first
             started = time.perf_counter()
             answers.append(reads[name](*request))
             seconds[name].append(time.perf_counter() - started)
@@ -93,7 +94,7 @@ def compare(title: str, reads: dict[str, Callable], requests: list[tuple]) -> No
 
 
 def read_in_threads(read: Callable, asked: list[list[int]], options: argparse.Namespace) -> float:
-    """Reads from several threads at once; prints requests per second and how many raised, and returns the rate."""
+    """Read from several threads at once, print requests per second and the number of errors, and return the rate."""
     done, errors, stop = itertools.count(), itertools.count(), time.perf_counter() + options.seconds
 
     def work(place: int) -> None:
@@ -118,12 +119,13 @@ def read_in_threads(read: Callable, asked: list[list[int]], options: argparse.Na
 
 
 def ratios(figures: dict[str, float], times_better: Callable) -> str:
-    of = {name: times_better(figures["reader"], figures[name]) for name in ("stock", "raw")}
-    return f"{of['stock']:.1f} times as fast as stock, {of['raw']:.2f} times as fast as raw"
+    """Return the ratios of our reader to the others as text."""
+    found = {name: times_better(figures["reader"], figures[name]) for name in ("stock", "raw")}
+    return f"{found['stock']:.1f} times as fast as stock, {found['raw']:.2f} times as fast as raw"
 
 
 def item_reads(store: FeatureStore, reader: SemanticIDReader, port: int) -> dict[str, Callable]:
-    """Returns what answers item IDs with their codes (B, L)."""
+    """Return the functions that return the codes (B, L) of item IDs, by name."""
     service, raw_codes = store.get_feature_service("item_semantic_id"), RawCodes(store, port)
 
     def reader_codes(ids):
@@ -136,7 +138,7 @@ def item_reads(store: FeatureStore, reader: SemanticIDReader, port: int) -> dict
 
 
 def user_reads(store: FeatureStore, reader: SemanticIDReader, port: int) -> dict[str, Callable]:
-    """Returns what answers a user and candidates with the codes of the user's items, then of the candidates."""
+    """Return the functions that return the codes of a user's items and then of candidates, by name."""
     service, raw_codes = store.get_feature_service("item_semantic_id"), RawCodes(store, port)
     of_user = [f"user_behavior:{name}" for name in USER_FEATURES]
 
@@ -153,7 +155,7 @@ def user_reads(store: FeatureStore, reader: SemanticIDReader, port: int) -> dict
 
 
 class RawCodes:
-    """What one would write by hand against Feast's layout in Redis, with redis-py and protobuf."""
+    """A handwritten reader of Feast's layout in Redis, with redis-py and protobuf."""
 
     def __init__(self, store: FeatureStore, port: int):
         self._client = Redis(port=port)
@@ -166,13 +168,13 @@ class RawCodes:
         }
 
     def items(self, ids: list[int]) -> list[list[int]]:
-        """Returns the codes of items."""
+        """Return the codes of items."""
         rows = self._read("item_id", ids)
         assert {version.int32_val for _, version in rows} == {0}
         return [list(codes.int32_list_val.val) for codes, _ in rows]
 
     def user(self, user: int, candidates: list[int]) -> list[list[int]]:
-        """Returns the codes of a user's items, then of the candidates."""
+        """Return the codes of a user's items, then of the candidates."""
         ((item_ids, _),) = self._read("user_id", [user])
         return self.items([*item_ids.int64_list_val.val, *candidates])
 
@@ -188,7 +190,7 @@ class RawCodes:
 
 
 def write_catalog(folder: Path, port: int, items: int) -> FeatureStore:
-    """Makes a project whose release 0 has random codes for all items, and behavior for users; by Feast's own writer."""
+    """Make a project with random codes for all items as release 0, and behavior for users, written by Feast's own writer."""
     (folder / "qarm.yaml").write_text("items: {path: items.parquet}\ninteractions: {path: log.parquet}\n")
     write_project(folder)
     file = folder / "feature_repo" / "feature_store.yaml"
@@ -210,7 +212,7 @@ def write_catalog(folder: Path, port: int, items: int) -> FeatureStore:
 
 
 def write(store: FeatureStore, view, rows: list[tuple[Value, ...]], features: tuple[str, ...]) -> None:
-    """Writes rows of the entities 0, 1, 2, ... by ``online_write_batch``."""
+    """Write rows of the entities 0, 1, 2, ... with ``online_write_batch``."""
     column, now = view.entity_columns[0].name, datetime.now(UTC)
     for start in range(0, len(rows), CHUNK):
         data = [

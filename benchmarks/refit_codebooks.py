@@ -1,9 +1,9 @@
-"""How many items keep their semantic ID through a refit, and at what error: ours against a fresh fit and frozen codebooks.
+"""Share of items that keep their semantic ID in a refit, and the error: a refit against a fresh fit and old codebooks.
 
-A catalog gets 10% new items (half of them of clusters that were not there) and 5% changed embeddings. Compared on it: the old
-codebooks as they are, a fit from nothing relabeled by optimal assignment, and the refit. Errors are by that of the fresh fit
-with each item at its nearest codes. Embeddings of your own: a Parquet file with a column ``embedding``; then a drawn eleventh
-of its rows is what comes new. ::
+A catalog gets 10% new items, half of them in new clusters, and 5% changed embeddings. Compared on it are the old codebooks,
+a fit from scratch whose codes are relabeled by optimal assignment, and the refit. Errors are divided by the error of a fresh
+fit with each item at its nearest codes. You can use embeddings of your own from a Parquet file with a column ``embedding``.
+Then a random eleventh of its rows are the new items. ::
 
     python benchmarks/refit_codebooks.py --rows 100000 --dim 64 --codebook-size 256
     python benchmarks/refit_codebooks.py --embeddings embeddings.parquet --codebook-size 64
@@ -24,13 +24,13 @@ KEEP_WITHIN = 0.1
 
 
 def clustered(rows: int, dim: int, clusters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns embeddings before (B, D), after (1.1 B, D), and which of the first B did not change (B,) bool."""
+    """Return embeddings before (B, D) and after (1.1 B, D), and a mask (B,) of the first B that did not change."""
     random = np.random.default_rng(0)
     centers = random.normal(size=(clusters * 11 // 10, dim)).astype(np.float32)
 
-    def draw(of: np.ndarray, size: int) -> np.ndarray:
-        members = (len(of) * random.random(size) ** 2).astype(int)  # clusters of unequal size
-        return _unit(of[members] + 0.5 * random.normal(size=(size, dim)).astype(np.float32))
+    def draw(centers: np.ndarray, size: int) -> np.ndarray:
+        members = (len(centers) * random.random(size) ** 2).astype(int)  # clusters of unequal size
+        return _unit(centers[members] + 0.5 * random.normal(size=(size, dim)).astype(np.float32))
 
     before, known = draw(centers[:clusters], rows), centers[:clusters]
     came = np.concatenate([draw(known, rows // 20), draw(centers[clusters:], rows // 20)])
@@ -41,7 +41,7 @@ def clustered(rows: int, dim: int, clusters: int) -> tuple[np.ndarray, np.ndarra
 
 
 def drawn(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the same of a file; a changed embedding has a cosine of about 0.9 to what it was."""
+    """Return the same from a file. A changed embedding has a cosine of about 0.9 to the old one."""
     random = np.random.default_rng(0)
     column = pq.read_table(path, columns=["embedding"])["embedding"].combine_chunks()
     every = column.flatten().to_numpy().astype(np.float32).reshape(len(column), -1)
@@ -55,7 +55,7 @@ def drawn(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def compare(before: np.ndarray, after: np.ndarray, same: np.ndarray, args: argparse.Namespace) -> None:
-    """Fits, refits, prints one line per way."""
+    """Fit, refit and print one line for each variant."""
     from pyspark.sql import SparkSession
     from pyspark.sql import functions as F
 
@@ -100,7 +100,7 @@ def compare(before: np.ndarray, after: np.ndarray, same: np.ndarray, args: argpa
         error = sums.errors[-1] / sums.energy
         print(
             f"  {name:38} full IDs kept {kept['semantic_ids']:6.1%}  per level {levels}  "
-            f"error {error:.4f}, by a fresh fit {error / best:.4f}  {seconds:.1f} s",
+            f"error {error:.4f}, ratio to a fresh fit {error / best:.4f}  {seconds:.1f} s",
             flush=True,
         )
         coded.unpersist()
@@ -111,7 +111,7 @@ def compare(before: np.ndarray, after: np.ndarray, same: np.ndarray, args: argpa
     )
     show("old codebooks, frozen", old, None, 0.0)
     show("fresh fit, labels as they come", fresh, None, fresh_seconds)
-    ways = {"refit": (estimator, old), "from nothing, relabeled, then as refit": (other, None)}
+    ways = {"refit": (estimator, old), "from scratch, relabeled, then as refit": (other, None)}
     for name, (way, start) in ways.items():
         started = time.perf_counter()
         refit = refit_codebooks(now, old_ids, way, old=start, old_sizes=old.level_sizes, keep_within=KEEP_WITHIN)
@@ -120,7 +120,7 @@ def compare(before: np.ndarray, after: np.ndarray, same: np.ndarray, args: argpa
 
 
 def quantizer(args: argparse.Namespace):
-    """Returns the estimator that is compared, of seed 0."""
+    """Return the estimator with seed 0."""
     from qarm_features.quantizers import ResidualKMeans, ResidualKMeansFiniteScalar
 
     sizes = {"codebookSize": args.codebook_size, "maxIter": args.iterations, "seed": 0}
@@ -135,15 +135,15 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Prints shares kept and errors."""
+    """Print the shares of stable IDs and the errors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--codebook-size", type=int, default=256)
     parser.add_argument("--levels", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=20)
-    parser.add_argument("--last-codebook-size", type=int, help="codes of finite scalars as the last level")
-    parser.add_argument("--embeddings", help="Parquet file with a column embedding, instead of synthetic ones")
+    parser.add_argument("--last-codebook-size", type=int, help="number of codes of a last level by finite scalars")
+    parser.add_argument("--embeddings", help="Parquet file with a column embedding, in place of synthetic embeddings")
     args = parser.parse_args()
     data = drawn(args.embeddings) if args.embeddings else clustered(args.rows, args.dim, 2 * args.codebook_size)
     compare(*data, args)

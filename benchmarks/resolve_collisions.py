@@ -1,8 +1,8 @@
-"""What becomes of items that share a semantic ID: as fitted, with a cap, with a level more, with FSQ last; and at what cost.
+"""Collisions of semantic IDs and their cost in error: as fitted, with a cap, with one more level, with FSQ as last level.
 
-By default a million near-duplicates: originals in clusters, each with 20 variants that differ by a thousandth of its norm.
-Embeddings of your own: a Parquet file with a column ``embedding``. Errors are means of squares; the cost is what is
-added to them. ::
+The default data are a million near-duplicates: originals in clusters, each with 20 variants that differ by a thousandth of
+its norm. You can use embeddings of your own from a Parquet file with a column ``embedding``. Errors are mean squared errors,
+and the cost is their relative increase. ::
 
     python benchmarks/resolve_collisions.py --rows 1000000
     python benchmarks/resolve_collisions.py --embeddings embeddings.parquet --codebook-size 64 --caps 1 5
@@ -24,7 +24,7 @@ VARIANTS = 20
 
 
 def write_near_duplicates(path: str, rows: int, dim: int) -> None:
-    """Writes unit embeddings to four Parquet files."""
+    """Write embeddings of unit norm to four Parquet files."""
     random = np.random.default_rng(0)
     originals, clusters = rows // VARIANTS, 1000
     centers = random.normal(size=(clusters, dim)).astype(np.float32)
@@ -36,14 +36,14 @@ def write_near_duplicates(path: str, rows: int, dim: int) -> None:
 
 
 def write_again(path: str, source: str) -> None:
-    """Writes the embeddings of a file, with item IDs from 0."""
+    """Write the embeddings of a file, with item IDs from 0."""
     column = pq.read_table(source, columns=["embedding"])["embedding"].combine_chunks()
     embeddings = column.flatten().to_numpy().astype(np.float32).reshape(len(column), -1)
     _write(f"{path}/part-0.parquet", 0, _unit(embeddings))
 
 
 def measure(path: str, args: argparse.Namespace) -> None:
-    """Fits once, with a level more than asked for; prints one line per way of assigning."""
+    """Fit once, with one level more than requested, and print one line for each kind of assignment."""
     from pyspark.sql import SparkSession
     from pyspark.sql import functions as F
 
@@ -61,8 +61,8 @@ def measure(path: str, args: argparse.Namespace) -> None:
     codebooks = ResidualKMeans(**sizes, seed=0).fit(items).codebooks
     base = None
 
-    def decoded_error(coded, of: np.ndarray) -> float:
-        sums, _ = sum_errors(coded, of)
+    def decoded_error(coded, codebooks: np.ndarray) -> float:
+        sums, _ = sum_errors(coded, codebooks)
         return float(sums.errors[-1]) / sums.weight
 
     def show(name: str, coded, error: float, seconds: float) -> float:
@@ -75,18 +75,18 @@ def measure(path: str, args: argparse.Namespace) -> None:
         )
         return error
 
-    def coded_by(of: np.ndarray):
-        return ResidualKMeansModel.from_codebooks(of).transform(items).withColumn("kept", F.lit(False)).persist()
+    def coded_by(codebooks: np.ndarray):
+        return ResidualKMeansModel.from_codebooks(codebooks).transform(items).withColumn("kept", F.lit(False)).persist()
 
     print(f"{items.count():,} items, {args.levels} levels of {args.codebook_size}")
     fewer = codebooks[: args.levels]
     coded = coded_by(fewer)
     base = show("nearest codes", coded, decoded_error(coded, fewer), 0.0)
-    nobody = coded.select("rq_codes").limit(0)
+    no_ids = coded.select("rq_codes").limit(0)
     for cap in args.caps:
         for budget in args.budgets:
             started = time.perf_counter()
-            resolved = resolve_overflow(coded, nobody, fewer, bucket_cap=cap, most_extra=budget * base).persist()
+            resolved = resolve_overflow(coded, no_ids, fewer, bucket_cap=cap, most_extra=budget * base).persist()
             moved = resolved.where("moved").count()
             seconds = time.perf_counter() - started
             show(f"cap {cap}, budget {budget}: {moved:,} moved", resolved, decoded_error(resolved, fewer), seconds)
@@ -103,7 +103,7 @@ def measure(path: str, args: argparse.Namespace) -> None:
 
 
 def _error_of(scalar, coded) -> float:
-    """Returns the mean squared error of codes whose model decodes them itself."""
+    """Return the mean squared error of codes that the model itself decodes."""
     from pyspark.sql import functions as F
 
     from qarm_features.codebooks.errors import matrix
@@ -129,7 +129,7 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Prints collisions, errors and seconds."""
+    """Print collisions, errors and seconds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=32)
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=5)
     parser.add_argument("--caps", type=int, nargs="+", default=[5])
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.5])
-    parser.add_argument("--embeddings", help="Parquet file with a column embedding, instead of synthetic ones")
+    parser.add_argument("--embeddings", help="Parquet file with a column embedding, in place of synthetic embeddings")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as path:
         write_again(path, args.embeddings) if args.embeddings else write_near_duplicates(path, args.rows, args.dim)

@@ -1,8 +1,8 @@
-"""One user and 500 candidates scored by a saved model: Redis to chances, against the model's own forward pass alone.
+"""A saved model scores one user and 500 candidates: from Redis to probabilities, against the forward pass alone.
 
-A request is read (`SemanticIDReader`: behavior, then all codes), encoded (item IDs to indexes) and scored (`Scorer`). The
-peers run in turn on the same requests: the forward pass on tensors that are ready, and the same where the user's row is
-repeated for every candidate, as training batches have it. Weights are random: time does not depend on them.
+A request is read (``SemanticIDReader``: behavior, then all codes), encoded (item IDs to indexes) and scored (``Scorer``).
+The peers run in turn on the same requests: the forward pass on ready tensors, and the same with the user's row repeated for
+every candidate, as in training batches. The weights are random, because the time does not depend on them.
 
     python benchmarks/score_candidates.py                                  # 100,000 items
     python benchmarks/score_candidates.py --items 10000 --requests 50
@@ -44,11 +44,14 @@ TOKENS, TOKEN_DIM, NEAREST = 4, 64, 25
 
 
 def main() -> None:
+    """Print latencies of each part of a request, and their ratios to the forward pass."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--items", type=int, default=100_000, help="items of the catalog")
+    arguments.add_argument("--items", type=int, default=100_000, help="number of items in the catalog")
     arguments.add_argument("--candidates", type=int, default=500)
-    arguments.add_argument("--requests", type=int, default=500, help="of each model, the first tenth not counted")
-    arguments.add_argument("--threads", type=int, default=1, help="of torch")
+    arguments.add_argument(
+        "--requests", type=int, default=500, help="number of requests to each model; the first tenth is not counted"
+    )
+    arguments.add_argument("--threads", type=int, default=1, help="number of torch threads")
     options = arguments.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(options.threads)
@@ -67,7 +70,7 @@ def main() -> None:
 
 
 def measure(scorer: Scorer, reader: SemanticIDReader, options: argparse.Namespace) -> None:
-    """Scores requests and prints p50 and p99 of each part."""
+    """Score requests and print p50 and p99 of each part."""
     random, seconds = np.random.default_rng(0), {part: [] for part in PARTS}
     for number in range(options.requests):
         user, items = int(random.integers(USERS)), random.choice(options.items, options.candidates).tolist()
@@ -88,9 +91,9 @@ def measure(scorer: Scorer, reader: SemanticIDReader, options: argparse.Namespac
         torch.testing.assert_close(torch.sigmoid(logits), chances, atol=1e-4, rtol=1e-3)
         for part, passed in zip(PARTS, [*np.diff(times), times[-1] - times[0], *alone.values()]):
             seconds[part].append(passed)
-    counted = {part: np.array(of[options.requests // 10 :]) for part, of in seconds.items()}
-    for part, of in counted.items():
-        p50, p99 = np.quantile(of, [0.5, 0.99]) * 1000
+    counted = {part: np.array(values[options.requests // 10 :]) for part, values in seconds.items()}
+    for part, values in counted.items():
+        p50, p99 = np.quantile(values, [0.5, 0.99]) * 1000
         print(f"{part:>16}: p50 {p50:6.2f} ms, p99 {p99:6.2f} ms")
     whole = np.median(counted["request"])
     for part in PARTS[-2:]:
@@ -98,7 +101,7 @@ def measure(scorer: Scorer, reader: SemanticIDReader, options: argparse.Namespac
 
 
 def user_repeated(batch: RankingBatch) -> RankingBatch:
-    """Returns the batch with a row of the user for every candidate."""
+    """Return the batch with a row of the user for every candidate."""
     rows = len(batch.item_index)
     return RankingBatch(
         *(field if field is None or len(field) == rows else field.repeat_interleave(rows, dim=0) for field in batch)
@@ -106,7 +109,7 @@ def user_repeated(batch: RankingBatch) -> RankingBatch:
 
 
 def write_features(folder: Path, items: int) -> Path:
-    """Writes VQ codes and content tokens of all items, of which training saw nine tenths."""
+    """Write VQ codes and content tokens of all items. Nine tenths of them are items of the training rows."""
     folder.mkdir()
     random = np.random.default_rng(0)
     nearest = random.integers(items, size=(items, NEAREST))
@@ -121,7 +124,7 @@ def write_features(folder: Path, items: int) -> Path:
 
 
 def saved_and_opened(folder: Path, features: Path, variant: str) -> Scorer:
-    """Saves an untrained model as training does and opens it as serving does."""
+    """Save an untrained model as training does, and open it as serving does."""
     torch.manual_seed(0)
     vocabulary, known = open_item_features(features)
     codes = {"num_levels": LEVELS, "codebook_size": CODES, "codebook_version": 0, "token_dims": {"text": TOKEN_DIM}}

@@ -1,11 +1,11 @@
-"""Point-in-time rows in plain Spark against Feast's and a range join, and the loader against Python lists.
+"""The point-in-time join in plain Spark against Feast's join and a range join, and the loader against Python lists.
 
 Usage: python benchmarks/training_rows.py                       # 200,000 rows to join, 100,000 to load
        python benchmarks/training_rows.py --rows 20000 --loader-rows 0
 
-Joined are three views: behavior of users (lists of 20, one row in ten arrives late and corrects an earlier one), counts of
-items over time, and codes of items. A third of the rows are at the very moment of a view row. Each way is run --repeats
-times, the first not counted; equality is checked both ways on all columns.
+Three views are joined: behavior of users (lists of 20; one row in ten arrives late and corrects an earlier one), counts of
+items over time, and codes of items. A third of the rows have the time of a view row. Each join runs --repeats times after a
+first run that does not count. Equality is checked in both directions on all columns.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FEATURES = ["codes:rq_codes", "counted:count", "behavior:recent", "behavior:tota
 
 
 def start_spark(folder: str):
-    """Starts a session on a few threads, as every job does."""
+    """Start a Spark session on a few threads, as the jobs do."""
     from qarm_features.jobs.spark_session import start_session
     from qarm_features.settings.sections import SparkOptions
 
@@ -34,7 +34,7 @@ def start_spark(folder: str):
 
 
 def write_tables(spark, folder: Path, rows: int) -> None:
-    """Writes the rows to join and what their views read; times are minutes, so that many tie."""
+    """Write the rows to join and the tables of the views. Times are whole minutes, so that many tie."""
     from pyspark.sql import functions as F
 
     keys = max(rows // 40, 10)
@@ -68,7 +68,7 @@ def write_tables(spark, folder: Path, rows: int) -> None:
 
 
 def open_store(folder: Path):
-    """Returns a feature store with the three views."""
+    """Return a feature store with the three views."""
     from feast import Entity, FeatureView, Field, ValueType
     from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
     from feast.table_format import DeltaFormat
@@ -100,7 +100,7 @@ def open_store(folder: Path):
 
 
 def range_join(spark, folder: Path, rows):
-    """Joins as one writes it by hand: every earlier view row of a key, then the latest of them."""
+    """Join each row to all earlier view rows of its key, then keep the latest of them."""
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
@@ -115,7 +115,7 @@ def range_join(spark, folder: Path, rows):
 
 
 def seconds(make, repeats: int) -> float:
-    """Returns the least time of making a frame and running all of it, the first run not counted."""
+    """Return the seconds of the fastest run that makes a DataFrame and computes all of it, after a first run."""
     times = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
@@ -125,7 +125,7 @@ def seconds(make, repeats: int) -> float:
 
 
 def benchmark_join(rows: int, repeats: int) -> None:
-    """Prints the seconds of each way and whether all rows are equal."""
+    """Print the seconds of each join and the number of rows that differ."""
     from qarm_features.training.point_in_time import feast_join, spark_join
 
     with tempfile.TemporaryDirectory() as name:
@@ -147,12 +147,12 @@ def benchmark_join(rows: int, repeats: int) -> None:
         spark.catalog.clearCache()
         taken = {way: seconds(make, repeats) for way, make in ways.items()}
         for way, value in taken.items():
-            print(f"{way}: {value:.2f} s, {value / taken['ours']:.2f} of ours", flush=True)
+            print(f"{way}: {value:.2f} s, ratio to ours {value / taken['ours']:.2f}", flush=True)
         spark.stop()
 
 
 def write_training_rows(file: Path, rows: int, length: int, levels: int) -> None:
-    """Writes rows as ``build_training_set`` does: sequences of 0 to length items, codes flattened."""
+    """Write rows like ``build_training_set``, with sequences of 0 to ``length`` items and flattened codes."""
     random = np.random.default_rng(0)
     sizes = random.integers(0, length + 1, rows)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
@@ -171,7 +171,7 @@ def write_training_rows(file: Path, rows: int, length: int, levels: int) -> None
 
 
 def python_lists(file: Path, batch_size: int, length: int, levels: int):
-    """Yields the first five tensors of a batch the way a short script makes them."""
+    """Yield the first five tensors of each batch, made from Python lists as in a short script."""
     import torch
 
     for batch in pq.ParquetFile(file).iter_batches(batch_size):
@@ -180,9 +180,9 @@ def python_lists(file: Path, batch_size: int, length: int, levels: int):
         for row in rows:
             kept, pad = len(row["behavior_item_ids"]), length - len(row["behavior_item_ids"])
             items.append([item + 1 for item in row["behavior_item_ids"]] + [0] * pad)
-            of_row = row["behavior_codes"]
+            flat = row["behavior_codes"]
             codes.append(
-                [of_row[at : at + levels] for at in range(0, kept * levels, levels)]
+                [flat[start : start + levels] for start in range(0, kept * levels, levels)]
                 + [[-1] * levels for _ in range(pad)]
             )
             mask.append([True] * kept + [False] * pad)
@@ -191,7 +191,7 @@ def python_lists(file: Path, batch_size: int, length: int, levels: int):
 
 
 def benchmark_loader(rows: int, repeats: int, length: int = 50, levels: int = 3, batch_size: int = 1024) -> None:
-    """Prints rows per second of both loaders, in order, and of ours shuffled."""
+    """Print rows per second of both loaders in order, and of ours shuffled."""
     import torch
 
     from qarm_features.ranking import ItemVocabulary, TrainingRows
@@ -225,12 +225,12 @@ def benchmark_loader(rows: int, repeats: int, length: int = 50, levels: int = 3,
                 times.append(time.perf_counter() - started)
             speed[way] = read / min(times)
             print(f"{way}: {speed[way]:,.0f} rows/s", flush=True)
-        print(f"ours by Python lists: {speed['ours'] / speed['Python lists']:.1f}, shuffled "
+        print(f"ratio of ours to Python lists: {speed['ours'] / speed['Python lists']:.1f}, shuffled "
               f"{speed['ours, shuffled'] / speed['Python lists']:.1f}")  # fmt: skip
 
 
 def main() -> None:
-    """Runs both parts."""
+    """Run both parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--loader-rows", type=int, default=100_000)

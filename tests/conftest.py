@@ -24,7 +24,7 @@ def spark():
     """A local session with two cores and Delta."""
     # Hundreds of small queries, each run once: the JVM's second compiler would take half of the time and give nothing back.
     # Code of the first one has larger frames, and a fit of ALS deep plans.
-    java = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xss8m"
+    java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Xss8m"
     conf = {"spark.sql.shuffle.partitions": "4", "spark.driver.extraJavaOptions": java}
     session = start_session(SparkOptions(master="local[2]", conf=conf), name="tests")
     yield session

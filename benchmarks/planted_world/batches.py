@@ -1,4 +1,4 @@
-"""Impressions in, ``RankingBatch`` by ``RankingBatch`` out: what the training rows of the world would hold, without files."""
+"""Impressions become batches of the type ``RankingBatch``, like those of the training rows, without files."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ BEHAVIORS = 6  # T, latest positives of a user
 
 
 class ItemIndexes(NamedTuple):
-    """The item vocabulary: items of the training rows come first.
+    """The item vocabulary. Items of the training rows come first.
 
     Attributes:
-        of_item: (I,) int64 in [1, I].
-        item: (I + 1,) int64, the item of an index; 0 for index 0.
-        num_known: items in the training rows: those with an ID embedding.
+        of_item: (I,) int64 index of each item, in [1, I].
+        item: (I + 1,) int64 item of each index, 0 for index 0.
+        num_known: Number of items in the training rows, which have an ID embedding.
     """
 
     of_item: np.ndarray
@@ -32,7 +32,7 @@ class ItemIndexes(NamedTuple):
 
 
 def index_items(catalog: Catalog, seen: Impressions) -> ItemIndexes:
-    """Numbers the items, those in the training rows first."""
+    """Number the items, those in the training rows first."""
     known = np.bincount(seen.item.ravel()[seen.rows("train")], minlength=len(catalog.cluster)) > 0
     order = np.argsort(~known, kind="stable")
     of_item = np.empty(len(order), np.int64)
@@ -41,7 +41,7 @@ def index_items(catalog: Catalog, seen: Impressions) -> ItemIndexes:
 
 
 def latest_positives(item: np.ndarray, label: np.ndarray, length: int) -> np.ndarray:
-    """Returns (U, S, T) int32, the T latest positives strictly before each impression, most recent last, -1 = none."""
+    """Return the T latest positives (U, S, T) int32 strictly before each impression, the latest last, -1 for none."""
     num_users, per_user = item.shape
     found, latest = np.empty((num_users, per_user, length), np.int32), np.full((num_users, length), -1, np.int32)
     for step in range(per_user):
@@ -52,18 +52,18 @@ def latest_positives(item: np.ndarray, label: np.ndarray, length: int) -> np.nda
 
 
 class WorldBatches:
-    """Cuts rows of the world into batches; with shuffle in an order drawn by (seed, epoch).
+    """Cuts rows of the world into batches.
 
     Args:
-        seen: the impressions.
-        indexes: of the items.
+        seen: The impressions.
+        indexes: Indexes of the items.
         rows: (N,) flat numbers of the impressions.
-        codes: (I, L) int64 of the items.
-        behaviors: (U, S, T) as of `latest_positives`; None: users have no behavior, T = 1.
-        with_history: whether batches hold the latest labeled impressions.
-        batch_size: B, the last batch may be smaller.
-        shuffle: whether each epoch has an order of its own.
-        seed: of the order.
+        codes: (I, L) int64 codes of the items.
+        behaviors: (U, S, T) positives from ``latest_positives``. None gives users no behavior, with T = 1.
+        with_history: Add the latest labeled impressions to the batches if True.
+        batch_size: Batch size B. The last batch may be smaller.
+        shuffle: Use a random order in each epoch if True.
+        seed: Seed of the order, together with the epoch.
     """
 
     def __init__(
@@ -87,15 +87,15 @@ class WorldBatches:
         self.codes = torch.from_numpy(np.concatenate([missing, codes[indexes.item[1:]]]))  # by item index
         self.behaviors = None
         if behaviors is not None:
-            of_item = np.append(indexes.of_item, 0).astype(np.int32)  # -1 is the last
+            of_item = np.append(indexes.of_item, 0).astype(np.int32)  # index -1 selects the last entry
             self.behaviors = torch.from_numpy(of_item[behaviors]).flatten(0, 1)  # (U * S, T)
 
     def __len__(self) -> int:
-        """Returns the number of batches."""
+        """Return the number of batches."""
         return -(-len(self.rows) // self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the order of the next pass."""
+        """Set the epoch, which selects the order of the next pass."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[RankingBatch]:
@@ -110,7 +110,7 @@ class WorldBatches:
         item = self.index.flatten()[rows]
         behavior = torch.zeros(len(rows), 1, dtype=torch.int64)
         if self.behaviors is not None:
-            behavior = self.behaviors[rows].long()  # padding first: only the order counts
+            behavior = self.behaviors[rows].long()  # padding comes first, only the order matters
         batch = RankingBatch(
             item_index=item,
             item_codes=self.codes[item],
@@ -123,11 +123,11 @@ class WorldBatches:
         return self._with_impressions(batch, user, rows % self.per_user) if self.with_history else batch
 
     def _with_impressions(self, batch: RankingBatch, user: Tensor, step: Tensor) -> RankingBatch:
-        at = step.unsqueeze(1) - WINDOW + torch.arange(WINDOW)  # (B, T2), below 0 = before the first
-        mask = at >= 0
-        at = at.clamp(min=0) + user.unsqueeze(1) * self.per_user
-        index = self.index.flatten()[at].masked_fill(~mask, 0)
-        label = self.label.flatten()[at].long().masked_fill(~mask, 0)
+        past = step.unsqueeze(1) - WINDOW + torch.arange(WINDOW)  # (B, T2), negative before the first impression
+        mask = past >= 0
+        past = past.clamp(min=0) + user.unsqueeze(1) * self.per_user
+        index = self.index.flatten()[past].masked_fill(~mask, 0)
+        label = self.label.flatten()[past].long().masked_fill(~mask, 0)
         return batch._replace(
             impression_index=index, impression_codes=self.codes[index], impression_label=label, impression_mask=mask
         )

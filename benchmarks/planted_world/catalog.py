@@ -1,9 +1,11 @@
-"""Seed and strengths in, a catalog out: when items arrive, their content as an encoder shows it, what of it users like.
+"""The catalog of the world: arrival times of items, their content as an encoder gives it, and the qualities that users like.
 
-The true content of an item is a cluster (of 32, far apart) and a place in a disc around the cluster's center. The frozen
-content is a rotation of [true content, nuisance], where the nuisance has a few dimensions and, at strength 6, 36 times the
-variance of the true content. Each item has 4 tokens of which the frozen content is the mean; a mark in one of them says
-whose number is the item's hidden quality, and both cancel in the mean.
+In: a seed and the strength of the nuisance. Out: a ``Catalog``.
+
+The true content of an item is one of 32 clusters, which are far apart, and a place in a disc around the cluster's center.
+The frozen content is a rotation of [true content, nuisance]. The nuisance has a few dimensions and, at strength 6, 36 times
+the variance of the true content. Each item has 4 tokens, and the frozen content is their mean. One token has a mark, and a
+number in it is the item's hidden quality. The mark and the number cancel out in the mean.
 """
 
 from __future__ import annotations
@@ -24,14 +26,14 @@ class Strengths(NamedTuple):
     """Standard deviations of the parts of the true logit, and of the nuisance, each at least 0.
 
     Attributes:
-        popularity: of evergreen items, told by nothing but the item's ID.
-        coarse: of the cluster, the same for all users.
-        taste: of the cluster, another for every group of users.
-        fine: of the place in the disc, the same in all clusters.
-        local: of the place in the disc, another in every cluster.
-        match: of the user's latest labels in the target's cluster.
-        hidden: of the number in the marked token.
-        nuisance: of the frozen content beside the true one, whose own is 1.
+        popularity: Effect of evergreen items, which only the item's ID reveals.
+        coarse: Effect of the cluster, the same for all users.
+        taste: Effect of the cluster, different for each group of users.
+        fine: Effect of the place in the disc, the same in all clusters.
+        local: Effect of the place in the disc, different in each cluster.
+        match: Effect of the user's latest labels in the target's cluster.
+        hidden: Effect of the number in the marked token.
+        nuisance: Standard deviation of the nuisance in the frozen content. That of the true content is 1.
     """
 
     popularity: float = 0.0
@@ -45,17 +47,18 @@ class Strengths(NamedTuple):
 
 
 class Catalog(NamedTuple):
-    """I items.
+    """A catalog of I items.
 
     Attributes:
-        arrival: (I,) float32, before 0 or in [0, 1); evergreen items are always there.
-        evergreen: (I,) bool.
-        cluster: (I,) int64 in [0, 32).
-        place: (I, 2) float32 in the unit disc.
-        true_content: (I, 26) float32.
-        tokens: (I, 4, 42) float32; their mean is the frozen content.
-        liking: (4, 32) float32, of each group of users for each cluster, mean 0 over the groups, standard deviation 1.
-        qualities: (I, 5) float32: popularity, coarse, fine, local, hidden, each of standard deviation 1.
+        arrival: (I,) float32 arrival times, below 0 or in [0, 1). Evergreen items are there from the start.
+        evergreen: (I,) bool, True for evergreen items.
+        cluster: (I,) int64 clusters in [0, 32).
+        place: (I, 2) float32 places in the unit disc.
+        true_content: (I, 26) float32 true content.
+        tokens: (I, 4, 42) float32 tokens. Their mean is the frozen content.
+        liking: (4, 32) float32 preference of each group of users for each cluster, with mean 0 over the groups and standard
+            deviation 1.
+        qualities: (I, 5) float32 popularity, coarse, fine, local and hidden, each with standard deviation 1.
     """
 
     arrival: np.ndarray
@@ -69,12 +72,12 @@ class Catalog(NamedTuple):
 
     @property
     def frozen_content(self) -> np.ndarray:
-        """Frozen item embeddings (I, 42) float32, as an encoder without alignment gives them."""
+        """Item embeddings (I, 42) float32 of a frozen encoder without alignment."""
         return self.tokens.mean(axis=1)
 
 
 def make_catalog(num_items: int, *, nuisance: float, seed: int) -> Catalog:
-    """Makes I items, at least 128; the same but for their frozen content whatever the nuisance."""
+    """Make at least 128 items. All but their frozen content is the same for every nuisance."""
     rng = np.random.default_rng([seed, 0])
     arrival, evergreen, cluster = _arrivals(num_items, rng)
     angle, radius = rng.uniform(0, 2 * np.pi, num_items), np.sqrt(rng.random(num_items))
@@ -107,7 +110,7 @@ def make_catalog(num_items: int, *, nuisance: float, seed: int) -> Catalog:
 
 
 def _arrivals(num_items: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns arrival, evergreen and cluster (I,); of either kind each cluster has an item from the first moment."""
+    """Return arrival, evergreen and cluster (I,). Each cluster has an item of each kind from the start."""
     cluster = np.arange(num_items) % CLUSTERS
     evergreen = rng.random(num_items) < EVERGREEN_SHARE
     evergreen[: 2 * CLUSTERS] = np.arange(2 * CLUSTERS) < CLUSTERS
@@ -119,13 +122,15 @@ def _arrivals(num_items: int, rng: np.random.Generator) -> tuple[np.ndarray, np.
 
 
 def _tokens(content: np.ndarray, number: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns (I, N, D) tokens around their mean, the content (I, D) and zeros, turned as a whole."""
+    """Return rotated tokens (I, N, D). Before the rotation their mean is the content (I, D) followed by zeros."""
     own = rng.normal(size=(len(content), TOKENS, TOKEN_DIM))
     marked = rng.integers(0, TOKENS, len(content))
     every = np.arange(len(content))
     own[every, marked, 1] = 0
     others = own[:, :, 1].sum(1) / (TOKENS - 1)
-    own[:, :, 1] -= ((number / (TOKENS - 1)) + others)[:, None]  # the others add up to minus the marked one's
+    own[:, :, 1] -= ((number / (TOKENS - 1)) + others)[
+        :, None
+    ]  # the other tokens add up to minus the number of the marked one
     own[every, marked, 1] = number
     own[:, :, 0] = -_MARK / TOKENS
     own[every, marked, 0] += _MARK
@@ -138,7 +143,7 @@ def _tokens(content: np.ndarray, number: np.ndarray, rng: np.random.Generator) -
 def _waves(
     place: np.ndarray, owner: np.ndarray, num_owners: int, frequency: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Returns (I,) the value at each place (I, 2) of its owner's smooth random function."""
+    """Return the value (I,) of the owner's smooth random function at each place (I, 2)."""
     wave = frequency * rng.normal(size=(num_owners, _WAVES, 2))
     phase = rng.uniform(0, 2 * np.pi, (num_owners, _WAVES))
     return np.cos(np.einsum("id,iwd->iw", place, wave[owner]) + phase[owner]).sum(axis=1)

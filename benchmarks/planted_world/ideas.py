@@ -1,7 +1,7 @@
-"""The ideas of QARM and EM3 as pairs of models that differ in one of them, each in a world that plants what it can find.
+"""The ideas of QARM and EM3: models with and without each idea, and a world with the effect that the idea can find.
 
-An idea's possible gain is the AUC of the logit's parts that a model with it can know, less that of the parts that a model
-without it can know. In its control world the strength is 0, and the gain must vanish.
+The possible gain of an idea is the AUC of the parts of the logit that a model with the idea can know, minus the AUC of the
+parts that a model without it can know. In the control world the strength is 0, and the gain must vanish.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ LEVELS, CODES, NEAREST = 3, 32, 25
 
 
 class Model(NamedTuple):
-    """One model: switches of ``RankingModel`` and what it is given.
+    """One model: switches of ``RankingModel`` and its item features.
 
     Attributes:
-        name: as printed.
-        switches: of ``RankingConfig``, beside the sizes that all models share.
-        content: what codes, nearest items and vectors are made of: "true", "frozen" or "aligned" content.
-        fusion: whether the Fusion-Q-Former is "trained" by the ranking loss or "fixed" as it starts.
-        content_by_loss_only: the frozen vector is no input: content acts through the Content-ID-Contrastive loss alone.
+        name: Printed name.
+        switches: Switches of ``RankingConfig``, beside the sizes that all models share.
+        content: Content from which codes, nearest items and vectors are made: "true", "frozen" or "aligned".
+        fusion: "trained" if the ranking loss trains the Fusion-Q-Former, "fixed" if it keeps its initial weights.
+        content_by_loss_only: If True, the frozen vector is no input, and content acts only through the
+            Content-ID-Contrastive loss.
     """
 
     name: str
@@ -33,15 +34,15 @@ class Model(NamedTuple):
 
 
 class Idea(NamedTuple):
-    """Two or more models, the last with the idea and the first without.
+    """An idea with two or more models. The first model is without the idea and the last one has it.
 
     Attributes:
-        name: as printed.
-        strengths: of its world.
-        control: the same world where the idea can bring nothing.
-        models: the first is the one without the idea.
-        known_without: parts of the logit that the first model can know.
-        known: parts that a model with the idea can know.
+        name: Printed name.
+        strengths: Strengths of effects in its world.
+        control: Strengths in the control world, in which the idea cannot gain anything.
+        models: The models, the one without the idea first.
+        known_without: Parts of the logit that the first model can know.
+        known: Parts of the logit that a model with the idea can know.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Idea(NamedTuple):
 
     @property
     def with_behaviors(self) -> bool:
-        """Whether users differ, so that models must read what they did."""
+        """True if users differ, so that models need their behavior."""
         return max(self.strengths.taste, self.strengths.match) > 0
 
 
@@ -135,7 +136,7 @@ IDEAS = (
 
 _BOTH = _CODES | {"use_nearest_items": True}
 _EM3 = _ids(use_fusion=True, use_content_interest=True)
-# The papers' order, in the world where all is planted at once; each model is compared with the one named before it.
+# The models in the order of the papers, in the world with all effects.
 LADDER = Idea(
     "everything",
     EVERYTHING,

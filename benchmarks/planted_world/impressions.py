@@ -1,7 +1,10 @@
-"""A catalog and strengths in, labeled impressions by time out, with the parts of their true logits.
+"""Labeled impressions of the world, by time, with the parts of their true logits.
 
-Users see items of their three clusters near the places they care about, and others; nine in ten items are seen for a short
-while after they arrive. What is shown never depends on the labels, so worlds of one seed differ in their labels only.
+In: a catalog and strengths. Out: ``Impressions``.
+
+Users see items of their three clusters near the places that they prefer, and other items. Nine in ten items are shown only
+for a short time after they arrive. The shown items never depend on the labels, so worlds of one seed differ only in their
+labels.
 """
 
 from __future__ import annotations
@@ -13,24 +16,24 @@ import numpy as np
 from .catalog import CLUSTERS, FIRST_ARRIVAL, GROUPS, Catalog, Strengths
 
 PARTS = ("popularity", "coarse", "taste", "fine", "local", "match", "hidden")
-WINDOW = 12  # latest impressions that the match part looks at
+WINDOW = 12  # number of latest impressions that the match part reads
 TRAIN_END, VALID_END = 0.8, 0.9
 _INTERESTS, _INTEREST_SHARE, _EVERGREEN_IMPRESSIONS = 3, 0.75, 0.3
-_CANDIDATES = 8  # shown is the one nearest to the place that the user cares about
-_LIFE = 0.04  # of a new item, mean share of the timeline
-_MATCH_STD = 0.6  # of tanh(balance / 2), measured once
+_CANDIDATES = 8  # the one nearest to the place that the user prefers is shown
+_LIFE = 0.04  # mean share of the timeline in which a new item is shown
+_MATCH_STD = 0.6  # standard deviation of tanh(balance / 2), measured once
 _BIAS = -0.4
 
 
 class Impressions(NamedTuple):
-    """S impressions of each of U users, by time; a row is (user, place in the user's sequence).
+    """S impressions of each of U users, by time. A row is a user and a position in the user's sequence.
 
     Attributes:
-        item: (U, S) int32 in [0, I).
-        time: (U, S) float32 in [0, 1), ascending.
-        label: (U, S) int8, 0 or 1.
-        match: (U, S) float32, the part of the user's latest labels in the target's cluster, before its strength.
-        group: (U,) int64 in [0, 4).
+        item: (U, S) int32 items in [0, I).
+        time: (U, S) float32 times in [0, 1), ascending.
+        label: (U, S) int8 labels, 0 or 1.
+        match: (U, S) float32 part of the user's latest labels in the target's cluster, before it is scaled by its strength.
+        group: (U,) int64 groups of the users in [0, 4).
     """
 
     item: np.ndarray
@@ -40,7 +43,7 @@ class Impressions(NamedTuple):
     group: np.ndarray
 
     def rows(self, split: str) -> np.ndarray:
-        """Returns the flat numbers (N,) of the rows of "train", "valid" or "test", by user and time."""
+        """Return the flat numbers (N,) of the rows of "train", "valid" or "test", by user and time."""
         ends = {"train": (0.0, TRAIN_END), "valid": (TRAIN_END, VALID_END), "test": (VALID_END, 1.0)}
         first, end = ends[split]
         return np.flatnonzero((self.time >= first) & (self.time < end))
@@ -49,7 +52,7 @@ class Impressions(NamedTuple):
 def make_impressions(
     catalog: Catalog, strengths: Strengths, *, num_users: int, per_user: int, seed: int
 ) -> Impressions:
-    """Draws what users see, then, impression by impression, what they click."""
+    """Sample the items that users see, then their labels, one impression after the other."""
     rng = np.random.default_rng([seed, 1])
     group = rng.integers(0, GROUPS, num_users)
     time = np.sort(rng.random((num_users, per_user), dtype=np.float32), axis=1)
@@ -72,7 +75,7 @@ def make_impressions(
 def parts_of(
     catalog: Catalog, strengths: Strengths, item: np.ndarray, group: np.ndarray, *, match: np.ndarray
 ) -> np.ndarray:
-    """Returns the parts (U, S, 7) float32 of the true logits of items (U, S) shown to users of groups (U,)."""
+    """Return the parts (U, S, 7) float32 of the true logits of items (U, S) shown to users of groups (U,)."""
     popularity, coarse, fine, local, hidden = (quality[item] for quality in catalog.qualities.T)
     taste = catalog.liking[group[:, None], catalog.cluster[item]]
     parts = (popularity, coarse, taste, fine, local, match, hidden)
@@ -80,7 +83,7 @@ def parts_of(
 
 
 def _shown(catalog: Catalog, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draws the item (U, S) int32 of every impression."""
+    """Sample the item (U, S) int32 of every impression."""
     num_users, per_user = time.shape
     interests = rng.integers(0, CLUSTERS, (num_users, _INTERESTS))
     angle, radius = rng.uniform(0, 2 * np.pi, interests.shape), np.sqrt(rng.random(interests.shape))
@@ -92,8 +95,8 @@ def _shown(catalog: Catalog, time: np.ndarray, rng: np.random.Generator) -> np.n
         anywhere = rng.random(num_users) >= _INTEREST_SHARE
         cluster = np.where(anywhere, rng.integers(0, CLUSTERS, num_users), interests[users, which])
         fresh, old = (shelf.draw(cluster, time[:, step], rng) for shelf in shelves)
-        of_old = rng.random(num_users) < _EVERGREEN_IMPRESSIONS
-        candidates = np.where(of_old[:, None], old, fresh)
+        is_old = rng.random(num_users) < _EVERGREEN_IMPRESSIONS
+        candidates = np.where(is_old[:, None], old, fresh)
         away = np.square(catalog.place[candidates] - wanted[users, which][:, None]).sum(axis=2)
         nearest = np.where(anywhere, 0, away.argmin(axis=1))
         item[:, step] = candidates[users, nearest]
@@ -101,11 +104,11 @@ def _shown(catalog: Catalog, time: np.ndarray, rng: np.random.Generator) -> np.n
 
 
 class _Shelf:
-    """Items of one kind by cluster and arrival, from which candidates are drawn."""
+    """Items of one kind, sorted by cluster and arrival, from which candidates are sampled."""
 
     def __init__(self, catalog: Catalog, evergreen: bool):
         items = np.flatnonzero(catalog.evergreen == evergreen)
-        # Within [cluster, cluster + 1): one search finds what of a cluster has arrived.
+        # Keys lie in [cluster, cluster + 1), so that one search finds the items of a cluster that have arrived.
         key = catalog.cluster[items] + _share_of_time(catalog.arrival[items].astype(np.float64))
         order = np.argsort(key, kind="stable")
         self.evergreen, self.items, self.key = evergreen, items[order].astype(np.int32), key[order]
@@ -113,10 +116,10 @@ class _Shelf:
         self.life = _LIFE / (1 - FIRST_ARRIVAL) * len(items) / CLUSTERS
 
     def draw(self, cluster: np.ndarray, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns (U, C) candidates of each user's cluster (U,) that are there at its time (U,)."""
+        """Return candidates (U, C) of each user's cluster (U,) that have arrived at its time (U,)."""
         start = self.start[cluster][:, None]
         end = np.searchsorted(self.key, cluster + _share_of_time(time.astype(np.float64)), side="right")[:, None]
-        if self.evergreen:  # a few are seen most
+        if self.evergreen:  # a few items get most impressions
             place = start + (end - start) * rng.random((len(cluster), _CANDIDATES)) ** 1.5
         else:
             place = end - 1 - rng.exponential(self.life, (len(cluster), _CANDIDATES))

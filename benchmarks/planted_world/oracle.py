@@ -1,4 +1,4 @@
-"""True click chances in, the best AUC that any model can have out, and what of it each part of the logit brings."""
+"""The best AUC that any model can reach, from true click probabilities, and the contribution of each part of the logit."""
 
 from __future__ import annotations
 
@@ -12,32 +12,31 @@ from .impressions import PARTS
 
 
 def expected_auc(chance: np.ndarray, score: np.ndarray) -> float:
-    """Computes the AUC that a score has over all labels that could have been drawn.
-
-    A row is a positive with its chance and else a negative; equal scores count one half.
+    """Compute the expected AUC of a score over random labels.
 
     Args:
-        chance: (N,) of label 1, in (0, 1).
-        score: (N,) real numbers.
+        chance: (N,) probabilities of label 1, in (0, 1).
+        score: (N,) scores.
 
     Returns:
-        In [0, 1]: the chance that of a random positive and a random negative, of two rows, the positive scores higher.
+        The probability in [0, 1] that a random positive scores higher than a random negative of another row. Equal scores
+        count one half.
     """
     _, tie = np.unique(score, return_inverse=True)
     positive, negative = np.bincount(tie, chance), np.bincount(tie, 1 - chance)
     below = np.cumsum(negative) - negative
-    itself = (chance * (1 - chance)).sum()  # a row is not both at once
+    itself = (chance * (1 - chance)).sum()  # a row is never both positive and negative
     above_or_half = (positive * (below + negative / 2)).sum() - itself / 2
     return float(above_or_half / (chance.sum() * (1 - chance).sum() - itself))
 
 
 def oracle_auc(parts: np.ndarray, label: np.ndarray, known: Iterable[str]) -> float:
-    """Returns the AUC of the sum of the known parts (N, 7) of the true logits against the labels (N,)."""
+    """Return the AUC of the sum of the known parts of the true logits (N, 7) on the labels (N,)."""
     columns = [PARTS.index(name) for name in known]
     return area_under_roc(label, parts[:, columns].sum(axis=1))
 
 
 def gain_of_each_part(parts: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    """Returns how much lower the best AUC is to whoever knows all parts but one."""
+    """Return how much lower the best AUC is without each part."""
     best = oracle_auc(parts, label, PARTS)
     return {name: best - oracle_auc(parts, label, [other for other in PARTS if other != name]) for name in PARTS}

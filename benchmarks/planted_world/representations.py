@@ -1,6 +1,7 @@
-"""Item embeddings in; RQ codes, nearest items and aligned embeddings out, by the package's own functions in one process.
+"""RQ codes, nearest items and aligned embeddings are made by the package's own functions in one process.
 
-All are fitted on the items that have arrived when training ends, and given to every item.
+In: item embeddings or tokens. Out: codes, nearest items and embeddings of every item. All are fitted on the items that have
+arrived when training ends.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ _LLOYD_STEPS, _SAMPLE, _MAX_LOAD = 16, 20_000, 1.5
 
 
 def unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    """Returns embeddings (I, D) float32 of unit L2 norm."""
+    """Return embeddings (I, D) float32 of unit L2 norm."""
     return (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float32)
 
 
 def fit_codebooks(embeddings: np.ndarray, *, num_levels: int, codebook_size: int, seed: int) -> np.ndarray:
-    """Fits codebooks (L, K, D) float32 by residual k-means on embeddings (N, D) float32, as `ResidualKMeans` with maxLoad."""
+    """Fit codebooks (L, K, D) float32 by residual k-means on embeddings (N, D), like ``ResidualKMeans`` with maxLoad."""
     rng = np.random.default_rng([seed, 2])
     grid = choose_grid(float(np.linalg.norm(embeddings, axis=1).max()), len(embeddings))
     residuals, codebooks = grid.round(embeddings), []
@@ -48,13 +49,13 @@ def fit_codebooks(embeddings: np.ndarray, *, num_levels: int, codebook_size: int
 
 
 def rq_codes(embeddings: np.ndarray, fitted_on: np.ndarray, **options: int) -> np.ndarray:
-    """Returns codes (I, L) int64 of embeddings (I, D), fitted on the rows `fitted_on` of them."""
+    """Return codes (I, L) int64 of embeddings (I, D), with codebooks fitted on the rows ``fitted_on``."""
     embeddings = embeddings.astype(np.float32)
     return assign_codes(embeddings, fit_codebooks(embeddings[fitted_on], **options)).astype(np.int64)
 
 
 def nearest_items(embeddings: np.ndarray, bank: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the k nearest items of the bank (I, k) int64 to each item, and their cosines (I, k) float32."""
+    """Return the k nearest items of the bank (I, k) int64 to each item, and their cosines (I, k) float32."""
     embeddings = unit_rows(embeddings)
     own = np.full(len(embeddings), -1)
     own[bank] = np.arange(len(bank))
@@ -64,12 +65,12 @@ def nearest_items(embeddings: np.ndarray, bank: np.ndarray, *, k: int) -> tuple[
 
 
 def co_click_pairs(item: np.ndarray, label: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Returns pairs (P, 2) of items: each positive of a user in the given rows with the positive before it.
+    """Return pairs (P, 2) of items: each positive of a user in the given rows with the positive before it.
 
     Args:
-        item: (U, S) by user and time.
-        label: (U, S) 0 or 1.
-        rows: (N,) flat numbers, ascending.
+        item: (U, S) items by user and time.
+        label: (U, S) labels, 0 or 1.
+        rows: (N,) flat numbers of impressions, ascending.
     """
     positive = rows[label.ravel()[rows] == 1]
     same_user = positive[1:] // item.shape[1] == positive[:-1] // item.shape[1]
@@ -78,7 +79,7 @@ def co_click_pairs(item: np.ndarray, label: np.ndarray, rows: np.ndarray) -> np.
 
 
 def new_q_former(token_dim: int, seed: int) -> FusionQFormer:
-    """Returns an untrained Fusion-Q-Former over the tokens of one modality."""
+    """Return an untrained Fusion-Q-Former over the tokens of one modality."""
     torch.manual_seed(seed)
     return FusionQFormer({MODALITY: token_dim}, num_queries=4, dim=DIM, num_layers=1, num_heads=4)
 
@@ -110,7 +111,7 @@ def align(q_former: FusionQFormer, tokens: np.ndarray, pairs: np.ndarray, *, see
 
 @torch.inference_mode()
 def encode(q_former: FusionQFormer, tokens: np.ndarray) -> np.ndarray:
-    """Returns item embeddings (I, 32) float32 of tokens (I, N, D)."""
+    """Return item embeddings (I, 32) float32 of tokens (I, N, D)."""
     parts = torch.from_numpy(tokens).split(_ENCODE_ROWS)
     return torch.cat([q_former(_as_tokens(part)).pooled for part in parts]).numpy()
 

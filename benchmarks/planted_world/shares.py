@@ -1,4 +1,4 @@
-"""Trials of several seeds in, one line per idea and world out: the gain as a share of the possible one, ties called ties."""
+"""Trials of several seeds become one line for each idea and world, with the gain as a share of the possible gain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 
 
 def verdict(gains: Sequence[float]) -> str:
-    """Says whether paired gains (one per seed) are a "gain", a "loss" or, where their 95% interval holds 0, a "tie"."""
+    """Return "gain" or "loss" for paired gains, one per seed, or "tie" if their 95% interval holds 0."""
     if len(gains) < 2:
         return "one seed"
     error = statistics.stdev(gains) / math.sqrt(len(gains))
@@ -23,11 +23,11 @@ def verdict(gains: Sequence[float]) -> str:
 
 
 def table(trials: Sequence[Trial], *, new_items: bool) -> Iterator[str]:
-    """Yields the lines of one table, on test rows of new items or on all.
+    """Yield the lines of one table.
 
     Args:
-        trials: of all ideas, worlds and seeds.
-        new_items: which figures.
+        trials: Trials of all ideas, worlds and seeds.
+        new_items: Use the test rows of new items if True, all test rows if False.
     """
     groups: dict[tuple[str, bool], list[Figures]] = {}
     for trial in trials:
@@ -49,12 +49,12 @@ def table(trials: Sequence[Trial], *, new_items: bool) -> Iterator[str]:
 
 
 def ladder(trials: Sequence[Trial], compared_with: Mapping[str, str], *, new_items: bool) -> Iterator[str]:
-    """Yields one line per model of a world where all is planted: AUC, share of the best possible, gain over another.
+    """Yield one line for each model of the world with all effects: AUC, share of the best possible AUC, gain.
 
     Args:
-        trials: one per seed.
-        compared_with: the name of the model that each is compared with.
-        new_items: whether on test rows of new items, or on all.
+        trials: Trials, one per seed.
+        compared_with: For the name of each model, the name of the model that it is compared with.
+        new_items: Use the test rows of new items if True, all test rows if False.
     """
     figures = [trial.new_items if new_items else trial.all_items for trial in trials]
     best = _mean([figure.ceiling for figure in figures])

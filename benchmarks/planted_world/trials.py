@@ -1,4 +1,4 @@
-"""An idea, its world or the control, and a seed in; the AUC of the oracle and of every model of the idea out."""
+"""A trial gives the AUC of the oracle and of every model of an idea, in one world with one seed."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _SIZES = {"item_dim": 16, "code_dim": 8, "hidden_dims": (64, 32), "attention_dim
 
 
 class Figures(NamedTuple):
-    """AUC on some of the test rows.
+    """AUCs on some of the test rows.
 
     Attributes:
-        floor: of the parts that a model without the idea can know.
-        ceiling: of the parts that a model with it can know.
-        models: of each model by name.
+        floor: AUC of the parts that a model without the idea can know.
+        ceiling: AUC of the parts that a model with the idea can know.
+        models: AUC of each model by name.
     """
 
     floor: float
@@ -49,15 +49,15 @@ class Figures(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What came out.
+    """The result of a trial.
 
     Attributes:
-        idea: its name.
+        idea: Name of the idea.
         planted: False in the control world.
-        seed: of the world and of the training.
-        new_items: on test rows of items that are not in the training rows, whose IDs say nothing.
-        all_items: on all test rows; what an item's ID can learn, no idea has to bring.
-        seconds: of each model's training by name.
+        seed: Seed of the world and of the training.
+        new_items: AUCs on the test rows of items that are not in the training rows, whose IDs give no information.
+        all_items: AUCs on all test rows, where an item's ID can learn a part of what an idea finds.
+        seconds: Seconds of training of each model by name.
     """
 
     idea: str
@@ -69,7 +69,7 @@ class Trial(NamedTuple):
 
 
 class World:
-    """One seed's catalog and impressions, with what models read of them, made when first asked for."""
+    """Catalog and impressions of one seed. The inputs of models are made on first use."""
 
     def __init__(self, strengths: Strengths, *, items: int, users: int, per_user: int, seed: int) -> None:
         self.strengths, self.seed = strengths, seed
@@ -82,11 +82,11 @@ class World:
         self._made: dict[Any, Any] = {}
 
     def q_former(self):
-        """Returns the Fusion-Q-Former, aligned on co-clicks of the training rows."""
+        """Return the Fusion-Q-Former, aligned on co-clicks of the training rows."""
         return self._once("q_former", self._align)
 
     def embeddings(self, content: str) -> np.ndarray:
-        """Returns item embeddings (I, D) float32 of unit norm, of "true", "frozen" or "aligned" content."""
+        """Return item embeddings (I, D) float32 of unit norm, of "true", "frozen" or "aligned" content."""
         make = {
             "true": lambda: unit_rows(self.catalog.true_content),
             "frozen": lambda: unit_rows(self.catalog.frozen_content),
@@ -95,21 +95,21 @@ class World:
         return self._once(content, make[content])
 
     def codes(self, content: str) -> np.ndarray:
-        """Returns RQ codes (I, 3)."""
+        """Return RQ codes (I, 3)."""
         options = {"num_levels": LEVELS, "codebook_size": CODES, "seed": self.seed}
         return self._once(("codes", content), lambda: rq_codes(self.embeddings(content), self.arrived, **options))
 
     def nearest(self, content: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the items of the training rows nearest to each item (I, 25) and how far they are (I, 25)."""
+        """Return the 25 items of the training rows nearest to each item (I, 25), and their cosines (I, 25)."""
         known = self.indexes.item[1 : 1 + self.indexes.num_known]
         return self._once(("nearest", content), lambda: nearest_items(self.embeddings(content), known, k=NEAREST))
 
     def behaviors(self) -> np.ndarray:
-        """Returns the latest positives before each impression."""
+        """Return the latest positives before each impression."""
         return self._once("behaviors", lambda: latest_positives(self.seen.item, self.seen.label, BEHAVIORS))
 
     def parts(self, rows: np.ndarray) -> np.ndarray:
-        """Returns the parts (N, 7) of the true logits of rows."""
+        """Return the parts (N, 7) of the true logits of rows."""
         user, step = rows // self.seen.item.shape[1], rows % self.seen.item.shape[1]
         item, match = self.seen.item[user, step][:, None], self.seen.match[user, step][:, None]
         return parts_of(self.catalog, self.strengths, item, self.seen.group[user], match=match).reshape(-1, len(PARTS))
@@ -126,20 +126,20 @@ class World:
 
 
 def sizes(scale: float) -> dict[str, int]:
-    """Returns the numbers of items, users and impressions of each user at a share of 50,000, 50,000 and 2 million."""
+    """Return the numbers of items, users and impressions of each user, at a scale of 50,000 items and users."""
     return {"items": round(50_000 * scale), "users": round(50_000 * scale), "per_user": 40}
 
 
 def run_trial(idea: Idea, *, planted: bool, seed: int, scale: float, epochs: int, threads: int = 1) -> Trial:
-    """Makes the world of an idea, or its control, and trains the idea's models in it.
+    """Make the world of an idea, or its control world, and train the idea's models in it.
 
     Args:
-        idea: what to try.
+        idea: The idea.
         planted: False for the control world.
-        seed: of world and training.
-        scale: share of the items, users and impressions.
-        epochs: at most this many passes; the best on the valid rows counts.
-        threads: of torch.
+        seed: Seed of the world and of the training.
+        scale: Scale of the numbers of items, users and impressions, in (0, 1].
+        epochs: Largest number of epochs. The best one on the valid rows counts.
+        threads: Number of torch threads.
     """
     torch.set_num_threads(threads)
     strengths = idea.strengths if planted else idea.control
@@ -150,7 +150,7 @@ def run_trial(idea: Idea, *, planted: bool, seed: int, scale: float, epochs: int
     trained = {model.name: train(model, idea, world, test, epochs=epochs, threads=threads) for model in models}
     is_new = world.indexes.of_item[world.seen.item.ravel()[test]] > world.indexes.num_known
 
-    known_without = idea.known_without if planted else idea.known  # the control leaves the idea nothing to tell
+    known_without = idea.known_without if planted else idea.known  # in the control world the idea can find nothing
 
     def figures(rows: np.ndarray) -> Figures:
         oracles = (oracle_auc(parts[rows], label[rows], known) for known in (known_without, idea.known))
@@ -164,7 +164,7 @@ def run_trial(idea: Idea, *, planted: bool, seed: int, scale: float, epochs: int
 def train(
     model: Model, idea: Idea, world: World, test: np.ndarray, *, epochs: int, threads: int
 ) -> tuple[np.ndarray, float]:
-    """Trains one model and returns its logits of the test rows, in their order, and the seconds it took."""
+    """Train one model, and return its logits of the test rows in their order, and the seconds."""
     started = time.perf_counter()
     torch.manual_seed(world.seed)
     ranking = build(model, world)
@@ -185,7 +185,7 @@ def train(
 
 
 def build(model: Model, world: World) -> RankingModel:
-    """Builds the ranking model of a world, with what it is told of items."""
+    """Build the ranking model of a world with its item features."""
     switches = {"id_dropout": 0.3, "num_levels": LEVELS, **model.switches}
     indexes, features = world.indexes, {}
     by_index = indexes.item

@@ -1,1 +1,1 @@
-"""The parts of ``ranking_ml1m.py``: the pipeline's jobs, the variants, what is measured."""
+"""The parts of ``ranking_ml1m.py``: the pipeline of jobs, the variants, and the measures."""

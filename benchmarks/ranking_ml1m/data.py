@@ -1,4 +1,4 @@
-"""The training rows of a project as three large batches, and what is known of its items."""
+"""A project is loaded into memory: its training rows as three large batches, and its item features."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class World:
     """A project in memory.
 
     Attributes:
-        rows: all rows of a split as one batch.
-        features: of all items of the catalog.
-        counts: positives and impressions of the train split by item index.
-        num_known: items of the train split; their indexes come first.
-        codes: num_levels, codebook_size, codebook_version.
+        rows: All rows of each split as one batch.
+        features: Item features of all items of the catalog.
+        counts: Positives and impressions of the train split by item index.
+        num_known: Number of items in the train split. Their indexes come first.
+        codes: ``num_levels``, ``codebook_size`` and ``codebook_version``.
     """
 
     rows: dict[str, RankingBatch]
@@ -44,13 +44,13 @@ class World:
 
 
 def load(prepared: Prepared) -> World:
-    """Reads a project."""
+    """Load a project into memory."""
     known = item_vocabulary(prepared.rows["train"])
     sources = ItemSources(prepared.embeddings, prepared.nearest_items, prepared.content)
     with TemporaryDirectory() as folder:
         write_item_features(folder, known, sources)
         vocabulary, features = open_item_features(Path(folder))
-        features.vectors = np.array(features.vectors)  # small: in memory, so that the folder may go
+        features.vectors = np.array(features.vectors)  # a small copy in memory, because the folder is deleted
         features.nearest_items = np.array(features.nearest_items)
         features.nearest_distances = np.array(features.nearest_distances)
         features.content_rows = np.array(features.content_rows)

@@ -1,6 +1,6 @@
-"""What is said of a row: metrics by slice, and a paired bootstrap over users against another row.
+"""Measures of a row of the table: metrics by slice, and a paired bootstrap over users against another row.
 
-In: logits of the test rows. Out: numbers.
+In: logits of the test rows. Out: metrics.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ METRICS = ("auc", "user_auc", "few_click", "few_shown", "new_user")
 
 
 def measure(logit: np.ndarray, rows: RankingBatch, world: World) -> dict[str, float]:
-    """Computes AUC, UAUC and the AUC of items with at most 5 training positives or impressions, and of new users."""
+    """Compute AUC, UAUC, and the AUC of items with at most 5 training positives or impressions and of new users."""
     label, user = rows.label.numpy(), rows.user_group.numpy()
-    liked, shown = (_of_items(counts, rows) for counts in world.counts)
+    liked, shown = (_counts_of_targets(counts, rows) for counts in world.counts)
     new = ~np.isin(user, world.rows["train"].user_group.numpy())
     slices = {"few_click": liked <= FEW, "few_shown": shown <= FEW, "new_user": new}
     found = {"auc": area_under_roc(label, logit), "user_auc": user_auc(label, logit, user)}
-    return found | {name: area_under_roc(label[of], logit[of]) for name, of in slices.items()}
+    return found | {name: area_under_roc(label[mask], logit[mask]) for name, mask in slices.items()}
 
 
 def item_rate(rows: RankingBatch, world: World, *, smoothing: float = 5.0) -> np.ndarray:
-    """Returns the smoothed log-odds of the target's positive rate in the train split, (R,) float32."""
-    liked, shown = (_of_items(counts, rows) for counts in world.counts)
+    """Return the smoothed log-odds (R,) float32 of the target's positive rate in the train split."""
+    liked, shown = (_counts_of_targets(counts, rows) for counts in world.counts)
     mean = _mean_rate(world)
     return _log_odds((liked + smoothing * mean) / (shown + smoothing))
 
 
 def four_counters(world: World) -> dict[str, np.ndarray]:
-    """Fits the logistic regression on the user's past positive rate and count, and the item's train rate and count.
+    """Fit a logistic regression on the user's past positive rate and count, and the item's train rate and count.
 
-    In training the row itself is left out of its item's rate and count.
+    In training the rate and count of an item leave out the row itself.
 
     Returns:
         Logits by split.
@@ -46,13 +46,13 @@ def four_counters(world: World) -> dict[str, np.ndarray]:
     inputs = {split: _four_counters(world, split) for split in world.rows}
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
     model.fit(inputs["train"], world.rows["train"].label.numpy())
-    return {split: model.decision_function(of).astype(np.float32) for split, of in inputs.items()}
+    return {split: model.decision_function(rows).astype(np.float32) for split, rows in inputs.items()}
 
 
 def paired_bootstrap(
     one: np.ndarray, other: np.ndarray, rows: RankingBatch, *, draws: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Returns the 95% interval of AUC(one) - AUC(other) over redrawn users."""
+    """Return the 95% interval of AUC(one) - AUC(other) over resampled users."""
     label, (users, place) = rows.label.numpy(), np.unique(rows.user_group.numpy(), return_inverse=True)
     order, rng = np.argsort(place, kind="stable"), np.random.default_rng(seed)
     parts = np.split(order, np.cumsum(np.bincount(place))[:-1])
@@ -66,15 +66,15 @@ def paired_bootstrap(
 def _four_counters(world: World, split: str) -> np.ndarray:
     rows, mean = world.rows[split], _mean_rate(world)
     user_liked, user_shown = rows.counters[:, 0].numpy(), rows.counters[:, 1].numpy()
-    liked, shown = (_of_items(counts, rows).astype(float) for counts in world.counts)
+    liked, shown = (_counts_of_targets(counts, rows).astype(float) for counts in world.counts)
     if split == "train":
         liked, shown = liked - rows.label.numpy(), shown - 1
     rates = [_log_odds((a + 5 * mean) / (b + 5)) for a, b in ((user_liked, user_shown), (liked, shown))]
     return np.stack([*rates, np.log1p(user_shown), np.log1p(shown)], axis=1)
 
 
-def _of_items(counts: np.ndarray, rows: RankingBatch) -> np.ndarray:
-    """Returns the counts of the rows' targets; 0 for an item that the train split has not."""
+def _counts_of_targets(counts: np.ndarray, rows: RankingBatch) -> np.ndarray:
+    """Return the counts of the targets of rows, 0 for an item that is not in the train split."""
     index = rows.item_index.numpy()
     known = (index > 0) & (index < len(counts))
     return np.where(known, np.asarray(counts)[np.where(known, index, 0)], 0)

@@ -1,7 +1,7 @@
-"""EM3's own analysis: are an item's neighbors in a trained embedding alike in content, or liked by the same users?
+"""The analysis of EM3: similarity of an item and its neighbors in a trained embedding, by content and by users.
 
-In: trained models. Out: per embedding, how alike few-click items and their nearest items are in content, and how many
-users liked both a popular item and its nearest items.
+In: trained models. Out: for each embedding, the content similarity of few-click items and their nearest items, and the
+share of users who liked both a popular item and its nearest items.
 
 Source: EM3, arXiv 2404.06078, section 4: content similarity of long-tail items, behavior similarity of popular ones.
 """
@@ -20,11 +20,11 @@ _FEW, _POPULAR_SHARE = 5, 0.25
 
 
 class Neighbors:
-    """What neighbors of items that the train split liked are measured by.
+    """Measures of the neighbors of items with positives in the train split.
 
     Args:
-        world: what models are trained on.
-        content: (I + 1, D) float, vectors of a frozen backbone that no ranking model has seen.
+        world: Data that the models are trained on.
+        content: (I + 1, D) float vectors of a frozen backbone that no ranking model has read.
     """
 
     def __init__(self, world: World, content: np.ndarray) -> None:
@@ -36,18 +36,18 @@ class Neighbors:
         self._together = _co_clicks(world)[self.items][:, self.items].toarray()
 
     def of_model(self, model: RankingModel) -> dict[str, dict[str, float]]:
-        """Measures the nearest items in a model's item-ID embedding and, where it has one, in its content embedding."""
+        """Measure the nearest items in a model's item-ID embedding and, where it has one, in its content embedding."""
         return {name: self._measure(_nearest(rows)) for name, rows in embeddings(model, self.items).items()}
 
     def at_random(self) -> dict[str, float]:
-        """Measures neighbors drawn at random."""
+        """Measure random neighbors."""
         return self._measure(np.random.default_rng(0).integers(0, len(self.items), (len(self.items), NEIGHBORS)))
 
     def _measure(self, nearest: np.ndarray) -> dict[str, float]:
-        """Returns means over items and their neighbors (I, 10).
+        """Return means over items and their neighbors (I, 10).
 
-        few_content: cosine of the frozen vectors, of items with at most 5 training positives;
-        popular_clicks: cosine of who liked them, of the most liked quarter.
+        ``few_content`` is the cosine of frozen vectors, for items with at most 5 training positives. ``popular_clicks`` is
+        the cosine of the sets of users who liked the items, for the quarter of items with the most positives.
         """
         return {
             "few_content": float(np.take_along_axis(self._alike, nearest, 1)[self._few].mean()),
@@ -57,7 +57,7 @@ class Neighbors:
 
 @torch.no_grad()
 def embeddings(model: RankingModel, items: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns embeddings (I, D) of items by name; side by side each part has unit norm."""
+    """Return the embeddings (I, D) of items by name. In ``both`` each part has unit norm."""
     index = torch.from_numpy(items)
     model.eval()
     parts = {"item ID": model.items.item_ids(index)}
@@ -81,13 +81,13 @@ def _cosines(rows: np.ndarray) -> np.ndarray:
 
 
 def _co_clicks(world: World) -> csr_array:
-    """Returns (I + 1, I + 1): users who liked both by the geometric mean of those who liked either."""
+    """Return (I + 1, I + 1) cosines between the sets of users who liked each item."""
     rows = world.rows["train"]
     liked = (rows.label > 0).numpy()
     _, user = np.unique(rows.user_group.numpy()[liked], return_inverse=True)
     item = rows.item_index.numpy()[liked]
     who = csr_array((np.ones(len(item)), (item, user)), shape=(len(world.counts[0]), user.max() + 1))
-    who.data[:] = 1.0  # one who liked an item twice is one
+    who.data[:] = 1.0  # a user who liked an item twice counts once
     norm = 1 / np.sqrt(np.maximum(who.sum(axis=1), 1))
     who = csr_array(who.multiply(norm[:, None]))
     return csr_array(who @ who.T)

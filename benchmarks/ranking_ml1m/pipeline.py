@@ -1,7 +1,7 @@
-"""MovieLens-1M through the jobs themselves: from catalog and log to training rows, embeddings, VQ codes and tokens.
+"""MovieLens-1M runs through the jobs: from the catalog and the log to training rows, embeddings, VQ codes and tokens.
 
-Two projects differ in the encoder alone: ``unaligned`` is the frozen text backbone, ``aligned`` was trained on item pairs
-of the train split. A project that is there already is taken as it is.
+Two projects differ only in the encoder: ``unaligned`` uses the frozen text backbone, and ``aligned`` is trained on item
+pairs of the train split. A project that exists already is reused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PROJECTS = {
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the jobs left of a project: files by split and by table, and what the codes are of."""
+    """Results of the jobs of a project: files by split and by table, and the properties of the codes."""
 
     rows: dict[str, list[str]]
     embeddings: list[str]
@@ -38,14 +38,14 @@ class Prepared:
 
 
 def prepare(folder: Path, name: str) -> Prepared:
-    """Runs the jobs of a project whose results are not there yet and says where they are."""
+    """Run the jobs of a project that are not current, and return where their results are."""
     context = open_project(folder, PROJECTS[name])
     run_jobs(context)
     return prepared(context)
 
 
 def open_project(folder: Path, changes: dict[str, dict]):
-    """Opens a project, and writes it first where there is none: ``changes`` are sections of its settings."""
+    """Open a project. Write it first if it does not exist, with the sections ``changes`` in its settings."""
     from qarm_features.cli.new_project import write_project
     from qarm_features.jobs.context import JobContext
     from qarm_features.settings.load import load_settings
@@ -79,7 +79,7 @@ def _settings(changes: dict) -> dict:
 
 
 def run_jobs(context) -> None:
-    """Runs the jobs that are not current, up to the training rows and all that is known of items."""
+    """Run the jobs that are not current, up to the training rows and the item features."""
     from qarm_features.jobs.align_encoder import align_encoder
     from qarm_features.jobs.assign_semantic_ids import assign_semantic_ids
     from qarm_features.jobs.build_training_set import build_training_set
@@ -106,7 +106,7 @@ def run_jobs(context) -> None:
 
 
 def prepared(context) -> Prepared:
-    """Returns what the newest release of a project reads."""
+    """Return the files of the newest release of a project."""
     from qarm_features.feature_store.publishing.releases import require_promoted_release
     from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, TRAINING_ROWS
     from qarm_features.storage.warehouse import Warehouse

@@ -1,4 +1,4 @@
-"""One row of the table trained once: on train, chosen on valid, tested."""
+"""One model of a row of the table is trained on train, chosen on valid, and tested."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ranking_ml1m.measures import measure
 from ranking_ml1m.neighbors import Neighbors
 from ranking_ml1m.variants import BASE, TRACKS, Row, options
 
-BATCH_SIZE = 4096  # of rows that are only read
+BATCH_SIZE = 4096  # for evaluation
 
 
 def make_model(row: Row, track: str, world: World, *, seed: int) -> RankingModel:
-    """Returns the untrained model of a row."""
+    """Return the untrained model of a row."""
     torch.manual_seed(seed)
     model = RankingModel(
         num_items=world.num_known,
@@ -31,19 +31,19 @@ def make_model(row: Row, track: str, world: World, *, seed: int) -> RankingModel
 
 
 def fit_model(model: RankingModel, rows: dict[str, RankingBatch], how: TrainingOptions) -> float:
-    """Trains on train, keeps the best on valid, and returns the seconds of an epoch."""
+    """Train on train, keep the best epoch on valid, and return the seconds of an epoch."""
     shuffled = RowsInMemory(rows["train"], batch_size=how.batch_size, shuffle=True, seed=how.seed)
     fitted = fit(model, shuffled, RowsInMemory(rows["valid"], batch_size=BATCH_SIZE), how)
     return float(np.mean([epoch["seconds"] for epoch in fitted.epochs]))
 
 
 def logits_of(model: RankingModel, rows: RankingBatch) -> np.ndarray:
-    """Returns the logit (B,) of each row."""
+    """Return the logit (B,) of each row."""
     return predict(model, RowsInMemory(rows, batch_size=BATCH_SIZE)).logit
 
 
 def train(row: Row, track: str, world: World, *, seed: int, threads: int, neighbors: Neighbors | None = None) -> dict:
-    """Trains one row with one seed; returns logits of the test rows, metrics, neighbors, seconds, parameters."""
+    """Train one row with one seed, and return logits of the test rows, metrics, neighbors, seconds and parameters."""
     model = make_model(row, track, world, seed=seed)
     seconds = fit_model(model, world.rows, options(seed, threads))
     logits = {split: logits_of(model, world.rows[split]) for split in ("valid", "test")}

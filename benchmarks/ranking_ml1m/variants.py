@@ -1,8 +1,8 @@
-"""The rows of the table: which project, and which switches of the ranking model beside item IDs.
+"""The rows of the table: for each row the project and the switches of the ranking model beside item IDs.
 
-The published split has 740 users and 33,891 training rows: vectors of the history are learnt by heart there, so that only
-numbers of the history enter (``use_history_vectors``), and linear parts and strong weight decay carry most. All sizes were
-chosen on the valid split, the same for all rows.
+The published split has only 740 users and 33,891 training rows, so that models overfit to vectors of the history. Therefore
+only numbers of the history are inputs (``use_history_vectors`` is false), and linear parts and strong weight decay do most
+of the work. All sizes were chosen on the valid split, the same for all rows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CIC = {"content_id_weight": 0.1, "new_items_from_content": True}
 
 
 class Row(NamedTuple):
-    """A row: its name, the project it reads, its switches."""
+    """A row of the table: its name, the project that it reads and its switches."""
 
     name: str
     project: str
@@ -54,7 +54,7 @@ ROWS = (
 
 
 def options(seed: int, threads: int) -> TrainingOptions:
-    """Returns how every row is trained."""
+    """Return the training options of every row."""
     return TrainingOptions(
         epochs=20, patience=3, batch_size=512, learning_rate=1e-3, weight_decay=2.0, seed=seed, num_threads=threads
     )
