@@ -1,4 +1,4 @@
-"""Time to find the k nearest items of every item: ``NearestItems`` on local Spark against faiss and scikit-learn in memory.
+"""Time to find the k nearest items of every item: ``NearestItems`` on local Spark against faiss and scikit-learn.
 
 All read the same Parquet files in the same run. The output also has the approximate search with its recall, and one against
 two workers of one thread each.

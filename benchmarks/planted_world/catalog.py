@@ -1,4 +1,4 @@
-"""The catalog of the world: arrival times of items, their content as an encoder gives it, and the qualities that users like.
+"""The catalog of the world: arrival times of items, their content from an encoder, and the qualities that users like.
 
 In: a seed and the strength of the nuisance. Out: a ``Catalog``.
 

@@ -1,4 +1,4 @@
-"""Labeled history and counters see only what was strictly before, ties in time included."""
+"""Labeled impressions and counters contain only events strictly before a row, also where times tie."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""A training row sees neither its own label nor one of the same moment; truth is a loop in plain Python over a tied log."""
+"""A training row has neither its own label nor labels of its moment, as a loop in plain Python over a log with ties shows."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -41,7 +41,7 @@ COLUMNS = [
 
 
 def tied_log():
-    """Returns (user, item, hour, label) of 6 users and 9 items: each user is shown several items in one hour."""
+    """Return (user, item, hour, label) of 6 users and 9 items. Each user is shown several items in one hour."""
     random = np.random.default_rng(0)
     keys = sorted({tuple(map(int, random.integers((6, 9, 12)))) for _ in range(150)}, key=lambda key: (key[2], key[1]))
     return [(user, item, START + timedelta(hours=hour), int(random.integers(2))) for user, item, hour in keys]
@@ -72,7 +72,7 @@ def expected_row(log, user, item, at, label):
 
 @pytest.fixture(scope="module")
 def tied(tmp_path_factory, spark):
-    """A project whose log has many rows of one user in one hour, with the views applied; returns (context, store, log)."""
+    """Return context, store and log of a project with applied views, whose log has many rows of one user in one hour."""
     context = open_project(write_toy_project(tmp_path_factory.mktemp("tied")), spark)
     log = spark.createDataFrame(tied_log(), "user_id long, item_id long, event_timestamp timestamp, label int")
     codes = spark.createDataFrame([(item, codes_of(item)) for item in range(8)], "item_id long, rq_codes array<int>")

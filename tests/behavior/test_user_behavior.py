@@ -1,4 +1,4 @@
-"""A row sees only behavior strictly before its own moment, so a sequence is stamped just after its last item."""
+"""A sequence has a timestamp just after its last item, so that a join gets only behavior strictly before its time."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""The planted world: what it says about itself is true, and it is the same for the same seed."""
+"""The planted world has the properties that its docstrings state, and is the same for the same seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What models read of the planted world is strictly of the past, and a trial finds what is planted and only that."""
+"""Models read only the past of the planted world, and a trial finds planted effects and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows in = rows out + rows rejected, each with its reason."""
+"""Every source row is accepted or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_media_and_vectors_become_content_and_each_has_its_own_hash(spark):
 
 
 @pytest.mark.parametrize("kind", ["array<double>", "json"])
-def test_a_vector_of_another_length_or_with_a_hole_is_rejected_with_its_reason(spark, kind):
+def test_a_vector_of_another_length_or_with_a_null_is_rejected_with_its_reason(spark, kind):
     source = ItemSource(path="x.csv", text=[], precomputed="v", precomputed_dim=2)
     vectors = [[1.0, 2.0], [1.0], [1.0, None], [1.0, float("nan")], [1.0, 1e300], None, []]
     raw = spark.createDataFrame(list(enumerate(vectors)), "item_id int, v array<double>")

@@ -1,4 +1,4 @@
-"""Figures of codes that can be checked by hand."""
+"""Collisions, code usage and errors are checked on codes that are small enough to check by hand."""
 
 import numpy as np
 import pytest

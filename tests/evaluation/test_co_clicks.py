@@ -1,4 +1,4 @@
-"""Co-clicked items and their codes, on numbers to be checked by hand."""
+"""Measures of co-clicks and codes are checked on numbers that are small enough to check by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""`qarm evaluate-codes` on the toy project, without a ranking model."""
+"""``qarm evaluate-codes`` measures the codes of the toy project without a ranking model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.toy_catalog import add_clustered_embeddings, open_project, write_toy_
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory, spark):
-    """The toy project with embeddings in four clusters in place of encoded texts, and the figures of its codebooks."""
+    """Return the toy project with embeddings in four clusters and the figures of its codebooks."""
     context = open_project(write_toy_project(tmp_path_factory.mktemp("evaluated")), spark)
     ingest_catalog(context)
     add_clustered_embeddings(context, range(64))
@@ -68,7 +68,7 @@ def test_behavior_is_printed_first_and_versions_stand_side_by_side(evaluated):
     assert text.index("HitRate@10 by code") < text.index("Jaccard@20") < text.index("collisions") < text.index("gini")
     assert "codebooks v0" in text
     assert "codebooks v7" in text
-    assert next(iter(dict(code_lines(figures)))).startswith("#behavior")
+    assert next(iter(dict(code_lines(figures)))).startswith("#co-clicks")
 
 
 def test_a_version_without_semantic_ids_is_named(fresh_project):

@@ -1,4 +1,4 @@
-"""HitRate@k of co-clicks: literal rows, and ranks against a loop over all items."""
+"""HitRate@k of co-clicks is checked on literal rows, and ranks are checked against a loop over all items."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from qarm_features.evaluation.encoders import (
     TargetRanks,
     describe_pairs,
+    evaluate,
     future_co_clicks,
     hit_rates,
     popularity_slices,
@@ -130,3 +131,13 @@ def test_pairs_are_described_by_their_target_and_by_what_training_saw(spark):
     found = describe_pairs(pairs, slices, known)
 
     assert found.values.tolist() == [[0, "head", 7, 0, True], [1, "new", 0, 7, False]]
+
+
+def test_a_log_without_later_co_clicks_is_named(log, spark):
+    known = spark.createDataFrame([], "trigger_item_id long, target_item_id long")
+    embeddings = spark.createDataFrame([], "item_id long, embedding array<float>, encoder_version int")
+
+    with pytest.raises(
+        ValueError, match="no co-click since 2024-01-01 08:00, the time .* Run: qarm mine-item-pairs --until"
+    ):
+        evaluate(log, known, embeddings, versions=[0], since=at(8), k=10, max_pairs=10, seed=0)

@@ -1,4 +1,4 @@
-"""Neighbors by code against neighbors by embedding; truth is a loop over all items."""
+"""Neighbors by code are compared with neighbors by embedding, and checked against a loop over all items."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The pair filter drops pairs whose texts have nothing in common; the job writes the others in one commit."""
+"""The pair filter drops pairs whose texts are too different, and the job writes the other pairs in one commit."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_text_similarity_is_high_for_one_meaning_in_other_words_and_stays_in_0_t
         ("math:pi", "item_pairs.filter is math:pi, .* pi is float, not a function."),
     ],
 )  # fmt: skip
-def test_a_filter_that_cannot_be_had_is_named(name, message):
+def test_a_filter_that_does_not_exist_is_named(name, message):
     with pytest.raises(ValueError, match=message):
         load_filter(name)
 
@@ -60,7 +60,7 @@ def test_a_filter_that_cannot_be_had_is_named(name, message):
         ([float("nan"), 0.5], r"A score of pair filter judge is nan, must be in \[0, 1\]"),
     ],
 )
-def test_a_filter_that_breaks_its_word_is_named(monkeypatch, scores, message):
+def test_a_filter_that_returns_wrong_scores_is_named(monkeypatch, scores, message):
     monkeypatch.setitem(load_filter.__globals__["_BUILT_IN"], "judge", lambda triggers, targets: np.array(scores))
     rows = pa.record_batch({"trigger_text": ["a", "b", None], "target_text": ["c", "d", "e"]})
 
@@ -88,7 +88,7 @@ def test_a_filter_of_the_users_own_drops_pairs_below_the_threshold_and_keeps_ite
 
 @pytest.fixture
 def context(settings, spark, tmp_path):
-    """A project in which users 7 and 8 like items 1, 2, 3 in this order and 7 then likes 4; 1 and 2 are similar."""
+    """Return a project in which users 7 and 8 like items 1, 2, 3 in this order, then 7 likes 4. Items 1 and 2 are similar."""
     vectors = [(1, [1.0, 0.0]), (2, [1.0, 0.1]), (3, [0.0, 1.0]), (4, [1.0, 1.0])]
     vectors = spark.createDataFrame(vectors, "item_id int, vector array<float>")
     vectors.write.parquet(str(tmp_path / "vectors.parquet"))

@@ -1,4 +1,4 @@
-"""Item-to-item pairs are Swing's sums over user pairs, checked against the formula written out."""
+"""Scores of item-to-item pairs equal the sums of the formula of Swing over pairs of users."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def at(hour, minute=0):
 
 
 def log(spark, likes, id_type="int"):
-    """One positive an hour per user, in the order of the list; user u clicks at minute u."""
+    """Return one positive an hour for each user, in the order of the list. User u clicks at minute u."""
     rows = [(user, item, at(hour, user)) for user, items in likes.items() for hour, item in enumerate(items)]
     return spark.createDataFrame(rows, f"user_id int, item_id {id_type}, event_timestamp timestamp")
 
 
 def mined(rows, seed=0, **settings):
-    """Returns {(trigger, target): weight}."""
+    """Return {(trigger, target): weight}."""
     pairs = mine_item_pairs(rows, settings=ItemPairs(sources=["item-to-item"], **settings), seed=seed)
     return {(r["trigger_item_id"], r["target_item_id"]): r["weight"] for r in pairs.collect()}
 
 
 def swing_written_out(likes, alpha):
-    """Returns {(i, j): score} by the sums of the formula, with no shortcut."""
+    """Return {(i, j): score} by the sums of the formula, without a shortcut."""
     scores = {}
     for (_, ours), (_, theirs) in combinations(sorted(likes.items()), 2):
         common = set(ours) & set(theirs)

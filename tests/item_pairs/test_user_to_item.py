@@ -32,7 +32,7 @@ def vectors(spark, of=VECTORS, id_type="int"):
 
 
 def mined(rows, item_vectors=None, seed=0, **settings):
-    """Returns {(trigger, target): (weight, hour)}."""
+    """Return {(trigger, target): (weight, hour)}."""
     settings = ItemPairs(sources=["user-to-item"], **settings)
     pairs = mine_item_pairs(rows, settings=settings, seed=seed, item_vectors=item_vectors).collect()
     assert {pair["source"] for pair in pairs} <= {"user-to-item"}
@@ -109,7 +109,7 @@ def test_on_arrays_each_place_is_the_most_similar_of_the_window_strictly_before(
 
 
 def two_tastes(spark):
-    """Returns a log in which even users like even items and odd users odd ones."""
+    """Return a log in which even users like even items and odd users like odd items."""
     random = np.random.default_rng(0)
     rows = [
         (user, int(2 * item + user % 2), datetime(2024, 1, 1, hour, user, tzinfo=UTC))

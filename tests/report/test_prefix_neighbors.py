@@ -1,4 +1,4 @@
-"""Neighbors share the longest prefix; ties go to the smaller item ID."""
+"""Neighbors share the longest prefix, and of equal prefixes the smaller item IDs come first."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Our join of features to rows gives what Feast's gives: ties, late arrivals, ttl, missing entities and all."""
+"""The join in plain Spark gives the rows of Feast's join, with ties, late arrivals, a ttl and missing entities."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +23,7 @@ def moment(random, steps):
 
 
 def user_rows(random):
-    """Rows of 15 users on a grid of 40 hours, some of one moment twice: the later arrival corrects the earlier."""
+    """Return rows of 15 users on a grid of 40 hours. Some moments occur twice, and the later arrival corrects the earlier."""
     rows = {}
     for value in range(300):
         user, at = int(random.integers(15)), moment(random, 40)
@@ -38,7 +38,7 @@ def one_row_a_moment(random, keys, steps):
 
 
 def entity_rows(random):
-    """Rows at the very moments of view rows, one microsecond beside them, repeated, of unknown and of no entities."""
+    """Return rows at the times of view rows, one microsecond off, repeated, and with unknown or null entities."""
     rows = []
     for number in range(250):
         beside = timedelta(microseconds=int(random.integers(-1, 2)))
@@ -62,7 +62,7 @@ def view(name, entity, path, fields, *, ttl=timedelta(0), created=None, mapping=
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, spark):
-    """Views of users with late arrivals and with a ttl, of items over time, and of items with one moment for all."""
+    """Return a store with views of users (late arrivals, a ttl), of items over time, and of items at one moment."""
     folder, random = tmp_path_factory.mktemp("views"), np.random.default_rng(0)
     tables = {
         "corrected": ("user_id long, recent array<long>, total long, at timestamp, made timestamp", user_rows(random)),

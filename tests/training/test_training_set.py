@@ -1,4 +1,4 @@
-"""A row sees only behavior strictly before its own moment; truth is a join written out in plain Python."""
+"""A training row has only behavior strictly before its time, as a join in plain Python shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""train_variants: each variant that the settings name is trained once; what one lacks is said before anything is trained."""
+"""Each variant in the settings is trained once, and missing inputs are an error before any training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FUSION = {"use_fusion": True, "content_dim": 4, "num_heads": 2}
 
 @pytest.fixture
 def train(tmp_path):
-    """Returns what trains variants on the rows of a project, and how many it trained in each launch."""
+    """Return a function that trains variants on the rows of a project and returns models and the number of each launch."""
     write_toy_project(tmp_path)
     launched = []
 
@@ -59,7 +59,7 @@ def train(tmp_path):
 
 @pytest.fixture
 def with_items(train):
-    """The same, where embeddings, VQ codes and content tokens of the items are there."""
+    """Return the same for a project with embeddings, VQ codes and content tokens of the items."""
     features = write_planted_features(train.folder / "items", [train.rows]).parent
     tables = {ITEM_EMBEDDINGS: ("embeddings", "encoder_version", 1), ITEM_NEAREST_ITEMS: ("nearest", "bank_version", 0)}
     for table, (file, partition, version) in tables.items():
