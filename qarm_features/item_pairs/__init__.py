@@ -11,8 +11,16 @@ most similar item among a user's latest positives (``user_to_item.py``). ::
     8        2        12:30
 """
 
-from qarm_features.item_pairs.mining import mine_item_pairs
-from qarm_features.item_pairs.pair_filter import flag_kept_pairs, load_filter, text_overlap, text_similarity
-from qarm_features.item_pairs.positives import positives
+try:
+    from qarm_features.item_pairs.mining import mine_item_pairs
+    from qarm_features.item_pairs.pair_filter import flag_kept_pairs, load_filter, text_overlap, text_similarity
+    from qarm_features.item_pairs.positives import positives
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.startswith("qarm_features"):
+        raise
+    raise ImportError(
+        f"Item pairs need the package {error.name}, which is not installed. Run: pip install 'qarm-features[spark]'",
+        name=error.name,
+    ) from error
 
 __all__ = ["flag_kept_pairs", "load_filter", "mine_item_pairs", "positives", "text_overlap", "text_similarity"]

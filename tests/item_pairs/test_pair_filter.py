@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from math import sqrt
 
@@ -142,3 +144,12 @@ def test_a_wrong_until_is_named_before_spark_starts(settings):
 def test_a_log_without_positives_is_named(context):
     with pytest.raises(ValueError, match="interactions has 0 positives before 2023-01-01 00:00, must have some."):
         mine_item_pairs(context, until="2023-01-01")
+
+
+def test_without_spark_the_import_names_the_extra_to_install():
+    code = "import sys; sys.modules['pyspark'] = None; import qarm_features.item_pairs"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert "ImportError: Item pairs need the package pyspark, which is not installed. Run: pip install" in done.stderr
+    assert "'qarm-features[spark]'" in done.stderr
