@@ -104,6 +104,16 @@ class ItemFeatures:
                     f"content has token_dims = {found}, must be {dict(token_dims)}. Open the store the model was built for."
                 )
 
+    def content_and_rows(self) -> tuple[ContentStore, np.ndarray]:
+        """Returns the content store and, by item index, the rows (I + 1,) int64 of it.
+
+        Raises:
+            ValueError: If there is no content store.
+        """
+        if self.content is None or self.content_rows is None:
+            raise ValueError("The item features hold no content tokens. Give content and content_rows to ItemFeatures.")
+        return self.content, self.content_rows
+
     def mean_vector(self, *, most_rows: int = 100_000) -> Tensor:
         """Returns the mean (D,) float32 of the vectors that say something, of at most most_rows evenly spaced ones."""
         step = -(-len(self.vectors) // most_rows)

@@ -1,7 +1,8 @@
 """What a ranking model is made of: named switches and sizes, JSON-like, saved beside the weights."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 _NEEDS_CODES = ("use_semantic_ids", "use_prefixes", "use_match")
 _OF_AN_ITEM = (
@@ -113,9 +114,11 @@ class RankingConfig:
     attention_dim: int = 32
     hidden_dims: Sequence[int] = (128, 64)
     dropout: float = 0.2
+    inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_dims", list(self.hidden_dims))  # as JSON gives it back
+        object.__setattr__(self, "inputs", {name: dict(options or {}) for name, options in self.inputs.items()})
         object.__setattr__(self, "token_dims", None if self.token_dims is None else dict(self.token_dims))
         if self.num_items < 0:
             raise ValueError(f"num_items is {self.num_items}, must be at least 0.")
@@ -132,31 +135,6 @@ class RankingConfig:
         self._check_needs()
 
     @property
-    def optional_fields(self) -> tuple[str, ...]:
-        """The optional fields of a batch that the model reads."""
-        match_ages, codes = self.use_match and self.use_ages, self.use_history and self.has_codes
-        fields = {
-            "behavior_age": match_ages,
-            "impression_index": self.use_history,
-            "impression_codes": codes,
-            "impression_label": self.use_history,
-            "impression_age": self.use_history and self.use_ages,
-            "impression_mask": self.use_history,
-            "counters": self.use_counters,
-        }
-        return tuple(name for name, is_read in fields.items() if is_read)
-
-    @property
-    def has_codes(self) -> bool:
-        """Whether the model reads codes."""
-        return any(getattr(self, name) for name in _NEEDS_CODES)
-
-    @property
-    def has_content(self) -> bool:
-        """Whether the model reads an item's content."""
-        return self.use_fusion or self.use_frozen_vector
-
-    @property
     def has_content_id_map(self) -> bool:
         """Whether the model maps content into the space of item IDs."""
         return self.content_id_weight > 0 or self.new_items_from_content
@@ -170,7 +148,7 @@ class RankingConfig:
                     f"{name}. Give those of the codebooks, or set {name}=False."
                 )
         for name in ("use_content_interest", "use_content_match", "content_id_weight", "new_items_from_content"):
-            if getattr(self, name) and not self.has_content:
+            if getattr(self, name) and not (self.use_fusion or self.use_frozen_vector):
                 raise ValueError(
                     f"{name} is {getattr(self, name)}, must have content. Set use_fusion or use_frozen_vector."
                 )

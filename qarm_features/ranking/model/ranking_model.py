@@ -18,14 +18,17 @@ from huggingface_hub import PyTorchModelHubMixin, constants, hf_hub_download
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from qarm_features.ranking.data.batches import RankingBatch
 from qarm_features.ranking.data.item_features import ItemFeatures
-from qarm_features.ranking.model.item_representation import ItemRepresentation, LookedUp
+from qarm_features.ranking.data.ranking_batch import COLUMNS_OF_FIELD, RankingBatch
+from qarm_features.ranking.model.item_representation import ItemRepresentation
+from qarm_features.ranking.model.parts import CODES, INPUT_ORDER, ITEM_ARRAYS, item_features_of, needs_of, readings_of
 from qarm_features.ranking.model.ranking_config import RankingConfig
 from qarm_features.ranking.model.user_history import UserHistory
 from qarm_features.ranking.modules.codebook_version import CodebookVersioned
 from qarm_features.ranking.modules.content_id_contrastive import content_id_contrastive_loss, popularity_weights
-from qarm_features.ranking.modules.item_rates import item_rate_features
+from qarm_features.ranking.modules.frozen_vector import scaled_vectors
+from qarm_features.ranking.modules.looked_up import LookedUp
+from qarm_features.ranking.modules.ranking_input import ItemCounts, Rows
 
 
 class Losses(NamedTuple):
@@ -57,32 +60,56 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         self.config = config = RankingConfig(**switches)
         self._hub_mixin_config = asdict(config)  # with the defaults, so that they are saved as they were
         self.item_features: ItemFeatures | None = None
-        self.items = ItemRepresentation(config)
-        self.history = UserHistory(config, self.items.output_dim, self.items.content_width)
-        width = self.items.output_dim + self.history.output_dim + (2 if config.use_item_rates else 0)
+        self.items = ItemRepresentation(config, item_features_of(config))
+        readings = readings_of(config, dim=self.items.output_dim, content_dim=self.items.content_dim)
+        self.history = UserHistory(readings, order=INPUT_ORDER)
+        self.needs = needs_of([*self.items.features.values(), *readings.values()])
+        width = self.items.output_dim + self.history.output_dim
         self.mlp = _mlp([width, *config.hidden_dims], dropout=config.dropout)
         self.linear = _zeros(width) if config.use_linear else None
-        self.vector_linear = _zeros(config.vector_dim) if config.use_linear and config.use_frozen_vector else None
+        self.vector_linear = None
+        if config.use_linear and self.items.vector is not None:
+            self.vector_linear = _zeros(self.items.vector.looked_up_dim)
         # Of the training rows, by item index: what the slices of metrics, cold_below and smoothed rates are about.
         self.register_buffer("train_positives", torch.zeros(config.num_items + 1, dtype=torch.int64))
         self.register_buffer("train_impressions", torch.zeros(config.num_items + 1, dtype=torch.int64))
         self.register_buffer("positive_rate", torch.tensor(0.5))
 
+    @property
+    def optional_fields(self) -> tuple[str, ...]:
+        """The optional fields of a batch that the model reads, in the order of ``RankingBatch``."""
+        return tuple(name for name in COLUMNS_OF_FIELD if name in self.needs)
+
+    @property
+    def reads_codes(self) -> bool:
+        """True for a model that reads codes."""
+        return not self.needs.isdisjoint(CODES)
+
+    @property
+    def reads_item_features(self) -> bool:
+        """True for a model that reads what is known of items beside their IDs and codes."""
+        return not self.needs.isdisjoint(ITEM_ARRAYS)
+
     def set_item_features(self, features: ItemFeatures) -> None:
-        """Gives the model what it reads of items beside IDs and codes; it is not saved with the weights.
+        """Gives the model what it reads of items beside IDs and codes; this is not saved with the weights.
 
         Args:
-            features: of at least the items whose index a batch may hold.
+            features: Features of at least the items whose index a batch may hold.
 
         Raises:
-            ValueError: if they lack what the model's switches read.
+            ValueError: If they lack what the model reads.
         """
         config = self.config
         features.check(
-            nearest_items=config.use_nearest_items,
-            vector_dim=config.vector_dim if config.use_frozen_vector else None,
-            token_dims=config.token_dims if config.use_fusion else None,
+            nearest_items=self.items.nearest_items is not None,
+            vector_dim=config.vector_dim if self.items.vector is not None else None,
+            token_dims=config.token_dims if self.items.fusion is not None else None,
         )
+        missing = [name for name in ITEM_ARRAYS if name in self.needs and getattr(features, name) is None]
+        if features.fused is not None and self.items.fusion is not None:
+            missing = [name for name in missing if name != "content"]
+        if missing:
+            raise ValueError(f"The item features lack {', '.join(missing)}, which the model's inputs read.")
         self.item_features = features
         self.items.center_vectors(features)
 
@@ -107,7 +134,7 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         Raises:
             ValueError: if it is not the model's version, or the model reads codes and has none.
         """
-        if self.config.has_codes:
+        if self.reads_codes:
             super().check_codebook_version(version)
 
     def forward(self, batch: RankingBatch) -> Tensor:
@@ -148,8 +175,8 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
 
     def linear_weights(self) -> list[nn.Parameter]:
         """Returns the weights of the linear parts of the logit that read numbers, not those that read a vector."""
-        linears = (self.linear, self.history.counters and self.history.counters.wide)
-        return [linear.weight for linear in linears if linear is not None]
+        own = [] if self.linear is None else [self.linear.weight]
+        return own + self.history.linear_weights()
 
     @torch.no_grad()
     def fuse_all(self, *, chunk_items: int = 1024) -> None:
@@ -165,45 +192,49 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         features.fused = fused
         self.train(was_training)
 
+    def _check(self, batch: RankingBatch) -> None:
+        """Refuses a batch without what the model reads, and, on a CPU, one that holds the future."""
+        for name in self.optional_fields:
+            if getattr(batch, name) is None:
+                raise ValueError(
+                    f"{name} of the batch is missing, must be given for the model's switches. "
+                    "Read training rows that have its columns: qarm build-training-set"
+                )
+        ages = ("behavior_age", "impression_age")
+        reads_ages = self.config.use_ages or not self.needs.isdisjoint(ages)
+        if not reads_ages or batch.behavior_mask.device.type != "cpu" or torch.compiler.is_compiling():
+            return
+        for name in ages:
+            age = getattr(batch, name)
+            if age is not None and age.numel() and bool((age < 0).any()):
+                raise ValueError(
+                    f"{name} holds {float(age.min())}, must be at least 0. "
+                    "Leave out what is later than the row's own time."
+                )
+
     def _look_up(self, batch: RankingBatch) -> list[LookedUp]:
-        """Returns what is known of targets, behaviors and, with use_history, impressions."""
-        self.history.check(batch)
+        """Returns what is looked up of targets, behaviors and, if a reading needs them, impressions."""
+        self._check(batch)
         indexes = [batch.item_index, batch.behavior_index.masked_fill(~batch.behavior_mask, 0)]
-        if self.config.use_history:
+        if (
+            batch.impression_index is not None
+            and batch.impression_mask is not None
+            and "impression_index" in self.needs
+        ):
             indexes.append(batch.impression_index.masked_fill(~batch.impression_mask, 0))
         return self.items.look_up(indexes, self.item_features)
 
-    def _score(self, batch: RankingBatch, known: list[LookedUp]) -> Tensor:
-        target = self.items(batch.item_index, batch.item_codes, known[0])
-        behavior = impression = None
-        if self.config.use_history_vectors:
-            behavior = self.items(batch.behavior_index, batch.behavior_codes, known[1])
-            if self.config.use_history:
-                impression = self.items(batch.impression_index, batch.impression_codes, known[2])
-        history, linear = self.history(
-            batch,
-            target=target,
-            behavior=behavior,
-            impression=impression,
-            known=known,
-            positive_rate=self.positive_rate,
-        )
-        parts = [target, history]
-        if self.config.use_item_rates:
-            parts.append(self._item_rates(batch))
-        inputs = torch.cat(parts, dim=1)
+    def _score(self, batch: RankingBatch, looked_up: list[LookedUp]) -> Tensor:
+        target = self.items(batch.item_index, batch.item_codes, looked_up[0])
+        counts = ItemCounts(self.train_positives, self.train_impressions, self.positive_rate)
+        history, linear = self.history(Rows(batch, target, looked_up, counts, represent=self.items))
+        inputs = torch.cat([target, history], dim=1)
         logit = self.mlp(inputs).squeeze(1) + linear
         if self.linear is not None:
             logit = logit + self.linear(inputs).squeeze(1)
         if self.vector_linear is not None:
-            dim = self.config.vector_dim
-            logit = logit + self.vector_linear(known[0].content[:, :dim] * dim**0.5).squeeze(1)
+            logit = logit + self.vector_linear(scaled_vectors(looked_up[0].of("vector"))).squeeze(1)
         return logit
-
-    def _item_rates(self, batch: RankingBatch) -> Tensor:
-        own = batch.label if self.training else None  # training rows are among those that were counted
-        counts = (self.train_positives, self.train_impressions, self.positive_rate)
-        return item_rate_features(batch.item_index, *counts, own_label=own)
 
     def _content_id_loss(self, item_index: Tensor, content: Tensor) -> Tensor:
         """Returns the loss of the batch's distinct target items that have both an ID embedding and content."""

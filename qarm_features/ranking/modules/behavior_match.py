@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qarm_features.ranking.modules.masked_softmax import masked_softmax
+from qarm_features.ranking.modules.ranking_input import SECONDS_PER_DAY, Reading, Rows
 
 LONGEST_AGE = 365 * 24 * 3600.0  # seconds; a match this old counts as not recent at all
 
@@ -134,6 +135,51 @@ class BehaviorMatch(nn.Module):
                     f"{name} have {codes.shape[-1]} levels, must have num_levels = {self.num_levels}. "
                     "Build BehaviorMatch with the codebooks' number of levels."
                 )
+
+
+class BehaviorMatchReading(Reading, BehaviorMatch):
+    """Reads the match features of the behaviors, and the matching behaviors pooled per depth.
+
+    Args:
+        num_levels: L, at least 1.
+        use_ages: True if recency is told from the ages of the behaviors.
+        dim: D of an item's representation; None pools nothing.
+    """
+
+    def __init__(self, num_levels: int, *, use_ages: bool, dim: int | None) -> None:
+        super().__init__(num_levels, use_ages=use_ages, dim=dim)
+        self.output_dim = self.num_features + num_levels * (dim or 0)
+        ages = {"behavior_age"} if use_ages else set()
+        self.needs = frozenset({"item_codes", "behavior_codes"} | ages)
+
+    def read(self, rows: Rows) -> Tensor:
+        """Matches behaviors with the target, (B, F + L*D) float32."""
+        batch = rows.batch
+        age = rows.field("behavior_age") * SECONDS_PER_DAY if self.use_ages else None
+        behavior = None if self.dim is None else rows.behavior
+        matches = self(batch.item_codes, batch.behavior_codes, batch.behavior_mask, age=age, behavior=behavior)
+        return torch.cat([matches.features, matches.pooled.flatten(1)], dim=1)
+
+
+class ImpressionMatchReading(Reading, BehaviorMatch):
+    """Reads the match features of the labeled impressions.
+
+    Args:
+        num_levels: L, at least 1.
+        use_ages: True if recency is told from the ages of the impressions.
+    """
+
+    def __init__(self, num_levels: int, *, use_ages: bool) -> None:
+        super().__init__(num_levels, use_ages=use_ages, use_labels=True)
+        self.output_dim = self.num_features
+        ages = {"impression_age"} if use_ages else set()
+        self.needs = frozenset({"item_codes", "impression_codes", "impression_label", "impression_mask"} | ages)
+
+    def read(self, rows: Rows) -> Tensor:
+        """Matches impressions with the target, (B, F) float32."""
+        mask, label = rows.field("impression_mask"), rows.field("impression_label")
+        age = rows.field("impression_age") * SECONDS_PER_DAY if self.use_ages else None
+        return self(rows.batch.item_codes, rows.field("impression_codes"), mask, age=age, label=label).features
 
 
 def prefix_match(target_codes: Tensor, behavior_codes: Tensor) -> Tensor:

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qarm_features.ranking.modules.codebook_version import CodebookVersioned
+from qarm_features.ranking.modules.ranking_input import ItemFeature, Items
 
 INITIAL_STD = 0.05  # small, so that an untrained row hardly moves the logit
 
 
-class CodeLookup(CodebookVersioned):
+class CodeLookup(CodebookVersioned, ItemFeature):
     """Reads P rows of one table for the L codes of an item and joins them; a subclass says which rows.
 
     Args:
@@ -49,6 +50,8 @@ class CodeLookup(CodebookVersioned):
         self.table = nn.Embedding(num_rows, embedding_dim)
         nn.init.normal_(self.table.weight, std=INITIAL_STD)
 
+    needs = frozenset({"item_codes"})
+
     def rows(self, codes: Tensor) -> Tensor:
         """Returns the P table rows of each item, (..., P) int64, from codes (..., L); a number that is no row for a code
         outside [-1, K)."""
@@ -70,6 +73,10 @@ class CodeLookup(CodebookVersioned):
         _check_codes(codes, num_levels=self.num_levels, codebook_size=self.codebook_size)
         embeddings = self.table(self.rows(codes))  # (..., P, D)
         return embeddings.flatten(-2) if self.pooling == "concat" else embeddings.sum(-2)
+
+    def embed(self, items: Items) -> Tensor:
+        """Embeds the codes of items: what makes the table an item feature of ``RankingModel``."""
+        return self(items.codes)
 
     def forward_bags(self, values: Tensor, offsets: Tensor, *, mode: Literal["mean", "sum"] = "mean") -> Tensor:
         """Embeds bags of items, as ``torch.nn.EmbeddingBag`` does; never holds a vector per item.

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qarm_features.fusion.q_former import FusionQFormer
 from qarm_features.ranking.data.item_features import ContentStore
+from qarm_features.ranking.modules.ranking_input import ItemFeature, Items, UniqueItems
 
 
-class ContentFusion(nn.Module):
+class ContentFusion(ItemFeature):
     """Encodes unique items by a Fusion-Q-Former over their frozen tokens.
 
     Args:
@@ -31,11 +32,14 @@ class ContentFusion(nn.Module):
     Source: EM3, arXiv 2404.06078.
     """
 
+    needs = frozenset({"content"})
+    is_content = True
+
     def __init__(
         self, token_dims: Mapping[str, int], *, dim: int, num_queries: int, num_layers: int, num_heads: int
     ) -> None:
         super().__init__()
-        self.output_dim = dim
+        self.output_dim = self.looked_up_dim = dim
         self.q_former = FusionQFormer(
             token_dims, num_queries=num_queries, dim=dim, num_layers=num_layers, num_heads=num_heads
         )
@@ -66,3 +70,18 @@ class ContentFusion(nn.Module):
             name: type(pair)(*(part.to(device, non_blocking=True) for part in pair)) for name, pair in tokens.items()
         }
         return fused.index_copy(0, at, self.q_former(tokens).pooled)
+
+    def look_up(self, unique: UniqueItems) -> Tensor:
+        """Fuses the content of U distinct items, (U, D) float32; in eval mode it reads content that was fused before."""
+        features = unique.features
+        if features.fused is not None and not self.training:
+            return features.rows("fused", unique.index)
+        content, content_rows = features.content_and_rows()
+        index = unique.index.cpu().numpy()
+        rows = content_rows[index.clip(max=features.num_items)]
+        rows[(index == 0) | (index > features.num_items)] = -1
+        return self(content, rows)
+
+    def embed(self, items: Items) -> Tensor:
+        """Returns what was looked up, (..., D) float32."""
+        return items.looked_up

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qarm_features.ranking.modules.masked_softmax import masked_softmax
+from qarm_features.ranking.modules.ranking_input import Reading, Rows
 
 
 class LoRAProjection(nn.Module):
@@ -101,3 +102,12 @@ class ContentInterest(nn.Module):
         weight = masked_softmax(score, mask.unsqueeze(1), dim=2)
         pooled = torch.einsum("bht,btd->bhd", weight, behavior)
         return torch.einsum("bhd,hed->bhe", pooled, value).flatten(1)
+
+
+class ContentInterestReading(Reading, ContentInterest):
+    """Reads the user's content interest for the target of each row."""
+
+    def read(self, rows: Rows) -> Tensor:
+        """Attends to the content of the behaviors, (B, D_out) float32."""
+        target, behavior = rows.looked_up[0].content, rows.looked_up[1].content
+        return self(target, behavior, rows.batch.behavior_mask)

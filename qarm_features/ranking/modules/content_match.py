@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from qarm_features.ranking.modules.looked_up import content_cosines
+from qarm_features.ranking.modules.ranking_input import Reading, Rows
+
 _FAR = 0.3  # cosine at which the pseudo-behaviors stand that draw a rate toward the user's own
 
 
@@ -98,3 +101,33 @@ class ContentMatch(nn.Module):
         above = torch.einsum("bts,bt->bs", kernel, ((label - own) * mask).expand(len(kernel), -1))
         pseudo = self.smoothing * (self.log_sharpness.exp() * (_FAR - 1)).exp()
         return above / (mass + pseudo)
+
+
+class BehaviorContentMatch(Reading, ContentMatch):
+    """Reads how near the target's content is to the content of the behaviors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output_dim = self.num_features
+
+    def read(self, rows: Rows) -> Tensor:
+        """Compares the content of targets and behaviors, (B, F) float32."""
+        mask = rows.batch.behavior_mask
+        cosine, both = content_cosines(rows.looked_up[0], rows.looked_up[1])
+        return self.of_cosines(cosine, both & mask, mask)
+
+
+class ImpressionContentMatch(Reading, ContentMatch):
+    """Reads how near the target's content is to the content of the impressions, by label."""
+
+    needs = frozenset({"impression_index", "impression_label", "impression_mask"})
+
+    def __init__(self) -> None:
+        super().__init__(use_labels=True)
+        self.output_dim = self.num_features
+
+    def read(self, rows: Rows) -> Tensor:
+        """Compares the content of targets and impressions, (B, F) float32."""
+        label, mask = rows.field("impression_label"), rows.field("impression_mask")
+        cosine, both = content_cosines(rows.looked_up[0], rows.looked_up[2])
+        return self.of_cosines(cosine, both & mask, mask, label=label)

@@ -1,14 +1,26 @@
-"""The target's positive rate and count among the training rows, the row itself left out: what an item-ID embedding
-would have to learn by gradient, counted.
+"""The target's positive rate and count among the training rows, without the row itself.
 
-In: item indexes (B,), and while training the labels (B,). Out: features (B, 2) float32. A rate that held its own row
-would give the label away; least of all items with few rows could then be trusted with it.
+These are numbers that an item-ID embedding would have to learn by gradient. In: item indexes (B,), and labels (B,) while
+training. Out: (B, 2) float32. A rate that counted its own row would give the label away, most of all for items with few rows.
 
 Source: target encoding with leave-one-out, Micci-Barreca 2001 (doi 10.1145/507533.507538).
 """
 
 import torch
 from torch import Tensor
+
+from qarm_features.ranking.modules.ranking_input import Reading, Rows
+
+
+class ItemRates(Reading):
+    """Reads the positive rate and the count of the target item among the training rows."""
+
+    output_dim = 2
+
+    def read(self, rows: Rows) -> Tensor:
+        """Reads the rates of the target items, (B, 2) float32."""
+        own_label = rows.batch.label if self.training else None  # only training rows were counted
+        return item_rate_features(rows.batch.item_index, *rows.counts, own_label=own_label)
 
 
 def item_rate_features(
@@ -20,18 +32,20 @@ def item_rate_features(
     own_label: Tensor | None = None,
     smoothing: float = 5.0,
 ) -> Tensor:
-    """Returns by how much the log-odds of the target's rate exceed the mean's, and log1p of its count by 3.
+    """Compares the rate of each target item with the mean rate.
 
     Args:
-        item_index: (B,) int64, at least 0; an index without a row in the counts counts as never shown.
-        positives: (num_items + 1,) int64 of the training rows, by item index.
-        impressions: (num_items + 1,) int64 of the training rows, by item index.
+        item_index: (B,) int64, at least 0; an index beyond the counts counts as never shown.
+        positives: (num_items + 1,) int64 counts of the training rows by item index.
+        impressions: (num_items + 1,) int64 counts of the training rows by item index.
         positive_rate: () float32 in (0, 1), the mean rate.
-        own_label: (B,) float32 where these rows are among the counted ones: they are left out; None where they are not.
-        smoothing: impressions at the mean rate added to each rate, above 0.
+        own_label: (B,) float32 labels of rows that were counted, so that each is left out of its own rate; None for
+            rows that were not counted.
+        smoothing: Impressions at the mean rate that are added to each rate, above 0.
 
     Returns:
-        (B, 2) float32.
+        (B, 2) float32: by how much the log-odds of the item's rate exceed those of the mean rate, and log1p of the
+        item's count divided by 3.
     """
     known = (item_index > 0) & (item_index < len(impressions))
     row = item_index.masked_fill(~known, 0)

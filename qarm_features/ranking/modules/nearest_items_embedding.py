@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from qarm_features.ranking.modules.code_lookup import INITIAL_STD
 from qarm_features.ranking.modules.masked_softmax import masked_softmax
+from qarm_features.ranking.modules.ranking_input import ItemFeature, Items, UniqueItems
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 10.0
 
@@ -119,3 +120,27 @@ class NearestItemsEmbedding(nn.Module):
                 f"item_index holds {low if low < 0 else high}, must be in [0, {self.num_items}]. "
                 "Use the item vocabulary the table was built for; 0 stands for an unknown item."
             )
+
+
+class NearestItems(ItemFeature, NearestItemsEmbedding):
+    """Embeds an item by its VQ code, which is looked up once per distinct item of a batch."""
+
+    needs = frozenset({"nearest_items"})
+
+    def __init__(self, num_items: int, embedding_dim: int, *, item_ids: nn.Embedding | None = None) -> None:
+        super().__init__(num_items, embedding_dim, item_ids=item_ids)
+        self.looked_up_dim = self.output_dim
+
+    def look_up(self, unique: UniqueItems) -> Tensor:
+        """Embeds the VQ codes of U distinct items, (U, D) float32."""
+        features = unique.features
+        nearest = features.rows("nearest_items", unique.index).long()
+        nearest = nearest.masked_fill(nearest > self.num_items, 0)
+        distances = None
+        if features.nearest_distances is not None:
+            distances = features.rows("nearest_distances", unique.index).float()
+        return self(nearest, distances=distances)
+
+    def embed(self, items: Items) -> Tensor:
+        """Returns what was looked up, (..., D) float32."""
+        return items.looked_up

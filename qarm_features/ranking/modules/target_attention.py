@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qarm_features.ranking.modules.masked_softmax import masked_softmax
+from qarm_features.ranking.modules.ranking_input import Reading, Rows
 
 
 class TargetAttention(nn.Module):
@@ -63,3 +64,25 @@ class TargetAttention(nn.Module):
         folded = (behavior.unsqueeze(1) * self.of_product.weight).flatten(0, 1)  # (T * hidden_dim, D)
         hidden = functional.linear(target, folded, self.of_behavior(behavior).flatten())
         return hidden.unflatten(1, (len(behavior), self.of_product.out_features))
+
+
+class AttendedBehaviors(Reading, TargetAttention):
+    """Reads the behaviors as the target attends to them, and their mean.
+
+    Args:
+        dim: D of an item's representation, at least 1.
+        hidden_dim: Width of the attention's one hidden layer, at least 1.
+    """
+
+    def __init__(self, dim: int, *, hidden_dim: int) -> None:
+        super().__init__(dim, hidden_dim=hidden_dim)
+        self.output_dim = 2 * dim
+
+    def read(self, rows: Rows) -> Tensor:
+        """Returns the attended behaviors and their mean, (B, 2*D) float32."""
+        mask = rows.batch.behavior_mask
+        weight = mask.to(rows.target.dtype)  # (U, T), where U is B or 1
+        weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1)
+        mean = torch.einsum("bt,btd->bd", weight, rows.behavior)
+        attended = self(rows.target, rows.behavior, mask)
+        return torch.cat([attended, mean.expand(len(attended), -1)], dim=1)

@@ -80,7 +80,7 @@ class Scorer:
         model = RankingModel.from_pretrained(str(folder)).to(device)
         vocabulary = ItemVocabulary.load(folder / VOCABULARY_FILE)
         config = model.config
-        if config.use_nearest_items or config.has_content:
+        if model.reads_item_features:
             vocabulary, features = _open_features(folder, vocabulary, item_features, content_folder)
             if config.use_fusion and content_folder is None:
                 features.fused = load_fused(folder, model, vocabulary, features).to(device)
@@ -137,7 +137,7 @@ class Scorer:
         """Makes the batch of a request as ``TrainingRows`` makes those of training; see :meth:`score`."""
         kept, index = self._latest(behavior, self.behavior_length)
         age = None
-        if "behavior_age" in self.model.config.optional_fields:
+        if "behavior_age" in self.model.optional_fields:
             age = self._ages(behavior, kept, at)
         if impressions is not None:
             optional_fields = self._impressions(impressions, at) | optional_fields
@@ -175,7 +175,7 @@ class Scorer:
             "impression_label": shown.labels[:, kept],
             "impression_mask": shown.mask[:, kept],
         }
-        wanted = self.model.config.optional_fields
+        wanted = self.model.optional_fields
         if "impression_age" in wanted:
             fields["impression_age"] = self._ages(shown, kept, at)
         return {name: field for name, field in fields.items() if name in wanted}
@@ -213,7 +213,7 @@ def score_candidates(
     Raises:
         ValueError: as ``Scorer.score``.
     """
-    missing = set(scorer.model.config.optional_fields) - {"behavior_age"} - optional_fields.keys()
+    missing = set(scorer.model.optional_fields) - {"behavior_age"} - optional_fields.keys()
     lengths = {"max_length": scorer.behavior_length}
     if missing:
         lengths["max_impressions"] = scorer.impression_length

@@ -86,7 +86,7 @@ class _Fit:
         if processes.world_size > 1:
             # Buffers are equal everywhere already; an item's content may be missing from a whole batch.
             self.losses = DistributedDataParallel(
-                self.losses, broadcast_buffers=False, find_unused_parameters=model.config.has_content
+                self.losses, broadcast_buffers=False, find_unused_parameters=bool(model.items.content_dim)
             )
         self.epochs: list[dict[str, Any]] = []
         self.best_epoch, self.best_weights = 0, {}

@@ -17,7 +17,6 @@ from qarm_features.ranking.data.item_counts import count_items_of_files
 from qarm_features.ranking.data.item_feature_files import open_item_features
 from qarm_features.ranking.data.item_features import ItemFeatures
 from qarm_features.ranking.data.item_vocabulary import ItemVocabulary, item_vocabulary
-from qarm_features.ranking.model.ranking_config import RankingConfig
 from qarm_features.ranking.model.ranking_model import RankingModel
 from qarm_features.ranking.train.calibration import Calibration, fit_calibration
 from qarm_features.ranking.train.evaluation import evaluate, predict
@@ -73,10 +72,15 @@ def train_ranking_model(
         model = RankingModel(num_items=vocabulary.num_known, **_widths(features, model_config), **model_config)
         if features is not None:
             model.set_item_features(features)
+        elif model.reads_item_features:
+            raise ValueError(
+                f"item_features is None, must be a folder for the inputs {', '.join(model.config.inputs)}. "
+                "Write it with write_item_features."
+            )
         model.to(processes.device)
         model.set_item_counts(*processes.broadcast(lambda: count_items_of_files(train_files, vocabulary)))
         train, valid, test = (
-            _loader(name, files, vocabulary, model.config, options, processes) for name, files in splits.items()
+            _loader(name, files, vocabulary, model, options, processes) for name, files in splits.items()
         )
         fitted = fit(model, train, valid, options, processes=processes)
         calibration = _calibrate(model, valid, processes)
@@ -159,18 +163,18 @@ def _loader(
     name: str,
     files: Sequence[str],
     vocabulary: ItemVocabulary,
-    config: RankingConfig,
+    model: RankingModel,
     options: TrainingOptions,
     processes: Processes,
 ) -> DataLoader:
     rows = TrainingRows(
         files,
         vocabulary,
-        num_levels=config.num_levels,
+        num_levels=model.config.num_levels,
         batch_size=options.batch_size,
         behavior_length=options.behavior_length,
         impression_length=options.impression_length,
-        optional_fields=config.optional_fields,
+        optional_fields=model.optional_fields,
         shuffle_rows=options.shuffle_rows if name == "train_files" else 0,
         seed=options.seed,
         rank=processes.rank,

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from qarm_features.ranking import ItemFeatures, RankingModel, TokensInMemory, write_item_content
-from qarm_features.ranking.model import item_representation
-from qarm_features.ranking.model.item_representation import LookedUp, content_cosines
+from qarm_features.ranking.modules import looked_up
+from qarm_features.ranking.modules.looked_up import LookedUp, content_cosines
 from tests.ranking.ranking_rows import CONFIG, FUSION, SWITCHES, VECTOR, item_features, random_rows
 
 
@@ -152,10 +152,10 @@ def test_cosines_are_the_same_from_one_table_and_pair_by_pair(monkeypatch):
     target, past = LookedUp(parts, torch.tensor([0, 3, 6]), 2), LookedUp(parts, torch.randint(0, 7, (3, 5)), 2)
 
     from_table = content_cosines(target, past)
-    monkeypatch.setattr(item_representation, "_TABLE_OF", 0)
+    monkeypatch.setattr(looked_up, "_MAX_UNIQUE_PER_BEHAVIOR", 0)
     pair_by_pair = content_cosines(target, past)
 
     one = torch.nn.functional.cosine_similarity(target.content.unsqueeze(1), past.content, dim=2)
     for found in (from_table, pair_by_pair):
         torch.testing.assert_close(found[0], one)
-        assert found[1].tolist() == ((target.at != 3).unsqueeze(1) & (past.at != 3)).tolist()
+        assert found[1].tolist() == ((target.rows != 3).unsqueeze(1) & (past.rows != 3)).tolist()

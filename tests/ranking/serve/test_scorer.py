@@ -136,7 +136,7 @@ def save(folder, switches):
 @pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
 def test_a_request_is_scored_as_the_same_rows_in_training(tmp_path, switches):
     model, vocabulary, features = save(tmp_path / "model", switches)
-    fields = model.config.optional_fields
+    fields = model.optional_fields
     rows = encode_rows(training_rows(), vocabulary, num_levels=2, behavior_length=4, optional_fields=fields)
     with torch.no_grad():
         expected = torch.sigmoid(0.5 * model(rows) - 1.0)
@@ -217,7 +217,7 @@ def test_a_reader_gives_what_is_scored(tmp_path):
 
 def test_a_model_of_labeled_history_is_scored_from_the_same_reader(tmp_path):
     model, vocabulary, _ = save(tmp_path / "model", HISTORY)
-    fields, lengths = model.config.optional_fields, {"behavior_length": 4, "impression_length": 3}
+    fields, lengths = model.optional_fields, {"behavior_length": 4, "impression_length": 3}
     rows = encode_rows(training_rows(), vocabulary, num_levels=2, optional_fields=fields, **lengths)
     with torch.no_grad():
         expected = torch.sigmoid(0.5 * model(rows) - 1.0)
