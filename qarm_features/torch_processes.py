@@ -1,6 +1,7 @@
-"""``torch.distributed`` reduced to what training needs: who am I, tell everyone, collect from everyone, wait.
+"""The four things that training needs of ``torch.distributed``: rank, broadcast, gather and barrier.
 
-Works the same alone, where every call is local, and in a process started by torchrun or ``TorchDistributor``.
+In: the environment that torchrun or ``TorchDistributor`` sets. Out: a ``Processes`` object. In a single process every call
+is local.
 """
 
 import os
@@ -17,12 +18,12 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that train one model together, seen from one of them.
+    """The processes that train one model together, as one of them sees them.
 
     Args:
-        rank: this process, in [0, world_size); rank 0 alone writes files and logs.
-        world_size: number of processes.
-        device: where this process computes.
+        rank: Number of this process, in [0, world_size). Only rank 0 writes files and logs.
+        world_size: Number of processes, at least 1.
+        device: Device on which this process computes.
     """
 
     rank: int
@@ -30,7 +31,11 @@ class Processes:
     device: torch.device
 
     def broadcast(self, compute: Callable[[], Value]) -> Value:
-        """Computes a value on rank 0 and returns it in every process."""
+        """Computes a value on rank 0 and returns it in every process.
+
+        Args:
+            compute: Function that only rank 0 calls; its value must be picklable.
+        """
         if self.world_size == 1:
             return compute()
         box = [compute() if self.rank == 0 else None]
@@ -38,7 +43,11 @@ class Processes:
         return box[0]
 
     def gather(self, value: Value) -> list[Value]:
-        """Returns the values of all processes in the order of their ranks on rank 0, an empty list elsewhere."""
+        """Returns the values of all processes in the order of their ranks on rank 0, and an empty list elsewhere.
+
+        Args:
+            value: Picklable value of this process.
+        """
         if self.world_size == 1:
             return [value]
         values = [None] * self.world_size if self.rank == 0 else None
@@ -46,22 +55,22 @@ class Processes:
         return values or []
 
     def wait(self) -> None:
-        """Returns when every process has come here."""
+        """Waits until every process has called this method."""
         if self.world_size > 1:
             dist.barrier()
 
 
 @contextmanager
 def joined_processes(*, seed: int, num_threads: int, use_gpu: bool) -> Iterator[Processes]:
-    """Joins the process group that the environment describes, seeds torch, and puts both back at the end.
+    """Joins the process group that the environment describes and seeds torch; the end of the block undoes both.
 
     Args:
-        seed: the same in every process, so that all start from the same weights.
-        num_threads: CPU threads of this process.
-        use_gpu: whether to compute on the GPU numbered LOCAL_RANK, where there is one.
+        seed: Seed of torch, equal in every process, so that all draw the same first weights.
+        num_threads: Number of CPU threads of this process, at least 1.
+        use_gpu: True to compute on the GPU with the number LOCAL_RANK, if there is one.
 
     Yields:
-        This process's view; world_size is 1 unless WORLD_SIZE is above 1 or a group exists already.
+        The processes. world_size is 1 unless WORLD_SIZE is above 1 or a process group exists already.
     """
     gpu = use_gpu and torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if gpu else torch.device("cpu")

@@ -1,1 +1,1 @@
-"""Training rows and all that is known of items become padded tensors."""
+"""The data of a ranking model: training rows as padded tensors, and what is known of items by item index."""

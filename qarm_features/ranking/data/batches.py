@@ -1,7 +1,8 @@
-"""Parquet files of ``training_rows`` in, padded tensors for a ranking model out; nothing holds the whole data set.
+"""Streams of padded batches for a ranking model; no process holds the whole data set.
 
-Columns read: user_id and item_id (string or int64), label (0/1), item_codes (list of L codes), behavior_item_ids (list,
-oldest first), behavior_codes (list of length * L codes, flattened), and those of the optional fields of ``RankingBatch``.
+In: Parquet files of ``training_rows``. Out: ``RankingBatch`` objects. These columns are read: user_id and item_id (string or
+int64), label (0/1), item_codes (list of L codes), behavior_item_ids (list, oldest first), behavior_codes (list of length * L
+codes, flattened), and the columns of the optional fields of ``RankingBatch``.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,29 +20,36 @@ from qarm_features.ranking.data.shuffle import batches_in_order, shuffled_batche
 
 
 class TrainingRows(IterableDataset):
-    """Streams batches of this process's share of the rows; give it to ``DataLoader(rows, batch_size=None)``.
+    """Streams batches of this process's share of the rows, for ``DataLoader(rows, batch_size=None)``.
 
-    Ranks and DataLoader workers read disjoint shares that differ by one row at most. With shuffling, the row groups
-    are permuted by (seed, epoch), equally in every process, and rows by a buffer of shuffle_rows rows, held as Arrow
-    has them, unpadded: twice their size in memory at its peak. ``state_dict`` and ``load_state_dict`` resume a pass.
+    Ranks and DataLoader workers read disjoint shares that differ by one row at most. With shuffling, every process permutes
+    the row groups alike by (seed, epoch), and a buffer of shuffle_rows rows permutes the rows. The buffer holds unpadded
+    Arrow rows and takes at most twice their size in memory. ``state_dict`` and ``load_state_dict`` resume a pass.
 
     Args:
-        files: paths or pyarrow-fs URIs of Parquet files, in the same order in every process.
-        vocabulary: the item ids with a row of their own.
-        num_levels: L, codes per item.
+        files: Paths or pyarrow-fs URIs of Parquet files, in the same order in every process.
+        vocabulary: Vocabulary of the items that have an index.
+        num_levels: L, the number of codes per item.
         batch_size: B; the last batch may be smaller.
-        behavior_length: T; only the latest T behaviors are kept, shorter sequences are padded to T.
-        impression_length: T2, likewise for impressions; None for T.
-        optional_fields: which optional fields of ``RankingBatch`` to read; columns of the others are not decoded. None
-            for all whose columns every file has.
-        shuffle_rows: size of the shuffle buffer in rows; 0 keeps the order of the files.
-        seed: of the shuffle.
-        rank: this process, in [0, world_size).
-        world_size: number of processes.
+        behavior_length: T, the number of latest behaviors that are kept; shorter sequences are padded to T.
+        impression_length: T2, the number of latest impressions that are kept; None for T.
+        optional_fields: Names of the optional fields of ``RankingBatch`` to read; columns of other fields are not decoded.
+            None for all fields whose columns every file has.
+        shuffle_rows: Size of the shuffle buffer in rows; 0 keeps the order of the files.
+        seed: Seed of the shuffle.
+        rank: Number of this process, in [0, world_size).
+        world_size: Number of processes, at least 1.
 
     Raises:
-        ValueError: if files is empty, a file lacks a column, a name is not an optional field, or batch_size,
+        ValueError: If files is empty, a file lacks a column, a name is not an optional field, or batch_size,
             behavior_length or impression_length is below 1.
+
+    Example:
+        Batches of two files, read by four workers::
+
+            rows = TrainingRows(files, item_vocabulary(files), num_levels=3, batch_size=512, behavior_length=50)
+            for batch in DataLoader(rows, batch_size=None, num_workers=4, multiprocessing_context="spawn"):
+                loss = model.losses(batch).total
     """
 
     def __init__(
@@ -79,31 +87,41 @@ class TrainingRows(IterableDataset):
         self.batch_size, self.behavior_length = batch_size, behavior_length
         self.shuffle_rows, self.seed, self.epoch = shuffle_rows, seed, 0
         self.rank, self.world_size = rank, world_size
-        self._given, self._resumed = 0, False  # rows of this pass, of this process
+        self._given, self._resumed = 0, False  # rows that this process has yielded in this pass
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the order of the next pass; call it before iterating, with workers that are not persistent."""
+        """Chooses the order of the next pass.
+
+        Call it before the pass begins, with DataLoader workers that are not persistent.
+
+        Args:
+            epoch: Number of the epoch, at least 0.
+        """
         if epoch != self.epoch:
             self.epoch, self._given = epoch, 0
             self._resumed = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns where this process is: what ``load_state_dict`` needs to go on with the next batch.
+        """Returns the position of this process in the pass, from which ``load_state_dict`` goes on.
 
-        A DataLoader worker has a state of its own, which torchdata's ``StatefulDataLoader`` collects and gives back.
+        A DataLoader worker has a state of its own, which torchdata's ``StatefulDataLoader`` collects and restores.
         """
         return {"epoch": self.epoch, "rows_given": self._given, "order": self._order()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Lets the next pass begin where a state was taken; only rows still to come, or waiting, are read.
+        """Lets the next pass begin at the position of a state, without reading the rows before it again.
+
+        Args:
+            state: Return value of ``state_dict``.
 
         Raises:
-            ValueError: if the state is of other rows, another order or another batch_size.
+            ValueError: If the state belongs to other rows, another order or another batch_size.
         """
         for name, mine in self._order().items():
             if state["order"][name] != mine:
                 raise ValueError(
-                    f"{name} is {mine}, must be {state['order'][name]} as in the state. Resume with what it was taken with."
+                    f"{name} is {mine}, must be {state['order'][name]} as in the state. "
+                    "Resume with the arguments of the first run."
                 )
         self.epoch, self._given, self._resumed = state["epoch"], state["rows_given"], True
 
@@ -154,7 +172,7 @@ class TrainingRows(IterableDataset):
 
 
 def _optional_fields(names: Collection[str] | None, columns: Collection[str]) -> tuple[str, ...]:
-    """Returns the optional fields to read, in their order; None for those that the columns allow."""
+    """Returns the optional fields to read, in their order; for None all that the columns allow."""
     if names is None:
         return tuple(field for field, needed in COLUMNS_OF_FIELD.items() if set(needed) <= set(columns))
     unknown = sorted(set(names) - set(COLUMNS_OF_FIELD))

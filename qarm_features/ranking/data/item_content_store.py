@@ -1,14 +1,14 @@
-"""Frozen content tokens of the catalog in memory-mapped files: only what a batch asks for is read.
+"""Frozen content tokens of the catalog in memory-mapped files, of which a batch reads only its own items.
 
-In: a folder. Out: tokens and masks of the asked items as tensors, a block per modality. ::
+In: a folder. Out: tokens and masks of some items as tensors, one block per modality. ::
 
-    content.json          items n, type of their ids, and of each modality N and D
+    content.json          number of items n, and N and D of each modality
     item_ids.npy          (n,) ascending, int64 or bytes of fixed width (UTF-8)
-    <modality>.tokens.npy (n, N, D) float16 or float32, standing tokens first, zeros behind them
+    <modality>.tokens.npy (n, N, D) float16 or float32, tokens first, then zeros
     <modality>.mask.npy   (n, N) bool
 
 The tokens come from backbones that stay frozen, so each item is encoded once, ahead of training
-(EM3, arXiv 2404.06078, section 3.2); `qarm write-content-tokens` does that for a whole catalog.
+(EM3, arXiv 2404.06078, section 3.2). ``qarm write-content-tokens`` does so for a whole catalog.
 """
 
 import json
@@ -27,8 +27,8 @@ class ContentTokens(NamedTuple):
     """Tokens of one modality, as ``FusionQFormer`` takes them.
 
     Attributes:
-        values: (U, N, D) float32, zeros where no token stands.
-        mask: (U, N) bool, True where a token stands.
+        values: (U, N, D) float32, zeros where there is no token.
+        mask: (U, N) bool, True where there is a token.
     """
 
     values: Tensor
@@ -36,23 +36,29 @@ class ContentTokens(NamedTuple):
 
 
 class ItemContentStore:
-    """Content tokens of n items; nothing is loaded before it is asked for, and forks share the pages.
+    """Reads content tokens of n items from memory-mapped files, whose pages forked processes share.
 
     Args:
-        folder: As ``write_item_content`` or `qarm write-content-tokens` left it.
+        folder: Folder that ``write_item_content`` or ``qarm write-content-tokens`` wrote.
 
     Attributes:
         token_dims: D by modality, as ``FusionQFormer`` takes it.
-        manifest: What content.json says.
+        manifest: Content of content.json.
 
     Raises:
-        ValueError: The folder holds no content.json.
+        ValueError: If the folder holds no content.json.
+
+    Example:
+        Tokens of two items, by modality::
+
+            store = ItemContentStore("artifacts/item_content/v0")
+            tokens = store.gather_modalities(store.rows(["sku-1", "sku-2"]))
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not (self.folder / CONTENT).is_file():
-            raise ValueError(f"folder is {folder}, must be one with {CONTENT}. Run: qarm write-content-tokens")
+            raise ValueError(f"The folder {folder} holds no {CONTENT}. Run: qarm write-content-tokens")
         self.manifest = json.loads((self.folder / CONTENT).read_text())
         self._ids = np.load(self.folder / ITEM_IDS, mmap_mode="r")
         self._blocks = {name: _map_block(self.folder, name) for name in self.manifest["modalities"]}
@@ -60,11 +66,15 @@ class ItemContentStore:
 
     @classmethod
     def open(cls, folder: str | Path) -> "ItemContentStore":
-        """Opens a folder."""
+        """Opens a folder.
+
+        Args:
+            folder: Folder that ``write_item_content`` or ``qarm write-content-tokens`` wrote.
+        """
         return cls(folder)
 
-    def __reduce__(self):
-        return ItemContentStore, (self.folder,)  # a worker maps the files itself: a pickled map would be a copy
+    def __reduce__(self) -> tuple[type["ItemContentStore"], tuple[Path]]:
+        return ItemContentStore, (self.folder,)  # a worker maps the files itself, because a pickled map would be a copy
 
     def __len__(self) -> int:
         """Returns n, the number of items."""
@@ -72,25 +82,25 @@ class ItemContentStore:
 
     @property
     def item_ids(self) -> np.ndarray:
-        """The (n,) item IDs in the order of the rows: int64, or bytes of fixed width (UTF-8); a map."""
+        """The item IDs (n,) in the order of the rows: int64, or bytes of fixed width (UTF-8), memory-mapped."""
         return self._ids
 
     @property
     def dim(self) -> int:
-        """D of the tokens of a store of one modality."""
+        """D of the tokens, for a store of one modality."""
         return self.token_dims[self._only_modality()]
 
     def rows(self, item_ids: Sequence[int] | Sequence[str] | np.ndarray) -> np.ndarray:
-        """Looks items up.
+        """Finds the rows of items.
 
         Args:
-            item_ids: (U,) IDs of the catalog's type.
+            item_ids: (U,) item IDs of the catalog's type.
 
         Returns:
             (U,) int64 row numbers in [0, n), -1 for an unknown item.
 
         Raises:
-            ValueError: The IDs are strings and those of the store integers, or the reverse.
+            ValueError: If the IDs are strings and those of the store integers, or the reverse.
         """
         wanted = as_ids(item_ids)
         if len(wanted) and wanted.dtype.kind != self._ids.dtype.kind:
@@ -104,21 +114,21 @@ class ItemContentStore:
         """Reads the tokens of U items from a store of one modality.
 
         Args:
-            rows: (U,) int64 from ``rows``; ask for each item once. -1 gives an item without a token.
+            rows: (U,) int64 return value of ``rows``, without repeats; -1 gives an item without tokens.
 
         Returns:
-            ``values`` (U, N, D) float32 and ``mask`` (U, N) bool.
+            Values (U, N, D) float32 and mask (U, N) bool.
 
         Raises:
-            ValueError: The store holds more than one modality.
+            ValueError: If the store holds more than one modality.
         """
         return self._gather(rows, self._only_modality())
 
     def gather_modalities(self, rows: np.ndarray | Tensor) -> dict[str, ContentTokens]:
-        """Reads the tokens of U items, (U, N, D) and (U, N) by modality: what ``FusionQFormer`` takes.
+        """Reads the tokens of U items by modality, as ``FusionQFormer`` takes them.
 
         Args:
-            rows: (U,) int64 from ``rows``; ask for each item once. -1 gives an item without a token.
+            rows: (U,) int64 return value of ``rows``, without repeats; -1 gives an item without tokens.
         """
         return {name: self._gather(rows, name) for name in self._blocks}
 
@@ -126,16 +136,16 @@ class ItemContentStore:
         rows = np.asarray(rows, dtype=np.int64)
         values, mask = self._blocks[name]
         out = np.zeros((len(rows), *values.shape[1:]), dtype=np.float32)
-        stands = np.zeros((len(rows), mask.shape[1]), dtype=bool)
+        has_token = np.zeros((len(rows), mask.shape[1]), dtype=bool)
         known = np.flatnonzero(rows >= 0)
         known = known[np.argsort(rows[known])]  # in the order of the file
-        out[known], stands[known] = values[rows[known]], mask[rows[known]]
-        return ContentTokens(torch.from_numpy(out), torch.from_numpy(stands))
+        out[known], has_token[known] = values[rows[known]], mask[rows[known]]
+        return ContentTokens(torch.from_numpy(out), torch.from_numpy(has_token))
 
     def _only_modality(self) -> str:
         if len(self._blocks) != 1:
             raise ValueError(
-                f"{self.folder} holds the modalities {', '.join(self._blocks)}, must be one. "
+                f"{self.folder} holds more than one modality: {', '.join(self._blocks)}. "
                 "Use gather_modalities and token_dims."
             )
         return next(iter(self._blocks))
@@ -148,21 +158,28 @@ def write_item_content(
     *,
     dtype: str = "float16",
 ) -> ItemContentStore:
-    """Writes tokens that are at hand as arrays.
+    """Writes a content store from tokens in memory.
 
     Args:
-        folder: Made if need be.
+        folder: Folder to write; it is created if it does not exist.
         item_ids: (n,) distinct IDs in any order, all integers or all strings.
-        tokens: Values (n, N, D) and mask (n, N) by modality, N and D its own.
-        dtype: float16 or float32.
+        tokens: Values (n, N, D) and mask (n, N) by modality; N and D may differ between modalities.
+        dtype: Float16 or float32.
 
     Raises:
-        ValueError: An ID occurs twice, or lengths differ.
+        ValueError: If an ID occurs twice, or lengths differ.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> tokens = {"text": (np.ones((2, 3, 4)), np.ones((2, 3), dtype=bool))}
+        >>> write_item_content(folder, [7, 5], tokens).token_dims
+        {'text': 4}
     """
     ids = as_ids(item_ids)
     order = np.argsort(ids, kind="stable")
     if len(ids) and (ids[order][1:] == ids[order][:-1]).any():
-        raise ValueError("item_ids holds an ID twice, must hold each once.")
+        raise ValueError("item_ids holds an ID twice, must hold each ID once.")
     Path(folder).mkdir(parents=True, exist_ok=True)
     np.save(Path(folder) / ITEM_IDS, ids[order])
     blocks = create_blocks(folder, len(ids), {name: values.shape[1:] for name, (values, _) in tokens.items()}, dtype)
@@ -172,9 +189,9 @@ def write_item_content(
                 f"Tokens of {name} are {values.shape} and their mask {mask.shape}, must be ({len(ids)}, N, D) and "
                 f"({len(ids)}, N)."
             )
-        into, stands = blocks[name]
-        into[:] = np.where(mask[..., None], values, 0.0)[order]
-        stands[:] = mask[order]
+        stored_values, stored_mask = blocks[name]
+        stored_values[:] = np.where(mask[..., None], values, 0.0)[order]
+        stored_mask[:] = mask[order]
     write_content_json(folder, blocks)
     return ItemContentStore(folder)
 
@@ -182,13 +199,13 @@ def write_item_content(
 def create_blocks(
     folder: str | Path, items: int, shapes: Mapping[str, tuple[int, int]], dtype: str
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Makes the files of all modalities, filled with zeros, and maps them for writing.
+    """Creates the files of all modalities, filled with zeros, and maps them for writing.
 
     Args:
-        folder: An existing folder.
-        items: n.
+        folder: Folder that exists.
+        items: N.
         shapes: N and D by modality.
-        dtype: float16 or float32.
+        dtype: Float16 or float32.
 
     Returns:
         Values (n, N, D) and mask (n, N) by modality.
@@ -203,7 +220,13 @@ def create_blocks(
 
 
 def write_content_json(folder: str | Path, blocks: Mapping[str, tuple[np.ndarray, np.ndarray]], **known: Any) -> None:
-    """Writes content.json, after all else; ``known`` holds what else to keep."""
+    """Writes content.json, as the last file of a store.
+
+    Args:
+        folder: Folder of the store.
+        blocks: Values and mask by modality, as ``create_blocks`` returned them.
+        known: Further entries of content.json.
+    """
     for block in blocks.values():
         for file in block:
             file.flush()
@@ -226,11 +249,11 @@ def as_ids(item_ids: Sequence[int] | Sequence[str] | np.ndarray) -> np.ndarray:
 
 
 def find_rows(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Returns the places (U,) int64 of ``wanted`` (U,) in ascending ``ids`` (n,) of the same kind, -1 where absent."""
+    """Returns the positions (U,) int64 of ``wanted`` (U,) in ascending ``ids`` (n,) of the same kind; -1 where absent."""
     if not len(wanted) or not len(ids):
         return np.full(len(wanted), -1, dtype=np.int64)
     width = ids.dtype.itemsize
     too_long = np.char.str_len(wanted) > width if wanted.dtype.itemsize > width else np.zeros(len(wanted), bool)
-    cut = wanted.astype(ids.dtype)  # the map's own type: another would copy the whole map
-    at = np.minimum(np.searchsorted(ids, cut), len(ids) - 1)
-    return np.where((ids[at] == cut) & ~too_long, at, -1).astype(np.int64)
+    cut = wanted.astype(ids.dtype)  # the type of the map, because another type would copy the whole map
+    position = np.minimum(np.searchsorted(ids, cut), len(ids) - 1)
+    return np.where((ids[position] == cut) & ~too_long, position, -1).astype(np.int64)

@@ -1,4 +1,7 @@
-"""How often each item was shown and liked in the training rows: what is head or tail, cold or new."""
+"""Counts of how often each item was shown and liked in the training rows.
+
+In: training rows as files or batches. Out: counts by item index, which tell head from tail and cold from popular items.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -12,11 +15,11 @@ from qarm_features.ranking.data.ranking_batch import RankingBatch
 
 
 class ItemCounts(NamedTuple):
-    """Counts by item index in [0, num_items]; items beyond it count as index 0.
+    """Counts by item index in [0, num_items]; items beyond num_items count as index 0.
 
     Attributes:
-        positives: (num_items + 1,) int64 rows with label 1.
-        impressions: (num_items + 1,) int64 rows.
+        positives: (num_items + 1,) int64 number of rows with label 1.
+        impressions: (num_items + 1,) int64 number of rows.
     """
 
     positives: np.ndarray
@@ -24,11 +27,11 @@ class ItemCounts(NamedTuple):
 
 
 def count_items_of_files(files: Sequence[str], vocabulary: ItemVocabulary) -> ItemCounts:
-    """Counts the target items of training rows; two columns are read, in a stream.
+    """Counts the target items of training rows in a stream of two columns.
 
     Args:
-        files: paths or pyarrow-fs URIs of the training split.
-        vocabulary: of the model.
+        files: Paths or pyarrow-fs URIs of the training split.
+        vocabulary: Vocabulary of the model.
     """
     counts = _Counts(vocabulary.num_known)
     columns = ("item_id", "label")
@@ -42,8 +45,8 @@ def count_items(batches: Iterable[RankingBatch], num_items: int) -> ItemCounts:
     """Counts the target items of batches, in one pass.
 
     Args:
-        batches: of training rows.
-        num_items: of the model.
+        batches: Batches of training rows.
+        num_items: Size of the item vocabulary of the model, at least 0.
     """
     counts = _Counts(num_items)
     for batch in batches:
@@ -52,6 +55,8 @@ def count_items(batches: Iterable[RankingBatch], num_items: int) -> ItemCounts:
 
 
 class _Counts:
+    """Adds up counts, one batch after the other."""
+
     def __init__(self, num_items: int) -> None:
         self.counts = ItemCounts(*(np.zeros(num_items + 1, dtype=np.int64) for _ in range(2)))
 

@@ -1,15 +1,15 @@
-"""What is known of the catalog's items, from Parquet files to compact arrays in the order of the item indexes.
+"""Item features as compact arrays in the order of the item indexes.
 
-In: item embeddings, VQ codes, a folder of content tokens. Out: a folder that :func:`open_item_features` maps. ::
+In: item embeddings, VQ codes, a folder of content tokens. Out: a folder that ``open_item_features`` maps. ::
 
-    item_vocabulary.parquet  the I item ids by index: those of training first, then all others that a source holds
-    vectors.npy              (I + 1, D) float32, row 0 and items without an embedding are zeros
+    item_vocabulary.parquet  the I item IDs by index: those of training first, then all others that a source holds
+    vectors.npy              (I + 1, D) float32; row 0 and items without an embedding are zeros
     nearest_items.npy        (I + 1, k) int32 item indexes, 0 = missing
     nearest_distances.npy    (I + 1, k) float32, 1 - similarity
     content_rows.npy         (I + 1,) int64 rows of the content store, -1 = no content
-    item_features.json       how many there are, and where the content tokens lie
+    item_features.json       number of items, and the folder of the content tokens
 
-Files are streamed: memory grows with the item ids only.
+Files are streamed, so that memory grows with the item IDs only.
 """
 
 import json
@@ -33,14 +33,18 @@ _NEAREST = ("item_id", "vq_codes", "vq_similarities")
 
 @dataclass(frozen=True)
 class ItemSources:
-    """Where what is known of items comes from; an empty one is left out.
+    """Names the sources of item features; an empty one is left out.
 
     Args:
-        embedding_files: Parquet files (paths or pyarrow-fs URIs) with ``item_id`` and ``embedding`` (D), as of
-            ``item_embeddings``; of one encoder version.
-        nearest_item_files: with ``item_id``, ``vq_codes`` (at most k item ids) and ``vq_similarities``, as of
-            ``item_nearest_items``; of one bank version.
-        content_folder: of an ``ItemContentStore``.
+        embedding_files: Parquet files (paths or pyarrow-fs URIs) with ``item_id`` and ``embedding`` (D) of one encoder
+            version, such as those of the table item_embeddings.
+        nearest_item_files: Parquet files with ``item_id``, ``vq_codes`` (at most k item IDs) and ``vq_similarities`` of one
+            bank version, such as those of the table item_nearest_items.
+        content_folder: Folder of an ``ItemContentStore``.
+
+    Example:
+        >>> ItemSources(content_folder="artifacts/item_content/v0").embedding_files
+        ()
     """
 
     embedding_files: Sequence[str] = ()
@@ -49,18 +53,25 @@ class ItemSources:
 
 
 def write_item_features(folder: str | Path, vocabulary: ItemVocabulary, sources: ItemSources) -> ItemVocabulary:
-    """Writes what the sources know of items.
+    """Writes item features from their sources.
 
     Args:
-        folder: made if need be; what it held of this kind is replaced.
-        vocabulary: of the training rows.
-        sources: where from.
+        folder: Folder to write; it is created if it does not exist, and item features in it are replaced.
+        vocabulary: Vocabulary of the training rows.
+        sources: Sources of the item features.
 
     Returns:
-        The vocabulary extended by all items of the sources, which the folder holds too.
+        The vocabulary with all items of the sources added; the folder holds it too.
 
     Raises:
-        ValueError: if a file lacks a column, two embeddings differ in D, or the ids are not of the vocabulary's type.
+        ValueError: If a file lacks a column, two embeddings differ in D, or the IDs are not of the vocabulary's type.
+
+    Example:
+        Features of the items of a training split, and of all new items of the catalog::
+
+            sources = ItemSources(embedding_files=files_of_item_embeddings)
+            write_item_features("item_features", item_vocabulary(train_files), sources)
+            vocabulary, features = open_item_features("item_features")
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,22 +99,22 @@ def write_item_features(folder: str | Path, vocabulary: ItemVocabulary, sources:
 def open_item_features(
     folder: str | Path, *, content_folder: str | Path | None = None
 ) -> tuple[ItemVocabulary, ItemFeatures]:
-    """Maps what :func:`write_item_features` wrote.
+    """Maps the files that ``write_item_features`` wrote.
 
     Args:
-        folder: as it was written.
-        content_folder: where the content tokens lie now; None for where they lay. One that is gone is left out: fused
-            content may take its place.
+        folder: Folder that ``write_item_features`` wrote.
+        content_folder: Folder of the content tokens; None for the folder that was named when the features were written. If
+            it is gone, the features have no content tokens; fused content may take their place.
 
     Returns:
         The vocabulary with all items, and their features.
 
     Raises:
-        ValueError: if the folder holds none.
+        ValueError: If the folder holds no item features.
     """
     folder = Path(folder)
     if not (folder / FEATURES_FILE).is_file():
-        raise ValueError(f"folder is {folder}, must be one with {FEATURES_FILE}. Write it with write_item_features.")
+        raise ValueError(f"The folder {folder} holds no {FEATURES_FILE}. Write it with write_item_features.")
     content_folder = content_folder or json.loads((folder / FEATURES_FILE).read_text())["content_folder"]
     arrays = {
         name: np.load(folder / f"{name}.npy", mmap_mode="r")
@@ -123,12 +134,10 @@ def _item_ids(sources: ItemSources, store: ItemContentStore | None) -> pa.Chunke
     if store is not None:
         of_store = pa.array(np.asarray(store.item_ids))
         ids.append(of_store if pa.types.is_integer(of_store.type) else of_store.cast(pa.string()))
-    kinds = {"int64" if pa.types.is_integer(of.type) else "string" for of in ids}
+    kinds = {"int64" if pa.types.is_integer(array.type) else "string" for array in ids}
     if len(kinds) > 1:
-        raise ValueError(
-            "item_id is int64 in one source and string in another, must be of one type. Write them from one catalog."
-        )
-    return pa.chunked_array([of.cast(kind) for of in ids for kind in kinds], type=None if ids else pa.string())
+        raise ValueError("item_id is int64 in one source and string in another. Write all sources from one catalog.")
+    return pa.chunked_array([array.cast(kind) for array in ids for kind in kinds], type=None if ids else pa.string())
 
 
 def _write_vectors(folder: Path, vocabulary: ItemVocabulary, files: Sequence[str]) -> None:
@@ -163,7 +172,7 @@ def _write_nearest(folder: Path, vocabulary: ItemVocabulary, files: Sequence[str
             lengths, pc.fill_null(pc.list_value_length(similarities), 0).to_numpy(zero_copy_only=False)
         ):
             raise ValueError(
-                "vq_similarities and vq_codes differ in length, must have one similarity per code. "
+                "vq_similarities and vq_codes differ in length, but each code needs one similarity. "
                 "Run: qarm find-nearest-items"
             )
         inside = np.arange(shape[1]) < lengths[:, None]

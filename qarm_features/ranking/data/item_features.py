@@ -1,8 +1,8 @@
-"""What is known of every catalog item beside its codes, looked up by item index: a model reads it, training leaves it.
+"""Item features: all that is known of items beside their codes, by item index. Training does not change them.
 
-In: memory-mapped or in-memory arrays in the order of the item indexes, or a content store. Out: the rows of a batch's
-unique items. Indexes above the model's num_items are items without an ID embedding: new since the model was trained,
-known by content (:meth:`ItemVocabulary.extended`).
+In: memory-mapped or in-memory arrays in the order of the item indexes, or a content store. Out: the rows of the distinct
+items of a batch. Indexes above the model's num_items are items without an ID embedding: they came after the model was
+trained, and their content is known (``ItemVocabulary.extended``).
 """
 
 from collections.abc import Mapping
@@ -16,19 +16,28 @@ from qarm_features.ranking.data.item_content_store import ContentTokens
 
 
 class ContentStore(Protocol):
-    """What gives content tokens by row: an ``ItemContentStore``, or :class:`TokensInMemory`."""
+    """A source of content tokens by row: an ``ItemContentStore``, or ``TokensInMemory``."""
 
     token_dims: Mapping[str, int]
 
     def gather_modalities(self, rows: np.ndarray) -> Mapping[str, ContentTokens]:
-        """Returns tokens and masks by modality of rows (U,) int64, each at least 0."""
+        """Returns tokens and masks by modality.
+
+        Args:
+            rows: (U,) int64 rows of the store, at least 0.
+        """
 
 
 class TokensInMemory:
-    """A content store of arrays.
+    """Holds content tokens in memory.
 
     Args:
-        tokens: values (n, N, D) float and mask (n, N) bool by modality.
+        tokens: Values (n, N, D) float and mask (n, N) bool by modality.
+
+    Example:
+        >>> store = TokensInMemory({"text": (torch.ones(5, 2, 3), torch.ones(5, 2, dtype=torch.bool))})
+        >>> store.token_dims
+        {'text': 3}
     """
 
     def __init__(self, tokens: Mapping[str, tuple[Tensor, Tensor]]) -> None:
@@ -38,23 +47,32 @@ class TokensInMemory:
         self.token_dims = {name: values.shape[2] for name, (values, _) in self.tokens.items()}
 
     def gather_modalities(self, rows: np.ndarray) -> dict[str, ContentTokens]:
-        """Returns tokens (U, N, D) and masks (U, N) by modality of rows (U,) int64."""
+        """Returns tokens (U, N, D) and masks (U, N) by modality.
+
+        Args:
+            rows: (U,) int64 rows of the arrays, at least 0.
+        """
         rows = torch.as_tensor(rows)
         return {name: ContentTokens(values[rows].float(), mask[rows]) for name, (values, mask) in self.tokens.items()}
 
 
 class ItemFeatures:
-    """What is known of I items by item index in [0, I]; row 0 stands for an unknown item.
+    """Holds what is known of I items by item index in [0, I]; row 0 stands for an unknown item.
 
     Args:
         nearest_items: (I + 1, k) int64 item indexes of the VQ codes, 0 = missing.
-        nearest_distances: (I + 1, k) float distances to them; None weights all alike.
-        vectors: (I + 1, D) float frozen content vectors, an array or a memory map; a row of zeros says nothing.
-        content: the store of the content tokens.
-        content_rows: (I + 1,) int64 rows of the content store, -1 = the item has no content.
+        nearest_distances: (I + 1, k) float distances to these items; None weights them all alike.
+        vectors: (I + 1, D) float frozen content vectors, an array or a memory map; a row of zeros for an item without one.
+        content: Store of the content tokens.
+        content_rows: (I + 1,) int64 rows of the content store; -1 for an item without content.
 
     Raises:
-        ValueError: if two of them differ in I, or only one of content and content_rows is given.
+        ValueError: If two arrays differ in I, or only one of content and content_rows is given.
+
+    Example:
+        >>> features = ItemFeatures(vectors=np.zeros((4, 8), dtype=np.float32))
+        >>> features.num_items
+        3
     """
 
     def __init__(
@@ -68,29 +86,34 @@ class ItemFeatures:
     ) -> None:
         if (content is None) != (content_rows is None):
             missing = "content" if content is None else "content_rows"
-            raise ValueError(f"{missing} is missing, must be given. content and content_rows go together.")
+            raise ValueError(f"{missing} is missing. Give content and content_rows together.")
         arrays = {"nearest_items": nearest_items, "nearest_distances": nearest_distances, "vectors": vectors}
         arrays = {name: array for name, array in (arrays | {"content_rows": content_rows}).items() if array is not None}
         sizes = {name: len(array) for name, array in arrays.items()}
         if len(set(sizes.values())) > 1:
             said = ", ".join(f"{name} {size}" for name, size in sizes.items())
-            raise ValueError(f"The arrays have different numbers of rows ({said}), must have one row per item index.")
+            raise ValueError(
+                f"The arrays have different numbers of rows ({said}). Give each of them one row per item index."
+            )
         self.num_items = next(iter(sizes.values()), 1) - 1
         self.nearest_items, self.nearest_distances, self.vectors = nearest_items, nearest_distances, vectors
         self.content = content
         self.content_rows = None if content_rows is None else np.asarray(content_rows)
-        self.fused: Tensor | None = None  # (I + 1, D): content fused once, in place of content tokens
+        self.fused: Tensor | None = None  # (I + 1, D) content that was fused once and takes the place of content tokens
 
     def check(self, *, nearest_items: bool, vector_dim: int | None, token_dims: Mapping[str, int] | None) -> None:
         """Refuses features that lack what a model reads.
 
+        Args:
+            nearest_items: True for a model that reads VQ codes.
+            vector_dim: D of the frozen vectors; None for a model that reads none.
+            token_dims: D of the content tokens by modality; None for a model that reads none.
+
         Raises:
-            ValueError: if something is missing or has another width.
+            ValueError: If something is missing or has another width.
         """
         if nearest_items and self.nearest_items is None:
-            raise ValueError(
-                "nearest_items are missing, must be given for use_nearest_items. Give them to ItemFeatures."
-            )
+            raise ValueError("use_nearest_items needs nearest_items. Give them to ItemFeatures.")
         if vector_dim is not None:
             found = None if self.vectors is None else self.vectors.shape[1]
             if found != vector_dim:
@@ -115,7 +138,11 @@ class ItemFeatures:
         return self.content, self.content_rows
 
     def mean_vector(self, *, most_rows: int = 100_000) -> Tensor:
-        """Returns the mean (D,) float32 of the vectors that say something, of at most most_rows evenly spaced ones."""
+        """Returns the mean (D,) float32 of the vectors that are not zeros, over evenly spaced rows.
+
+        Args:
+            most_rows: Largest number of rows to read, at least 1.
+        """
         step = -(-len(self.vectors) // most_rows)
         rows = self.vectors[::step]
         if not isinstance(rows, Tensor):
@@ -125,14 +152,18 @@ class ItemFeatures:
         return rows.mean(dim=0) if len(rows) else torch.zeros(self.vectors.shape[1])
 
     def rows(self, name: str, index: Tensor) -> Tensor:
-        """Returns the rows of one array for unique item indexes (U,), on the index's device; zeros beyond I."""
+        """Returns the rows of one array, (U, ...) on the device of the indexes; zeros for indexes beyond I.
+
+        Args:
+            name: Name of the array.
+            index: (U,) int64 item indexes, at least 0, best without repeats.
+        """
         array = getattr(self, name)
         known = (index <= self.num_items).cpu().numpy()
-        at = np.where(known, index.cpu().numpy(), 0)
-        rows = (
-            array[torch.from_numpy(at)]
-            if isinstance(array, Tensor)
-            else torch.from_numpy(np.ascontiguousarray(array[at]))
-        )
+        places = np.where(known, index.cpu().numpy(), 0)
+        if isinstance(array, Tensor):
+            rows = array[torch.from_numpy(places)]
+        else:
+            rows = torch.from_numpy(np.ascontiguousarray(array[places]))
         rows = rows.to(index.device)
         return rows if known.all() else rows.masked_fill(~torch.from_numpy(known).to(rows.device).unsqueeze(1), 0)

@@ -1,6 +1,6 @@
-"""Item ids in, dense indexes for an embedding table out.
+"""The item vocabulary: dense indexes of item IDs for an embedding table.
 
-In: ``training_rows`` files, or any ids. Out: an :class:`ItemVocabulary`, saved as a one-column Parquet file beside the
+In: ``training_rows`` files, or any IDs. Out: an ``ItemVocabulary``. It is saved as a one-column Parquet file beside the
 model, because an item-ID table means nothing without it.
 """
 
@@ -16,21 +16,26 @@ import pyarrow.parquet as pq
 from qarm_features.ranking.data.parquet_files import list_row_groups, read_shard
 
 _NUM_KNOWN = "num_known"  # in the metadata of a saved vocabulary
-FOLD_EVERY = 32  # record batches whose counts are kept apart before they are added up
+FOLD_EVERY = 32  # number of record batches whose counts are added up together
 
 
 class ItemVocabulary:
-    """Maps item ids to 1..len(vocabulary) in ascending order of the ids; 0 = unknown item.
+    """Maps item IDs to 1..len(vocabulary) in ascending order of the IDs; 0 = unknown item.
 
     Args:
-        ids: distinct or repeated item ids, all strings or all integers.
+        ids: Item IDs, distinct or repeated, all strings or all integers.
 
     Attributes:
-        ids: all ids in the order of their indexes.
-        num_known: how many of them training saw; an embedding table needs one row more.
+        ids: All IDs in the order of their indexes.
+        num_known: Number of IDs that training saw; an embedding table has one row more.
 
     Raises:
-        ValueError: if ids mixes types or holds anything but strings or integers.
+        ValueError: If ids mixes types or holds anything but strings or integers.
+
+    Example:
+        >>> vocabulary = ItemVocabulary(["cup", "bowl"])
+        >>> vocabulary.index(pa.array(["cup", "plate", None]))
+        array([2, 0, 0])
     """
 
     def __init__(self, ids: Iterable[str] | Iterable[int] | pa.Array) -> None:
@@ -38,20 +43,20 @@ class ItemVocabulary:
         self.num_known = len(self.ids)
 
     def __len__(self) -> int:
-        """Returns the number of items, those of ``extended`` included."""
+        """Returns the number of items, with those that ``extended`` added."""
         return len(self.ids)
 
     def extended(self, ids: Iterable[str] | Iterable[int] | pa.Array) -> "ItemVocabulary":
-        """Adds items that training did not see; no index that was given before moves.
+        """Returns a vocabulary with more items; the indexes of this one stay as they are.
 
         Args:
-            ids: of the vocabulary's type, distinct or repeated, known ones among them.
+            ids: Item IDs of the vocabulary's type, distinct or repeated; known IDs are skipped.
 
         Returns:
-            A vocabulary that gives the others the indexes from len(self) + 1, in ascending order, with this num_known.
+            A vocabulary with the new IDs at the indexes from len(self) + 1, in ascending order, and with this num_known.
 
         Raises:
-            ValueError: if ids are of another type than the vocabulary's.
+            ValueError: If ids are of another type than the vocabulary's.
         """
         added = ItemVocabulary(ids).ids
         if len(self) and len(added):
@@ -61,16 +66,16 @@ class ItemVocabulary:
         return self._of(together, num_known=self.num_known)
 
     def index(self, ids: pa.Array) -> np.ndarray:
-        """Looks ids up; indexes above num_known are of items that training did not see.
+        """Returns the indexes of item IDs; indexes above num_known are of items that training did not see.
 
         Args:
-            ids: (B,) strings or integers, as the vocabulary's own; null = unknown.
+            ids: (B,) strings or integers of the vocabulary's type; null = unknown.
 
         Returns:
             (B,) int64 in [0, len(self)], 0 = unknown item.
 
         Raises:
-            ValueError: if ids are strings and the vocabulary holds integers, or the reverse.
+            ValueError: If ids are strings and the vocabulary holds integers, or the reverse.
         """
         encoded = pc.dictionary_encode(ids)
         distinct = encoded.dictionary.to_numpy(zero_copy_only=False)
@@ -80,15 +85,23 @@ class ItemVocabulary:
         return index[encoded.indices.fill_null(len(distinct)).to_numpy(zero_copy_only=False)].astype(np.int64)
 
     def save(self, file: str | Path) -> None:
-        """Writes the ids, in the order of their indexes, to the one column ``item_id`` of a Parquet file."""
+        """Writes the IDs in the order of their indexes.
+
+        Args:
+            file: Parquet file to write, with one column ``item_id``.
+        """
         ids = pa.table({"item_id": pa.array(self.ids.to_numpy(), type=_type_of(self.ids))})
         pq.write_table(ids.replace_schema_metadata({_NUM_KNOWN: str(self.num_known)}), file)
 
     @classmethod
     def load(cls, file: str | Path) -> "ItemVocabulary":
-        """Reads what :meth:`save` wrote."""
+        """Reads what ``save`` wrote.
+
+        Args:
+            file: Parquet file that ``save`` wrote.
+        """
         ids = pq.read_table(file)
-        kept = (ids.schema.metadata or {}).get(_NUM_KNOWN.encode(), ids.num_rows)  # absent in files from before
+        kept = (ids.schema.metadata or {}).get(_NUM_KNOWN.encode(), ids.num_rows)  # older files do not have it
         dtype = "int64" if pa.types.is_integer(ids["item_id"].type) else "object"
         return cls._of(pd.Index(ids["item_id"].to_numpy(), dtype=dtype), num_known=int(kept))
 
@@ -108,7 +121,7 @@ class ItemVocabulary:
 
 
 def _distinct(ids: Iterable[str] | Iterable[int] | pa.Array) -> pd.Index:
-    """Returns distinct ids in ascending order; an Arrow array never becomes Python objects as a whole."""
+    """Returns distinct IDs in ascending order, without turning a whole Arrow array into Python objects."""
     is_arrow = isinstance(ids, pa.Array | pa.ChunkedArray)
     values = ids if is_arrow else list(ids)
     if is_arrow and values.null_count == 0:
@@ -134,16 +147,23 @@ def _type_of(ids: pd.Index) -> pa.DataType:
 
 
 def item_vocabulary(files: Sequence[str], *, max_items: int | None = None) -> ItemVocabulary:
-    """Collects the items of training rows, as target or in the behavior sequence, most frequent first.
+    """Collects the items of training rows, which occur as targets or in behavior sequences.
 
-    Files are streamed; memory grows with the distinct items only.
+    Files are streamed, so that memory grows with the distinct items only.
 
     Args:
-        files: paths or pyarrow-fs URIs of the training split.
-        max_items: how many items to keep, at least 1; None keeps all. Ties are broken by the smaller id.
+        files: Paths or pyarrow-fs URIs of the training split.
+        max_items: Number of most frequent items to keep, at least 1; None keeps all. Of equally frequent items the one with
+            the smaller ID is kept.
 
     Raises:
-        ValueError: if max_items is below 1.
+        ValueError: If max_items is below 1.
+
+    Example:
+        The vocabulary of a training split, saved beside a model::
+
+            vocabulary = item_vocabulary(train_files, max_items=1_000_000)
+            vocabulary.save("model/item_vocabulary.parquet")
     """
     if max_items is not None and max_items < 1:
         raise ValueError(f"max_items is {max_items}, must be at least 1.")

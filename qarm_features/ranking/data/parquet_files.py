@@ -1,8 +1,8 @@
-"""Parquet files in, this process's share of their rows out, as a stream of Arrow record batches.
+"""Shards of Parquet files for processes that read together.
 
-The rows of all row groups are laid end to end and cut into equal ranges, one per shard, so shards differ by one row
-at most whatever the files look like, are disjoint, and together hold every row. A shard reads only the row groups its
-range touches.
+In: Parquet files. Out: one process's share of their rows, as a stream of Arrow record batches. The rows of all row groups
+are laid end to end and cut into equal ranges, one per shard. Shards are disjoint, together hold every row, and differ by one
+row at most, whatever the files look like. A shard reads only the row groups that its range touches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ READ_ROWS = 8192  # rows decoded at a time
 
 
 class RowGroup(NamedTuple):
-    """One row group of a Parquet file: where it is and how many rows it holds."""
+    """One row group of a Parquet file: its place and its number of rows."""
 
     file: str
     number: int
@@ -25,7 +25,11 @@ class RowGroup(NamedTuple):
 
 
 def open_parquet(file: str) -> pq.ParquetFile:
-    """Opens a local path or any pyarrow-fs URI (``file://``, ``s3://``, ``gs://``, ``hdfs://``, ...)."""
+    """Opens a Parquet file.
+
+    Args:
+        file: Local path or pyarrow-fs URI (``file://``, ``s3://``, ``gs://``, ``hdfs://``, ...).
+    """
     file = str(file)
     if "://" not in file:
         return pq.ParquetFile(file)
@@ -34,7 +38,7 @@ def open_parquet(file: str) -> pq.ParquetFile:
 
 
 class Footers(NamedTuple):
-    """What the footers of some files say."""
+    """Row groups and columns of some files, as their footers list them."""
 
     row_groups: list[RowGroup]
     columns_of_file: dict[str, frozenset[str]]
@@ -45,22 +49,29 @@ class Footers(NamedTuple):
         return frozenset.intersection(*self.columns_of_file.values())
 
     def require(self, columns: Sequence[str]) -> None:
-        """Checks that the files have the columns.
+        """Checks that the files have some columns.
+
+        Args:
+            columns: Names of the columns.
 
         Raises:
-            ValueError: if one lacks any.
+            ValueError: If a file lacks a column.
         """
         for file, found in self.columns_of_file.items():
             missing = sorted(set(columns) - found)
             if missing:
                 raise ValueError(
-                    f"{file} has no column {', '.join(missing)}, must have {', '.join(columns)}. "
+                    f"{file} has no column {', '.join(missing)}, but {', '.join(columns)} are read. "
                     "Run: qarm build-training-set"
                 )
 
 
 def read_footers(files: Sequence[str]) -> Footers:
-    """Reads the files' footers; their rows stay unread."""
+    """Reads the footers of files without their rows.
+
+    Args:
+        files: Paths or pyarrow-fs URIs of Parquet files.
+    """
     row_groups, columns_of_file = [], {}
     for file in map(str, files):
         with open_parquet(file) as parquet:
@@ -71,10 +82,14 @@ def read_footers(files: Sequence[str]) -> Footers:
 
 
 def list_row_groups(files: Sequence[str], columns: Sequence[str]) -> list[RowGroup]:
-    """Reads the files' footers and checks that they have the columns.
+    """Reads the footers of files and checks that they have some columns.
+
+    Args:
+        files: Paths or pyarrow-fs URIs of Parquet files.
+        columns: Names of the columns.
 
     Raises:
-        ValueError: if a file lacks a column.
+        ValueError: If a file lacks a column.
     """
     footers = read_footers(files)
     footers.require(columns)
@@ -82,7 +97,13 @@ def list_row_groups(files: Sequence[str], columns: Sequence[str]) -> list[RowGro
 
 
 def shard_range(row_groups: Sequence[RowGroup], *, shard: int, num_shards: int) -> tuple[int, int]:
-    """Returns the first row of a shard and the first behind it, counted over all row groups."""
+    """Returns the first row of a shard and the first row after it, counted over all row groups.
+
+    Args:
+        row_groups: All row groups, in the same order in every process.
+        shard: Number of the shard, in [0, num_shards).
+        num_shards: Number of shards, at least 1.
+    """
     total = sum(group.num_rows for group in row_groups)
     return total * shard // num_shards, total * (shard + 1) // num_shards
 
@@ -93,11 +114,11 @@ def read_shard(
     """Streams the rows of one shard.
 
     Args:
-        row_groups: all row groups, in the same order in every process.
-        columns: names of the columns to read.
-        shard: which share, in [0, num_shards).
-        num_shards: number of processes that read.
-        start: rows of the shard that are skipped; row groups before are not opened.
+        row_groups: All row groups, in the same order in every process.
+        columns: Names of the columns to read.
+        shard: Number of the shard, in [0, num_shards).
+        num_shards: Number of processes that read, at least 1.
+        start: Number of rows of the shard that are skipped; row groups before them are not opened.
 
     Yields:
         Record batches of at most READ_ROWS rows, never empty.

@@ -1,4 +1,7 @@
-"""What a batch of ``training_rows`` holds, and which columns each optional field of it is made from."""
+"""The batch of a ranking model, and the columns of ``training_rows`` that each optional field is read from.
+
+In: tensors. Out: a ``RankingBatch``.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,10 +23,20 @@ COLUMNS_OF_FIELD = {  # beside COLUMNS
 
 
 class RankingBatch(NamedTuple):
-    """B rows, the argument of ``RankingModel.forward``; label and user_group may be None where nothing is trained.
+    """Holds B rows, the argument of ``RankingModel``.
 
-    Behaviors are the user's latest T positives, impressions the latest T2 of either label, all strictly before the
-    row's own time. A field that was not read is None.
+    Behaviors are the user's latest T positives, impressions the latest T2 items that were shown, with either label. All of
+    them are strictly before the row's own time. An optional field that was not read is None.
+
+    Example:
+        >>> row = torch.zeros(1, 2, dtype=torch.int64)
+        >>> batch = RankingBatch(
+        ...     item_index=torch.tensor([3]), item_codes=torch.tensor([[0, 1]]), behavior_index=row,
+        ...     behavior_codes=torch.zeros(1, 2, 2, dtype=torch.int64), behavior_mask=row > 0,
+        ...     label=torch.tensor([1.0]), user_group=torch.tensor([7]),
+        ... )
+        >>> batch.counters is None
+        True
     """
 
     item_index: Tensor  # (B,) int64, 0 = unknown item
@@ -32,20 +45,29 @@ class RankingBatch(NamedTuple):
     behavior_codes: Tensor  # (B, T, L) int64
     behavior_mask: Tensor  # (B, T) bool, False = padding
     label: Tensor  # (B,) float32, 0 or 1
-    user_group: Tensor  # (B,) int64, one value per user: its id, or the hash of a string id
+    user_group: Tensor  # (B,) int64, one value per user: the ID, or the hash of a string ID
     behavior_age: Tensor | None = None  # (B, T) float32, days before the row, 0 = padding
     impression_index: Tensor | None = None  # (B, T2) int64, most recent last, then padding
     impression_codes: Tensor | None = None  # (B, T2, L) int64
     impression_label: Tensor | None = None  # (B, T2) int64, 0 or 1, 0 = padding
     impression_age: Tensor | None = None  # (B, T2) float32, days before the row, 0 = padding
     impression_mask: Tensor | None = None  # (B, T2) bool, False = padding
-    counters: Tensor | None = None  # (B, 4) float32: COUNTERS, strictly before the row; 0 where nothing is known
+    counters: Tensor | None = None  # (B, 4) float32 of COUNTERS, strictly before the row; 0 = unknown
 
     def to(self, device: torch.device | str) -> "RankingBatch":
-        """Moves every tensor to a device, without waiting for it."""
+        """Moves every tensor to a device without waiting for the copies.
+
+        Args:
+            device: Target device.
+        """
         return map_tensors(lambda tensor: tensor.to(device, non_blocking=True), self)
 
 
 def map_tensors(function: Callable[..., Tensor], *batches: RankingBatch) -> RankingBatch:
-    """Applies a function to each field of batches that have the same fields; None stays None."""
+    """Applies a function to each field of batches that have the same fields; None stays None.
+
+    Args:
+        function: Function of one tensor per batch.
+        batches: Batches with the same fields.
+    """
     return RankingBatch(*(None if fields[0] is None else function(*fields) for fields in zip(*batches)))

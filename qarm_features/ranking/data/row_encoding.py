@@ -1,6 +1,7 @@
-"""Arrow rows of ``training_rows`` in, padded tensors out: by offsets, with no Python loop over rows.
+"""The encoding of Arrow rows as padded tensors, by offsets and without a Python loop over rows.
 
--1 = missing code; a null list is an empty one; of a list that is too long the latest values are kept.
+In: Arrow rows of ``training_rows``. Out: a ``RankingBatch``. A missing code is -1. A null list counts as an empty list. Of a
+list that is too long, the latest values are kept.
 """
 
 from collections.abc import Collection
@@ -29,19 +30,19 @@ def encode_rows(
     impression_length: int = 1,
     optional_fields: Collection[str] = (),
 ) -> RankingBatch:
-    """Turns Arrow rows into a batch.
+    """Encodes Arrow rows as a batch.
 
     Args:
-        rows: B rows with ``ranking_batch.COLUMNS`` and the columns of the optional fields.
-        vocabulary: the item ids with a row of their own.
-        num_levels: L.
-        behavior_length: T.
-        impression_length: T2.
-        optional_fields: names of optional fields of the batch; the others are None.
+        rows: B rows with the columns ``ranking_batch.COLUMNS`` and those of the optional fields.
+        vocabulary: Vocabulary of the items that have an index.
+        num_levels: L, at least 0.
+        behavior_length: T, at least 1.
+        impression_length: T2, at least 1.
+        optional_fields: Names of the optional fields to encode; the others are None.
 
     Raises:
-        ValueError: if a label is neither 0 nor 1, item_codes have not L codes, or another list not one value (codes: L)
-            per item of its sequence.
+        ValueError: If a label is neither 0 nor 1, item_codes do not have L codes, or another list does not have one value
+            (L codes) per item of its sequence.
     """
     behaviors = _Sequence(rows, "behavior_item_ids", behavior_length)
     begin, end = _bounds(rows.column("item_codes"))
@@ -79,29 +80,29 @@ def _impressions(
 
 
 class _Sequence:
-    """The latest ``width`` items of each row's list, and what stands beside them in lists of the same length."""
+    """Encodes the latest ``width`` items of each row's list, and lists that run parallel to it."""
 
     def __init__(self, rows: pa.RecordBatch, items: str, width: int) -> None:
         self.rows, self.items, self.width = rows, items, width
         begin, self.end = _bounds(rows.column(items))
         self.length = self.end - begin  # (B,)
-        self.kept = np.minimum(self.length, width)  # (B,)
+        self.num_kept = np.minimum(self.length, width)  # (B,)
 
     def mask(self) -> Tensor:
         """Returns (B, width) bool, True where there is an item."""
-        return torch.from_numpy(np.arange(self.width) < self.kept[:, None])
+        return torch.from_numpy(np.arange(self.width) < self.num_kept[:, None])
 
     def index(self, vocabulary: ItemVocabulary) -> Tensor:
         """Returns (B, width) int64."""
         index = vocabulary.index(_flat(self.rows.column(self.items)))
-        return torch.from_numpy(_latest(index, self.end, self.kept, self.width, fill=UNKNOWN_ITEM))
+        return torch.from_numpy(_latest(index, self.end, self.num_kept, self.width, fill=UNKNOWN_ITEM))
 
     def codes(self, column: str, num_levels: int) -> Tensor:
         """Returns (B, width, L) int64; a row may have items and no codes."""
         lists = self.rows.column(column)
         begin, end = _bounds(lists)
         _check_length(column, end - begin, self.length * num_levels)
-        kept = np.minimum(end - begin, self.kept * num_levels)
+        kept = np.minimum(end - begin, self.num_kept * num_levels)
         codes = _latest(_values(lists), end, kept, self.width * num_levels, fill=MISSING_CODE)
         return torch.from_numpy(codes).unflatten(1, (self.width, num_levels))
 
@@ -122,11 +123,11 @@ class _Sequence:
         lists = self.rows.column(column)
         begin, end = _bounds(lists)
         _check_length(column, end - begin, self.length, may_be_absent=False)
-        return _latest(_values(lists), end, self.kept, self.width, fill=0)
+        return _latest(_values(lists), end, self.num_kept, self.width, fill=0)
 
 
 def _flat(lists: pa.ListArray) -> pa.Array:
-    """Returns what stands in these lists, and not the rest of the array that they may be a slice of."""
+    """Returns the values of these lists, without the rest of the array that they may be a slice of."""
     begin, end = lists.offsets[0].as_py(), lists.offsets[-1].as_py()
     return lists.values.slice(begin, end - begin)
 
@@ -185,7 +186,7 @@ def _counters(rows: pa.RecordBatch) -> Tensor:
 
 
 def _user_groups(column: pa.Array) -> np.ndarray:
-    """Returns (B,) int64; a string id is hashed, equally in every process; null is one user."""
+    """Returns (B,) int64; a string ID is hashed, equally in every process; null counts as one user."""
     if pa.types.is_integer(column.type):
         return column.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     users = pc.dictionary_encode(column.fill_null(""))

@@ -1,4 +1,7 @@
-"""Rows that are in memory as one large batch, in batches: for data that fits, without Parquet files."""
+"""Batches of rows that fit in memory, without Parquet files.
+
+In: all rows as one large batch. Out: batches of them.
+"""
 
 import math
 from collections.abc import Iterator
@@ -13,13 +16,19 @@ class RowsInMemory:
     """Cuts rows into batches, in their order or, with shuffle, in an order drawn by (seed, epoch).
 
     Args:
-        rows: all N rows as one batch.
+        rows: All N rows as one batch.
         batch_size: B, at least 1; the last batch may be smaller.
-        shuffle: whether each epoch has an order of its own.
-        seed: of the order.
+        shuffle: True if each epoch has an order of its own.
+        seed: Seed of the order.
 
     Raises:
-        ValueError: if batch_size is below 1.
+        ValueError: If batch_size is below 1.
+
+    Example:
+        >>> index, none = torch.arange(5), torch.zeros(5, 0, dtype=torch.int64)
+        >>> rows = RankingBatch(index, none, none, none.unsqueeze(2), none.bool(), index.float(), index)
+        >>> [len(batch.label) for batch in RowsInMemory(rows, batch_size=2)]
+        [2, 2, 1]
     """
 
     def __init__(self, rows: RankingBatch, *, batch_size: int, shuffle: bool = False, seed: int = 0) -> None:
@@ -33,7 +42,11 @@ class RowsInMemory:
         return math.ceil(self.num_rows / self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the order of the next pass."""
+        """Chooses the order of the next pass.
+
+        Args:
+            epoch: Number of the epoch, at least 0.
+        """
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[RankingBatch]:

@@ -1,1 +1,1 @@
-"""The reference ranking model: its configuration, its parts, and the variants that are compared."""
+"""The reference ranking model: its configuration, its parts, and its variants by name."""

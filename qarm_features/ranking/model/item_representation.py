@@ -105,9 +105,7 @@ class ItemRepresentation(nn.Module):
             nothing = torch.empty(1, 0, device=indexes[0].device)
             return [LookedUp(nothing, torch.zeros_like(index), 0) for index in indexes]
         if features is None:
-            raise ValueError(
-                "item_features is None, must hold what the model's switches read. Call RankingModel.set_item_features."
-            )
+            raise ValueError("The model reads item features, but has none. Call RankingModel.set_item_features.")
         flat = torch.cat([index.flatten() for index in indexes])
         index, inverse = torch.unique(flat, return_inverse=True)
         mean = torch.empty(0) if self.vector is None else self.vector_mean

@@ -1,11 +1,14 @@
-"""What a ranking model is made of: named switches and sizes, JSON-like, saved beside the weights."""
+"""The configuration of a ranking model: named switches and sizes, which are saved as JSON beside the weights.
+
+In: numbers, and True or False. Out: a ``RankingConfig`` that has been checked.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 _NEEDS_CODES = ("use_semantic_ids", "use_prefixes", "use_match")
-_OF_AN_ITEM = (
+_ITEM_FEATURES = (
     "use_item_ids",
     "use_semantic_ids",
     "use_prefixes",
@@ -14,62 +17,80 @@ _OF_AN_ITEM = (
     "use_fusion",
 )
 _SIZES = (
-    "item_dim, code_dim, prefix_dim, prefix_rows, content_dim, num_queries, fusion_layers, num_heads, attention_dim"
+    "item_dim",
+    "code_dim",
+    "prefix_dim",
+    "prefix_rows",
+    "content_dim",
+    "num_queries",
+    "fusion_layers",
+    "num_heads",
+    "attention_dim",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankingConfig:
-    """The arguments of ``RankingModel``.
+    """Holds the arguments of ``RankingModel``.
 
     Args:
-        num_items: size of the item vocabulary, at least 0; item indexes in [1, num_items] have an ID embedding.
+        num_items: Size of the item vocabulary, at least 0; item indexes in [1, num_items] have an ID embedding.
         num_levels: L of the codebooks; 0 for a model without codes.
         codebook_size: K of the codebooks; 0 for a model without codes.
-        codebook_version: the codebook the codes come from, from 0; None if unknown.
-        use_item_ids: an item is represented by its item-ID embedding, side by side with what follows.
-        use_semantic_ids: ... by one embedding per level and code.
-        use_prefixes: ... by the sum of one embedding per code prefix.
-        use_nearest_items: ... by its VQ code, the weighted mean of the embeddings of its nearest items.
-        use_frozen_vector: ... by a linear map of its frozen content vector.
-        use_fusion: ... by what a Fusion-Q-Former, trained by the ranking loss, makes of its frozen content tokens.
-        use_match: BehaviorMatch of the target's codes with the behaviors', with use_history with impressions' too.
-        use_ages: match features and labeled history also see how long ago; the batch must hold the ages.
-        use_history: the latest impressions with their labels are attended to; the batch must hold them.
-        use_counters: strictly past counts and rates of user and item, as inputs and as a linear part of the logit.
-        use_content_match: how near the target is to the behaviors in content space, in a few numbers (ContentMatch); with
-            use_history to the impressions too, by label.
-        use_item_rates: the target's positive rate and count among the training rows, the row itself left out.
-        use_history_vectors: attended and mean behaviors enter the MLP as vectors; without, only numbers of the history
-            do, so that few users cannot be learnt by heart.
-        use_linear: all inputs of the MLP, and the frozen vector, also have a linear part of the logit.
-        use_content_interest: target attention over the behaviors in content space, by LoRA projections.
-        content_id_weight: weight of the Content-ID-Contrastive loss beside the log loss, at least 0; 0 = without.
-        new_items_from_content: an item without an ID embedding gets its content's image in ID space instead.
-        id_dropout: share of item IDs taken as unknown in training, in [0, 1), so that new items are no surprise.
-        share_nearest_items: VQ codes read the item-ID table rather than one of their own.
+        codebook_version: Version of the codebooks, from 0; None if unknown.
+        use_item_ids: Item feature: an embedding of the item ID.
+        use_semantic_ids: Item feature: one embedding per level and code, side by side.
+        use_prefixes: Item feature: the sum of one embedding per code prefix.
+        use_nearest_items: Item feature: the VQ code, a weighted mean of the embeddings of the nearest items.
+        use_frozen_vector: Item feature: a linear map of the frozen content vector.
+        use_fusion: Item feature: a Fusion-Q-Former over the frozen content tokens, which the ranking loss trains.
+        use_match: Reading: match features of the target's codes with those of the behaviors, and with use_history with
+            those of the impressions too.
+        use_ages: Ages of behaviors and impressions as a part of match features and labeled history. The batch must hold
+            the ages.
+        use_history: Reading: attention to the latest impressions with their labels. The batch must hold them.
+        use_counters: Reading: strictly past counts and rates of user and item, also as a linear part of the logit.
+        use_content_match: Reading: nearness of the target to the behaviors in content space, and with use_history to the
+            impressions by label (``ContentMatch``).
+        use_item_rates: Reading: positive rate and count of the target item among the training rows, without the row itself.
+        use_history_vectors: Attended and mean behaviors as vectors. False leaves only numbers of the history, so that the
+            model cannot memorize a small number of users.
+        use_linear: A linear part of the logit for all inputs of the MLP and for the frozen vector.
+        use_content_interest: Reading: target attention over the behaviors in content space, by LoRA projections.
+        content_id_weight: Weight of the Content-ID-Contrastive loss beside the log loss, at least 0; 0 leaves it out.
+        new_items_from_content: Content, mapped into the space of item IDs, in place of the embedding of an unknown item ID.
+        id_dropout: Share of item IDs that count as unknown in training, in [0, 1), so that the model learns to score new
+            items.
+        share_nearest_items: One table for VQ codes and item IDs instead of two.
         vector_dim: D of the frozen vectors; needed by use_frozen_vector.
         token_dims: D of the content tokens by modality; needed by use_fusion.
-        item_dim: width of an item-ID embedding and of a VQ code's, at least 1.
-        code_dim: width of one code's embedding, at least 1.
-        prefix_dim: width of the prefixes' embedding, at least 1.
-        prefix_rows: most rows of the table of one prefix depth, at least 1.
-        content_dim: width of fused content, of a mapped frozen vector and of the content interest, at least 1.
+        item_dim: Width of the embedding of an item ID and of a VQ code, at least 1.
+        code_dim: Width of the embedding of one code, at least 1.
+        prefix_dim: Width of the embedding of the prefixes, at least 1.
+        prefix_rows: Largest number of table rows of one prefix depth, at least 1. The default is smaller than that of
+            ``PrefixEmbedding``, so that a table that is one part of many stays small.
+        content_dim: Width of fused content, of a mapped frozen vector and of the content interest, at least 1.
         num_queries: Q of the Fusion-Q-Former, at least 1.
-        fusion_layers: its layers, at least 1.
+        fusion_layers: Number of layers of the Fusion-Q-Former, at least 1.
         num_heads: H of the Fusion-Q-Former and of the content interest, at least 1.
-        interest_rank: rank of the content interest's LoRA, at least 1; None trains full projections.
-        content_id_temperature: of the Content-ID-Contrastive loss, above 0.
-        content_id_negatives: its in-batch negatives; None takes the whole batch.
-        cold_below: items with fewer positives in training are cold in that loss, at least 0.
-        popular_weight: weight of the others' terms, at least 0.
-        cold_weight: weight of the cold items' terms, at least 0.
-        attention_dim: hidden width of the target attention, at least 1.
-        hidden_dims: widths of the hidden layers of the MLP.
-        dropout: share of MLP inputs and hidden units dropped in training, in [0, 1).
+        interest_rank: Rank of the content interest's LoRA, at least 1; None trains full projections.
+        content_id_temperature: Temperature of the Content-ID-Contrastive loss, above 0.
+        content_id_negatives: Number of in-batch negatives of this loss; None takes the whole batch.
+        cold_below: Number of training positives below which an item is cold in this loss, at least 0.
+        popular_weight: Weight of the terms of all other items in this loss, at least 0.
+        cold_weight: Weight of the terms of cold items in this loss, at least 0.
+        attention_dim: Hidden width of the target attention, at least 1.
+        hidden_dims: Widths of the hidden layers of the MLP.
+        dropout: Share of MLP inputs and hidden units dropped in training, in [0, 1).
+        inputs: Ranking inputs of your own: options by the name under which ``@ranking_input`` registered each.
+
+    Example:
+        >>> config = RankingConfig(num_items=100, num_levels=3, codebook_size=256, use_match=True)
+        >>> config.use_semantic_ids, config.hidden_dims
+        (True, [128, 64])
 
     Raises:
-        ValueError: if a number is out of its range or a switch lacks what it needs.
+        ValueError: If a number is out of its range or a switch lacks what it needs.
     """
 
     num_items: int
@@ -122,9 +143,9 @@ class RankingConfig:
         object.__setattr__(self, "token_dims", None if self.token_dims is None else dict(self.token_dims))
         if self.num_items < 0:
             raise ValueError(f"num_items is {self.num_items}, must be at least 0.")
-        if not any(getattr(self, name) for name in _OF_AN_ITEM):
-            raise ValueError(f"{', '.join(_OF_AN_ITEM)} are False, at least one must be True.")
-        for name in _SIZES.split(", "):
+        if not any(getattr(self, name) for name in _ITEM_FEATURES):
+            raise ValueError(f"{', '.join(_ITEM_FEATURES)} are False, at least one must be True.")
+        for name in _SIZES:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1.")
         if not self.content_id_weight >= 0:
@@ -136,7 +157,7 @@ class RankingConfig:
 
     @property
     def has_content_id_map(self) -> bool:
-        """Whether the model maps content into the space of item IDs."""
+        """True for a model that maps content into the space of item IDs."""
         return self.content_id_weight > 0 or self.new_items_from_content
 
     def _check_needs(self) -> None:

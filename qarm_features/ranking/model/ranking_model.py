@@ -1,7 +1,7 @@
-"""The reference ranking model: what an item is, what the user did and what counts say in, one logit per row out.
+"""The reference ranking model, composed of item features and readings.
 
-Target item, behaviors and impressions share the tables. The behavior sequence is read by target attention (DIN), as
-a mean and as a count; every further reading is a named switch of :class:`RankingConfig`.
+In: a ``RankingBatch``. Out: one logit per row. Target items, behaviors and impressions share the tables. The behavior
+sequence is read by target attention (DIN), as a mean and as a count. Every further reading is a switch of ``RankingConfig``.
 
 Source: QARM, arXiv 2411.11739, section 3.3; EM3, arXiv 2404.06078; DIN, arXiv 1706.06978, section 4.
 """
@@ -32,10 +32,10 @@ from qarm_features.ranking.modules.ranking_input import ItemCounts, Rows
 
 
 class Losses(NamedTuple):
-    """What training minimizes.
+    """The losses of a batch.
 
     Attributes:
-        total: () float32, log_loss + content_id_weight * content_id.
+        total: () float32, log_loss + content_id_weight * content_id, which training minimizes.
         log_loss: () float32, nats per row.
         content_id: () float32, the Content-ID-Contrastive loss; 0 for a model without it.
     """
@@ -49,16 +49,35 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
     """Scores (target item, user) pairs.
 
     Args:
-        switches: the fields of :class:`RankingConfig`: switches, and sizes.
+        switches: Fields of ``RankingConfig``: switches and sizes.
+
+    Attributes:
+        config: Configuration of the model.
+        items: Item features, whose outputs stand side by side as the representation of an item.
+        history: Readings of the user and the target.
+        needs: Names of all that item features and readings read.
+        item_features: What is known of items beside IDs and codes; None until ``set_item_features``.
 
     Raises:
-        ValueError: as RankingConfig.
+        ValueError: If ``RankingConfig`` refuses the switches, or an input is not registered.
+
+    Example:
+        >>> import torch
+        >>> model = RankingModel(num_items=3, num_levels=2, codebook_size=4, hidden_dims=[8])
+        >>> behaviors = torch.tensor([[1, 2], [3, 0]])
+        >>> batch = RankingBatch(
+        ...     item_index=torch.tensor([3, 1]), item_codes=torch.tensor([[0, 1], [2, 3]]),
+        ...     behavior_index=behaviors, behavior_codes=torch.zeros(2, 2, 2, dtype=torch.int64),
+        ...     behavior_mask=behaviors > 0, label=torch.tensor([1.0, 0.0]), user_group=torch.tensor([7, 8]),
+        ... )
+        >>> model(batch).shape
+        torch.Size([2])
     """
 
     def __init__(self, **switches: Any) -> None:
         super().__init__(switches.get("codebook_version"))
         self.config = config = RankingConfig(**switches)
-        self._hub_mixin_config = asdict(config)  # with the defaults, so that they are saved as they were
+        self._hub_mixin_config = asdict(config)  # includes the defaults, so that they are saved as they are now
         self.item_features: ItemFeatures | None = None
         self.items = ItemRepresentation(config, item_features_of(config))
         readings = readings_of(config, dim=self.items.output_dim, content_dim=self.items.content_dim)
@@ -70,7 +89,7 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         self.vector_linear = None
         if config.use_linear and self.items.vector is not None:
             self.vector_linear = _zeros(self.items.vector.looked_up_dim)
-        # Of the training rows, by item index: what the slices of metrics, cold_below and smoothed rates are about.
+        # Counts of the training rows by item index: slices of metrics, cold_below and smoothed rates read them.
         self.register_buffer("train_positives", torch.zeros(config.num_items + 1, dtype=torch.int64))
         self.register_buffer("train_impressions", torch.zeros(config.num_items + 1, dtype=torch.int64))
         self.register_buffer("positive_rate", torch.tensor(0.5))
@@ -114,7 +133,7 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         self.items.center_vectors(features)
 
     def set_item_counts(self, positives: np.ndarray | Tensor, impressions: np.ndarray | Tensor) -> None:
-        """Tells how often items were liked and shown in the training rows.
+        """Sets how often each item was liked and shown in the training rows.
 
         Args:
             positives: (num_items + 1,) int64 by item index.
@@ -126,33 +145,39 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         self.positive_rate.fill_((liked + 1) / (total + 2))
 
     def check_codebook_version(self, version: int) -> None:
-        """Refuses codes of another codebook than the one the model was trained on; one without codes reads any.
+        """Refuses codes of another codebook than the model was trained on. A model without codes takes any version.
 
         Args:
-            version: the codebook version of a batch, from 0.
+            version: Codebook version of a batch, from 0.
 
         Raises:
-            ValueError: if it is not the model's version, or the model reads codes and has none.
+            ValueError: If it is not the model's version, or the model reads codes and has no version.
         """
         if self.reads_codes:
             super().check_codebook_version(version)
 
     def forward(self, batch: RankingBatch) -> Tensor:
-        """Scores B rows; the label is read by use_item_rates while training alone, which leaves it out of the item's rate.
+        """Scores B rows.
+
+        The label is read only in training and only with use_item_rates, which leaves a row out of its own item's rate.
 
         Args:
-            batch: item fields of B rows, user fields of B rows or of one row, the user of all B.
+            batch: Item fields of B rows; user fields of B rows, or of one row if all B rows are of one user.
 
         Returns:
             (B,) float32 logits.
 
         Raises:
-            ValueError: if the batch lacks a field that a switch reads, or item features do.
+            ValueError: If the batch or the item features lack something that the model reads.
         """
         return self._score(batch, self._look_up(batch))
 
     def losses(self, batch: RankingBatch) -> Losses:
-        """Scores B labeled rows and returns what training minimizes."""
+        """Scores B labeled rows and returns the losses.
+
+        Args:
+            batch: B rows with their labels.
+        """
         known = self._look_up(batch)
         log_loss = binary_cross_entropy_with_logits(self._score(batch, known), batch.label)
         content_id = torch.zeros_like(log_loss)
@@ -180,7 +205,11 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
 
     @torch.no_grad()
     def fuse_all(self, *, chunk_items: int = 1024) -> None:
-        """Fuses the content of all items once and keeps it in the item features, for scoring in eval mode."""
+        """Fuses the content of all items once and keeps it in the item features, for scoring in eval mode.
+
+        Args:
+            chunk_items: Number of items that are fused at a time, at least 1.
+        """
         if self.items.fusion is None:
             return
         features = self.item_features
@@ -197,7 +226,7 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         for name in self.optional_fields:
             if getattr(batch, name) is None:
                 raise ValueError(
-                    f"{name} of the batch is missing, must be given for the model's switches. "
+                    f"The batch has no {name}, which the model reads. "
                     "Read training rows that have its columns: qarm build-training-set"
                 )
         ages = ("behavior_age", "impression_age")
@@ -209,7 +238,7 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
             if age is not None and age.numel() and bool((age < 0).any()):
                 raise ValueError(
                     f"{name} holds {float(age.min())}, must be at least 0. "
-                    "Leave out what is later than the row's own time."
+                    "Leave out behaviors and impressions that are later than the row."
                 )
 
     def _look_up(self, batch: RankingBatch) -> list[LookedUp]:
@@ -237,7 +266,7 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         return logit
 
     def _content_id_loss(self, item_index: Tensor, content: Tensor) -> Tensor:
-        """Returns the loss of the batch's distinct target items that have both an ID embedding and content."""
+        """Returns the loss over the distinct target items that have both an ID embedding and content."""
         config = self.config
         item, inverse = torch.unique(item_index, return_inverse=True)
         row = torch.zeros_like(item).scatter_(0, inverse, torch.arange(len(item_index), device=item.device))
@@ -258,16 +287,18 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         )
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, **kwargs):
-        """Loads safetensors only; the mixin's own would fall back to a pickle and ignore missing weights."""
+    def _from_pretrained(
+        cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, **kwargs: Any
+    ) -> "RankingModel":
+        """Loads safetensors only. The method of the mixin would fall back to a pickle and ignore missing weights."""
         hub = ("revision", "cache_dir", "force_download", "local_files_only", "token")
         hub_arguments = {name: kwargs.pop(name) for name in hub}
         if Path(model_id).is_dir():
             file = Path(model_id) / constants.SAFETENSORS_SINGLE_FILE
             if not file.exists():
                 raise FileNotFoundError(
-                    f"{model_id} has no {file.name}, must hold one; pickles are not loaded. "
-                    "Write it with RankingModel.save_pretrained."
+                    f"{model_id} has no {file.name}, and pickles are not loaded. "
+                    "Write the weights with RankingModel.save_pretrained."
                 )
         else:
             file = hf_hub_download(model_id, constants.SAFETENSORS_SINGLE_FILE, **hub_arguments)
@@ -276,7 +307,7 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
 
 def _zeros(width: int) -> nn.Linear:
     linear = nn.Linear(width, 1, bias=False)
-    nn.init.zeros_(linear.weight)  # starts by saying nothing
+    nn.init.zeros_(linear.weight)  # starts without influence on the logit
     return linear
 
 

@@ -1,7 +1,7 @@
-"""Variants of the ranking model by name: which switches each sets, beside those of the codebooks.
+"""Variants of the ranking model by name, with the switches that each of them sets.
 
-In: ``ranking.variants`` of qarm.yaml, names or names with switches. Out: switches of :class:`RankingConfig` by name. A name
-that begins with + adds to "item IDs + semantic IDs".
+In: ``ranking.variants`` of qarm.yaml: names, or names with switches. Out: switches of ``RankingConfig`` by name. A name that
+begins with + adds to "item IDs + semantic IDs".
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,14 +36,14 @@ _OF_THE_DATA = {"num_items", "num_levels", "codebook_size", "codebook_version", 
 
 
 def named_variants(variants: Sequence[str] | Mapping[str, Mapping[str, Any] | None]) -> dict[str, dict[str, Any]]:
-    """Returns the switches of variants.
+    """Returns the switches of each variant.
 
     Args:
-        variants: names of ``VARIANTS``; or by a name of your own the fields of ``RankingConfig`` it sets, None for a name
-            of ``VARIANTS``.
+        variants: Names of ``VARIANTS``. Or a mapping from names to fields of ``RankingConfig``; None for a name of
+            ``VARIANTS``.
 
     Raises:
-        ValueError: if a name or a switch is unknown, or there is none.
+        ValueError: If a name or a switch is unknown, or there is no variant.
     """
     given = variants if isinstance(variants, Mapping) else dict.fromkeys(variants)
     if not given:

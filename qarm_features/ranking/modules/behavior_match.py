@@ -1,4 +1,4 @@
-"""Which behaviors share the target's code prefix, counted and pooled per prefix depth.
+"""Match features: the behaviors that share the target's code prefix, counted and pooled per prefix depth.
 
 In: target codes (B, L), behavior codes (B, T, L), mask (B, T). Out: features (B, F) and pooled (B, L, D) float32.
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 from qarm_features.ranking.modules.masked_softmax import masked_softmax
 from qarm_features.ranking.modules.ranking_input import SECONDS_PER_DAY, Reading, Rows
 
-LONGEST_AGE = 365 * 24 * 3600.0  # seconds; a match this old counts as not recent at all
+LONGEST_AGE = 365 * 24 * 3600.0  # seconds; a match of this age has a recency of 0
 
 
 class BehaviorMatches(NamedTuple):
@@ -33,19 +33,20 @@ class BehaviorMatches(NamedTuple):
 class BehaviorMatch(nn.Module):
     """Describes the behaviors that share the target's first 1, 2, ..., L codes.
 
-    Per depth: log1p of the number of matches; their share of the behaviors; the recency of the latest match, in
-    [0, 1], 0 without one; with ``use_labels`` log1p of the positive matches and their rate, drawn toward the user's.
-    Recency is 1 / (1 + number of later behaviors), with ``use_ages`` 1 - log1p(age) / log1p(one year), at least 0.
+    The features per depth are log1p of the number of matches, their share of the behaviors, and the recency of the latest
+    match in [0, 1], which is 0 without a match. With ``use_labels``, log1p of the number of positive matches and their rate
+    follow; the rate is smoothed toward the user's own. Recency is 1 / (1 + number of later behaviors); with ``use_ages`` it
+    is 1 - log1p(age) / log1p(one year), at least 0.
 
     Args:
         num_levels: L, at least 1.
-        use_ages: whether ``forward`` takes ages.
-        use_labels: whether ``forward`` takes labels.
+        use_ages: True if ``forward`` takes ages.
+        use_labels: True if ``forward`` takes labels.
         dim: D of the behavior embeddings to pool, at least 1; None pools nothing.
-        smoothing: behaviors at the user's own rate that are added to each rate, above 0.
+        smoothing: Number of behaviors at the user's own rate that are added to each rate, above 0.
 
     Raises:
-        ValueError: if num_levels or dim is below 1 or smoothing is not above 0.
+        ValueError: If num_levels or dim is below 1 or smoothing is not above 0.
 
     Source: QARM, arXiv 2411.11739, section 3.3.
     """
@@ -84,7 +85,7 @@ class BehaviorMatch(nn.Module):
         """Matches behaviors with the target.
 
         Args:
-            target_codes: (B, L) int64, -1 = missing; a missing code matches nothing.
+            target_codes: (B, L) int64, -1 = missing. A missing code matches nothing.
             behavior_codes: (B, T, L) int64, most recent last.
             mask: (B, T) bool, True where there is a behavior.
             age: (B, T) float32 seconds, at least 0; given exactly with use_ages.
@@ -92,10 +93,10 @@ class BehaviorMatch(nn.Module):
             behavior: (B, T, D) float32, finite also where masked; given exactly with dim.
 
         Returns:
-            features (B, F) and pooled (B, L, D); exactly 0 for a user with no behavior.
+            Features (B, F) and pooled behaviors (B, L, D); exactly 0 for a user without behaviors.
 
         Raises:
-            ValueError: if an input is missing or superfluous, the codes do not have L levels or, on a CPU, an age is
+            ValueError: If an input is missing or superfluous, the codes do not have L levels or, on a CPU, an age is
                 below 0.
         """
         self._check(target_codes, behavior_codes, given={"age": age, "label": label, "behavior": behavior})
@@ -106,7 +107,7 @@ class BehaviorMatch(nn.Module):
             recency = 1 / (1 + length - mask.cumsum(dim=1)).float()
         else:
             recency = _recency_of_age(age.masked_fill(~mask, LONGEST_AGE))
-        # A column of zeros: the maximum over no behaviors at all is not defined.
+        # One more column, of zeros: the maximum over no behaviors is not defined.
         recency = functional.pad(recency.unsqueeze(2) * match, (0, 0, 1, 0)).amax(dim=1)
         parts = [count.log1p(), count / length.clamp(min=1), recency]
         if label is not None:
@@ -128,7 +129,7 @@ class BehaviorMatch(nn.Module):
         for name, tensor in given.items():
             if (tensor is not None) != wanted[name]:
                 is_, must = ("missing", "given") if wanted[name] else ("given", "left out")
-                raise ValueError(f"{name} is {is_}, must be {must}. Build BehaviorMatch with {options[name]} to match.")
+                raise ValueError(f"{name} is {is_}, must be {must}. Build BehaviorMatch with another {options[name]}.")
         for name, codes in {"target_codes": target_codes, "behavior_codes": behavior_codes}.items():
             if codes.shape[-1] != self.num_levels:
                 raise ValueError(
@@ -183,7 +184,7 @@ class ImpressionMatchReading(Reading, BehaviorMatch):
 
 
 def prefix_match(target_codes: Tensor, behavior_codes: Tensor) -> Tensor:
-    """Tells which behaviors share the target's first 1, 2, ..., L codes.
+    """Finds the behaviors that share the target's first 1, 2, ..., L codes.
 
     Args:
         target_codes: (B, L) int64, -1 = missing.
@@ -199,6 +200,6 @@ def prefix_match(target_codes: Tensor, behavior_codes: Tensor) -> Tensor:
 def _recency_of_age(age: Tensor) -> Tensor:
     if age.device.type == "cpu" and not torch.compiler.is_compiling() and bool((age < 0).any()):
         raise ValueError(
-            f"age holds {float(age.min())}, must be at least 0. Leave out behavior later than the row's own time."
+            f"age holds {float(age.min())}, must be at least 0. Leave out behaviors that are later than the row."
         )
     return (1 - age.float().log1p() / math.log1p(LONGEST_AGE)).clamp(min=0)

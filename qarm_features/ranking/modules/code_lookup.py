@@ -1,4 +1,4 @@
-"""Codes or bags of items in, trainable vectors out: what `SemanticIDEmbedding` and `PrefixEmbedding` have in common.
+"""Trainable vectors of codes: the part that ``SemanticIDEmbedding`` and ``PrefixEmbedding`` have in common.
 
 In: codes (..., L) int64, -1 where the item has none, or bags of items. Out: (..., P*D) or (..., D) float32.
 """
@@ -16,19 +16,19 @@ INITIAL_STD = 0.05  # small, so that an untrained row hardly moves the logit
 
 
 class CodeLookup(CodebookVersioned, ItemFeature):
-    """Reads P rows of one table for the L codes of an item and joins them; a subclass says which rows.
+    """Reads P rows of one table for the L codes of an item and joins them. A subclass chooses the rows.
 
     Args:
         num_levels: L.
         codebook_size: K.
-        embedding_dim: D, the width of a row.
-        num_vectors: P, the rows that an item reads.
-        num_rows: the rows of the table.
-        codebook_version: the codebook the codes come from, from 0; None if unknown. It is stored with the weights.
-        pooling: how the P vectors of an item are joined: "concat" side by side (..., P*D), "sum" added (..., D).
+        embedding_dim: D, the width of one row.
+        num_vectors: P, the number of rows that an item reads.
+        num_rows: Number of rows of the table.
+        codebook_version: Version of the codebooks, from 0; None if unknown. It is stored with the weights.
+        pooling: "concat" puts the P vectors of an item side by side (..., P*D); "sum" adds them (..., D).
 
     Raises:
-        ValueError: if pooling is neither "concat" nor "sum".
+        ValueError: If pooling is neither "concat" nor "sum".
     """
 
     def __init__(
@@ -53,8 +53,14 @@ class CodeLookup(CodebookVersioned, ItemFeature):
     needs = frozenset({"item_codes"})
 
     def rows(self, codes: Tensor) -> Tensor:
-        """Returns the P table rows of each item, (..., P) int64, from codes (..., L); a number that is no row for a code
-        outside [-1, K)."""
+        """Returns the P table rows of each item.
+
+        Args:
+            codes: (..., L) int64.
+
+        Returns:
+            (..., P) int64. A code outside [-1, K) gives a number that is not a row of the table.
+        """
         raise NotImplementedError
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -67,8 +73,8 @@ class CodeLookup(CodebookVersioned, ItemFeature):
             (..., P*D) float32 with pooling "concat", (..., D) with "sum".
 
         Raises:
-            ValueError: if the last dimension is not L or, on a CPU, if a code is outside [-1, K). On a GPU such a
-                code fails as an out-of-range index of the table, because a check here would wait for the device.
+            ValueError: If the last dimension is not L or, on a CPU, if a code is outside [-1, K). On a GPU the table
+                itself fails on such a code, because a check would have to wait for the device.
         """
         _check_codes(codes, num_levels=self.num_levels, codebook_size=self.codebook_size)
         embeddings = self.table(self.rows(codes))  # (..., P, D)
@@ -79,20 +85,21 @@ class CodeLookup(CodebookVersioned, ItemFeature):
         return self(items.codes)
 
     def forward_bags(self, values: Tensor, offsets: Tensor, *, mode: Literal["mean", "sum"] = "mean") -> Tensor:
-        """Embeds bags of items, as ``torch.nn.EmbeddingBag`` does; never holds a vector per item.
+        """Embeds bags of items as ``torch.nn.EmbeddingBag`` does, without a vector per item in memory.
 
-        A missing item in a bag counts, and reads its own rows. Of a TorchRec ``JaggedTensor`` give ``offsets()[:-1]``.
+        A missing item in a bag counts as an item and reads the rows for missing items. With a TorchRec ``JaggedTensor``, pass
+        ``offsets()[:-1]``.
 
         Args:
-            values: (N, L) int64, the codes of the N items of all bags in turn, each in [-1, K).
-            offsets: (B,) int64, where each bag starts in values, ascending from 0.
-            mode: how the items of a bag are joined.
+            values: (N, L) int64 codes of the items of all bags, one bag after the other, each in [-1, K).
+            offsets: (B,) int64 start of each bag in values, ascending from 0.
+            mode: "mean" averages the items of a bag, "sum" adds them.
 
         Returns:
             (B, P*D) float32 with pooling "concat", (B, D) with "sum"; exactly 0 for an empty bag.
 
         Raises:
-            ValueError: if mode is neither "mean" nor "sum", if values are not (N, L) or, on a CPU, if a code is outside
+            ValueError: If mode is neither "mean" nor "sum", if values are not (N, L) or, on a CPU, if a code is outside
                 [-1, K) or offsets do not ascend from 0 to at most N.
         """
         _check_bags(values, offsets, mode=mode)
@@ -101,11 +108,7 @@ class CodeLookup(CodebookVersioned, ItemFeature):
 
 
 def _check_codes(codes: Tensor, *, num_levels: int, codebook_size: int) -> None:
-    """Refuses codes (..., L) of another number of levels and, on a CPU, any code outside [-1, K).
-
-    Raises:
-        ValueError: in these cases.
-    """
+    """Refuses codes (..., L) of another number of levels and, on a CPU, codes outside [-1, K)."""
     if codes.shape[-1] != num_levels:
         raise ValueError(
             f"codes have {codes.shape[-1]} levels, must have num_levels = {num_levels}. "
@@ -118,16 +121,12 @@ def _check_codes(codes: Tensor, *, num_levels: int, codebook_size: int) -> None:
         wrong = low if low < -1 else high
         raise ValueError(
             f"codes hold {wrong}, must be in [-1, {codebook_size}). "
-            "Use the codebook_size the codes were made with; -1 stands for a missing item."
+            "Use the codebook_size of the codebooks that the codes come from. -1 stands for a missing item."
         )
 
 
 def _check_bags(values: Tensor, offsets: Tensor, *, mode: str) -> None:
-    """Refuses an unknown mode, wrong shapes and, on a CPU, offsets that do not ascend from 0 to at most N.
-
-    Raises:
-        ValueError: in these cases.
-    """
+    """Refuses an unknown mode, wrong shapes and, on a CPU, offsets that do not ascend from 0 to at most N."""
     if mode not in ("mean", "sum"):
         raise ValueError(f'mode is "{mode}", must be "mean" or "sum".')
     if values.ndim != 2:
@@ -148,8 +147,8 @@ def _embed_bags(weight: Tensor, rows: Tensor, offsets: Tensor, *, mode: str, poo
 
     Args:
         weight: (R, D) float32, the table.
-        rows: (N, L) int64, the L rows of each item.
-        offsets: (B,) int64, where each bag starts.
+        rows: (N, L) int64 rows of each item.
+        offsets: (B,) int64 start of each bag.
         mode: "mean" or "sum" over the items of a bag.
         pooling: "concat" or "sum" over the L rows of an item.
 

@@ -1,6 +1,6 @@
-"""Codebooks in, the rows of a SemanticIDEmbedding out: its start from centroids, and its way to new codebooks.
+"""First rows of a ``SemanticIDEmbedding`` from centroids, and its rows under new codebooks.
 
-In: codebooks (L, K, D), where a level of fewer centroids ends in rows of NaN. Out: table rows, or the next table.
+In: codebooks (L, K, D); a level with fewer centroids ends in rows of NaN. Out: table rows, or the next table.
 """
 
 import numpy as np
@@ -16,24 +16,24 @@ _CHUNK_DISTANCES = 2**24  # held at once: 128 MiB
 def centroid_table(
     codebooks: Tensor | np.ndarray, embedding_dim: int, *, seed: int = 0, std: float = INITIAL_STD
 ) -> Tensor:
-    """Makes table rows that are as near to each other as the centroids of their level.
+    """Returns table rows that are as near to each other as the centroids of their level.
 
-    Each level by itself: its centroids less their mean, turned to their principal axes, of which the first
-    embedding_dim are kept, and scaled as a whole so that the root mean square of the kept numbers is std. An axis
-    points to where its first largest component is positive. Centroids have min(K, D) axes: dimensions beyond them, and
-    the rows for missing items, are drawn from N(0, std**2), as in a new table.
+    For each level, the mean of its centroids is subtracted, and the centroids are projected on their first embedding_dim
+    principal axes. All numbers of the level are then scaled so that their root mean square is std. The sign of an axis is
+    chosen so that its largest component is positive. Centroids have min(K, D) axes. Dimensions beyond these, and the rows
+    for missing items, are drawn from N(0, std**2) as in a new table.
 
     Args:
-        codebooks: (L, K, D) float, rows of NaN where a level has fewer centroids.
-        embedding_dim: width of a row, at least 1.
-        seed: of what is drawn.
-        std: above 0.
+        codebooks: (L, K, D) float; rows of NaN where a level has fewer centroids.
+        embedding_dim: Width of a row, at least 1.
+        seed: Seed of the random numbers.
+        std: Standard deviation of the rows, above 0.
 
     Returns:
         (L*(K+1), embedding_dim) float32 in the order of ``SemanticIDEmbedding.table``; 0 for a row of NaN.
 
     Raises:
-        ValueError: if codebooks are not such, or embedding_dim or std is outside its range.
+        ValueError: If codebooks do not have this shape, or embedding_dim or std is outside its range.
     """
     if embedding_dim < 1:
         raise ValueError(f"embedding_dim is {embedding_dim}, must be at least 1.")
@@ -54,16 +54,16 @@ def centroid_table(
 def start_from_centroids(
     embedding: SemanticIDEmbedding, codebooks: Tensor | np.ndarray, *, seed: int = 0, std: float = INITIAL_STD
 ) -> None:
-    """Writes `centroid_table` into an embedding, in place; do it before training.
+    """Writes the rows of ``centroid_table`` into an embedding, before it is trained.
 
     Args:
-        embedding: of L levels and K codes.
+        embedding: Table of L levels and K codes; it is changed in place.
         codebooks: (L, K, D) float, the codebooks its codes come from.
-        seed: of what is drawn.
-        std: above 0.
+        seed: Seed of the random numbers.
+        std: Standard deviation of the rows, above 0.
 
     Raises:
-        ValueError: if codebooks are of another L or K, or `centroid_table` refuses them.
+        ValueError: If codebooks have another L or K, or ``centroid_table`` refuses them.
     """
     _check_sizes(embedding, codebooks, name="codebooks")
     rows = centroid_table(codebooks, embedding.table.embedding_dim, seed=seed, std=std)
@@ -78,24 +78,24 @@ def remap(
     *,
     codebook_version: int,
 ) -> SemanticIDEmbedding:
-    """Makes the table for the next codebooks: each new code starts from the row of the nearest old centroid.
+    """Returns the table for the next codebooks: each new code starts from the row of the nearest old centroid.
 
-    Of its own level, by Euclidean distance, the lowest code where equally near. Rows for missing items are copied.
-    Where the new codebooks hold the old centroids in another order, an item's embedding does not change. The optimizer
-    must be built anew, because the parameter is a new one.
+    Nearest means the smallest Euclidean distance within the level; of equally near centroids the one with the lowest code is
+    taken. Rows for missing items are copied. If the new codebooks hold the old centroids in another order, the embedding of
+    an item does not change. Build the optimizer anew, because the table is a new parameter.
 
     Args:
-        embedding: trained on old_codebooks; it is not changed.
-        old_codebooks: (L, K, D) float, rows of NaN where a level has fewer centroids.
-        new_codebooks: (L, K', D) float, rows of NaN likewise; their codes start from 0.
-        codebook_version: of new_codebooks, from 0, other than the embedding's.
+        embedding: Table that was trained on old_codebooks; it is not changed.
+        old_codebooks: (L, K, D) float; rows of NaN where a level has fewer centroids.
+        new_codebooks: (L, K', D) float; rows of NaN where a level has fewer centroids.
+        codebook_version: Version of new_codebooks, from 0, other than the embedding's.
 
     Returns:
-        A SemanticIDEmbedding of K' codes per level on the embedding's device, with its pooling, type and mode.
+        A table of K' codes per level, with the device, pooling, number type and training mode of the embedding.
 
     Raises:
-        ValueError: if a codebook is not such, if L or D differ, if old_codebooks are not the embedding's size, or if
-            codebook_version is negative or the embedding's own.
+        ValueError: If codebooks do not have these shapes, if L or D differ, if old_codebooks do not have the embedding's
+            L and K, or if codebook_version is negative or the embedding's own.
     """
     _check_next_version(embedding, codebook_version)
     _check_sizes(embedding, old_codebooks, name="old_codebooks")
@@ -124,22 +124,22 @@ def remap(
 
 
 def _principal_coordinates(centroids: Tensor, embedding_dim: int, *, std: float) -> Tensor:
-    """Returns (K, min(K, D, embedding_dim)) float64; all 0 where the centroids are one point."""
+    """Returns coordinates (K, min(K, D, embedding_dim)) float64; all 0 if the centroids are one point."""
     left, scales, axes = torch.linalg.svd(centroids - centroids.mean(dim=0), full_matrices=False)
     size = axes.abs()
-    # Within a millionth, so that rounding does not choose between equally large components.
+    # Components within a millionth count as equally large, so that rounding does not choose between them.
     largest = (size >= (1 - 1e-6) * size.amax(dim=1, keepdim=True)).int().argmax(dim=1, keepdim=True)
     signs = torch.where(axes.gather(1, largest).squeeze(1) < 0, -1.0, 1.0)
     coordinates = (left * scales * signs)[:, :embedding_dim]
     size = coordinates.square().mean().sqrt()
-    one_point = size <= 1e-12 * centroids.abs().max()  # what is left of their differences is rounding
+    one_point = size <= 1e-12 * centroids.abs().max()  # smaller differences are rounding errors
     return coordinates * (0.0 if one_point else std / size)
 
 
 def _nearest(rows: Tensor, centroids: Tensor) -> Tensor:
-    """Returns the index of the nearest centroid of each row, (N,) int64, the lowest where equally near."""
+    """Returns the index (N,) int64 of the nearest centroid of each row; the lowest of equally near ones."""
     chunks = rows.split(max(1, _CHUNK_DISTANCES // len(centroids)))
-    # Not by matrix products: their rounding could prefer a neighbor to the very same centroid.
+    # No matrix products: with their rounding, a neighbor could be nearer than the very same centroid.
     exact = "donot_use_mm_for_euclid_dist"
     return torch.cat([torch.cdist(chunk, centroids, compute_mode=exact).min(dim=1).indices for chunk in chunks])
 

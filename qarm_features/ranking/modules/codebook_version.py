@@ -1,6 +1,6 @@
-"""The version fence: a table trained on one codebook refuses the codes of another.
+"""The version check: a table that was trained on one codebook refuses the codes of another.
 
-In: the codebook version of a batch. Out: nothing, or an error that says the way out.
+In: the codebook version of a batch. Out: nothing, or an error that says what to do.
 """
 
 import torch
@@ -10,12 +10,12 @@ UNSET_VERSION = -1
 
 
 class CodebookVersioned(nn.Module):
-    """A module whose weights mean something for one codebook only; inherit from it instead of ``nn.Module``.
+    """Marks a module whose weights belong to one codebook; inherit from it instead of ``nn.Module``.
 
     The version is a buffer ``codebook_version``, so that it is saved, loaded and moved with the weights.
 
     Args:
-        codebook_version: the codebook the module's codes come from, from 0; None if unknown.
+        codebook_version: Version of the codebooks that the module's codes come from, from 0; None if unknown.
     """
 
     codebook_version: Tensor
@@ -29,15 +29,15 @@ class CodebookVersioned(nn.Module):
         """Refuses codes of another codebook than the one this table was trained on.
 
         Args:
-            version: the codebook version of a batch, from 0.
+            version: Codebook version of a batch, from 0.
 
         Raises:
-            ValueError: if it is not this table's version, or this table has none.
+            ValueError: If it is not this table's version, or this table has none.
         """
         own = int(self.codebook_version)
         if own == UNSET_VERSION:
             raise ValueError(
-                f"codebook_version of this table is not set, must be {version} to read these codes. "
+                f"This table has no codebook_version, but the codes are of version {version}. "
                 f"Build it with {type(self).__name__}(..., codebook_version={version})."
             )
         if version != own:

@@ -1,6 +1,6 @@
-"""Frozen content tokens of a batch's unique items in, content embeddings that the ranking loss trains out.
+"""Content embeddings of items, which a Fusion-Q-Former computes and the ranking loss trains.
 
-In: rows of a content store (U,). Out: (U, D) float32, zeros for an item without content.
+In: rows (U,) of a store of frozen content tokens. Out: (U, D) float32, zeros for an item without content.
 
 Source: EM3, arXiv 2404.06078, Fusion-Q-Former.
 """
@@ -17,17 +17,17 @@ from qarm_features.ranking.modules.ranking_input import ItemFeature, Items, Uniq
 
 
 class ContentFusion(ItemFeature):
-    """Encodes unique items by a Fusion-Q-Former over their frozen tokens.
+    """Encodes distinct items by a Fusion-Q-Former over their frozen content tokens.
 
     Args:
         token_dims: D of the content tokens by modality.
         dim: D of the output, a multiple of num_heads.
         num_queries: Q, at least 1.
-        num_layers: of the Fusion-Q-Former, at least 1.
+        num_layers: Number of layers of the Fusion-Q-Former, at least 1.
         num_heads: H, at least 1.
 
     Raises:
-        ValueError: if token_dims is empty or a number is out of its range.
+        ValueError: If token_dims is empty or a number is out of its range.
 
     Source: EM3, arXiv 2404.06078.
     """
@@ -45,14 +45,14 @@ class ContentFusion(ItemFeature):
         )
 
     def forward(self, store: ContentStore, rows: np.ndarray) -> Tensor:
-        """Encodes U items, each once.
+        """Encodes U distinct items.
 
         Args:
-            store: of the content tokens.
-            rows: (U,) int64 rows of the store, -1 = the item has no content.
+            store: Store of the content tokens.
+            rows: (U,) int64 rows of the store; -1 for an item without content.
 
         Returns:
-            (U, D) float32 of unit L2 norm; exactly 0 for an item without a token.
+            (U, D) float32 of unit L2 norm; exactly 0 for an item without tokens.
         """
         device = self.q_former.queries.device
         known = np.flatnonzero(rows >= 0)

@@ -1,4 +1,4 @@
-"""Content embeddings and ID embeddings of the same items in, the loss that draws them together out.
+"""The loss that brings content embeddings and item-ID embeddings of the same items together.
 
 In: content (B, D), item-ID embeddings (B, D). Out: a scalar.
 
@@ -23,24 +23,24 @@ def content_id_contrastive_loss(
     num_negatives: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Computes the softmax contrastive loss of each row against the batch, mean of both directions.
+    """Computes the softmax contrastive loss of each row against the batch, averaged over both directions.
 
     Args:
-        content: (B, D) float32, an item's content embedding per row; L2-normalized inside.
-        item_id_embedding: (B, D) float32, the same items' ID embeddings; L2-normalized inside.
-        temperature: divides the cosines, above 0; a tensor may be trained (and is not checked).
-        item_index: (B,) int64; rows of an equal index are not negatives of each other. None: all rows differ.
-        weight: (B,) float32, at least 0, each row's weight in the mean; None weights all alike.
-        stop_gradient: the side that gets no gradient; None trains both.
-        num_negatives: how many rows, drawn without replacement and shared by the batch, serve as negatives, at
-            least 1; memory is then O(B num_negatives), not O(B^2). None, or B and more: all rows.
-        generator: draws the negatives; None uses torch's own.
+        content: (B, D) float32 content embedding of each row's item; the loss normalizes it.
+        item_id_embedding: (B, D) float32 ID embedding of the same items; the loss normalizes it.
+        temperature: Divisor of the cosines, above 0. A tensor may be trained and is not checked.
+        item_index: (B,) int64 item indexes; rows of one item are not negatives of each other. None if all items differ.
+        weight: (B,) float32 weight of each row in the mean, at least 0; None weights all rows alike.
+        stop_gradient: Side that gets no gradient; None trains both.
+        num_negatives: Number of rows, at least 1, that are drawn without replacement as the negatives of the whole batch.
+            Memory is then O(B num_negatives) instead of O(B^2). None, or a number from B on, takes all rows.
+        generator: Random generator for the negatives; None takes torch's own.
 
     Returns:
         () float32; exactly 0 where no row has a negative (B = 1) or all weights are 0.
 
     Raises:
-        ValueError: if the shapes differ, temperature is not above 0, num_negatives is below 1 or stop_gradient is
+        ValueError: If the shapes differ, temperature is not above 0, num_negatives is below 1 or stop_gradient is
             unknown.
 
     Source: EM3, arXiv 2404.06078.
@@ -59,7 +59,7 @@ def content_id_contrastive_loss(
     positive = (content * item_id).sum(dim=1, keepdim=True)  # (B, 1)
     loss = positive.new_zeros(len(row))
     for one, other in ((content, item_id), (item_id, content)):
-        # Masked after the division: -inf / temperature would make a trained temperature's gradient NaN.
+        # The mask comes after the division: -inf / temperature would make the gradient of a trained temperature NaN.
         negative = (one @ other[column].T / temperature).masked_fill(same_item, -torch.inf)
         logits = torch.cat([positive / temperature, negative], dim=1)
         loss = loss + functional.cross_entropy(logits, torch.zeros_like(row), reduction="none") / 2
@@ -71,16 +71,16 @@ def popularity_weights(counts: Tensor, *, cold_below: int, popular_weight: float
     """Weights cold and popular items separately.
 
     Args:
-        counts: (B,) numbers of interactions of each row's item, at least 0.
-        cold_below: an item with fewer interactions is cold, at least 0.
-        popular_weight: weight of the others, at least 0.
-        cold_weight: weight of a cold item, at least 0.
+        counts: (B,) number of interactions of each row's item, at least 0.
+        cold_below: Number of interactions below which an item is cold, at least 0.
+        popular_weight: Weight of the items that are not cold, at least 0.
+        cold_weight: Weight of a cold item, at least 0.
 
     Returns:
         (B,) float32.
 
     Raises:
-        ValueError: if an option is below 0.
+        ValueError: If an option is below 0.
     """
     options = {"cold_below": cold_below, "popular_weight": popular_weight, "cold_weight": cold_weight}
     for name, option in options.items():

@@ -1,4 +1,4 @@
-"""A behavior sequence in content space in, the user's content interest for the target out.
+"""The content interest of a user: target attention over the behavior sequence in content space.
 
 In: target content (B, D), behavior content (B, T, D), mask (B, T). Out: (B, D_out).
 
@@ -16,16 +16,16 @@ from qarm_features.ranking.modules.ranking_input import Reading, Rows
 
 
 class LoRAProjection(nn.Module):
-    """A linear map without bias: frozen base weight plus alpha / rank * B A; the base itself trains if rank is None.
+    """Maps linearly, without a bias, by a frozen base weight plus alpha / rank * B A.
 
     Args:
-        in_dim: width of the input, at least 1.
-        out_dim: width of the output, at least 1.
-        rank: r of the factors, at least 1; None trains the full weight instead.
-        alpha: scale of the factors' product, times rank.
+        in_dim: Width of the input, at least 1.
+        out_dim: Width of the output, at least 1.
+        rank: Rank r of the factors, at least 1; None trains the base weight itself instead.
+        alpha: LoRA's alpha; the product of the factors is scaled by alpha / rank.
 
     Raises:
-        ValueError: if rank is below 1.
+        ValueError: If rank is below 1.
 
     Source: LoRA, arXiv 2106.09685, section 4.1.
     """
@@ -44,26 +44,26 @@ class LoRAProjection(nn.Module):
             nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
 
     def merged_weight(self) -> Tensor:
-        """Returns the weight in effect, (out_dim, in_dim) float32."""
+        """Returns base weight and factors as one weight, (out_dim, in_dim) float32."""
         return self.weight if self.rank is None else self.weight + self.scale * (self.lora_b @ self.lora_a)
 
 
 class ContentInterest(nn.Module):
     """Multi-head attention of one target over T behaviors with LoRA query, key and value projections.
 
-    With one target the key projection folds into the query, and the value projection applies after pooling, so no
-    projected behaviors (B, T, D_out) are ever stored. Time O(B T H D), memory O(B H (T + D)) beside the input;
-    unfolded: O(B T D D_out) and O(B T (D_out + H)).
+    With one target, the key projection is folded into the query and the value projection is applied after pooling, so that
+    no projected behaviors (B, T, D_out) are stored. Beside its input this takes O(B T H D) time and O(B H (T + D)) memory.
+    Without the folding it would take O(B T D D_out) time and O(B T (D_out + H)) memory.
 
     Args:
         dim: D of the content embeddings, at least 1.
         output_dim: D_out, at least 1, a multiple of num_heads.
         num_heads: H, at least 1.
-        rank: r of the LoRA factors, at least 1; None trains full projections.
-        alpha: LoRA's alpha; the factors' product is scaled by alpha / rank.
+        rank: Rank r of the LoRA factors, at least 1; None trains full projections.
+        alpha: LoRA's alpha; the product of the factors is scaled by alpha / rank.
 
     Raises:
-        ValueError: if a size is below 1 or output_dim is not a multiple of num_heads.
+        ValueError: If a size is below 1 or output_dim is not a multiple of num_heads.
 
     Source: EM3, arXiv 2404.06078, content-interest sequence.
     """
@@ -91,7 +91,7 @@ class ContentInterest(nn.Module):
             mask: (B, T) bool, True where there is a behavior.
 
         Returns:
-            (B, D_out) float32; exactly 0 for a user with no behavior; independent of how far T is padded.
+            (B, D_out) float32; exactly 0 for a user without behaviors. Padding of T does not change it.
         """
         heads = (self.num_heads, -1)
         key = self.key.merged_weight().unflatten(0, heads)  # (H, D_out / H, D)

@@ -1,7 +1,7 @@
-"""How near the target is to a user's past in content space, in a few numbers that hardly any data can overfit.
+"""The nearness of the target to a user's past in content space, in so few numbers that they hardly overfit.
 
 In: content of the target (B, D) and of the past (B, T, D), mask (B, T), with labels where they exist. Out: features (B, F)
-float32. What ``BehaviorMatch`` is to codes, this is to content embeddings.
+float32. ``BehaviorMatch`` does the like with codes.
 """
 
 from collections.abc import Sequence
@@ -13,23 +13,24 @@ from torch.nn import functional
 from qarm_features.ranking.modules.looked_up import content_cosines
 from qarm_features.ranking.modules.ranking_input import Reading, Rows
 
-_FAR = 0.3  # cosine at which the pseudo-behaviors stand that draw a rate toward the user's own
+_FAR = 0.3  # cosine of the pseudo-behaviors
 
 
 class ContentMatch(nn.Module):
     """Describes how similar the target is to a user's past, by cosine and by Gaussian-like kernels.
 
-    The features are the mean and the largest cosine; per sharpness s the log of the mean of exp(s (cosine - 1)); and with
-    ``use_labels`` per sharpness by how much the kernel-weighted positive rate exceeds the user's own, drawn toward 0 by
-    pseudo-behaviors at a cosine of 0.3. A user or a target without content gets zeros.
+    The features are the mean cosine, the largest cosine, and for each sharpness s the log of the mean of
+    exp(s (cosine - 1)). With ``use_labels`` there is one more feature for each sharpness: by how much the kernel-weighted
+    positive rate exceeds the user's own. Pseudo-behaviors at a cosine of 0.3 pull this difference toward 0. A user or a
+    target without content gets zeros.
 
     Args:
-        use_labels: whether ``forward`` takes labels.
-        sharpness: first values of s, each above 0; they are learnt.
-        smoothing: pseudo-behaviors, above 0.
+        use_labels: True if ``forward`` takes labels.
+        sharpness: First values of s, each above 0; they are trained.
+        smoothing: Number of pseudo-behaviors, above 0.
 
     Raises:
-        ValueError: if sharpness is empty or not above 0, or smoothing is not above 0.
+        ValueError: If sharpness is empty or not above 0, or smoothing is not above 0.
 
     Source: Nadaraya-Watson kernel regression of the label on content.
     """
@@ -59,7 +60,7 @@ class ContentMatch(nn.Module):
             (B, F) float32.
 
         Raises:
-            ValueError: if label is missing or superfluous.
+            ValueError: If label is missing or superfluous.
         """
         target, past = functional.normalize(target, dim=-1), functional.normalize(past, dim=-1)
         cosine = torch.einsum("bd,btd->bt", target, past.expand(len(target), -1, -1))
@@ -67,7 +68,7 @@ class ContentMatch(nn.Module):
         return self.of_cosines(cosine, seen, mask, label=label)
 
     def of_cosines(self, cosine: Tensor, seen: Tensor, mask: Tensor, *, label: Tensor | None = None) -> Tensor:
-        """Compares the target with the past where their cosines are known.
+        """Compares the target with the past by cosines that are known already.
 
         Args:
             cosine: (B, T) float32 of target and past.
@@ -79,11 +80,11 @@ class ContentMatch(nn.Module):
             (B, F) float32.
 
         Raises:
-            ValueError: if label is missing or superfluous.
+            ValueError: If label is missing or superfluous.
         """
         if (label is not None) != self.use_labels:
             is_, must = ("missing", "given") if self.use_labels else ("given", "left out")
-            raise ValueError(f"label is {is_}, must be {must}. Build ContentMatch with use_labels to match.")
+            raise ValueError(f"label is {is_}, must be {must}. Build ContentMatch with another use_labels.")
         count = seen.sum(dim=1).clamp(min=1)  # (B,)
         kernel = (self.log_sharpness.exp() * (cosine.unsqueeze(2) - 1)).exp() * seen.unsqueeze(2)  # (B, T, S)
         mass = kernel.sum(dim=1)  # (B, S)

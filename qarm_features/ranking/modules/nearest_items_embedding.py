@@ -1,6 +1,6 @@
-"""VQ codes in, one trainable vector out: the weighted mean of the embeddings of an item's nearest items.
+"""Embeddings of VQ codes: the weighted mean of the embeddings of an item's nearest items.
 
-In: indexes of the nearest items (..., k), 0 = unknown or missing, and how near they are. Out: (..., D).
+In: indexes of the nearest items (..., k), 0 = unknown or missing, and their distances. Out: (..., D).
 
 Source: QARM, arXiv 2411.11739, section 3.2, the VQ code.
 """
@@ -21,17 +21,17 @@ class NearestItemsEmbedding(nn.Module):
     """Averages the embeddings of an item's k nearest items; the nearer an item, the more it weighs.
 
     The weights are a softmax of -distance / temperature, or of similarity / temperature, over the known items. The
-    temperature is learnt and stays in [0.01, 10] by ``0.01 * (10 / 0.01) ** sigmoid(x)``: far below, one item would have
-    all the weight; far above, all would weigh the same.
+    temperature is trained and stays in [0.01, 10], by ``0.01 * (10 / 0.01) ** sigmoid(x)``. Far below this range one item
+    would have all the weight; far above it all items would weigh the same.
 
     Args:
-        num_items: size of the item vocabulary, at least 0; item indexes are in [0, num_items], 0 = unknown item.
+        num_items: Size of the item vocabulary, at least 0; item indexes are in [0, num_items], 0 = unknown item.
         embedding_dim: D, at least 1.
-        item_ids: the model's item-ID table of num_items + 1 rows, to be shared; None: a table of its own.
-        temperature: to start from, inside (0.01, 10), in the unit of the distances. The default suits unit vectors.
+        item_ids: Item-ID table of num_items + 1 rows that is shared with the model; None for a table of its own.
+        temperature: First temperature, inside (0.01, 10), in the unit of the distances. The default suits unit vectors.
 
     Raises:
-        ValueError: if a number is outside its range, or item_ids is not (num_items + 1, D).
+        ValueError: If a number is outside its range, or item_ids is not (num_items + 1, D).
 
     Source: QARM, arXiv 2411.11739, section 3.2; the weights are this project's own.
     """
@@ -66,7 +66,7 @@ class NearestItemsEmbedding(nn.Module):
 
     @property
     def temperature(self) -> Tensor:
-        """The temperature now, (1,) float32, in [0.01, 10]."""
+        """The current temperature, (1,) float32 in [0.01, 10]."""
         share = self.temperature_logit.sigmoid()
         return MIN_TEMPERATURE * (MAX_TEMPERATURE / MIN_TEMPERATURE) ** share
 
@@ -76,19 +76,19 @@ class NearestItemsEmbedding(nn.Module):
         """Embeds items by their nearest items.
 
         Args:
-            item_index: (..., k) int64 in [0, num_items], 0 = unknown or missing; in any order.
-            distances: (..., k) float32, small = near; anything where item_index is 0, else finite.
-            similarities: (..., k) float32, large = near, instead of distances. Without both all items weigh the same.
+            item_index: (..., k) int64 in [0, num_items], 0 = unknown or missing, in any order.
+            distances: (..., k) float32, small = near; finite where item_index is above 0.
+            similarities: (..., k) float32, large = near, instead of distances. If both are None, all items weigh the same.
 
         Returns:
-            (..., D) float32; exactly 0 where no item is known; independent of how far k is padded with 0.
+            (..., D) float32; exactly 0 where no item is known. Padding of k with 0 does not change it.
 
         Raises:
-            ValueError: if both distances and similarities are given, if one has another shape than item_index or, on
+            ValueError: If both distances and similarities are given, if one has another shape than item_index or, on
                 a CPU, if an index is outside [0, num_items]. On a GPU the table itself fails on such an index.
         """
         if distances is not None and similarities is not None:
-            raise ValueError("distances and similarities are both given, must be one of them. Leave one out.")
+            raise ValueError("Both distances and similarities are given. Leave one of them out.")
         for name, values in {"distances": distances, "similarities": similarities}.items():
             if values is not None and values.shape != item_index.shape:
                 raise ValueError(
@@ -107,7 +107,7 @@ class NearestItemsEmbedding(nn.Module):
 
     def _weights(self, known: Tensor, similarities: Tensor) -> Tensor:
         """Returns (..., k) float32 weights that add up to 1 over the known items, or are all 0."""
-        # Before the division: a NaN there would reach the temperature's gradient through the mask below.
+        # The mask comes before the division: a NaN would otherwise reach the gradient of the temperature.
         score = similarities.masked_fill(~known, 0.0) / self.temperature
         return masked_softmax(score, known, dim=-1)
 
@@ -118,7 +118,7 @@ class NearestItemsEmbedding(nn.Module):
         if low < 0 or high > self.num_items:
             raise ValueError(
                 f"item_index holds {low if low < 0 else high}, must be in [0, {self.num_items}]. "
-                "Use the item vocabulary the table was built for; 0 stands for an unknown item."
+                "Use the item vocabulary that the table was built for. 0 stands for an unknown item."
             )
 
 

@@ -1,9 +1,9 @@
-"""Semantic IDs in, embeddings of their prefixes out: items that share a prefix share the rows of that prefix.
+"""Embeddings of the prefixes of semantic IDs: items that share a prefix share the rows of that prefix.
 
 In: codes (..., L) int64, -1 where the item has none, or bags of items. Out: (..., D) or (..., P*D) float32.
 
 Source: "Enhancing Embedding Representation Stability in Recommendation Systems with Semantic ID", arXiv 2504.02137,
-prefix-ngram; "Better Generalization with Semantic IDs", arXiv 2306.08121, the n-grams it grew from.
+prefix-ngram. "Better Generalization with Semantic IDs", arXiv 2306.08121, describes the n-grams it grew from.
 """
 
 from typing import Literal
@@ -20,23 +20,23 @@ _GOLDEN = 0x9E3779B9
 class PrefixEmbedding(CodeLookup):
     """Looks up one trainable vector per prefix (c_0), (c_0, c_1), ... to depth P.
 
-    A code of level 1 means nothing without the code of level 0, so the rows belong to prefixes, not to codes: depth 1
-    is shared widely, depth L hardly. Depth d has a row of its own for missing items and one for each of its K**d
-    prefixes where they are at most num_rows; deeper prefixes share num_rows rows by `hash_prefixes`. All depths are
-    stacked into one table, so that a lookup is one gather. Levels from P on are not read.
+    A code of level 1 means nothing without the code of level 0, so the rows belong to prefixes and not to codes. Many items
+    share a prefix of depth 1, few share one of depth L. Depth d has one row for missing items and one for each of its K**d
+    prefixes if these are at most num_rows. Deeper prefixes share num_rows rows by ``hash_prefixes``. All depths are
+    stacked into one table, so that a look-up is one gather. Levels from P on are not read.
 
     Args:
         num_levels: L, at least 1.
         codebook_size: K, in [1, 2**32].
         embedding_dim: D, the width of one prefix's vector, at least 1.
         max_depth: P, the longest prefix, in [1, L]; None means L.
-        num_rows: the most rows of a depth, in [1, 2**31].
-        seed: of the hash, in [0, 2**32); it is part of what the weights mean, so it is stored with them.
-        codebook_version: the codebook the codes come from, from 0; None if unknown. It is stored with the weights.
-        pooling: how the P vectors of an item are joined: "sum", as in the paper, (..., D) or "concat" (..., P*D).
+        num_rows: Largest number of rows of one depth, in [1, 2**31].
+        seed: Seed of the hash, in [0, 2**32). It is stored with the weights, because it says which prefix a row belongs to.
+        codebook_version: The codebook the codes come from, from 0; None if unknown. It is stored with the weights.
+        pooling: "sum", as in the paper, adds the P vectors of an item (..., D); "concat" joins them (..., P*D).
 
     Raises:
-        ValueError: if a number is outside its range or pooling is neither "concat" nor "sum".
+        ValueError: If a number is outside its range or pooling is neither "concat" nor "sum".
 
     Source: arXiv 2504.02137, prefix-ngram.
     """
@@ -107,7 +107,7 @@ def hash_prefixes(codes: Tensor, *, seed: int | Tensor) -> Tensor:
 
     Args:
         codes: (..., P) int64, each in [0, 2**32).
-        seed: in [0, 2**32).
+        seed: Seed of the hash, in [0, 2**32).
 
     Returns:
         (..., P) int64 in [0, 2**32): the hash of the first code, of the first two, ...

@@ -1,7 +1,7 @@
-"""Semantic IDs in, trainable embeddings out.
+"""Trainable embeddings of semantic IDs.
 
 In: codes (..., L) int64, -1 where the item has none, or bags of items. Out: (..., L*D) or (..., D) float32.
-This is QARM's remedy for *unlearning*: the codes are fixed, their embeddings follow the ranking loss.
+This is QARM's answer to *unlearning*: the codes stay as they are, and the ranking loss trains their embeddings.
 
 Source: QARM, arXiv 2411.11739, section 3.3.
 """
@@ -17,19 +17,18 @@ from qarm_features.ranking.modules.code_lookup import CodeLookup
 class SemanticIDEmbedding(CodeLookup):
     """Looks up one trainable vector per level and code; a missing code (-1) has a row of its own per level.
 
-    The L tables are stacked into one of L*(K+1) rows, so that a lookup is one gather. Row ``l*(K+1)`` is level
+    The L tables are stacked into one of L*(K+1) rows, so that a look-up is one gather. Row ``l*(K+1)`` is level
     ``l``'s row for missing items, row ``l*(K+1) + 1 + c`` is its code ``c``.
 
     Args:
         num_levels: L, at least 1.
         codebook_size: K, at least 1.
         embedding_dim: D, the width of one code's vector, at least 1.
-        codebook_version: the codebook the codes come from, from 0; None if unknown. It is stored with the weights.
-        pooling: how the L vectors of an item are joined: "concat" keeps them side by side (..., L*D), "sum" adds
-            them (..., D).
+        codebook_version: The codebook the codes come from, from 0; None if unknown. It is stored with the weights.
+        pooling: "concat" puts the L vectors of an item side by side (..., L*D); "sum" adds them (..., D).
 
     Raises:
-        ValueError: if a size is below 1 or pooling is neither "concat" nor "sum".
+        ValueError: If a size is below 1 or pooling is neither "concat" nor "sum".
 
     Source: QARM, arXiv 2411.11739, section 3.3.
     """

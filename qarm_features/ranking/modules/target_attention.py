@@ -1,4 +1,4 @@
-"""A behavior sequence in, what of it matters for the target item out.
+"""Target attention: the behavior sequence as far as it matters for the target item.
 
 In: target (B, D), behaviors (B, T, D), mask (B, T). Out: (B, D).
 
@@ -14,18 +14,18 @@ from qarm_features.ranking.modules.ranking_input import Reading, Rows
 
 
 class TargetAttention(nn.Module):
-    """Weights each behavior by an MLP of [target, behavior, target * behavior], softmax over the behaviors.
+    """Weights each behavior by an MLP of [target, behavior, target * behavior], with a softmax over the behaviors.
 
-    DIN's MLP rather than a dot product, because item-ID and semantic-ID parts of an embedding need not be comparable
-    by one angle. DIN's fourth input, the difference, is left out: the first layer is linear, so it adds nothing.
-    Unlike DIN the weights add up to 1; how many behaviors there are is the caller's own input.
+    An MLP as in DIN takes the place of a dot product, because the item-ID part and the semantic-ID part of an embedding
+    need not be comparable by one angle. DIN's fourth input, the difference, is left out: the first layer is linear, so the
+    difference adds nothing. Unlike in DIN, the weights add up to 1. The number of behaviors is an input of its own.
 
     Args:
         dim: D, at least 1.
-        hidden_dim: width of the MLP's one hidden layer, at least 1.
+        hidden_dim: Width of the MLP's one hidden layer, at least 1.
 
     Raises:
-        ValueError: if a size is below 1.
+        ValueError: If a size is below 1.
 
     Source: DIN, arXiv 1706.06978, section 4.3.
     """
@@ -49,7 +49,7 @@ class TargetAttention(nn.Module):
             mask: (B, T) bool, True where there is a behavior, or (1, T).
 
         Returns:
-            (B, D) float32; exactly 0 for a user with no behavior; independent of how far T is padded.
+            (B, D) float32; exactly 0 for a user without behaviors. Padding of T does not change it.
         """
         if len(behavior) == 1 < len(target):
             hidden = self._hidden_of_one_user(target, behavior[0])
@@ -60,7 +60,7 @@ class TargetAttention(nn.Module):
         return torch.einsum("bt,btd->bd", masked_softmax(score, mask, dim=1), behavior)
 
     def _hidden_of_one_user(self, target: Tensor, behavior: Tensor) -> Tensor:
-        """Folds the behaviors (T, D) into the weights: one matrix product of the targets, no product (B, T, D)."""
+        """Folds the behaviors (T, D) into the weights, so that no product (B, T, D) is stored."""
         folded = (behavior.unsqueeze(1) * self.of_product.weight).flatten(0, 1)  # (T * hidden_dim, D)
         hidden = functional.linear(target, folded, self.of_behavior(behavior).flatten())
         return hidden.unflatten(1, (len(behavior), self.of_product.out_features))

@@ -1,8 +1,7 @@
-"""Scores of a trained model for one user and many candidates, from plain tensors: torch only.
+"""Scores of many candidates for one user, from plain tensors and without a feature store.
 
-In: the folder of a model, and per request the codes that a reader served. Out: chances that the user likes each candidate,
-calibrated, as the model gave them in training. What depends on the user alone is computed once; the content of items was
-fused once.
+In: the folder of a trained model, and per request the codes that a reader read. Out: calibrated chances that the user likes
+each candidate. What depends on the user alone is computed once per request, and the content of items was fused before.
 """
 
 import json
@@ -30,11 +29,18 @@ class Scorer:
     """Scores candidates by a trained ranking model; any number of threads may use one.
 
     Args:
-        model: with its item features, where it reads them.
-        vocabulary: of the items whose indexes the model and its item features know.
-        calibration: what makes logits probabilities.
-        behavior_length: T, the latest behaviors that the model was trained on.
-        impression_length: T2, the latest impressions that the model was trained on; None for behavior_length.
+        model: Trained model, with its item features if it reads any.
+        vocabulary: Vocabulary of the items that the model and its item features know.
+        calibration: Map from logits to calibrated logits.
+        behavior_length: T, the number of latest behaviors that the model was trained on.
+        impression_length: T2, the number of latest impressions that the model was trained on; None for behavior_length.
+
+    Example:
+        A request whose codes a reader of the feature store reads::
+
+            scorer = Scorer.open("artifacts/ranking_models/v0")
+            reader = SemanticIDReader("feature_repo", "item_semantic_id__cb0")
+            chances = score_candidates(scorer, reader, user_id=7, item_ids=[50, 181])
     """
 
     def __init__(
@@ -50,9 +56,8 @@ class Scorer:
         self.calibration, self.behavior_length = calibration, behavior_length
         self.impression_length = behavior_length if impression_length is None else impression_length
         self.device = model.codebook_version.device
-        vocabulary.index(
-            pa.array(vocabulary.ids[:1])
-        )  # builds the hash table of the ids, which the first request would
+        # The first look-up builds the hash table of the IDs, and the first request should not wait for that.
+        vocabulary.index(pa.array(vocabulary.ids[:1]))
 
     @classmethod
     def open(
@@ -66,15 +71,15 @@ class Scorer:
         """Opens the folder of a trained model.
 
         Args:
-            folder: as ``train_ranking_model`` wrote it.
-            item_features: folder of ``write_item_features``, of the training's items and of all that came since; None for
-                item_features beside the model, or the version that qarm's manifest names.
-            content_folder: of content tokens, to fuse all items anew; None takes the content that was fused at the end of
-                training, and fuses items that came since from the tokens that item_features name, if these are there.
-            device: where to compute.
+            folder: Folder that ``train_ranking_model`` wrote.
+            item_features: Folder of ``write_item_features`` with the items of the training and all items that came since;
+                None for item_features beside the model, or for the version that the manifest of the model names.
+            content_folder: Folder of content tokens to fuse all items anew. None takes the content that was fused at the end
+                of training; items that came since are fused from the tokens that item_features name, if these exist.
+            device: Device on which to compute.
 
         Raises:
-            ValueError: if the model reads item features and there are none, or their trained items are others.
+            ValueError: If the model reads item features and there are none, or they belong to other trained items.
         """
         folder = Path(folder)
         model = RankingModel.from_pretrained(str(folder)).to(device)
@@ -105,19 +110,20 @@ class Scorer:
         """Scores B candidates of one user.
 
         Args:
-            candidate_ids: (B,) item ids of the catalog's type.
-            candidates: their codes.
-            behavior: of the user.
-            at: seconds since 1970 of the request; needed by models with use_ages.
-            impressions: of the user, for models that read labeled impressions.
-            optional_fields: further fields of a ``RankingBatch``, (1, ...) of the user or (B, ...), such as ``counters``
-                (B, 4) for models that read them.
+            candidate_ids: (B,) item IDs of the catalog's type.
+            candidates: Codes of the candidates.
+            behavior: Behavior sequence of the user.
+            at: Time of the request in seconds since 1970; models with use_ages need it.
+            impressions: Impressions of the user, for models that read them.
+            optional_fields: Further fields of a ``RankingBatch``: (1, ...) of the user, or (B, ...) such as ``counters``
+                (B, 4).
 
         Returns:
             (B,) float32 chances of a positive, in [0, 1], on the CPU.
 
         Raises:
-            ValueError: if the codes are of another codebook version than the model's, or something is missing.
+            ValueError: If the codes are of another codebook version than the model's, or something that the model reads is
+                missing.
         """
         for version in {read.codebook_version for read in (candidates, behavior, impressions) if read is not None}:
             self.model.check_codebook_version(version)
@@ -134,7 +140,16 @@ class Scorer:
         impressions: Impressions | None = None,
         **optional_fields: Tensor,
     ) -> RankingBatch:
-        """Makes the batch of a request as ``TrainingRows`` makes those of training; see :meth:`score`."""
+        """Encodes a request as ``TrainingRows`` encodes training rows.
+
+        Args:
+            candidate_ids: (B,) item IDs of the catalog's type.
+            candidates: Codes of the candidates.
+            behavior: Behavior sequence of the user.
+            at: Time of the request in seconds since 1970; models with use_ages need it.
+            impressions: Impressions of the user, for models that read them.
+            optional_fields: Further fields of a ``RankingBatch``.
+        """
         kept, index = self._latest(behavior, self.behavior_length)
         age = None
         if "behavior_age" in self.model.optional_fields:
@@ -156,11 +171,15 @@ class Scorer:
 
     @torch.inference_mode()
     def score_batch(self, batch: RankingBatch) -> Tensor:
-        """Scores rows that are tensors already: (B,) float32 chances in [0, 1], on the CPU."""
+        """Scores a batch and returns chances (B,) float32 in [0, 1], on the CPU.
+
+        Args:
+            batch: Batch of B rows on the device of the model.
+        """
         return torch.sigmoid(self.calibration.apply(self.model(batch))).cpu()
 
     def _latest(self, past: Behavior | Impressions, length: int) -> tuple[slice, Tensor]:
-        """Returns which places of a sequence the model reads, and their item indexes (1, T)."""
+        """Returns the part of a sequence that the model reads, and its item indexes (1, T)."""
         count = int(past.mask.sum())
         kept = slice(max(0, count - length), count)
         ids = pa.array(past.item_ids[0, kept].tolist())
@@ -182,8 +201,8 @@ class Scorer:
 
     def _ages(self, behavior: Behavior | Impressions, kept: slice, at: float | None) -> Tensor:
         if at is None or behavior.timestamps is None:
-            missing = "at is None, must be seconds since 1970" if at is None else "timestamps is None, must be (1, T)"
-            raise ValueError(f"{missing}. The model reads how old behaviors are: give both at and timestamps.")
+            missing = "at" if at is None else "timestamps"
+            raise ValueError(f"{missing} is None, but the model reads ages. Give both at and timestamps.")
         seconds = at - behavior.timestamps[:, kept].double()
         return (seconds / _DAY).float()
 
@@ -197,21 +216,21 @@ def score_candidates(
     at: float | None = None,
     **optional_fields: Tensor,
 ) -> Tensor:
-    """Reads one user and B candidates and scores them: a whole ranking request, with all that the model reads.
+    """Reads one user and B candidates from a reader and scores them, with all that the model needs.
 
     Args:
-        scorer: of the model.
-        reader: of the release that the model was trained on: ``SemanticIDReader(repo, "item_semantic_id__cb<N>")``.
-        user_id: of the click log's type.
-        item_ids: B item ids.
-        at: seconds since 1970 of the request.
-        optional_fields: as of ``Scorer.score``; what is given here is not read.
+        scorer: Scorer of the model.
+        reader: Reader of the release that the model was trained on: ``SemanticIDReader(repo, "item_semantic_id__cb<N>")``.
+        user_id: User ID of the click log's type.
+        item_ids: B item IDs.
+        at: Time of the request in seconds since 1970; models with use_ages need it.
+        optional_fields: Further fields of a ``RankingBatch``; fields that are given here are not read from the reader.
 
     Returns:
         (B,) float32 chances of a positive, in the order of item_ids.
 
     Raises:
-        ValueError: as ``Scorer.score``.
+        ValueError: If ``Scorer.score`` raises one.
     """
     missing = set(scorer.model.optional_fields) - {"behavior_age"} - optional_fields.keys()
     lengths = {"max_length": scorer.behavior_length}
@@ -228,24 +247,24 @@ def score_candidates(
 def _open_features(
     folder: Path, trained_on: ItemVocabulary, given: str | Path | None, content_folder: str | Path | None
 ) -> tuple[ItemVocabulary, ItemFeatures]:
-    places = [given] if given is not None else [folder / "item_features", _of_manifest(folder)]
+    places = [given] if given is not None else [folder / "item_features", _folder_of_manifest(folder)]
     found = next((place for place in places if place and (Path(place) / FEATURES_FILE).is_file()), None)
     if found is None:
         raise ValueError(
-            f"item_features is {given}, must be a folder of write_item_features: the model reads what is known of items. "
-            "Name it, or put it beside the model as item_features."
+            f"item_features is {given}, must be a folder of write_item_features, which the model reads. "
+            "Name the folder, or put it beside the model as item_features."
         )
     vocabulary, features = open_item_features(found, content_folder=content_folder)
     if not vocabulary.ids[: vocabulary.num_known].equals(trained_on.ids):
         raise ValueError(
-            f"item_features are of {vocabulary.num_known} trained items, must be of the model's {len(trained_on)}. "
+            f"The item features belong to {vocabulary.num_known} trained items that are not the model's {len(trained_on)}. "
             f"Write them anew with write_item_features and the model's {VOCABULARY_FILE}."
         )
     return vocabulary, features
 
 
-def _of_manifest(folder: Path) -> Path | None:
-    """Returns the item features of a model among qarm's artifacts."""
+def _folder_of_manifest(folder: Path) -> Path | None:
+    """Returns the folder of item features that the manifest of a model names; None without a manifest."""
     manifest = folder / "manifest.json"
     version = json.loads(manifest.read_text()).get("item_features_version") if manifest.is_file() else None
     return None if version is None else folder.parent.parent / "item_features" / f"v{version}"

@@ -1,1 +1,1 @@
-"""A ranking model is fitted, measured, calibrated and saved."""
+"""The training of a ranking model: fit, early stop, metrics, calibration, and the folder it is saved in."""

@@ -1,4 +1,6 @@
-"""Logits in, calibrated logits out: Platt scaling fitted on rows that training did not see, and how far off it is.
+"""Calibration of logits by Platt scaling, and its error.
+
+In: labels and logits of rows that training did not see. Out: a map from logits to calibrated logits.
 
 Source: Guo et al., arXiv 1706.04599: expected calibration error, section 3; temperature and Platt scaling, section 4.
 """
@@ -15,14 +17,18 @@ _STEPS, _RIDGE = 50, 1e-9
 
 @dataclass(frozen=True)
 class Calibration:
-    """The map logit -> slope * logit + intercept; the order of the rows stays, because slope is above 0.
+    """Maps a logit to slope * logit + intercept; the order of rows stays, because slope is above 0.
 
     Args:
-        slope: above 0; the inverse of the temperature.
-        intercept: in log-odds; 0 for temperature scaling.
+        slope: Inverse of the temperature, above 0.
+        intercept: Intercept in log-odds; 0 for temperature scaling.
 
     Raises:
-        ValueError: if slope is not above 0 or a number is not finite.
+        ValueError: If slope is not above 0 or a number is not finite.
+
+    Example:
+        >>> Calibration(slope=0.5, intercept=1.0).apply(np.array([-2.0, 4.0]))
+        array([0., 3.])
     """
 
     slope: float = 1.0
@@ -32,11 +38,15 @@ class Calibration:
         if not (self.slope > 0 and np.isfinite([self.slope, self.intercept]).all()):
             raise ValueError(
                 f"slope is {self.slope} and intercept {self.intercept}, must be finite and slope above 0. "
-                "The logits do not rise with the labels: do not calibrate such a model."
+                "The logits do not rise with the labels. Do not calibrate such a model."
             )
 
     def apply(self, logits: np.ndarray) -> np.ndarray:
-        """Returns calibrated logits; takes an array or a tensor."""
+        """Returns calibrated logits.
+
+        Args:
+            logits: Array or tensor of any shape.
+        """
         return self.slope * logits + self.intercept
 
     def save(self, file: str | Path) -> None:
@@ -45,22 +55,22 @@ class Calibration:
 
     @classmethod
     def load(cls, file: str | Path) -> "Calibration":
-        """Reads what :meth:`save` wrote."""
+        """Reads what ``save`` wrote."""
         return cls(**json.loads(Path(file).read_text()))
 
 
 def fit_calibration(
     labels: np.ndarray, logits: np.ndarray, *, method: Literal["platt", "temperature"] = "platt"
 ) -> Calibration:
-    """Fits by Newton's method the map of least log loss.
+    """Fits the map with the smallest log loss by Newton's method.
 
     Args:
-        labels: (B,) 0 or 1, both present.
+        labels: (B,) 0 or 1; both must occur.
         logits: (B,) log-odds.
-        method: "platt" fits slope and intercept, "temperature" the slope alone.
+        method: "platt" fits slope and intercept; "temperature" fits the slope alone.
 
     Raises:
-        ValueError: if method is unknown, or the best slope is not above 0.
+        ValueError: If method is unknown, or the best slope is not above 0.
 
     Source: Guo et al., arXiv 1706.04599, section 4.
     """
@@ -74,21 +84,23 @@ def fit_calibration(
         gradient = inputs.T @ (chance - labels) / len(labels)
         curvature = (inputs * (chance * (1 - chance))[:, None]).T @ inputs / len(labels)
         step = np.linalg.solve(curvature + _RIDGE * np.eye(len(weights)), gradient)
-        weights = weights - step / max(1.0, np.abs(step).max())  # never far at once: a saturated start has no curvature
+        weights = weights - step / max(
+            1.0, np.abs(step).max()
+        )  # short steps, because a saturated start has no curvature
         if np.abs(step).max() < 1e-10:
             break
     return Calibration(*map(float, weights))
 
 
 def expected_calibration_error(labels: np.ndarray, logits: np.ndarray, *, num_bins: int = 15) -> float:
-    """Returns the mean distance between predicted chance and share of positives, in [0, 1]; NaN if there are no rows.
+    """Returns the mean distance between predicted chances and shares of positives, in [0, 1]; NaN without rows.
 
-    Bins hold equally many rows, in the order of the logits, and are weighted by their rows.
+    Rows are sorted by logit and cut into bins of equally many rows. The mean is weighted by the rows of the bins.
 
     Args:
         labels: (B,) 0 or 1.
         logits: (B,) log-odds.
-        num_bins: at least 1.
+        num_bins: Number of bins, at least 1.
 
     Source: Guo et al., arXiv 1706.04599, equation 3, which has bins of equal width.
     """

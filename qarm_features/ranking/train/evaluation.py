@@ -1,8 +1,8 @@
-"""A model and labeled batches in, predictions and metrics out, over all rows and over the slices that matter.
+"""Predictions and metrics of a model, over all rows and over slices.
 
-Slices: ``head``, ``torso`` and ``tail`` items hold a third of the training rows each, the most shown items first;
-``few_click_items`` have 1 to FEW training positives; ``new_items`` have no training row; ``new_users`` have at most FEW
-positives before the row.
+In: a model and labeled batches. Out: predictions, and metrics by name. The slices ``head``, ``torso`` and ``tail`` hold items
+of a third of the training rows each, the most shown items first. ``few_click_items`` have 1 to FEW training positives.
+``new_items`` have no training row. ``new_users`` have at most FEW positives before the row.
 """
 
 import math
@@ -22,14 +22,14 @@ FEW = 5
 
 
 class Predictions(NamedTuple):
-    """What a model says of R labeled rows, beside what slices and metrics need.
+    """The logits of R labeled rows, with what slices and metrics need.
 
     Attributes:
         label: (R,) float32, 0 or 1.
         logit: (R,) float32.
         user_group: (R,) int64, one value per user.
         item_index: (R,) int64; 0 for an item without an ID embedding.
-        num_behaviors: (R,) int64, behaviors before the row, of those that the batch holds.
+        num_behaviors: (R,) int64 number of behaviors before the row that the batch holds.
     """
 
     label: np.ndarray
@@ -43,12 +43,12 @@ def predict(model: RankingModel, batches: Iterable[RankingBatch], processes: Pro
     """Scores rows in eval mode.
 
     Args:
-        model: the model, on processes.device.
-        batches: of this process's share of the rows.
-        processes: those that take part.
+        model: Model on the device of the processes.
+        batches: Batches of this process's share of the rows.
+        processes: Processes that take part.
 
     Returns:
-        The predictions of the rows of all processes on rank 0, of none elsewhere.
+        The predictions of the rows of all processes on rank 0; predictions of no rows elsewhere.
     """
     was_training = model.training
     model.eval()
@@ -78,14 +78,14 @@ def evaluate(
     """Scores a split, each process its share, and returns the metrics of the whole split in every process.
 
     Args:
-        model: the model, on processes.device.
-        batches: of this process's share of the split.
-        processes: those that take part.
-        calibration: fitted on other rows; None leaves the metrics after calibration out.
-        with_slices: whether to add the metrics of each slice.
+        model: Model on the device of the processes.
+        batches: Batches of this process's share of the split.
+        processes: Processes that take part.
+        calibration: Calibration that was fitted on other rows; None leaves the metrics after calibration out.
+        with_slices: True to add the metrics of each slice.
 
     Returns:
-        What :func:`measure` returns.
+        The return value of ``measure``.
     """
     predictions = predict(model, batches, processes)
     return processes.broadcast(lambda: measure(predictions, model if with_slices else None, calibration=calibration))
@@ -97,9 +97,9 @@ def measure(
     """Computes the metrics of predictions.
 
     Args:
-        predictions: of R rows.
-        model: whose item counts say which row is of which slice; None leaves slices out.
-        calibration: fitted on other rows; None leaves the metrics after calibration out.
+        predictions: Predictions of R rows.
+        model: Model whose item counts assign rows to slices; None leaves slices out.
+        calibration: Calibration that was fitted on other rows; None leaves the metrics after calibration out.
 
     Returns:
         ``auc`` and ``user_auc`` in [0, 1], None where no user or no row pair has both labels; ``log_loss`` in nats;
@@ -122,11 +122,11 @@ def measure(
 
 
 def slices(predictions: Predictions, model: RankingModel) -> dict[str, np.ndarray]:
-    """Returns which rows belong to each slice of this module's docstring, (R,) bool by name."""
+    """Returns by name the rows (R,) bool of each slice that the docstring of this module lists."""
     shown, liked = model.train_impressions.cpu().numpy().copy(), model.train_positives.cpu().numpy().copy()
-    shown[0] = liked[0] = 0  # items without an ID embedding are many items, not one
+    shown[0] = liked[0] = 0  # index 0 stands for many items
     order = np.argsort(-shown, kind="stable")
-    before = np.empty(len(shown))  # share of the training rows of items shown more
+    before = np.empty(len(shown))  # share of the training rows that show items which were shown more often
     before[order] = (np.cumsum(shown[order]) - shown[order]) / max(1, shown.sum())
     item = predictions.item_index
     seen = shown[item] > 0

@@ -1,7 +1,8 @@
-"""A model and batches in, the model trained until it no longer gets better on the valid rows out.
+"""The training loop: a model is trained until it no longer gets better on the valid rows.
 
-:func:`fit` takes any iterable of batches that can be passed through more than once: a list, :class:`RowsInMemory`, a
-``DataLoader`` of :class:`TrainingRows`. One with ``set_epoch`` (itself or its dataset) is told each epoch's number.
+In: a model and batches. Out: the trained model and the figures of each epoch. ``fit`` takes any iterable of batches that can
+be passed through more than once: a list, ``RowsInMemory``, a ``DataLoader`` of ``TrainingRows``. If the iterable or its
+dataset has ``set_epoch``, it is called with the number of each epoch.
 """
 
 import logging
@@ -29,12 +30,12 @@ logger = logging.getLogger(__name__)
 
 
 class Fitted(NamedTuple):
-    """How a training went.
+    """The course of a training.
 
     Attributes:
-        epochs: one entry each: train_log_loss and train_content_id_loss in nats, valid (metrics), seconds,
+        epochs: One entry per epoch: train_log_loss and train_content_id_loss in nats, valid (metrics), seconds,
             rows_per_second.
-        best_epoch: from 0; its weights are the model's.
+        best_epoch: Number of the best epoch, from 0; the model has its weights.
     """
 
     epochs: list[dict[str, Any]]
@@ -54,17 +55,26 @@ def fit(
     *,
     processes: Processes | None = None,
 ) -> Fitted:
-    """Trains a model in place until ``options.stop_metric`` of the valid rows stops rising; keeps the best weights.
+    """Trains a model in place until ``options.stop_metric`` of the valid rows stops rising, and keeps the best weights.
 
     Args:
-        model: with its item features, where it reads them. Item counts are counted here unless they are set.
-        train_batches: of this process's share of the training rows.
-        valid_batches: of this process's share of the rows that stop the training.
-        options: how to train; None for the defaults. Seeds dropout; the first weights are the caller's.
-        processes: those that take part, with the model on their device; None joins what the environment describes.
+        model: Model to train, with its item features if it reads any. Item counts are counted here if they are not set.
+        train_batches: Batches of this process's share of the training rows.
+        valid_batches: Batches of this process's share of the rows that stop the training.
+        options: Options of the training; None for the defaults. The seed is that of dropout; the caller draws the first
+            weights.
+        processes: Processes that take part, with the model on their device; None joins those that the environment
+            describes.
 
     Raises:
-        ValueError: if the valid rows have one label only.
+        ValueError: If the valid rows have one label only.
+
+    Example:
+        A loop over batches in memory::
+
+            rows = RowsInMemory(batch, batch_size=512, shuffle=True)
+            fitted = fit(model, rows, [valid_batch], TrainingOptions(epochs=5))
+            print(fitted.valid["auc"])
     """
     options = options or TrainingOptions()
     if processes is None:
@@ -84,7 +94,7 @@ class _Fit:
         self.optimizer = _optimizer(model, options)
         self.losses: nn.Module = _Losses(model)
         if processes.world_size > 1:
-            # Buffers are equal everywhere already; an item's content may be missing from a whole batch.
+            # Buffers are equal in all processes already. A whole batch may lack content.
             self.losses = DistributedDataParallel(
                 self.losses, broadcast_buffers=False, find_unused_parameters=bool(model.items.content_dim)
             )
@@ -118,11 +128,11 @@ class _Fit:
             self.best_epoch, self.best_weights = epoch, deepcopy(self.model.state_dict())
 
     def _train_epoch(self, batches: Iterable[RankingBatch]) -> dict[str, Any]:
-        """Makes one pass and returns the mean losses of the rows of all processes, and how long it took."""
+        """Makes one pass and returns the mean losses over the rows of all processes, and the time it took."""
         self.losses.train()
         started = time.perf_counter()
         total = torch.zeros(3, dtype=torch.float64, device=self.processes.device)  # two summed losses, rows
-        # Processes may have one batch more or less than others: Join answers for those that are done.
+        # A process may have one batch less than others: Join takes part in their reductions when it is done.
         with Join([self.losses]) if self.processes.world_size > 1 else nullcontext():
             for batch in batches:
                 batch = batch.to(self.processes.device)
@@ -139,7 +149,7 @@ class _Fit:
         seconds = self.processes.broadcast(lambda: time.perf_counter() - started)
         if not rows:
             raise ValueError(
-                "train_batches hold no row, must hold at least 1. Give an iterable that can be passed again."
+                "train_batches hold 0 rows, must hold at least 1. Give an iterable that can be passed through again."
             )
         return {
             "train_log_loss": log_loss / rows,
@@ -174,9 +184,9 @@ def _set_epoch(batches: Iterable[RankingBatch], epoch: int) -> None:
 
 
 def _optimizer(model: RankingModel, options: TrainingOptions) -> AdamW:
-    """Returns AdamW, whose decay holds a weight below about 1 / weight_decay.
+    """Returns AdamW without weight decay for tables, one-dimensional weights and linear parts of a few numbers.
 
-    Spared are tables, of which most rows are not in a batch, scales, and linear parts that read a few numbers.
+    Most rows of a table are not in a batch, and decay would shrink them all the same.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     spared = tables | {id(weight) for weight in model.linear_weights()}

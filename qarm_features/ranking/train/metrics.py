@@ -1,7 +1,7 @@
-"""Labels and scores in, ranking metrics out; numpy only.
+"""Ranking metrics with numpy alone.
 
-The area under the ROC curve is computed from rank sums (Mann-Whitney U): the chance that a random positive row scores
-above a random negative row, ties counting one half.
+In: labels and scores. Out: numbers. The area under the ROC curve is computed from rank sums (Mann-Whitney U): it is the
+chance that a random positive row scores above a random negative row, where ties count one half.
 """
 
 import numpy as np
@@ -15,7 +15,11 @@ def area_under_roc(labels: np.ndarray, scores: np.ndarray) -> float:
         scores: (B,) real numbers; only their order counts.
 
     Raises:
-        ValueError: if a score is NaN.
+        ValueError: If a score is NaN.
+
+    Example:
+        >>> area_under_roc(np.array([0, 0, 1]), np.array([0.1, 0.4, 0.3]))
+        0.5
     """
     areas = _area_per_group(labels, scores, np.zeros(len(labels), dtype=np.int64))
     return float(areas[0]) if len(areas) else float("nan")
@@ -30,7 +34,12 @@ def user_auc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> float
         users: (B,) integers, one value per user.
 
     Raises:
-        ValueError: if a score is NaN.
+        ValueError: If a score is NaN.
+
+    Example:
+        >>> labels, scores, users = np.array([0, 1, 1, 0]), np.array([0.1, 0.4, 0.3, 0.9]), np.array([7, 7, 8, 8])
+        >>> user_auc(labels, scores, users)
+        0.5
     """
     areas = _area_per_group(labels, scores, users)
     areas = areas[~np.isnan(areas)]
@@ -43,6 +52,10 @@ def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
     Args:
         labels: (B,) 0 or 1.
         logits: (B,) log-odds of label 1.
+
+    Example:
+        >>> round(log_loss(np.array([0, 1]), np.array([0.0, 0.0])), 4)
+        0.6931
     """
     if len(labels) == 0:
         return float("nan")

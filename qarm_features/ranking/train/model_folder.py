@@ -1,13 +1,13 @@
-"""The folder of a trained ranking model: what a serving host needs, safetensors, JSON, Parquet and npy alone.
+"""The folder of a trained ranking model, which holds all that a serving host needs, without a pickle.
 
-In: a model and what was learnt beside it. Out: ::
+In: a model, its vocabulary and its calibration. Out: ::
 
     model.safetensors, config.json, README.md  the weights, the switches, the model card
     item_vocabulary.parquet                    the items that training saw, in the order of their indexes
-    calibration.json                           what makes logits probabilities
-    metrics.json                               how it was trained and measured
-    fused.npy, fused_items.parquet             (I + 1, D) float32, of a model with a fusion: the content of all items of its
-                                               item features, fused once, and their ids: serving needs no tokens
+    calibration.json                           the map from logits to calibrated logits
+    metrics.json                               the options of the training and its metrics
+    fused.npy, fused_items.parquet             (I + 1, D) float32 content of all items, fused once, and their IDs, so that
+                                               serving needs no tokens; only of a model with use_fusion
 """
 
 import json
@@ -43,12 +43,12 @@ def save_model_folder(
     """Writes the folder of a trained model.
 
     Args:
-        folder: local; made if need be.
-        model: with its item features, where it reads them.
-        vocabulary: of the item features.
-        trained_on: of the training rows.
-        calibration: fitted on the valid rows.
-        metrics: JSON-like.
+        folder: Local folder; it is created if it does not exist.
+        model: Trained model, with its item features if it reads any.
+        vocabulary: Vocabulary of the item features.
+        trained_on: Vocabulary of the training rows.
+        calibration: Calibration that was fitted on the valid rows.
+        metrics: Content of metrics.json.
     """
     folder = Path(folder)
     model.save_pretrained(folder)
@@ -66,20 +66,21 @@ def load_fused(folder: str | Path, model: RankingModel, vocabulary: ItemVocabula
     """Returns the fused content of items, by item index.
 
     Args:
-        folder: of the model.
-        model: with a fusion, in eval mode.
-        vocabulary: of the items.
-        features: of the same items; content of those that were not fused with the model is fused now, if it is there.
+        folder: Folder of the model.
+        model: Model with a fusion, in eval mode.
+        vocabulary: Vocabulary of the items.
+        features: Features of the same items. Items that were not fused with the model are fused now if their tokens are
+            there.
 
     Returns:
-        (I + 1, D) float32 on the CPU, zeros where an item's content is not known.
+        (I + 1, D) float32 on the CPU, zeros for items without content.
 
     Raises:
-        ValueError: if the folder holds no fused content.
+        ValueError: If the folder holds no fused content.
     """
     folder = Path(folder)
     if not (folder / FUSED_FILE).is_file():
-        raise ValueError(f"{folder} has no {FUSED_FILE}, must hold one. Name the content tokens by content_folder.")
+        raise ValueError(f"{folder} has no {FUSED_FILE}. Name the folder of the content tokens by content_folder.")
     rows = ItemVocabulary.load(folder / FUSED_ITEMS_FILE).index(pa.array(vocabulary.ids))
     known = torch.from_numpy(np.load(folder / FUSED_FILE, mmap_mode="r")[np.append(0, rows)])
     new = np.flatnonzero(rows == 0) + 1

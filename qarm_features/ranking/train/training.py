@@ -1,7 +1,8 @@
-"""Parquet files of ``training_rows`` in, a folder with a trained ranking model and its metrics out.
+"""The training of a ranking model from files to a folder.
 
-:func:`train_ranking_model` is a plain function: call it, or let ``TorchDistributor`` or ``torchrun`` call it in every
-process. Early stop on the valid AUC; the test split is read once, with the best weights.
+In: Parquet files of ``training_rows``. Out: a folder with a trained ranking model and its metrics. ``train_ranking_model`` is
+a plain function: call it, or let ``TorchDistributor`` or ``torchrun`` call it in every process. Training stops early on the
+valid AUC. The test split is read once, with the best weights.
 """
 
 import re
@@ -43,25 +44,25 @@ def train_ranking_model(
     With WORLD_SIZE above 1 in the environment every process must call it with the same arguments.
 
     Args:
-        train_files: paths or pyarrow-fs URIs of Parquet files of ``training_rows``.
-        valid_files: of the rows that stop the training.
-        test_files: of the rows that are read once, at the end.
-        output_dir: local folder; the first process writes what :mod:`~qarm_features.ranking.train.model_folder` lists.
-        item_features: folder that ``write_item_features`` made of the vocabulary of train_files, which every process
-            reaches; needed by use_nearest_items, use_frozen_vector and use_fusion. Its items that training did not see
-            are then told apart by content.
-        options: how to train; None for the defaults.
-        model_config: arguments of :class:`RankingModel` other than num_items; num_levels and codebook_size are
-            required, vector_dim and token_dims are those of item_features.
+        train_files: Paths or pyarrow-fs URIs of Parquet files of ``training_rows``.
+        valid_files: Files of the rows that stop the training.
+        test_files: Files of the rows that are read once, at the end.
+        output_dir: Local folder. The first process writes the files that ``model_folder.py`` lists.
+        item_features: Folder that ``write_item_features`` wrote for the vocabulary of train_files; every process must reach
+            it. use_nearest_items, use_frozen_vector and use_fusion need it. The model then knows items that training
+            did not see by their content.
+        options: Options of the training; None for the defaults.
+        model_config: Arguments of ``RankingModel`` except num_items. num_levels and codebook_size are required;
+            vector_dim and token_dims default to those of item_features.
 
     Returns:
-        What metrics.json holds, in every process: ``valid`` and ``test`` (auc, user_auc, log_loss in nats, rows;
+        The content of metrics.json, in every process: ``valid`` and ``test`` (auc, user_auc, log_loss in nats, rows;
         null where a split has one label only), ``epochs`` (one entry each: train_log_loss, valid, rows_per_second),
         ``best_epoch`` from 0, ``num_parameters``, ``options``, ``model_config``.
 
     Raises:
-        ValueError: if a split has no rows, the valid split has one label only, a file's path names another codebook
-            version than model_config, or item_features are missing or of other items.
+        ValueError: If a split has no rows, the valid split has one label only, a file's path names another codebook
+            version than model_config, or item_features are missing or belong to other items.
     """
     options = options or TrainingOptions()
     splits = {"train_files": train_files, "valid_files": valid_files, "test_files": test_files}
@@ -115,15 +116,15 @@ def train_ranking_models(
     """Trains several ranking models one after another in processes that are started and joined once.
 
     Args:
-        models: arguments of :func:`train_ranking_model` that differ, ``output_dir`` among them, one mapping per model.
-        options: how to train all of them; None for the defaults.
-        shared: arguments of :func:`train_ranking_model` that all have in common.
+        models: One mapping per model of the arguments of ``train_ranking_model`` that differ, with ``output_dir``.
+        options: Options of all trainings; None for the defaults.
+        shared: Arguments of ``train_ranking_model`` that all models have in common.
 
     Returns:
-        What :func:`train_ranking_model` returns, for each model.
+        The return value of ``train_ranking_model`` for each model.
 
     Raises:
-        ValueError: as :func:`train_ranking_model`.
+        ValueError: If ``train_ranking_model`` raises one.
     """
     options = options or TrainingOptions()
     with joined_processes(seed=options.seed, num_threads=options.num_threads, use_gpu=options.use_gpu):
@@ -133,7 +134,7 @@ def train_ranking_models(
 def _known_items(
     trained_on: ItemVocabulary, folder: str | Path | None, config: Mapping[str, Any]
 ) -> tuple[ItemVocabulary, ItemFeatures | None]:
-    """Returns the vocabulary that rows are read by, and what is known of its items."""
+    """Returns the vocabulary to read rows with, and what is known of its items."""
     needing = [name for name in _READ_FEATURES if config.get(name)]
     if folder is None:
         if needing:
@@ -144,7 +145,8 @@ def _known_items(
     vocabulary, features = open_item_features(folder)
     if not vocabulary.ids[: vocabulary.num_known].equals(trained_on.ids):
         raise ValueError(
-            f"item_features are of {vocabulary.num_known} trained items, must be of the {len(trained_on)} of train_files. "
+            f"The item features belong to {vocabulary.num_known} trained items that are not the {len(trained_on)} of "
+            "train_files. "
             "Write them anew with write_item_features and item_vocabulary(train_files)."
         )
     return vocabulary, features
@@ -193,7 +195,7 @@ def _loader(
 
 
 def _calibrate(model: RankingModel, valid: DataLoader, processes: Processes) -> Calibration:
-    """Fits a calibration on the valid rows; none for a model that ranks them no better than chance."""
+    """Fits a calibration on the valid rows; the identity for a model that ranks them no better than chance."""
     predictions = predict(model, valid, processes)
 
     def fitted() -> Calibration:
@@ -206,7 +208,7 @@ def _calibrate(model: RankingModel, valid: DataLoader, processes: Processes) -> 
 
 
 def _check_files(splits: dict[str, Sequence[str]], codebook_version: int | None) -> None:
-    """Refuses an empty split, and a file whose path says ``codebook_version=<another>``."""
+    """Refuses an empty split, and a file whose path names another codebook version."""
     for name, files in splits.items():
         if not files:
             raise ValueError(f"{name} is empty, must name at least one Parquet file. Run: qarm build-training-set")

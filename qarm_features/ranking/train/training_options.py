@@ -1,4 +1,7 @@
-"""How a ranking model is trained: the numbers :func:`~qarm_features.ranking.train_ranking_model` takes."""
+"""The options of training: the numbers that ``train_ranking_model`` and ``fit`` take.
+
+In: numbers. Out: ``TrainingOptions`` that have been checked.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,26 +9,31 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How a ranking model is trained.
+    """Holds the options of training a ranking model.
 
     Args:
-        epochs: at most this many passes over the training rows.
-        batch_size: B of one process.
-        learning_rate: of AdamW, above 0.
-        weight_decay: of AdamW, at least 0; embedding tables, vectors and linear parts of a few numbers have none.
-        patience: stop after this many epochs without a better valid metric.
-        stop_metric: of the valid rows, the one whose best epoch is kept: "auc" or "user_auc".
-        seed: of the initial weights, the shuffle and the dropout.
-        behavior_length: T, the latest behaviors read.
-        max_items: item ids with a row of their own, the most frequent; None for all of the training split.
-        shuffle_rows: size of the shuffle buffer of one reading process in rows; 0 keeps the order of the files.
-        num_workers: reading processes beside each training process; 0 reads in the training process.
-        num_threads: CPU threads of one training process.
-        use_gpu: whether to compute on a GPU where there is one.
-        impression_length: T2, the latest labeled impressions read; None for behavior_length.
+        epochs: Largest number of passes over the training rows, at least 1.
+        batch_size: B of one process, at least 1.
+        learning_rate: Learning rate of AdamW, above 0.
+        weight_decay: Weight decay of AdamW, at least 0. Embedding tables, one-dimensional weights and linear parts of a few
+            numbers have none.
+        patience: Number of epochs without a better valid metric after which training stops, at least 1.
+        stop_metric: Metric of the valid rows whose best epoch is kept: "auc" or "user_auc".
+        seed: Seed of the first weights, the shuffle and the dropout.
+        behavior_length: T, the number of latest behaviors that are read, at least 1.
+        max_items: Number of item IDs with an embedding, the most frequent ones; None for all of the training split.
+        shuffle_rows: Size of the shuffle buffer of one reading process in rows; 0 keeps the order of the files.
+        num_workers: Number of reading processes beside each training process; 0 reads in the training process.
+        num_threads: Number of CPU threads of one training process, at least 1.
+        use_gpu: True to compute on a GPU if there is one.
+        impression_length: T2, the number of latest labeled impressions that are read; None for behavior_length.
 
     Raises:
-        ValueError: if a number is out of its range or stop_metric is unknown.
+        ValueError: If a number is out of its range or stop_metric is unknown.
+
+    Example:
+        >>> TrainingOptions(epochs=3).learning_rate
+        0.002
     """
 
     epochs: int = 10

@@ -219,7 +219,7 @@ def test_a_file_without_a_column_is_refused(tmp_path):
     rows = {name: values for name, values in STRING_ROWS.items() if name != "item_codes"}
     file = write_rows(tmp_path / "rows.parquet", rows)
 
-    with pytest.raises(ValueError, match=r"rows\.parquet has no column item_codes, must have user_id, item_id, label"):
+    with pytest.raises(ValueError, match=r"rows\.parquet has no column item_codes, but user_id, item_id, label"):
         only_batch(file)
 
 

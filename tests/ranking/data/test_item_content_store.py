@@ -64,7 +64,7 @@ def test_every_modality_has_its_own_shape_and_a_q_former_takes_them_as_they_come
     assert store.token_dims == {"text": 4, "image": 7}
     assert tokens["image"].mask.any(1).tolist() == [True, False]
     assert fused.queries.shape == (2, 2, 8)
-    with pytest.raises(ValueError, match="holds the modalities text, image, must be one. Use gather_modalities"):
+    with pytest.raises(ValueError, match="holds more than one modality: text, image. Use gather_modalities"):
         store.gather(store.rows([3]))
 
 
@@ -82,9 +82,9 @@ def test_wrong_ids_folders_and_shapes_are_refused(tmp_path):
     store = write_item_content(tmp_path, [1, 2, 3], {"text": (TOKENS, MASK)})
     with pytest.raises(ValueError, match="item_ids are strings, must be integers as in"):
         store.rows(["1"])
-    with pytest.raises(ValueError, match="must be one with content.json. Run: qarm write-content-tokens"):
+    with pytest.raises(ValueError, match="holds no content.json. Run: qarm write-content-tokens"):
         ItemContentStore.open(tmp_path / "none")
-    with pytest.raises(ValueError, match="item_ids holds an ID twice, must hold each once"):
+    with pytest.raises(ValueError, match="item_ids holds an ID twice, must hold each ID once"):
         write_item_content(tmp_path / "twice", [1, 2, 1], {"text": (TOKENS, MASK)})
     with pytest.raises(ValueError, match=r"Tokens of text are \(3, 2, 4\) .* must be \(2, N, D\)"):
         write_item_content(tmp_path / "short", [1, 2], {"text": (TOKENS, MASK)})

@@ -139,5 +139,5 @@ def test_ids_of_two_types_are_refused(tmp_path):
 
 
 def test_a_folder_without_features_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="must be one with item_features.json. Write it with write_item_features"):
+    with pytest.raises(ValueError, match="holds no item_features.json. Write it with write_item_features"):
         open_item_features(tmp_path)

@@ -99,7 +99,7 @@ def test_id_dropout_takes_items_as_unknown_in_training_only():
 
 
 @pytest.mark.parametrize(("switches", "lacks", "message"), [
-    ({"use_nearest_items": True}, "nearest_items", "nearest_items are missing, must be given for use_nearest_items"),
+    ({"use_nearest_items": True}, "nearest_items", "use_nearest_items needs nearest_items. Give them to ItemFeatures"),
     (VECTOR, "vectors", "vectors have D = None, must be vector_dim = 3"),
     (FUSION, "content", r"content has token_dims = None, must be \{'text': 4, 'image': 3\}"),
 ])  # fmt: skip
@@ -113,13 +113,13 @@ def test_features_that_lack_what_a_switch_reads_are_refused(switches, lacks, mes
 
 def test_arrays_of_different_items_are_refused():
     with pytest.raises(
-        ValueError, match=r"different numbers of rows \(nearest_items 3, vectors 4\), must have one row"
+        ValueError, match=r"different numbers of rows \(nearest_items 3, vectors 4\)\. Give each of them one row"
     ):
         ItemFeatures(nearest_items=np.zeros((3, 2)), vectors=np.zeros((4, 2)))
 
 
 def test_a_store_without_rows_is_refused():
-    with pytest.raises(ValueError, match="content_rows is missing, must be given"):
+    with pytest.raises(ValueError, match="content_rows is missing. Give content and content_rows together"):
         ItemFeatures(content=TokensInMemory({}))
 
 

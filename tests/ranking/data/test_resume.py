@@ -154,7 +154,7 @@ def test_the_rounds_of_a_shuffle_give_out_every_position_once():
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"batch_size": 8}, "batch_size is 8, must be 7 as in the state. Resume with what it was taken with"),
+    ({"batch_size": 8}, "batch_size is 8, must be 7 as in the state. Resume with the arguments of the first run"),
     ({"seed": 1}, "seed is 1, must be 0 as in the state"),
     ({"shuffle_rows": 0}, "shuffle_rows is 0, must be 20 as in the state"),
     ({"world_size": 2}, "world_size is 2, must be 1 as in the state"),

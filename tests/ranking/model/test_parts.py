@@ -87,8 +87,8 @@ def test_a_ranking_input_of_ones_own_is_an_input_beside_the_others():
         "items.length_of_vector.scale",
         "history.recent_share.scale",
     ]
-    older = rows._replace(behavior_age=rows.behavior_age + 10.0)
-    assert (model(older) != model(rows)).tolist() == [True, True, True, False]  # the last user has no behavior
+    recent, older = (rows._replace(behavior_age=torch.full((4, 5), days)) for days in (10.0, 10.5))
+    assert (model(older) != model(recent)).tolist() == [True, True, True, False]  # the last user has no behavior
 
 
 def test_an_item_feature_of_ones_own_sees_each_item_of_a_batch_once():
@@ -141,7 +141,7 @@ def test_a_config_that_was_saved_before_there_were_inputs_still_loads(tmp_path):
 
 
 def test_a_batch_or_item_features_without_what_an_input_needs_are_refused():
-    with pytest.raises(ValueError, match="behavior_age of the batch is missing, must be given"):
+    with pytest.raises(ValueError, match="The batch has no behavior_age, which the model reads"):
         own_model()(random_rows()._replace(behavior_age=None))
     features = item_features()
     features.vectors = None

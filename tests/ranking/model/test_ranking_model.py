@@ -155,7 +155,7 @@ def test_a_pickle_is_never_loaded(tmp_path):
     (tmp_path / "model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
 
-    with pytest.raises(FileNotFoundError, match=r"has no model\.safetensors, must hold one; pickles are not loaded"):
+    with pytest.raises(FileNotFoundError, match=r"has no model\.safetensors, and pickles are not loaded"):
         RankingModel.from_pretrained(tmp_path)
 
 
@@ -168,7 +168,7 @@ def test_a_model_that_is_no_folder_is_looked_up_on_the_hub():
 def test_a_batch_that_holds_the_future_is_refused(field):
     model, rows = build(use_match=True, use_history=True, use_ages=True), random_rows()
 
-    with pytest.raises(ValueError, match=f"{field} holds -1.0, must be at least 0. Leave out what is later"):
+    with pytest.raises(ValueError, match=f"{field} holds -1.0, must be at least 0. Leave out behaviors and impr"):
         model(rows._replace(**{field: -torch.ones_like(getattr(rows, field))}))
 
 
@@ -178,14 +178,16 @@ def test_a_batch_that_holds_the_future_is_refused(field):
     ({"use_counters": True}, "counters"),
 ])  # fmt: skip
 def test_a_batch_without_what_a_switch_reads_is_refused(switches, field):
-    with pytest.raises(ValueError, match=f"{field} of the batch is missing, must be given for the model's switches"):
+    with pytest.raises(ValueError, match=f"The batch has no {field}, which the model reads"):
         build(**switches)(random_rows()._replace(**{field: None}))
 
 
 def test_a_model_of_content_without_item_features_is_refused():
     model = RankingModel(**CONFIG | SWITCHES["fusion"])
 
-    with pytest.raises(ValueError, match="item_features is None, must hold what the model's switches read"):
+    with pytest.raises(
+        ValueError, match="The model reads item features, but has none. Call RankingModel.set_item_features"
+    ):
         model(random_rows())
 
 

@@ -141,7 +141,7 @@ def test_a_shared_table_is_read_and_trained_as_the_models_own():
 
 def test_distances_and_similarities_together_are_refused():
     scores = torch.zeros(1, 2)
-    with pytest.raises(ValueError, match="distances and similarities are both given, must be one of them"):
+    with pytest.raises(ValueError, match="Both distances and similarities are given. Leave one of them out"):
         numbered_table()(torch.tensor([[1, 2]]), distances=scores, similarities=scores)
 
 

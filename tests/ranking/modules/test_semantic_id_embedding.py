@@ -98,7 +98,7 @@ def test_codes_of_another_codebook_version_are_refused_with_the_way_out():
 
 
 def test_a_table_without_a_version_cannot_vouch_for_codes():
-    with pytest.raises(ValueError, match=r"codebook_version of this table is not set, must be 2"):
+    with pytest.raises(ValueError, match=r"This table has no codebook_version, but the codes are of version 2"):
         numbered_table().check_codebook_version(2)
 
 

@@ -260,10 +260,10 @@ def test_what_does_not_fit_the_model_is_refused(tmp_path):
     _, _, features = save(tmp_path / "model", {**EM3, "use_match": True, "use_ages": True})
     others = write_features(tmp_path / "others", [10, 20], vocabulary=ItemVocabulary([10, 20]))
 
-    with pytest.raises(ValueError, match="item_features are of 2 trained items, must be of the model's 9"):
+    with pytest.raises(ValueError, match="The item features belong to 2 trained items that are not the model's 9"):
         Scorer.open(tmp_path / "model", item_features=others)
-    with pytest.raises(ValueError, match="at is None, must be seconds since 1970. The model reads how old"):
+    with pytest.raises(ValueError, match="at is None, but the model reads ages. Give both at and timestamps"):
         Scorer.open(tmp_path / "model", item_features=features).score(CANDIDATES, *request())
     (tmp_path / "model" / "fused.npy").unlink()
-    with pytest.raises(ValueError, match="has no fused.npy, must hold one. Name the content tokens by content_folder"):
+    with pytest.raises(ValueError, match="has no fused.npy. Name the folder of the content tokens by content_folder"):
         Scorer.open(tmp_path / "model", item_features=features)

@@ -84,7 +84,7 @@ def test_an_iterable_that_is_used_up_is_refused():
     train = iter([rows_of_tastes(seed=0, num_rows=8)])
 
     with pytest.raises(
-        ValueError, match="train_batches hold no row, must hold at least 1. Give an iterable that can be"
+        ValueError, match="train_batches hold 0 rows, must hold at least 1. Give an iterable that can be"
     ):
         fit(RankingModel(**CONFIG), train, [rows_of_tastes(seed=1, num_rows=8)], OPTIONS)
 

@@ -68,5 +68,7 @@ def test_a_model_that_needs_item_features_is_not_trained_without(splits, tmp_pat
 def test_item_features_of_other_training_rows_are_refused(splits, tmp_path):
     write_item_features(tmp_path / "features", ItemVocabulary(range(100)), ItemSources())
 
-    with pytest.raises(ValueError, match="item_features are of 100 trained items, must be of the 200 of train_files"):
+    with pytest.raises(
+        ValueError, match="The item features belong to 100 trained items that are not the 200 of train_files"
+    ):
         train_ranking_model(**splits, output_dir=tmp_path, item_features=tmp_path / "features", **MODEL)
