@@ -8,7 +8,7 @@ DEMO := demo
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo test test-slow check format docs lock bench clean
+.PHONY: help setup java demo test coverage test-slow check format docs lock bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -35,6 +35,9 @@ demo: setup ## MovieLens-100K from catalog to served, trained semantic IDs
 test: setup ## the test suite
 	$(BIN)/python -m pytest
 
+coverage: setup ## the test suite, with the lines of qarm_features that it runs; fails below the floor in pyproject.toml
+	$(BIN)/python -m pytest --cov --cov-report=term
+
 test-slow: setup ## the suites that take minutes: a standalone cluster, kill -9 at every stage, every quantizer, refits
 	$(BIN)/python -m pytest -m slow
 
@@ -58,4 +61,4 @@ bench: setup ## every benchmark; each prints a ratio against a peer of the same 
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean: ## remove what demo and tests made, not the virtual environment
-	rm -rf $(DEMO) .pytest_cache .ruff_cache spark-warehouse
+	rm -rf $(DEMO) .coverage .mypy_cache .pytest_cache .ruff_cache spark-warehouse

@@ -16,7 +16,15 @@ from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.spark_session import start_session
 from qarm_features.settings.load import Settings, load_settings
 from qarm_features.settings.sections import SparkOptions
+from tests.server_programs import count_skipped
 from tests.toy_catalog import all_jobs, open_project, write_toy_project
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Counts in one line the tests that were skipped because a server program is not installed."""
+    line = count_skipped(str(report.longrepr) for report in terminalreporter.getreports("skipped"))
+    if line:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from qarm_features.feature_store.views.feature_views import entities, open_featu
 from qarm_features.feature_store.views.vector_views import PublishedVectors, vector_services, vector_views
 from qarm_features.settings.load import load_settings
 from tests.feature_store.stock_store import write
+from tests.server_programs import PGVECTOR, skip_without
 
 VECTORS = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
 VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
@@ -24,7 +25,7 @@ def searched(postgres_server, settings):
     database = postgres_server.new_database()
     with psycopg.connect(postgres_server.conninfo(database), autocommit=True) as connection:
         if not connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'").fetchone():
-            pytest.skip("needs PostgreSQL's extension pgvector")
+            skip_without(PGVECTOR)
         connection.execute("CREATE EXTENSION vector")
     path = settings.feature_repo_path / "feature_store.yaml"
     online_store = {**postgres_server.online_store(database), "vector_enabled": True}

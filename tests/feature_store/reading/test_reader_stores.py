@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 
 import numpy as np
@@ -178,8 +177,6 @@ def test_more_ids_than_sqlite_takes_variables_are_read_in_parts(tmp_path):
 
 
 def test_a_password_and_a_database_number_pass_through(tmp_path):
-    if shutil.which("redis-server") is None:
-        pytest.skip("needs Debian's redis-server")
     server = RedisServer(tmp_path, password="s3cret")
     server.start()
     try:
