@@ -18,9 +18,10 @@ try:
 except ModuleNotFoundError as error:
     if error.name is None or error.name.startswith("qarm_features"):
         raise
+    package = error.name.partition(".")[0]
     raise ImportError(
-        f"Item pairs need the package {error.name}, which is not installed. Run: pip install 'qarm-features[spark]'",
-        name=error.name,
+        f"Item pairs need the package {package}, which is not installed. Run: pip install 'qarm-features[spark]'",
+        name=package,
     ) from error
 
 __all__ = ["flag_kept_pairs", "load_filter", "mine_item_pairs", "positives", "text_overlap", "text_similarity"]
