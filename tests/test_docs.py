@@ -136,6 +136,17 @@ def test_every_row_of_a_table_has_the_cells_of_its_header(page):
         assert len(widths) == 1, table.splitlines()[0]
 
 
+def test_the_ranking_input_of_contributing_works_without_any_other_change():
+    from qarm_features.ranking import RankingModel
+
+    (code,) = blocks(ROOT / "CONTRIBUTING.md", "python")
+    exec(code, {"__name__": "recent_behavior"})
+
+    model = RankingModel(num_items=3, use_semantic_ids=False, inputs={"recent_behavior": {"days": 30.0}})
+
+    assert model.optional_fields == ("behavior_age",)
+
+
 def test_every_page_of_the_docs_is_named_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text()
     pages = [page.relative_to(ROOT / "docs") for page in PAGES if (ROOT / "docs") in page.parents]
