@@ -1,7 +1,8 @@
-"""An encoder is trained on item pairs and published as the next version.
+"""Train an encoder on item pairs and publish it as the next version.
 
-In: rows of ``item_pairs`` and ``items``. Out: encoder ``v<n>``, aligned, and how its held-out pairs fared before and after.
-What was prepared is kept under ``<artifacts>/work`` until the version is published, so that a killed run goes on.
+In: rows of ``item_pairs`` and ``items``. Out: encoder ``v<n>``, aligned; its manifest holds the metrics of held-out pairs
+before and after training. Training data and checkpoints stay in a work folder until the version is published, so that a
+killed run continues from them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import functools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,70 +19,82 @@ from pyspark.sql import DataFrame
 
 from qarm_features.alignment import AlignmentOptions, align
 from qarm_features.alignment.export_pairs import write_alignment_data
-from qarm_features.embedding.encoder_versions import (
-    item_encoder_arguments,
-    item_encoder_config,
-    media_limits,
-    publish_encoder,
-)
+from qarm_features.embedding.encoder_versions import publish_encoder, with_limits
 from qarm_features.encoders.item_encoder import ItemEncoder, raw_columns
-from qarm_features.settings.load import Settings
+from qarm_features.settings.sections import Alignment
 from qarm_features.storage.artifacts import Artifact, Artifacts, fingerprint
 
 _NOT_OF_THE_TRAINER = {"valid_share", "max_pairs", "num_processes"}
 
 
-def alignment_fingerprint(settings: Settings) -> str:
-    """Returns what tells encoders apart that were aligned with other settings."""
-    training = {"seed": settings.seed, **settings.alignment.options(but={"num_processes", "cache_bytes"})}
-    return fingerprint([item_encoder_config(settings, aligned=True), training])
+def alignment_fingerprint(config: Mapping[str, Any], alignment: Alignment, seed: int) -> str:
+    """Return a hash of everything that decides what alignment trains, without what only changes its speed.
+
+    Args:
+        config: Constructor arguments of the encoder, from ``item_encoder_config``.
+        alignment: The section ``alignment`` of the settings.
+        seed: Seed of the training.
+
+    Returns:
+        A short hash, equal for equal arguments.
+    """
+    training = {"seed": seed, **alignment.options(but={"num_processes", "cache_bytes"})}
+    return fingerprint([config, training])
 
 
 def train_encoder(
-    settings: Settings,
     encoders: Artifacts,
     pairs: DataFrame,
     items: DataFrame,
     *,
+    config: Mapping[str, Any],
+    limits: Mapping[str, Mapping[str, Any]],
+    alignment: Alignment,
+    seed: int,
+    work: Path,
     pairs_version: int,
     run: Callable[..., Any],
 ) -> Artifact:
-    """Trains an encoder and publishes it.
+    """Train an encoder and publish it.
 
     Args:
-        settings: Of the project.
-        encoders: Where it is published.
+        encoders: All encoder versions of the project.
         pairs: Rows of ``item_pairs``.
         items: Rows of ``items``.
-        pairs_version: Delta version of the pairs: work begun on others is not gone on with.
-        run: Calls a function with its arguments, in as many processes as it likes.
+        config: Constructor arguments of the encoder, from ``item_encoder_config``.
+        limits: Limits of what may be read and decoded, from ``media_limits``.
+        alignment: The section ``alignment`` of the settings.
+        seed: Seed of the training and of the samples of pairs.
+        work: Folder for training data and checkpoints, which all training processes must see.
+        pairs_version: Delta version of the pairs; training data and checkpoints of another version are not used.
+        run: Function that calls a function with its arguments, in one or more processes.
 
     Returns:
-        The encoder; its manifest holds the metrics and the number of ``pairs``.
+        The published version; its manifest holds ``metrics`` and the number of ``pairs``.
     """
-    made_from, of = alignment_fingerprint(settings), settings.alignment
-    options = AlignmentOptions(seed=settings.seed, **of.options(but=_NOT_OF_THE_TRAINER))
-    work = settings.artifacts_path / "work" / f"align-{made_from}-{pairs_version}"
-    arguments = item_encoder_arguments(settings, aligned=True)
+    made_from = alignment_fingerprint(config, alignment, seed)
+    options = AlignmentOptions(seed=seed, **alignment.options(but=_NOT_OF_THE_TRAINER))
+    folder = work / f"align-{made_from}-{pairs_version}"
+    arguments = with_limits(config, limits)
     rows = write_alignment_data(
         pairs,
         items,
-        work / "source",
+        folder / "source",
         columns=raw_columns(arguments["modalities"]),
-        max_pairs=of.max_pairs,
-        valid_share=of.valid_share,
-        seed=settings.seed,
+        max_pairs=alignment.max_pairs,
+        valid_share=alignment.valid_share,
+        seed=seed,
     )
     with tempfile.TemporaryDirectory() as output:
         run(
-            align, functools.partial(ItemEncoder, **arguments), str(work / "source"), output,
-            options=options, checkpoint_dir=str(work / "checkpoints"),
+            align, functools.partial(ItemEncoder, **arguments), str(folder / "source"), output,
+            options=options, checkpoint_dir=str(folder / "checkpoints"),
         )  # fmt: skip
         metrics = json.loads((Path(output) / "metrics.json").read_text())
-        encoder = ItemEncoder.from_pretrained(output, limits=media_limits(settings))
-    pairs_until = pairs.agg({"event_timestamp": "max"}).first()[0].isoformat()
-    artifact = publish_encoder(
-        encoders, encoder, settings, alignment=made_from, metrics=metrics, pairs=rows, pairs_until=pairs_until
-    )
-    shutil.rmtree(work)
+        encoder = ItemEncoder.from_pretrained(output, limits=limits)
+    latest = pairs.agg({"event_timestamp": "max"}).first()
+    assert latest is not None  # an aggregate without groups has one row
+    manifest = {"alignment": made_from, "metrics": metrics, "pairs": rows, "pairs_until": latest[0].isoformat()}
+    artifact = publish_encoder(encoders, encoder, config, manifest)
+    shutil.rmtree(folder)
     return artifact

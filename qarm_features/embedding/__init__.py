@@ -1,1 +1,1 @@
-"""``items`` become ``item_embeddings`` and content tokens; encoder versions are made and exported here."""
+"""Embed ``items`` as ``item_embeddings``, write their content tokens, and make and export encoder versions."""

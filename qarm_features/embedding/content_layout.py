@@ -1,7 +1,7 @@
-"""Content tokens are laid out as memory-mapped files that training reads item by item.
+"""Lay out content tokens as memory-mapped files from which training reads single items.
 
 In: rows of ``item_content_tokens`` at one Delta version. Out: the folder of an ``ItemContentStore``. Spark sorts the item IDs
-alone; the tokens stream from Delta's files to their places on disk, so that memory does not grow with the catalog.
+only. The tokens stream from the files of Delta to their places on disk, so that memory does not grow with the catalog.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from qarm_features.storage.ordered_batches import ordered_batches
 from qarm_features.storage.tables import ITEM_CONTENT_TOKENS
 from qarm_features.storage.warehouse import Warehouse
 
-_ROWS = 1024  # of a batch that is read: 16 MB where an item has 16 tokens of 512 numbers
+_ROWS = 1024  # rows of a batch: 16 MB if an item has 16 tokens of 512 numbers
 
 
 def lay_out_content(
     warehouse: Warehouse, items: DataFrame, folder: Path, *, backbones: Backbones, delta_version: int
 ) -> None:
-    """Writes the folder of an ``ItemContentStore``.
+    """Write the folder of an ``ItemContentStore``.
 
     Args:
-        warehouse: The tables.
-        items: ``item_id``; tokens of others are left out.
-        folder: An empty folder of the driver.
-        backbones: Whose tokens.
-        delta_version: Of ``item_content_tokens``.
+        warehouse: Tables of the project.
+        items: Rows with ``item_id``; tokens of all other items are left out.
+        folder: Empty folder on the driver.
+        backbones: Backbones that made the tokens.
+        delta_version: Version of the Delta table ``item_content_tokens``.
 
     Raises:
         ValueError: No item has tokens.
@@ -45,15 +45,15 @@ def lay_out_content(
     most = [F.max(F.col("num_tokens")[place]).alias(name) for place, name in enumerate(backbones.token_dims)]
     width = F.max(F.octet_length(F.col("item_id").cast("string"))).alias("width")
     found = rows.agg(F.count("*").alias("items"), width, *most).first()
-    if not found["items"]:
-        raise ValueError("No item has content tokens, must be at least one. Look at the reasons in rejected_rows.")
-    strings = rows.schema["item_id"].dataType.simpleString() == "string"
-    dtype = np.dtype(f"S{found['width']}" if strings else np.int64)
+    if found is None or not found["items"]:
+        raise ValueError("No item has content tokens. Look at the reasons in rejected_rows.")
+    has_string_ids = rows.schema["item_id"].dataType.simpleString() == "string"
+    dtype = np.dtype(f"S{found['width']}" if has_string_ids else np.int64)
     ids = np.lib.format.open_memmap(folder / ITEM_IDS, "w+", dtype, (found["items"],))
-    at = 0
+    start = 0
     for batch in ordered_batches(rows.select("item_id"), by="item_id", count=found["items"]):
-        ids[at : at + len(batch)] = _ids(batch.column(0))
-        at += len(batch)
+        ids[start : start + len(batch)] = _ids(batch.column(0))
+        start += len(batch)
     ids.flush()
     shapes = {name: (max(1, found[name]), dim) for name, dim in backbones.token_dims.items()}
     blocks = create_blocks(folder, found["items"], shapes, "float16")
@@ -71,12 +71,13 @@ def lay_out_content(
 def place_tokens(
     batches: Iterable[pa.RecordBatch], ids: np.ndarray, blocks: Mapping[str, tuple[np.ndarray, np.ndarray]]
 ) -> None:
-    """Writes tokens to the rows of their items.
+    """Write tokens to the rows of their items.
 
     Args:
-        batches: ``item_id``, ``num_tokens``, ``tokens`` in any order; items that ``ids`` lacks are passed over.
-        ids: (n,) ascending.
-        blocks: Values (n, N, D) and mask (n, N) by modality, zeros before.
+        batches: Batches with ``item_id``, ``num_tokens`` and ``tokens`` in any order; items that are not in ``ids`` are
+            skipped.
+        ids: Item IDs (n,), ascending.
+        blocks: Values (n, N, D) and mask (n, N) by modality, filled with 0; they are written in place.
     """
     for batch in batches:
         rows = find_rows(ids, _ids(batch.column("item_id")))

@@ -1,8 +1,8 @@
-"""The whole catalog is embedded on Spark, incrementally.
+"""Embed the whole catalog on Spark, incrementally.
 
-In: ``items``, what ``item_embeddings`` already holds, an encoder version. Out: rows of ``item_embeddings`` for the items
-that are new, whose content changed, or that this encoder version has not seen; and the reason of each that it cannot
-embed. ::
+In: ``items``, the present rows of ``item_embeddings``, and an encoder version. Out: rows of ``item_embeddings`` for the items
+that are new, have changed content, or were not yet encoded by this encoder version; and for each item that cannot be
+embedded the reason. ::
 
     item_id  text       content_hash         item_id  embedding           content_hash  encoder_version  reason
     1        Toy Story  ab12            ->   1        [0.02, -0.11, ...]  ab12          0                null
@@ -30,19 +30,22 @@ if TYPE_CHECKING:
 def items_to_embed(
     items: DataFrame, embeddings: DataFrame, *, encoder_version: int, chunk: int = 0, num_chunks: int = 1
 ) -> DataFrame:
-    """Returns the items of which ``embeddings`` has no row with their content under this encoder version.
+    """Return the items that have no embedding of their present content by this encoder version.
 
     Args:
         items: Rows of ``items``.
         embeddings: Rows of ``item_embeddings``.
-        encoder_version: The version asked about.
-        chunk: Which part of the items, in [0, num_chunks), drawn by a hash of the item ID.
-        num_chunks: Parts in all.
+        encoder_version: Encoder version, from 0.
+        chunk: Number of the part of the items that is returned, in [0, num_chunks); a hash of the item ID assigns parts.
+        num_chunks: Number of parts, at least 1.
+
+    Returns:
+        Rows of ``items``.
     """
     done = embeddings.where(F.col("encoder_version") == encoder_version).select("item_id", "content_hash")
-    if num_chunks > 1:  # of both sides, so that the join of a chunk costs no more than its share
-        of_chunk = F.pmod(F.xxhash64("item_id"), F.lit(num_chunks)) == chunk
-        items, done = items.where(of_chunk), done.where(of_chunk)
+    if num_chunks > 1:  # both sides are filtered, so that the join reads only its share of the rows
+        is_in_chunk = F.pmod(F.xxhash64("item_id"), F.lit(num_chunks)) == chunk
+        items, done = items.where(is_in_chunk), done.where(is_in_chunk)
     return items.join(done, on=["item_id", "content_hash"], how="left_anti")
 
 
@@ -54,19 +57,19 @@ def embed_items(
     batch_size: int,
     rows: int,
 ) -> DataFrame:
-    """Embeds every row of ``items``.
+    """Embed every row of ``items``.
 
     Args:
-        items: ``item_id``, ``content_hash`` and the columns that the encoder reads.
-        encoder: The encoder; its files travel with the tasks, so executors need no shared folder for it. Local media
-            roots every executor must see itself.
-        limits: What may be read and decoded, from ``media_limits``.
-        batch_size: Items encoded at once.
-        rows: About how many they are; tasks of 50,000 and their threads (``spark.task.cpus``) follow from it.
+        items: Rows with ``item_id``, ``content_hash`` and the columns that the encoder reads.
+        encoder: The encoder version. Its files are sent with the tasks, so that executors need no shared folder for it;
+            local media roots must exist on every executor.
+        limits: Limits of what may be read and decoded, from ``media_limits``.
+        batch_size: Number of items that are encoded at once, at least 1.
+        rows: Approximate number of items, from which the number of tasks follows: one for each 50,000 items.
 
     Returns:
-        Rows of ``item_embeddings``, lazily, with ``row`` (JSON) and ``reason``: both null where embedded; where not,
-        ``embedding`` is null.
+        A lazy DataFrame with rows of ``item_embeddings`` and the columns ``row`` (JSON) and ``reason``. Both are null for
+        an embedded item; for any other item ``embedding`` is null.
     """
     id_type = items.schema["item_id"].dataType.simpleString()
     schema = f"item_id {id_type}, embedding array<float>, content_hash string, `row` string, reason string"
@@ -77,16 +80,16 @@ def embed_items(
 
 
 def write_rejected(warehouse: Warehouse, embedded: DataFrame, *, first: bool, any_new: bool) -> int:
-    """Writes the rows that could not be embedded to ``rejected_rows``.
+    """Write the rows that could not be embedded to ``rejected_rows``.
 
     Args:
-        warehouse: Where to.
-        embedded: What ``embed_items`` returned for one chunk.
-        first: The rows take the place of those of earlier runs.
-        any_new: Without new items there is nothing to count.
+        warehouse: Tables of the project.
+        embedded: Rows that ``embed_items`` returned for one chunk.
+        first: True if the rows replace the rejected rows of earlier runs, False if they are appended.
+        any_new: False if the chunk has no items, so that nothing is counted.
 
     Returns:
-        How many they are.
+        Number of rejected rows.
     """
     rejected = embedded.where(F.col("reason").isNotNull())
     rows = rejected.select(F.lit(ITEM_EMBEDDINGS.name).alias("table"), "row", "reason")
@@ -105,10 +108,10 @@ def _embed_rows(encoder: ItemEncoder, rows: pa.RecordBatch, batch_size: int) -> 
     embeddings, reasons = encoder.encode(columns, batch_size=batch_size)
     flat = pa.array(embeddings.numpy().reshape(-1), pa.float32())
     offsets = pa.array(range(0, len(flat) + 1, embeddings.shape[1]), pa.int32())
-    lost = pa.array([reason is not None for reason in reasons])
+    rejected = pa.array([reason is not None for reason in reasons])
     shown = [None if reason is None else row_as_json(rows, number) for number, reason in enumerate(reasons)]
     return pa.RecordBatch.from_arrays(
-        [rows["item_id"], pa.ListArray.from_arrays(offsets, flat, mask=lost), rows["content_hash"],
+        [rows["item_id"], pa.ListArray.from_arrays(offsets, flat, mask=rejected), rows["content_hash"],
          pa.array(shown, pa.string()), pa.array(reasons, pa.string())],
         ["item_id", "embedding", "content_hash", "row", "reason"],
     )  # fmt: skip

@@ -1,114 +1,177 @@
-"""Which encoder a project uses: made from its settings, published as a version, found again.
+"""Build, publish and find the encoder that a project uses.
 
-In: the sections ``items`` and ``encoder``, and the published versions. Out: an ``ItemEncoder`` or the artifact that holds
-one. Two settings that make different encoders have different fingerprints, so that no version stands for both.
+In: the sections ``items`` and ``encoder`` of the settings, and the published versions. Out: an ``ItemEncoder``, or the
+artifact that holds one. Settings that describe different encoders have different fingerprints, so each version belongs to
+one description only.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from qarm_features.encoders import READS
+from qarm_features.encoders import ENCODERS, READS
 from qarm_features.encoders.item_encoder import ItemEncoder, NoPretrainedBackbone
-from qarm_features.settings.load import Settings
+from qarm_features.settings.sections import Encoder, ItemSource
 from qarm_features.storage.artifacts import Artifact, Artifacts, fingerprint
 
 
-def media_limits(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Returns what the settings allow an encoder to read and decode, by modality."""
-    of = settings.encoder
-    shared = {"media_roots": [settings.path(r) for r in of.media_roots], "max_media_bytes": of.max_media_bytes}
-    image = {**shared, "max_image_pixels": of.max_image_pixels}
+def media_limits(encoder: Encoder, resolve: Callable[[str], str]) -> dict[str, dict[str, Any]]:
+    """Return the limits of what encoders may read and decode, by modality.
+
+    Args:
+        encoder: The section ``encoder`` of the settings.
+        resolve: Function that makes a media root absolute, usually ``settings.path``.
+
+    Returns:
+        For each modality the limits that its encoder takes as constructor arguments.
+    """
+    limits = {
+        "media_roots": [resolve(root) for root in encoder.media_roots],
+        "max_media_bytes": encoder.max_media_bytes,
+        "max_image_pixels": encoder.max_image_pixels,
+        "max_audio_seconds": encoder.max_audio_seconds,
+    }
+    accepted = {modality: inspect.signature(build).parameters for modality, build in ENCODERS.items()}
     return {
-        "image": image,
-        "image_text": image,
-        "audio": {**shared, "max_audio_seconds": of.max_audio_seconds},
+        modality: {name: limit for name, limit in limits.items() if name in parameters}
+        for modality, parameters in accepted.items()
     }
 
 
-def item_encoder_config(settings: Settings, *, aligned: bool) -> dict[str, Any]:
-    """Returns the arguments of the ``ItemEncoder`` that the sections ``items`` and ``encoder`` describe, but limits."""
-    items, of = settings.items, settings.encoder
-    rank = of.lora_rank if aligned else 0
-    text = {"backbone": of.text_backbone, "lora_rank": rank, "max_tokens": of.max_tokens}
-    image = {"backbone": of.image_backbone, "lora_rank": rank}
-    if of.image_backbone == "patch-transformer":
-        image["image_size"] = of.image_size
-    if of.image_text_backbone:
-        apart = {"image_text": {**text, "backbone": of.image_text_backbone}}
+def item_encoder_config(items: ItemSource, encoder: Encoder, *, aligned: bool) -> dict[str, Any]:
+    """Return the constructor arguments of the ``ItemEncoder`` that settings describe, without limits.
+
+    Args:
+        items: The section ``items`` of the settings; a modality is read if its column is set.
+        encoder: The section ``encoder`` of the settings.
+        aligned: True for the encoder that alignment trains, False for version 0 without a Q-Former.
+
+    Returns:
+        Keyword arguments of ``ItemEncoder``, as JSON.
+    """
+    rank = encoder.lora_rank if aligned else 0
+    text: dict[str, Any] = {"backbone": encoder.text_backbone, "lora_rank": rank, "max_tokens": encoder.max_tokens}
+    image: dict[str, Any] = {"backbone": encoder.image_backbone, "lora_rank": rank}
+    if encoder.image_backbone == "patch-transformer":
+        image["image_size"] = encoder.image_size
+    described: dict[str, dict[str, Any]]
+    if encoder.image_text_backbone:
+        described = {"image_text": {**text, "backbone": encoder.image_text_backbone}}
     else:
-        apart = {"text": text, "image": image}
-    described = {
-        **apart,
-        "audio": {"backbone": of.audio_backbone, "lora_rank": rank, "clip_seconds": of.clip_seconds},
-        "precomputed": {"dim": items.precomputed_dim},
+        described = {"text": text, "image": image}
+    described["audio"] = {
+        "backbone": encoder.audio_backbone,
+        "lora_rank": rank,
+        "clip_seconds": encoder.clip_seconds,
     }
+    described["precomputed"] = {"dim": items.precomputed_dim}
     names = ("num_queries", "dim", "num_layers", "num_heads")
     return {
-        "modalities": {m: given for m, given in described.items() if any(getattr(items, part) for part in READS[m])},
-        "q_former": {name: getattr(of, name) for name in names} if aligned else None,
-        "tokens_kept": of.tokens_kept if aligned else None,
-        "frozen_weight": of.frozen_weight if aligned else 0.0,
+        "modalities": {
+            modality: arguments
+            for modality, arguments in described.items()
+            if any(getattr(items, content) for content in READS[modality])
+        },
+        "q_former": {name: getattr(encoder, name) for name in names} if aligned else None,
+        "tokens_kept": encoder.tokens_kept if aligned else None,
+        "frozen_weight": encoder.frozen_weight if aligned else 0.0,
     }
 
 
-def item_encoder_arguments(settings: Settings, *, aligned: bool) -> dict[str, Any]:
-    """Returns all arguments of the ``ItemEncoder`` that the settings describe: ``item_encoder_config`` and the limits."""
-    config, limits = item_encoder_config(settings, aligned=aligned), media_limits(settings)
-    modalities = {name: {**given, **limits.get(name, {})} for name, given in config["modalities"].items()}
+def with_limits(config: Mapping[str, Any], limits: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return constructor arguments of an ``ItemEncoder`` together with the limits of what it may read.
+
+    Args:
+        config: Arguments from ``item_encoder_config``.
+        limits: Limits by modality, from ``media_limits``.
+
+    Returns:
+        Keyword arguments of ``ItemEncoder``.
+    """
+    modalities = {name: {**arguments, **limits.get(name, {})} for name, arguments in config["modalities"].items()}
     return {**config, "modalities": modalities}
 
 
-def item_encoder_from_settings(settings: Settings, *, aligned: bool) -> ItemEncoder:
-    """Makes a new encoder of the modalities whose columns are set; ``aligned`` gives it a Q-Former to be trained."""
-    return ItemEncoder(**item_encoder_arguments(settings, aligned=aligned))
+def publish_encoder(
+    artifacts: Artifacts, encoder: ItemEncoder, config: Mapping[str, Any], manifest: Mapping[str, Any] | None = None
+) -> Artifact:
+    """Publish an encoder as the next version.
+
+    Args:
+        artifacts: All encoder versions of the project.
+        encoder: Encoder to publish.
+        config: Arguments from ``item_encoder_config``; ``current_encoder`` finds the version by them.
+        manifest: Further entries of the version's manifest.
+
+    Returns:
+        The published version.
+    """
+
+    def write(folder: Path) -> None:
+        encoder.save_pretrained(folder)
+
+    entries = {
+        "aligned": encoder.q_former is not None,
+        "columns": encoder.columns,
+        "dim": encoder.dim,
+        "config": encoder.config,
+    }
+    return artifacts.publish(write, made_from=fingerprint(config), **entries, **(manifest or {}))
 
 
-def publish_encoder(artifacts: Artifacts, encoder: ItemEncoder, settings: Settings, **manifest: Any) -> Artifact:
-    """Publishes an encoder made from these settings as the next version; ``manifest`` holds what else to keep."""
-    aligned = encoder.q_former is not None
-    made_from = fingerprint(item_encoder_config(settings, aligned=aligned))
-    known = {"columns": encoder.columns, "dim": encoder.dim, "config": encoder.config}
-    return artifacts.publish(encoder.save_pretrained, made_from=made_from, aligned=aligned, **known, **manifest)
+def current_encoder(artifacts: Artifacts, items: ItemSource, encoder: Encoder) -> Artifact:
+    """Return the newest version that settings describe, made by alignment or exported from a ranking model.
 
+    If the settings do not ask for alignment and no version exists, version 0 is published first.
 
-def current_encoder(artifacts: Artifacts, settings: Settings) -> Artifact:
-    """Returns the newest version made from these settings, by alignment or exported from a ranking model.
+    Args:
+        artifacts: All encoder versions of the project.
+        items: The section ``items`` of the settings.
+        encoder: The section ``encoder`` of the settings.
 
-    Publishes version 0 when there is none and none is to be aligned.
+    Returns:
+        The version, with verified files.
 
     Raises:
         ValueError: ``encoder.align`` is true and no aligned version has these settings.
     """
-    if not settings.encoder.align:
-        made_from = fingerprint(item_encoder_config(settings, aligned=False))
-        exported = artifacts.find(made_from=made_from, exported=True)  # by a ranking model, above the same backbones
-        return exported.verify() if exported else _found_or_published(artifacts, settings)
-    found = _find(artifacts, settings, aligned=True)
-    if found is None:
-        raise ValueError(
-            "No aligned encoder has the settings items: and encoder: of qarm.yaml. Run: qarm align-encoder"
-        )
-    return found
+    if encoder.align:
+        aligned = _find(artifacts, item_encoder_config(items, encoder, aligned=True), aligned=True)
+        if aligned is None:
+            raise ValueError(
+                "No aligned encoder has the settings items: and encoder: of qarm.yaml. Run: qarm align-encoder"
+            )
+        return aligned
+    config = item_encoder_config(items, encoder, aligned=False)
+    exported = artifacts.find(made_from=fingerprint(config), exported=True)  # a ranking model trained its Q-Former
+    return exported.verify() if exported else _find_or_publish(artifacts, config)
 
 
-def unaligned_encoder(artifacts: Artifacts, settings: Settings) -> Artifact | None:
-    """Returns the encoder before alignment, against which an aligned one is measured, and publishes it if need be.
+def unaligned_encoder(artifacts: Artifacts, items: ItemSource, encoder: Encoder) -> Artifact | None:
+    """Return the encoder before alignment, with which an aligned one is compared, and publish it if it is missing.
 
-    None where no modality has a pretrained backbone: there is nothing to encode with before training.
+    Args:
+        artifacts: All encoder versions of the project.
+        items: The section ``items`` of the settings.
+        encoder: The section ``encoder`` of the settings.
+
+    Returns:
+        The version; None if no modality has a pretrained backbone, so that items cannot be encoded before alignment.
     """
     try:
-        return _found_or_published(artifacts, settings)
+        return _find_or_publish(artifacts, item_encoder_config(items, encoder, aligned=False))
     except NoPretrainedBackbone:
         return None
 
 
-def _found_or_published(artifacts: Artifacts, settings: Settings) -> Artifact:
-    found = _find(artifacts, settings, aligned=False)
-    return found or publish_encoder(artifacts, item_encoder_from_settings(settings, aligned=False), settings)
+def _find_or_publish(artifacts: Artifacts, config: Mapping[str, Any]) -> Artifact:
+    found = _find(artifacts, config, aligned=False)
+    return found or publish_encoder(artifacts, ItemEncoder(**config), config)
 
 
-def _find(artifacts: Artifacts, settings: Settings, *, aligned: bool) -> Artifact | None:
-    made_from = fingerprint(item_encoder_config(settings, aligned=aligned))
-    found = artifacts.find(made_from=made_from, aligned=aligned)
+def _find(artifacts: Artifacts, config: Mapping[str, Any], *, aligned: bool) -> Artifact | None:
+    found = artifacts.find(made_from=fingerprint(config), aligned=aligned)
     return found and found.verify()

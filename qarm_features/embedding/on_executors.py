@@ -1,6 +1,6 @@
-"""An encoder runs on the executors: its files travel with the tasks, and each Python worker loads it once.
+"""Run an encoder on the executors: its files are sent with the tasks, and each Python worker loads it once.
 
-In: items with raw columns, an encoder version, a function from (encoder, rows) to rows. Out: a lazy DataFrame.
+In: items with raw columns, an encoder version, and a function from (encoder, rows) to rows. Out: a lazy DataFrame.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from qarm_features.encoders.item_encoder import ItemEncoder
 
 _ROWS_PER_TASK = 50_000
-BUFFER_ROWS = 4096  # rows sorted by length together: enough to pad little, few enough to bound memory
-BUFFER_BYTES = 64 << 20  # the same for rows that carry media
+BUFFER_ROWS = 4096  # rows sorted by length together: more rows need less padding but more memory
+BUFFER_BYTES = 64 << 20  # the same bound for rows that contain media
 
 
 def encode_on_executors(
@@ -35,17 +35,22 @@ def encode_on_executors(
     rows: int,
     buffer_rows: int = BUFFER_ROWS,
 ) -> DataFrame:
-    """Applies ``encode(encoder, rows, batch_size)`` to every few thousand items.
+    """Apply ``encode(encoder, rows, batch_size)`` to blocks of a few thousand items.
 
     Args:
-        items: ``item_id``, ``content_hash`` and the columns that the encoder reads.
-        encoder: Executors need no shared folder for it. Local media roots every executor must see itself.
-        encode: A function that tasks can import.
-        schema: Of what it returns, as DDL.
-        limits: What may be read and decoded, from ``media_limits``.
-        batch_size: Items encoded at once.
-        rows: About how many items there are; tasks of 50,000 and their threads (``spark.task.cpus``) follow from it.
-        buffer_rows: Most rows given to ``encode`` at once.
+        items: Rows with ``item_id``, ``content_hash`` and the columns that the encoder reads.
+        encoder: The encoder version. Executors need no shared folder for it, but local media roots must exist on every
+            executor.
+        encode: Function that tasks can import.
+        schema: Schema of the rows that ``encode`` returns, as DDL.
+        limits: Limits of what may be read and decoded, from ``media_limits``.
+        batch_size: Number of items that are encoded at once, at least 1.
+        rows: Approximate number of items, from which the number of tasks follows: one for each 50,000 items. A task has
+            ``spark.task.cpus`` threads.
+        buffer_rows: Greatest number of rows that ``encode`` gets at once.
+
+    Returns:
+        A lazy DataFrame of the rows that ``encode`` returns.
     """
     files = {
         file.name: file.read_bytes() for file in encoder.path.iterdir() if file.suffix in (".json", ".safetensors")
@@ -67,14 +72,31 @@ def encode_on_executors(
 
 
 def row_as_json(rows: pa.RecordBatch, number: int) -> str:
-    """Shows what a row has; of bytes only their number."""
+    """Return one row as JSON without null values; bytes are shown by their number.
+
+    Args:
+        rows: Rows with raw columns.
+        number: Number of the row, from 0.
+
+    Returns:
+        A JSON object.
+    """
     row = {name: rows[name][number].as_py() for name in rows.schema.names if name != "content_hash"}
     shown = {name: f"{len(value)} bytes" if isinstance(value, bytes) else value for name, value in row.items()}
     return json.dumps({name: value for name, value in shown.items() if value is not None}, ensure_ascii=False)
 
 
 def regroup(batches: Iterator[pa.RecordBatch], rows: int, size: int) -> Iterator[pa.RecordBatch]:
-    """Regroups batches into ones of ``rows`` rows, or fewer of about ``size`` bytes; the last one is shorter."""
+    """Regroup batches into larger or smaller ones.
+
+    Args:
+        batches: Batches of any number of rows.
+        rows: Greatest number of rows of a new batch, at least 1.
+        size: Approximate greatest size of a new batch, in bytes.
+
+    Yields:
+        Batches of ``rows`` rows, or fewer rows of about ``size`` bytes; the last batch has the remaining rows.
+    """
     held: list[pa.RecordBatch] = []
     count = held_bytes = 0
     for batch in batches:
@@ -107,11 +129,11 @@ def _encode_batches(
 
 @functools.lru_cache(maxsize=1)
 def _load_encoder(files: tuple[tuple[str, bytes], ...], limits: str, num_threads: int) -> ItemEncoder:
-    """Loads the encoder once per Python worker, which Spark reuses from task to task."""
+    """Load the encoder once in each Python worker; Spark reuses a worker for many tasks."""
     import os
     import tempfile
 
-    os.environ.setdefault("RAYON_NUM_THREADS", str(num_threads))  # of the tokenizer, as set_num_threads of torch
+    os.environ.setdefault("RAYON_NUM_THREADS", str(num_threads))  # threads of the tokenizer
 
     import torch
     from pyspark import TaskContext

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from qarm_features.alignment.align_encoder import alignment_fingerprint, train_encoder
-from qarm_features.embedding.encoder_versions import unaligned_encoder
+from qarm_features.embedding.encoder_versions import item_encoder_config, media_limits, unaligned_encoder
 from qarm_features.jobs.context import JobContext, torch_distributor
 from qarm_features.jobs.job import Counts, job
 from qarm_features.storage.tables import ITEM_PAIRS, ITEMS
@@ -27,16 +27,22 @@ def align_encoder(
     embeddings, new codebooks and a new release."""
     settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
     pairs = warehouse.read(ITEM_PAIRS)
-    existing = encoders.find(aligned=True, alignment=alignment_fingerprint(settings))
+    config = item_encoder_config(settings.items, settings.encoder, aligned=True)
+    made_from = alignment_fingerprint(config, settings.alignment, settings.seed)
+    existing = encoders.find(aligned=True, alignment=made_from)
     if existing is not None and not realign:
         rows = pairs.count()
         return Counts(rows, rows, 0, f"encoder v{existing.version} kept; --realign trains anew")
-    unaligned_encoder(encoders, settings)
+    unaligned_encoder(encoders, settings.items, settings.encoder)
     trained = train_encoder(
-        settings,
         encoders,
         pairs,
         warehouse.read(ITEMS),
+        config=config,
+        limits=media_limits(settings.encoder, settings.path),
+        alignment=settings.alignment,
+        seed=settings.seed,
+        work=settings.artifacts_path / "work",
         pairs_version=warehouse.version(ITEM_PAIRS),
         run=torch_distributor(context, settings.alignment.num_processes).run,
     )

@@ -30,7 +30,11 @@ def embed_items(
     cannot embed go to rejected_rows with the reason; the next run tries them again."""
     settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
     wanted = encoder_version is not None
-    encoder = encoders.get(encoder_version).verify() if wanted else current_encoder(encoders, settings)
+    encoder = (
+        encoders.get(encoder_version).verify()
+        if wanted
+        else current_encoder(encoders, settings.items, settings.encoder)
+    )
     items = warehouse.read(ITEMS, version=warehouse.version(ITEMS))  # pinned: chunks are parts of one state
     present = warehouse.read_or_empty(ITEM_EMBEDDINGS)
     rows_in, rows_new = items.count(), items_to_embed(items, present, encoder_version=encoder.version).count()
@@ -40,7 +44,7 @@ def embed_items(
         embedded = embed(
             new,
             encoder,
-            limits=media_limits(settings),
+            limits=media_limits(settings.encoder, settings.path),
             batch_size=settings.encoder.batch_size,
             rows=-(-rows_new // chunks),
         ).persist(StorageLevel.MEMORY_AND_DISK)

@@ -33,8 +33,12 @@ def evaluate_encoder(
     """Measures how often the next positive of a user, later than all mined pairs, is among the k items nearest to the one
     before; against the frozen encoder and against chance. What is not embedded yet is embedded first."""
     settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
-    frozen = unaligned_encoder(encoders, settings)
-    wanted = encoders.get(encoder_version) if encoder_version is not None else current_encoder(encoders, settings)
+    frozen = unaligned_encoder(encoders, settings.items, settings.encoder)
+    wanted = (
+        encoders.get(encoder_version)
+        if encoder_version is not None
+        else current_encoder(encoders, settings.items, settings.encoder)
+    )
     versions = sorted({wanted.version, *([frozen.version] if frozen else [])})
     for version in versions:
         embed_items.function(context, encoder_version=version)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from qarm_features.embedding.encoder_export import exported_encoder, newest_with_fusion, publish_exported
+from qarm_features.embedding.encoder_versions import item_encoder_config
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.ranking import ItemContentStore
@@ -51,6 +52,8 @@ def export_encoder(
             tokens_kept=ItemContentStore.open(content.path).manifest["tokens_kept"],
             frozen_weight=made_from["frozen_weight"],
         )
-        existing = publish_exported(encoders, encoder, context.settings, **made_from)
+        settings = context.settings
+        config = item_encoder_config(settings.items, settings.encoder, aligned=settings.encoder.align)
+        existing = publish_exported(encoders, encoder, config, made_from)
     remark = f"encoder v{existing.version} holds the fusion of ranking model v{model.version}. Next: qarm embed-items"
     return Counts(1, 1, 0, remark)

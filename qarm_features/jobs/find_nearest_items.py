@@ -30,7 +30,10 @@ def find_nearest_items(
     frozen until the encoder or its settings change, or --refit: new items are asked of it and are in none themselves. On
     several machines, artifacts must be a folder that all of them reach."""
     settings, warehouse, banks = context.settings, context.warehouse, context.artifacts("banks")
-    encoder, of = current_encoder(context.artifacts("encoders"), settings), settings.nearest_items
+    encoder, of = (
+        current_encoder(context.artifacts("encoders"), settings.items, settings.encoder),
+        settings.nearest_items,
+    )
     embeddings = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
     embeddings = embeddings.join(warehouse.read(ITEMS).select("item_id"), on="item_id", how="left_semi")
     made_from = {"encoder_version": encoder.version, "seed": settings.seed, **of.model_dump()}

@@ -33,7 +33,10 @@ def fit_codebooks(
     new items get codes from the frozen ones, so no published semantic ID moves. A refit starts from the last codebooks of
     the same seed, levels, sizes and kind, and keeps the IDs of item_semantic_ids where that costs little."""
     settings, warehouse, codebooks = context.settings, context.warehouse, context.artifacts("codebooks")
-    encoder, wanted = current_encoder(context.artifacts("encoders"), settings), settings.codebooks
+    encoder, wanted = (
+        current_encoder(context.artifacts("encoders"), settings.items, settings.encoder),
+        settings.codebooks,
+    )
     every = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
     embeddings = every.join(warehouse.read(ITEMS).select("item_id"), on="item_id", how="left_semi")
     rows = embeddings.count()

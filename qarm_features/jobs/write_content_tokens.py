@@ -33,14 +33,22 @@ def write_content_tokens(
     laid out anew when any was. It takes 12 kB an item at 16 tokens of 384 numbers."""
     settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
     wanted = encoder_version is not None
-    encoder = encoders.get(encoder_version).verify() if wanted else current_encoder(encoders, settings)
+    encoder = (
+        encoders.get(encoder_version).verify()
+        if wanted
+        else current_encoder(encoders, settings.items, settings.encoder)
+    )
     backbones = backbones_of(encoder, tokens_kept=settings.encoder.tokens_kept)
     items = warehouse.read(ITEMS, version=warehouse.version(ITEMS))
     rows, rows_new, rejected = items.count(), _new(context, items, backbones).count(), 0
     chunks = -(-rows_new // settings.encoder.items_per_commit)
     for chunk in range(chunks):  # a killed run goes on from the last commit
         new = _new(context, items, backbones).where(F.pmod(F.xxhash64("item_id"), F.lit(chunks)) == chunk)
-        of = {"limits": media_limits(settings), "batch_size": settings.encoder.batch_size, "rows": rows_new // chunks}
+        of = {
+            "limits": media_limits(settings.encoder, settings.path),
+            "batch_size": settings.encoder.batch_size,
+            "rows": rows_new // chunks,
+        }
         encoded = write_tokens(new, encoder, backbones, **of).persist(StorageLevel.DISK_ONLY)
         if encoded.count() or not warehouse.exists(ITEM_CONTENT_TOKENS):  # else a new version would hold nothing new
             warehouse.upsert(ITEM_CONTENT_TOKENS, encoded)

@@ -115,5 +115,5 @@ def test_a_catalog_without_any_tokens_is_refused(catalog, tmp_path):
     nobody = Backbones("none", {"text": 4}, 16)
     items = context.spark.createDataFrame([("s0",)], "item_id string")
 
-    with pytest.raises(ValueError, match="No item has content tokens, must be at least one. Look at the reasons"):
+    with pytest.raises(ValueError, match="No item has content tokens. Look at the reasons in rejected_rows"):
         lay_out_content(context.warehouse, items, tmp_path, backbones=nobody, delta_version=0)

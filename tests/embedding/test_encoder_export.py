@@ -44,7 +44,9 @@ def context(tmp_path):
     (tmp_path / "qarm.yaml").write_text(SETTINGS)
     context = JobContext(load_settings(tmp_path / "qarm.yaml"))
     encoder = ItemEncoder({"precomputed": {"dim": 6}})
-    publish_encoder(context.artifacts("encoders"), encoder, context.settings)
+    settings = context.settings
+    config = item_encoder_config(settings.items, settings.encoder, aligned=False)
+    publish_encoder(context.artifacts("encoders"), encoder, config)
     context.artifacts("item_content").publish(write_tokens, encoder_version=0)
     return context
 
@@ -83,15 +85,16 @@ def test_the_project_uses_the_exported_encoder_from_now_on_and_the_unaligned_one
     encoders, settings = context.artifacts("encoders"), context.settings
     settings = settings.model_copy(update={"encoder": settings.encoder.model_copy(update={"align": align})})
     if align:  # an aligned version as align-encoder publishes it
-        publish_encoder(encoders, ItemEncoder(**item_encoder_config(settings, aligned=True)), settings)
+        config = item_encoder_config(settings.items, settings.encoder, aligned=True)
+        publish_encoder(encoders, ItemEncoder(**config), config)
     context.settings = settings
     add_ranking_model(context, trained_model(token_dims={"precomputed": 6}))
 
     export_encoder(context)
 
     newest = encoders.latest()
-    assert current_encoder(encoders, settings).version == newest.version == 1 + align
-    assert unaligned_encoder(encoders, settings).version == 0
+    assert current_encoder(encoders, settings.items, settings.encoder).version == newest.version == 1 + align
+    assert unaligned_encoder(encoders, settings.items, settings.encoder).version == 0
     assert newest.manifest["ranking_model_version"] == 0
     assert newest.manifest["base_encoder_version"] == 0
 
@@ -110,14 +113,17 @@ def test_exporting_the_same_model_again_makes_no_version_and_a_new_model_makes_o
 
 
 def test_what_cannot_be_exported_is_refused(context):
-    with pytest.raises(ValueError, match="No ranking model was trained with use_fusion, must be one.* Run: qarm train"):
+    with pytest.raises(
+        ValueError, match="No ranking model was trained with use_fusion, so there is no fusion to export. Run: qarm tr"
+    ):
         export_encoder(context)
     add_ranking_model(context, trained_model(use_fusion=False))
     add_ranking_model(context, trained_model(token_dims={"text": 384}))
-    with pytest.raises(ValueError, match="was trained without a fusion, must have use_fusion=True"):
+    with pytest.raises(ValueError, match="was trained without a fusion. Train it with use_fusion=True to export it"):
         export_encoder(context, ranking_model_version=0)
     with pytest.raises(
-        ValueError, match=r"fuses tokens of \{'text': 384\}, must be \{'precomputed': 6\} .*--encoder-version"
+        ValueError,
+        match=r"fuses tokens of \{'text': 384\}, but the encoder makes tokens of \{'precomputed': 6\}.*--encoder-version",
     ):
         export_encoder(context)
 

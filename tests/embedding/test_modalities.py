@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from qarm_features import ItemEncoder
-from qarm_features.embedding.encoder_versions import item_encoder_from_settings, publish_encoder
+from qarm_features.embedding.encoder_versions import item_encoder_config, publish_encoder
 from qarm_features.jobs.embed_items import embed_items
 from qarm_features.jobs.ingest_catalog import ingest_catalog
 from qarm_features.settings.load import SettingsError, load_settings
@@ -180,7 +180,9 @@ def test_broken_media_are_rejected_with_their_reason_and_the_other_items_are_ser
                                       + SECTIONS.split("encoder:")[1])  # fmt: skip
     context = open_project(folder, spark)
     encoders = Artifacts(context.settings.artifacts_path, "encoders")
-    publish_encoder(encoders, item_encoder_from_settings(context.settings, aligned=True), context.settings)
+    settings = context.settings
+    config = item_encoder_config(settings.items, settings.encoder, aligned=True)
+    publish_encoder(encoders, ItemEncoder(**config), config)
     ingest_catalog(context)
 
     counts = embed_items(context)

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from qarm_features import ItemEncoder
-from qarm_features.embedding.encoder_versions import item_encoder_from_settings, media_limits
+from qarm_features.embedding.encoder_versions import item_encoder_config, media_limits, with_limits
 from qarm_features.encoders import BrokenContent, ImageTextEncoder
 from qarm_features.settings.load import load_settings
 from tests.encoders import tiny_backbones
@@ -91,7 +91,8 @@ def test_the_item_encoder_reads_image_and_text_together_as_the_settings_say(tmp_
         f"encoder: {{align: true, image_text_backbone: {backbone}, dim: 16, num_queries: 2, frozen_weight: 0}}\n"
     )
     settings = load_settings(tmp_path / "qarm.yaml")
-    encoder = item_encoder_from_settings(settings, aligned=True)
+    limits = media_limits(settings.encoder, settings.path)
+    encoder = ItemEncoder(**with_limits(item_encoder_config(settings.items, settings.encoder, aligned=True), limits))
     columns = {"text": ["red", "red", None, None], "image": [None, picture(), picture(), None]}
 
     embeddings, reasons = encoder.encode(columns)
@@ -101,5 +102,5 @@ def test_the_item_encoder_reads_image_and_text_together_as_the_settings_say(tmp_
     assert reasons == [None, None, None, "no modality that the encoder reads (image_text)"]
     assert len({tuple(row) for row in embeddings[:3].tolist()}) == 3
     encoder.save_pretrained(tmp_path / "saved")
-    again = ItemEncoder.from_pretrained(tmp_path / "saved", limits=media_limits(settings))
+    again = ItemEncoder.from_pretrained(tmp_path / "saved", limits=limits)
     torch.testing.assert_close(again.encode(columns).embeddings[:3], embeddings[:3])

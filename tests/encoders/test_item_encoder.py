@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qarm_features import ItemEncoder
-from qarm_features.embedding.encoder_versions import current_encoder, item_encoder_from_settings, publish_encoder
+from qarm_features.embedding.encoder_versions import current_encoder, item_encoder_config, publish_encoder
 from qarm_features.encoders import Tokens
 from qarm_features.encoders.item_encoder import mean_pool
 from qarm_features.encoders.pretrained import locate_backbone
@@ -103,17 +103,19 @@ def test_an_unknown_modality_and_a_version_0_of_noise_are_refused():
         ItemEncoder({"image": {"backbone": "patch-transformer"}})
 
 
-def settings_with(folder, lines):
+def sections_with(folder, lines):
+    """Returns the sections items and encoder of the toy project's settings with further lines."""
     write_toy_project(folder)
     (folder / "qarm.yaml").write_text(SETTINGS + lines)
-    return open_project(folder, None).settings
+    settings = open_project(folder, None).settings
+    return settings.items, settings.encoder
 
 
 def test_version_0_is_published_once_per_backbone_whatever_the_limits(tmp_path):
     encoders = Artifacts(tmp_path, "encoders")
     lines = ("", "encoder: {max_media_bytes: 9}\n", "encoder: {max_tokens: 16}\n", "", "encoder: {lora_rank: 2}\n")
 
-    versions = [current_encoder(encoders, settings_with(tmp_path, line)).version for line in lines]
+    versions = [current_encoder(encoders, *sections_with(tmp_path, line)).version for line in lines]
 
     assert versions == [0, 0, 1, 0, 0]
     assert encoders.get(0).manifest["aligned"] is False
@@ -122,17 +124,16 @@ def test_version_0_is_published_once_per_backbone_whatever_the_limits(tmp_path):
 
 
 def test_an_aligned_encoder_is_found_by_its_settings_and_never_made_on_the_way(tmp_path):
-    encoders, settings = (
-        Artifacts(tmp_path, "encoders"),
-        settings_with(tmp_path, "encoder: {align: true, dim: 8, frozen_weight: 0}\n"),
-    )
+    encoders = Artifacts(tmp_path, "encoders")
+    sections = sections_with(tmp_path, "encoder: {align: true, dim: 8, frozen_weight: 0}\n")
     with pytest.raises(
         ValueError, match="No aligned encoder has the settings items: and encoder: .*Run: qarm align-enc"
     ):
-        current_encoder(encoders, settings)
+        current_encoder(encoders, *sections)
 
-    publish_encoder(encoders, item_encoder_from_settings(settings, aligned=True), settings, pairs=7)
+    config = item_encoder_config(*sections, aligned=True)
+    publish_encoder(encoders, ItemEncoder(**config), config, {"pairs": 7})
 
-    found = current_encoder(encoders, settings)
+    found = current_encoder(encoders, *sections)
     assert (found.version, found.manifest["aligned"], found.manifest["dim"], found.manifest["pairs"]) == (0, True, 8, 7)
-    assert current_encoder(encoders, settings_with(tmp_path, "")).version == 1
+    assert current_encoder(encoders, *sections_with(tmp_path, "")).version == 1
