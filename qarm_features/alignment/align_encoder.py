@@ -24,7 +24,7 @@ from qarm_features.encoders.item_encoder import ItemEncoder, raw_columns
 from qarm_features.settings.sections import Alignment
 from qarm_features.storage.artifacts import Artifact, Artifacts, fingerprint
 
-_NOT_OF_THE_TRAINER = {"valid_share", "max_pairs", "num_processes"}
+_DRIVER_SETTINGS = {"valid_share", "max_pairs", "num_processes"}
 
 
 def alignment_fingerprint(config: Mapping[str, Any], alignment: Alignment, seed: int) -> str:
@@ -73,7 +73,7 @@ def train_encoder(
         The published version; its manifest holds ``metrics`` and the number of ``pairs``.
     """
     made_from = alignment_fingerprint(config, alignment, seed)
-    options = AlignmentOptions(seed=seed, **alignment.options(but=_NOT_OF_THE_TRAINER))
+    options = AlignmentOptions(seed=seed, **alignment.options(but=_DRIVER_SETTINGS))
     folder = work / f"align-{made_from}-{pairs_version}"
     arguments = with_limits(config, limits)
     rows = write_alignment_data(

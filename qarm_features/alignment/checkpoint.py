@@ -1,6 +1,7 @@
-"""Where a training stands, on disk: weights and optimizer as safetensors, the rest as JSON. Nothing is pickled.
+"""Save and load checkpoints of a training run: weights and optimizer as safetensors, all else as JSON, nothing pickled.
 
-A checkpoint is a folder ``step-<number>`` that appears by one rename; the newest one counts, older ones are removed.
+In: the state of a training run. Out: a folder ``step-<number>``, which appears by one rename. Only the newest checkpoint is
+kept.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ _STATE = "state.json"
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds.
+    """Hold the content of a checkpoint.
 
     Attributes:
-        state: JSON-like: how far the training came.
-        tensors: named tensors by file: ``weights``, ``best``, ``optimizer``.
+        state: Progress of the training run, as JSON.
+        tensors: Tensors by name, for each of the files ``weights``, ``best`` and ``optimizer``.
     """
 
     state: dict[str, Any]
@@ -33,7 +34,13 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(folder: str | Path, step: int, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint, then removes older ones."""
+    """Write a checkpoint, then remove older ones.
+
+    Args:
+        folder: Folder of the checkpoints.
+        step: Number of training steps done, at least 0.
+        checkpoint: Content of the checkpoint.
+    """
     folder = Path(folder)
     draft = folder / f".draft-{uuid.uuid4().hex}"
     draft.mkdir(parents=True)
@@ -56,14 +63,17 @@ def save_checkpoint(folder: str | Path, step: int, checkpoint: Checkpoint) -> No
 
 
 def load_checkpoint(folder: str | Path, *, inputs: Mapping[str, Any]) -> Checkpoint | None:
-    """Reads the newest checkpoint, or returns None when there is none.
+    """Read the newest checkpoint.
 
     Args:
-        folder: where checkpoints are.
-        inputs: what the training is made from; must be what the checkpoint's state says.
+        folder: Folder of the checkpoints.
+        inputs: Options and fingerprints of the training run, which must equal those of the checkpoint.
+
+    Returns:
+        The checkpoint; None if the folder has none.
 
     Raises:
-        ValueError: if the checkpoint is of a training with other inputs.
+        ValueError: The checkpoint was written by a training run with other inputs.
     """
     folders = _folders(Path(folder))
     if not folders:
@@ -73,27 +83,41 @@ def load_checkpoint(folder: str | Path, *, inputs: Mapping[str, Any]) -> Checkpo
     for name, value in inputs.items():
         if state["inputs"].get(name) != value:
             raise ValueError(
-                f"{newest} is of a training with {name} = {state['inputs'].get(name)}, must be {value}. "
-                "Remove the checkpoints to start anew, or train as before."
+                f"The checkpoint {newest} was written with {name} = {state['inputs'].get(name)}, but this training run "
+                f"has {name} = {value}. Remove the checkpoints to start again, or restore the earlier value."
             )
     return Checkpoint(state, {file.stem: load_file(file) for file in newest.glob("*.safetensors")})
 
 
 def optimizer_tensors(optimizer: Optimizer, weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Returns the optimizer's tensors as ``<what>/<name of the weight>``."""
+    """Return the state of an optimizer as tensors.
+
+    Args:
+        optimizer: Optimizer of the weights.
+        weights: Weights by name.
+
+    Returns:
+        Tensors by the names ``<state>/<name of the weight>``, for example ``exp_avg/head.bias``.
+    """
     return {
-        f"{what}/{name}": value
+        f"{state}/{name}": value
         for name, weight in weights.items()
-        for what, value in optimizer.state.get(weight, {}).items()
+        for state, value in optimizer.state.get(weight, {}).items()
     }
 
 
 def restore_optimizer(optimizer: Optimizer, weights: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
-    """Puts back what :func:`optimizer_tensors` returned."""
+    """Restore the state of an optimizer.
+
+    Args:
+        optimizer: Optimizer of the weights; it is changed in place.
+        weights: Weights by name.
+        tensors: Tensors that ``optimizer_tensors`` returned.
+    """
     for key, value in tensors.items():
-        what, name = key.split("/", 1)
+        state, name = key.split("/", 1)
         # AdamW keeps its step count on the CPU.
-        optimizer.state[weights[name]][what] = value if what == "step" else value.to(weights[name].device)
+        optimizer.state[weights[name]][state] = value if state == "step" else value.to(weights[name].device)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -1,4 +1,7 @@
-"""Parameters and metrics of a training to MLflow, where it is installed and MLFLOW_TRACKING_URI is set."""
+"""Log the parameters and metrics of a training run to MLflow, if it is installed and MLFLOW_TRACKING_URI is set.
+
+In: parameters and metrics. Out: an MLflow run.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,21 @@ LogMetrics = Callable[[Mapping[str, float], int], None]
 
 @contextmanager
 def experiment_log(name: str, params: Mapping[str, Any], *, active: bool = True) -> Iterator[LogMetrics]:
-    """Opens an MLflow run for the time of a ``with`` block, nested in the caller's own run where there is one.
+    """Open an MLflow run for the duration of a ``with`` block, nested in the run of the caller if there is one.
 
     Args:
-        name: of the run.
-        params: logged at once.
-        active: False logs nothing, as in any process but the first.
+        name: Name of the run.
+        params: Parameters of the run, logged when it starts.
+        active: False to log nothing, for all processes except the first.
 
     Yields:
-        A function of (metrics, step) that logs metrics; it does nothing without MLflow.
+        A function of (metrics, step) that logs metrics; without MLflow it does nothing.
     """
     found = "mlflow" in sys.modules or importlib.util.find_spec("mlflow") is not None
     if not active or not found or not os.environ.get("MLFLOW_TRACKING_URI"):
         yield lambda metrics, step: None
         return
-    import mlflow
+    import mlflow  # type: ignore[import-not-found]  # MLflow is optional and not installed for type checks
 
     with mlflow.start_run(run_name=name, nested=mlflow.active_run() is not None):
         mlflow.log_params(dict(params))

@@ -1,7 +1,7 @@
-"""Item pairs and the content of their items, laid out for training outside Spark.
+"""Export item pairs and the content of their items for training outside Spark.
 
-In: ``item_pairs`` and ``items``. Out: a folder of ``items/*.parquet``, numbered from 0 (all items of the pairs and about as
-many others), and ``pairs/*.parquet`` of those numbers, as :mod:`qarm_features.alignment.packing` reads them. ::
+In: ``item_pairs`` and ``items``. Out: a folder with ``items/*.parquet``, numbered from 0 (all items of the pairs and about as
+many others), and ``pairs/*.parquet`` of these numbers, in the layout that ``qarm_features.alignment.packing`` reads. ::
 
     trigger_item_id  target_item_id  source        weight      trigger_index  target_index  weight  split
     12               7               item-to-item  0.25    ->  1              0             2.25    train
@@ -33,25 +33,26 @@ def write_alignment_data(
     valid_share: float,
     seed: int,
 ) -> int:
-    """Writes the training data of item alignment; pairs of items that are no longer in the catalog are left out.
+    """Write the training data of item alignment, without pairs of items that are no longer in the catalog.
 
     Args:
-        pairs: Rows of ``item_pairs``; the weights of a pair's sources are added up.
+        pairs: Rows of ``item_pairs``; the weights of the sources of a pair are added.
         items: Rows of ``items``.
-        folder: Where to; the training processes must see it.
+        folder: Folder that is written; all training processes must see it.
         columns: Raw columns that the encoder reads.
-        max_pairs: About how many pairs are kept at most, drawn by hash.
-        valid_share: Share held out for the early stop, drawn by hash; a pair and its reverse are held out together.
-        seed: Of both draws.
+        max_pairs: Approximate greatest number of pairs; a larger number is sampled by hash.
+        valid_share: Share of pairs that are held out for early stopping, in [0, 1], sampled by hash. A pair and its reverse
+            are held out together.
+        seed: Seed for sampling pairs, held-out pairs and further items.
 
     Returns:
-        How many pairs were written.
+        Number of pairs written.
     """
     known = items.select("item_id")
     pairs = pairs.groupBy(*_PAIR).agg(F.sum("weight").alias("weight"))
     for side in _PAIR:
         pairs = pairs.join(known.withColumnRenamed("item_id", side), on=side, how="left_semi")
-    ends = F.least(*_PAIR), F.greatest(*_PAIR)  # a pair and its reverse share their draws
+    ends = F.least(*_PAIR), F.greatest(*_PAIR)  # a pair and its reverse get the same random numbers
     pairs = pairs.withColumn("draw", _draw(seed, *ends)).persist()
     total = pairs.count()
     kept = pairs.where(F.col("draw") >= (1 - min(1.0, max_pairs / max(total, 1))) * _DRAWS)
@@ -63,8 +64,8 @@ def write_alignment_data(
         f"{folder}/items"
     )
     for side in ("trigger", "target"):
-        of_side = index.select(F.col("item_id").alias(f"{side}_item_id"), F.col("item_index").alias(f"{side}_index"))
-        kept = kept.join(of_side, on=f"{side}_item_id", how="inner")
+        numbers = index.select(F.col("item_id").alias(f"{side}_item_id"), F.col("item_index").alias(f"{side}_index"))
+        kept = kept.join(numbers, on=f"{side}_item_id", how="inner")
     held_out = _draw(seed + 1, *ends) < valid_share * _DRAWS
     rows = kept.select(
         F.col("trigger_index").cast("bigint").alias("trigger_index"),
@@ -77,12 +78,12 @@ def write_alignment_data(
 
 
 def _others(items: DataFrame, paired: DataFrame, seed: int) -> DataFrame:
-    """Draws items that are in no pair, about as many as are in one: what the encoder must not forget how to encode."""
+    """Sample about as many items without a pair as there are with one; training preserves their geometry."""
     others = items.join(paired, on="item_id", how="left_anti")
     share = max(paired.count(), _LEAST_OTHERS) / max(others.count(), 1)
     return others.where(_draw(seed, "item_id") < min(1.0, share) * _DRAWS)
 
 
 def _draw(seed: int, *columns: Column | str) -> Column:
-    """A number in [0, 2**20) drawn by a hash of the columns."""
+    """Return a number in [0, 2**20) for each row: a hash of the columns."""
     return F.pmod(F.xxhash64(F.lit(seed), *columns), F.lit(_DRAWS))

@@ -1,4 +1,7 @@
-"""Rows and gradients across processes: what makes W processes train like one with the same batch."""
+"""Combine rows and gradients of all processes, so that they train like one process with the same batch.
+
+In: rows and gradients of this process. Out: rows of all processes, and the sums of their gradients.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,17 @@ from qarm_features.torch_processes import Processes
 
 
 def gather_rows(rows: Tensor, processes: Processes) -> Tensor:
-    """Concatenates the rows of all processes in the order of their ranks.
+    """Concatenate the rows of all processes in the order of their ranks.
 
-    Gradients flow to this process's own rows only. When each process differentiates the same loss of all rows, each
-    gets the exact gradient of its own, and the gradients of the weights are the sum over processes.
+    Gradients flow only to the rows of this process. If every process differentiates the same loss of all rows, each process
+    gets the exact gradient of its own rows, and the gradient of a weight is the sum over all processes.
 
     Args:
-        rows: (B of this process, D); B may differ between processes and may be 0.
-        processes: those that take part.
+        rows: Rows (B, D) of this process; B may differ between processes and may be 0.
+        processes: Processes that train together.
 
     Returns:
-        (sum of B, D), the same values in every process.
+        Rows (sum of B, D), with the same values in every process.
     """
     if processes.world_size == 1:
         return rows
@@ -39,21 +42,32 @@ def gather_rows(rows: Tensor, processes: Processes) -> Tensor:
 
 
 def sum_gradients(weights: Iterable[nn.Parameter], processes: Processes) -> None:
-    """Adds up the gradients of all processes; a weight that nobody used gets a gradient of 0 everywhere."""
-    weights = list(weights)
+    """Sum the gradients of all processes; a weight that no process used gets a gradient of 0.
+
+    Args:
+        weights: Weights, the same in every process; their ``grad`` is changed in place.
+        processes: Processes that train together.
+    """
+    gradients = []
     for weight in weights:
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
-    if processes.world_size == 1 or not weights:
+        gradients.append(weight.grad)
+    if processes.world_size == 1 or not gradients:
         return
-    flat = torch.cat([weight.grad.flatten() for weight in weights])
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    for weight, total in zip(weights, flat.split([weight.numel() for weight in weights])):
-        weight.grad.copy_(total.view_as(weight))
+    for gradient, total in zip(gradients, flat.split([gradient.numel() for gradient in gradients])):
+        gradient.copy_(total.view_as(gradient))
 
 
 def broadcast_weights(weights: Iterable[Tensor], processes: Processes) -> None:
-    """Gives every process the weights of rank 0."""
+    """Copy the weights of the process of rank 0 to all processes.
+
+    Args:
+        weights: Weights, changed in place.
+        processes: Processes that train together.
+    """
     if processes.world_size > 1:
         for weight in weights:
             dist.broadcast(weight.data, src=0)

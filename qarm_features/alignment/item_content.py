@@ -1,7 +1,7 @@
-"""Items by index become embeddings: reads and decodes each, and keeps what does not change while the encoder trains.
+"""Encode items by index, and cache everything that does not change while the encoder trains.
 
-In: item indexes. Out: embeddings (B, D). Tokens of a frozen backbone are computed once of an item and kept as float16;
-what a trained backbone reads is decoded once. What does not fit into ``cache_bytes`` is computed again each time.
+In: item indexes. Out: embeddings (B, D). The tokens of a frozen backbone are computed once for each item and cached as
+float16; the input of a trained backbone is decoded once. Items that do not fit into ``cache_bytes`` are read again each time.
 """
 
 from __future__ import annotations
@@ -10,76 +10,85 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
 from qarm_features.alignment.training_data import PackedItems
-from qarm_features.fusion.tokens import Tokens
+from qarm_features.encoders.item_encoder import ItemEncoder
+from qarm_features.fusion.tokens import Tokens, spread_tokens
 
 _BLOCK = 64  # neighboring items whose tokens are computed together
 
 
 class ItemContent:
-    """Encodes items by index.
+    """Encode items by index.
 
     Args:
-        encoder: an ``ItemEncoder`` with a Fusion-Q-Former.
-        items: raw columns.
-        cache_bytes: memory for tokens and decoded values.
+        encoder: Encoder with a Fusion-Q-Former.
+        items: Raw columns of the items.
+        cache_bytes: Memory for tokens and decoded values, in bytes, at least 0.
 
     Attributes:
-        rejected: reason by item index, of the items seen so far whose content is broken or empty.
+        rejected: Reasons by item index, for the items read so far whose content is broken or empty.
     """
 
-    def __init__(self, encoder: nn.Module, items: PackedItems, *, cache_bytes: int):
-        self.encoder, self.items = encoder, items
-        self.frozen = [name for name, module in encoder.encoders.items() if not module.trained]
+    def __init__(self, encoder: ItemEncoder, items: PackedItems, *, cache_bytes: int) -> None:
+        assert encoder.q_former is not None  # align() refuses an encoder without one
+        self.encoder, self.q_former, self.items = encoder, encoder.q_former, items
+        self.frozen = [name for name, modality in encoder.by_modality.items() if not modality.trained]
         self.rejected: dict[int, str] = {}
         self._cache: dict[int, dict[str, Any]] = {}
         self._room = cache_bytes
         self._full = False
 
     def encode(self, index: np.ndarray) -> Tensor:
-        """Encodes B items by what alignment trains: without what ``frozen_weight`` sets beside it.
+        """Encode B items by the Q-Former, which alignment trains, without the concatenated output of frozen backbones.
+
+        Args:
+            index: Item indexes (B,) int64.
 
         Returns:
-            (B, D) float32 on the encoder's device, D of the Q-Former; all 0 where the item is rejected.
+            Embeddings (B, D) float32 on the device of the encoder, with D of the Q-Former; 0 for a rejected item.
         """
         rows = self._rows(index)
-        kept = [row for row in rows if row is not None]
-        device = next(self.encoder.parameters()).device
-        embeddings = torch.zeros(len(rows), self.encoder.q_former.dim, device=device)
-        if not kept:
+        valid = [row for row in rows if row is not None]
+        device = self.encoder.device
+        embeddings = torch.zeros(len(rows), self.q_former.dim, device=device)
+        if not valid:
             return embeddings
-        pooled = self.encoder.q_former(self._tokens(kept, device)).pooled
-        if len(kept) == len(rows):
+        pooled = self.q_former(self._tokens(valid, device)).pooled
+        if len(valid) == len(rows):
             return pooled
-        where = torch.tensor([place for place, row in enumerate(rows) if row is not None], device=device)
-        return embeddings.index_copy(0, where, pooled)
+        places = torch.tensor([place for place, row in enumerate(rows) if row is not None], device=device)
+        return embeddings.index_copy(0, places, pooled)
 
     @torch.no_grad()
     def frozen_geometry(self, index: np.ndarray) -> Tensor:
-        """Returns what the frozen backbones say of A items: their pooled tokens side by side.
+        """Return the concatenated mean tokens of the frozen backbones for A items.
+
+        Args:
+            index: Item indexes (A,) int64.
 
         Returns:
-            (A, D) unit L2 norm, D the sum over frozen modalities; all 0 where an item has none of them.
+            Embeddings (A, D) of unit L2 norm, with D the sum over frozen modalities; 0 for an item without any of them.
         """
         rows, parts = self._rows(index), []
+        encoders = self.encoder.by_modality
         for name in self.frozen:
-            part = torch.zeros(len(rows), self.encoder.encoders[name].dim)
+            part = torch.zeros(len(rows), encoders[name].dim)
             for place, row in enumerate(rows):
                 if row and name in row:
                     part[place] = normalize(row[name].float().mean(0), dim=-1)
             parts.append(part)
         together = torch.cat(parts or [torch.zeros(len(rows), 1)], dim=1)
-        return normalize(together, dim=-1).to(next(self.encoder.parameters()).device)
+        return normalize(together, dim=-1).to(self.encoder.device)
 
     def _rows(self, index: np.ndarray) -> list[dict[str, Any] | None]:
-        """Returns per item the float16 tokens (N, D) of frozen and the decoded values of trained modalities."""
+        """Return for each item the float16 tokens (N, D) of frozen modalities and the decoded values of trained ones."""
         missing = [item for item in index.tolist() if item not in self._cache and item not in self.rejected]
         if missing and not self._full:
-            # Whole blocks, so that an item's tokens do not depend on the batch in which it was met first.
+            # Whole blocks are encoded, so that the tokens of an item do not depend on the batch that needs it first.
             blocks = sorted({item // _BLOCK for item in missing})
             for block in blocks:
                 items = range(block * _BLOCK, min((block + 1) * _BLOCK, len(self.items)))
@@ -89,24 +98,24 @@ class ItemContent:
         return [self._cache.get(item) or computed.get(item) for item in index.tolist()]
 
     def _compute(self, items: list[int]) -> dict[int, dict[str, Any]]:
-        """Reads, decodes and, by frozen backbones, encodes items; remembers the rejected ones."""
+        """Read and decode items, encode them by the frozen backbones, and record the reasons of rejected items."""
         if not items:
             return {}
         decoded, reasons = self.encoder.decode(self.items.columns(np.array(items)))
         self.rejected |= {item: reason or "no content" for item, row, reason in zip(items, decoded, reasons) if not row}
         rows = {item: dict(row) for item, row in zip(items, decoded) if row}
         for name in self.frozen:
-            having = [item for item, row in rows.items() if name in row]
-            if having:
+            present = [item for item, row in rows.items() if name in row]
+            if present:
                 with torch.no_grad():
-                    values, mask = self.encoder.modality_tokens(name, [rows[item][name] for item in having])
-                for item, tokens, stands in zip(having, values.cpu(), mask.cpu()):
-                    rows[item][name] = _compact(tokens[stands])
+                    values, mask = self.encoder.modality_tokens(name, [rows[item][name] for item in present])
+                for item, tokens, is_valid in zip(present, values.cpu(), mask.cpu()):
+                    rows[item][name] = _compact(tokens[is_valid])
         return rows
 
     def _keep(self, rows: dict[int, dict[str, Any]]) -> None:
         for item, row in rows.items():
-            size = _size_of(row)
+            size = _num_bytes(row)
             if size > self._room:
                 self._full = True
                 return
@@ -114,12 +123,12 @@ class ItemContent:
             self._cache[item] = row
 
     def _tokens(self, rows: list[dict[str, Any]], device: torch.device) -> dict[str, Tokens]:
-        tokens = {}
+        tokens: dict[str, Tokens] = {}
         for name in self.encoder.encoders:
-            where = [place for place, row in enumerate(rows) if name in row]
-            if not where:
+            places = [place for place, row in enumerate(rows) if name in row]
+            if not places:
                 continue
-            own = [rows[place][name] for place in where]
+            own = [rows[place][name] for place in places]
             if name in self.frozen:
                 if len({part.dtype for part in own}) > 1:
                     own = [part.float() for part in own]
@@ -128,24 +137,20 @@ class ItemContent:
                 mask = torch.arange(values.shape[1], device=device) < lengths[:, None]
             else:
                 values, mask = self.encoder.modality_tokens(name, own)
-            if len(where) < len(rows):
-                place = torch.tensor(where, device=device)
-                values = values.new_zeros(len(rows), *values.shape[1:]).index_copy(0, place, values)
-                mask = mask.new_zeros(len(rows), *mask.shape[1:]).index_copy(0, place, mask)
-            tokens[name] = Tokens(values, mask)
+            tokens[name] = spread_tokens(Tokens(values, mask), places, len(rows))
         return tokens
 
 
 def _compact(tokens: Tensor) -> Tensor:
-    """Returns the tokens as float16, unless they are so large or small that float16 cannot hold them."""
+    """Return the tokens as float16, unless their values are too large or too small for it."""
     largest = tokens.abs().max()
     return tokens.to(torch.float16) if 1e-2 < largest < 6e4 else tokens.clone()
 
 
-def _size_of(value: Any) -> int:
-    """Returns about how many bytes a decoded value takes."""
+def _num_bytes(value: Any) -> int:
+    """Return the approximate number of bytes of a decoded value."""
     if isinstance(value, dict):
-        return 200 + sum(_size_of(part) for part in value.values())
+        return 200 + sum(_num_bytes(part) for part in value.values())
     if isinstance(value, list | tuple):
-        return 60 + sum(_size_of(part) for part in value)
+        return 60 + sum(_num_bytes(part) for part in value)
     return 100 + (getattr(value, "nbytes", None) or (len(value) if isinstance(value, str | bytes) else 0))

@@ -1,6 +1,6 @@
-"""Known item pairs: which items of a batch must not be taken for negatives of each other.
+"""Look up known item pairs, because paired items of a batch must not be negatives of each other.
 
-In: pairs of item indexes. Out: a sorted array of int64 keys, 16 bytes a pair, that can lie in a memory-mapped file.
+In: pairs of item indexes. Out: a sorted array of int64 keys, 16 bytes for each pair, which may be a memory-mapped file.
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ import numpy as np
 
 
 class KnownPairs:
-    """Item pairs, looked up in either direction.
+    """Look up item pairs in both directions.
 
     Args:
-        keys: sorted, distinct int64, ``one * num_items + other`` of every pair in both directions; see
-            :func:`pair_keys`. May be memory-mapped.
-        num_items: number of items the indexes count.
+        keys: Sorted, distinct keys int64 from ``pair_keys``: ``one * num_items + other`` for every pair in both directions.
+            They may be memory-mapped.
+        num_items: Number of items; indexes are in [0, num_items).
     """
 
-    def __init__(self, keys: np.ndarray, num_items: int):
+    def __init__(self, keys: np.ndarray, num_items: int) -> None:
         self.keys, self.num_items = keys, num_items
 
     def among(self, index: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Finds the known pairs between items and candidates; time follows the items' own pairs, not B times C.
+        """Find the known pairs between items and candidates, in time proportional to the pairs of the items.
 
         Args:
-            index: (B,) int64 item indexes.
-            candidates: (C,) int64 item indexes.
+            index: Item indexes (B,) int64.
+            candidates: Item indexes (C,) int64.
 
         Returns:
-            Rows in [0, B) and columns in [0, C), both int64: index[row] and candidates[column] are a known pair.
+            Rows in [0, B) and columns in [0, C), both int64: ``index[row]`` and ``candidates[column]`` are a known pair.
         """
         order = np.argsort(candidates, kind="stable")
         sorted_candidates = candidates[order]
@@ -37,17 +37,20 @@ class KnownPairs:
         rows = np.repeat(np.arange(len(index)), count)
         others = self.keys[_ranges(start, count)] - index[rows] * self.num_items
         first = np.searchsorted(sorted_candidates, others, side="left")
-        found = np.searchsorted(sorted_candidates, others, side="right") - first  # a candidate may stand repeatedly
+        found = np.searchsorted(sorted_candidates, others, side="right") - first  # a candidate may occur several times
         return np.repeat(rows, found), order[_ranges(first, found)]
 
 
 def pair_keys(trigger_index: np.ndarray, target_index: np.ndarray, num_items: int) -> np.ndarray:
-    """Returns the sorted, distinct keys of pairs in both directions.
+    """Return the keys of pairs in both directions.
 
     Args:
-        trigger_index: (P,) int64 in [0, num_items).
-        target_index: (P,) int64 in [0, num_items).
-        num_items: at most 3,037,000,499, so that a key fits int64.
+        trigger_index: Indexes (P,) int64 of trigger items, in [0, num_items).
+        target_index: Indexes (P,) int64 of target items, in [0, num_items).
+        num_items: Number of items, at most 3,037,000,499, so that a key fits into int64.
+
+    Returns:
+        Sorted, distinct keys int64, at most 2 P.
     """
     return np.unique(
         np.concatenate([trigger_index * num_items + target_index, target_index * num_items + trigger_index])
@@ -55,6 +58,6 @@ def pair_keys(trigger_index: np.ndarray, target_index: np.ndarray, num_items: in
 
 
 def _ranges(start: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Returns start[0], start[0] + 1, ... (count[0] numbers), start[1], ... as one int64 array."""
+    """Return start[0], start[0] + 1, ... (count[0] numbers), then start[1], ... and so on, as one int64 array."""
     skipped = np.cumsum(count) - count
     return np.arange(int(count.sum())) + np.repeat(start - skipped, count)

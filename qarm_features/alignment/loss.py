@@ -1,6 +1,6 @@
-"""The contrastive loss on item pairs, with the other pairs of the batch as negatives.
+"""Compute the contrastive loss on item pairs, with the other pairs of the batch as negatives.
 
-In: embeddings (B, D) of triggers and targets. Out: one number. QARM, arXiv 2411.11739, section 1 (item alignment).
+In: embeddings (B, D) of trigger and target items. Out: one number. QARM, arXiv 2411.11739, section 1 (item alignment).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ LOG_TEMPERATURE_BOUNDS = math.log(LOWEST_TEMPERATURE), math.log(HIGHEST_TEMPERAT
 
 
 class LogPopularity(NamedTuple):
-    """How likely the items of a batch are to be drawn as negatives.
+    """Hold the log-probabilities that the items of a batch are sampled as negatives.
 
     Attributes:
-        trigger: (B,) log-probability of the pair's trigger among all triggers.
-        target: (B,) log-probability of the pair's target among all targets.
+        trigger: Log-probabilities (B,) of the trigger items among all trigger items.
+        target: Log-probabilities (B,) of the target items among all target items.
     """
 
     trigger: Tensor
@@ -39,28 +39,35 @@ def contrastive_loss(
     log_popularity: LogPopularity | None = None,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Computes the symmetric in-batch softmax loss: each trigger must find its target among all, and the reverse.
+    """Compute the symmetric in-batch softmax loss: each trigger must find its target among all targets, and vice versa.
 
     Args:
-        trigger: (B, D) unit L2 norm.
-        target: (B, D) unit L2 norm; row i is the positive of trigger i.
-        temperature: above 0; cosines are divided by it.
-        false_negatives: (B, B) bool, True where target j is no negative of trigger i; the diagonal is ignored.
-        log_popularity: of the batch's items; None corrects nothing. A popular item is drawn as a negative more often
-            than others and would be pushed away for it: its logit is lowered by the log-probability (logQ).
-        weight: (B,) at least 0; a pair of weight 0 is left out, as positive and as negative. None: all 1.
+        trigger: Embeddings (B, D) of trigger items, of unit L2 norm.
+        target: Embeddings (B, D) of target items, of unit L2 norm; row i is the positive of trigger i.
+        temperature: Temperature of shape (), above 0, by which cosines are divided.
+        false_negatives: Marks (B, B) bool, True if target j is no negative of trigger i; the diagonal is ignored. None
+            marks nothing.
+        log_popularity: Log-probabilities of the items as negatives, which are subtracted from their logits. Without this
+            correction (logQ), popular items are pushed away because they are negatives more often. None corrects nothing.
+        weight: Weights (B,) of the pairs, at least 0; a pair of weight 0 is neither a positive nor a negative. None weights
+            all pairs by 1.
 
     Returns:
-        Weighted mean over the pairs, in nats; 0 where all weights are 0.
+        Weighted mean over the pairs, in nats; 0 if all weights are 0.
 
-    Source: the correction is Yi et al., Sampling-Bias-Corrected Neural Modeling, RecSys 2019, equation 3.
+    Example:
+        >>> items = torch.eye(2)
+        >>> round(float(contrastive_loss(items, items, temperature=torch.tensor(1.0))), 4)  # log(1 + exp(-1))
+        0.3133
+
+    Source: the logQ correction is Yi et al., Sampling-Bias-Corrected Neural Modeling, RecSys 2019, equation 3.
     """
     logits = trigger @ target.T / temperature
     diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     left_out = torch.zeros_like(diagonal) if false_negatives is None else false_negatives
     weight = torch.ones(len(logits), device=logits.device) if weight is None else weight
-    none = weight == 0
-    left_out = (left_out | none[:, None] | none[None, :]) & ~diagonal
+    is_ignored = weight == 0
+    left_out = (left_out | is_ignored[:, None] | is_ignored[None, :]) & ~diagonal
     by_trigger = logits if log_popularity is None else logits - log_popularity.target[None, :]
     by_target = logits if log_popularity is None else logits - log_popularity.trigger[:, None]
     loss = _nats(by_trigger, left_out) + _nats(by_target.T, left_out.T)
@@ -68,23 +75,23 @@ def contrastive_loss(
 
 
 def _nats(logits: Tensor, left_out: Tensor) -> Tensor:
-    """Returns (B,) the cross-entropy of each row with its diagonal as the label."""
+    """Return the cross-entropy (B,) of each row, with the diagonal as the label."""
     return logits.masked_fill(left_out, float("-inf")).logsumexp(1) - logits.diagonal()
 
 
 def false_negatives(trigger_index: np.ndarray, target_index: np.ndarray, known: KnownPairs | None = None) -> np.ndarray:
-    """Marks the pairs (trigger i, target j) of a batch that are no negatives.
+    """Mark the pairs (trigger i, target j) of a batch that are no negatives.
 
-    They share an item with pair i (the same target again, a target of the same trigger, or the trigger itself), or
-    are a known pair. The marks serve both directions: transposed they are those of (target i, trigger j).
+    Target j is no negative of trigger i if it is the same item as target i or trigger i, if trigger j is the same item as
+    trigger i, or if the two are a known pair. The transposed marks are those of (target i, trigger j).
 
     Args:
-        trigger_index: (B,) int64.
-        target_index: (B,) int64.
-        known: pairs that are positive wherever they meet; None knows only those of the batch.
+        trigger_index: Indexes (B,) int64 of trigger items.
+        target_index: Indexes (B,) int64 of target items.
+        known: Pairs that are never negatives; None uses the pairs of the batch only.
 
     Returns:
-        (B, B) bool; the diagonal is True.
+        Marks (B, B) bool; the diagonal is True.
     """
     marks = target_index[:, None] == target_index[None, :]
     marks |= trigger_index[:, None] == trigger_index[None, :]
@@ -95,5 +102,12 @@ def false_negatives(trigger_index: np.ndarray, target_index: np.ndarray, known: 
 
 
 def bounded_temperature(log_temperature: Tensor) -> Tensor:
-    """Returns the temperature of its learnt logarithm, kept in [0.01, 1]."""
+    """Return the temperature for its learned logarithm, limited to [0.01, 1].
+
+    Args:
+        log_temperature: Natural logarithm of the temperature, of shape ().
+
+    Returns:
+        The temperature, of shape ().
+    """
     return log_temperature.clamp(*LOG_TEMPERATURE_BOUNDS).exp()

@@ -1,4 +1,4 @@
-"""How an item encoder is aligned: the numbers :func:`~qarm_features.alignment.align` takes."""
+"""Define the options of ``align`` with their defaults and ranges."""
 
 from dataclasses import dataclass
 
@@ -7,35 +7,40 @@ LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 1.0
 
 @dataclass(frozen=True)
 class AlignmentOptions:
-    """How an item encoder is aligned.
+    """Hold the options of aligning an item encoder.
 
     Args:
-        batch_size: B, pairs in a batch over all processes, at least 2; the others of the batch are negatives.
-        micro_batch_size: items encoded at once; memory follows this, not batch_size.
-        epochs: at most this many passes over the training pairs.
-        patience: stop after this many epochs without a better held-out result.
-        learning_rate: the highest one, of AdamW, above 0.
-        warmup_share: share of all steps over which the learning rate rises from 0, in [0, 1); then it falls by a cosine.
-        weight_decay: of AdamW, at least 0; norms, biases, queries, modality embeddings and the temperature have none.
-        max_grad_norm: gradients are scaled down to this L2 norm, above 0.
-        temperature: the first one of the contrastive loss, in [0.01, 1]; it is learnt within these bounds.
-        popularity_correction: whether to subtract the log-probability of an item as a negative from its logit.
-        geometry_weight: of the term that keeps cosines of any items near those of the frozen backbones, at least 0.
-        num_anchors: items of the whole data per batch that this term looks at, at least 2.
-        view_weight: of the term that draws an item to itself under another augmentation, at least 0: keeps a backbone
-            that is trained from nothing from making all items equal. An encoder of frozen backbones needs none.
-        num_views: items of a batch that this term encodes a second time, over all processes, at least 2.
-        weight_power: a pair counts in the loss with its weight to this power; 0: all pairs alike.
-        num_candidates: items, drawn by seed, among which a held-out target is looked for.
-        max_valid_pairs: held-out pairs used, drawn by seed.
-        cache_bytes: memory of a process for what is computed once of an item: tokens of frozen backbones.
-        checkpoint_steps: steps between checkpoints within an epoch; every epoch ends with one anyway.
-        seed: of the initial weights, the order of the pairs and the dropout.
-        num_threads: CPU threads of one process.
-        use_gpu: whether to compute on a GPU where there is one, in bfloat16 with a float32 loss.
+        batch_size: B, number of pairs in a batch over all processes, at least 2; the other pairs of a batch are negatives.
+        micro_batch_size: Number of items that are encoded at once, at least 1; memory depends on it, not on ``batch_size``.
+        epochs: Greatest number of passes over the training pairs, at least 1.
+        patience: Number of epochs without a better held-out result after which training stops, at least 1.
+        learning_rate: Highest learning rate of AdamW, above 0.
+        warmup_share: Share of all steps over which the learning rate rises from 0, in [0, 1); it then falls by a cosine.
+        weight_decay: Weight decay of AdamW, at least 0; norms, biases, queries, modality embeddings and the temperature have
+            none.
+        max_grad_norm: Greatest L2 norm of the gradient, above 0; a longer gradient is scaled down.
+        temperature: Initial temperature of the contrastive loss, in [0.01, 1]; it is learned within these bounds.
+        popularity_correction: True to subtract the log-probability of an item as a negative from its logit.
+        geometry_weight: Weight of the loss that keeps cosines of items near those of the frozen backbones, at least 0.
+        num_anchors: Number of items of the catalog on which this loss is computed in each batch, at least 2.
+        view_weight: Weight of the contrastive loss between two augmentations of an item, at least 0. It prevents that a
+            backbone trained from scratch collapses: that all items get nearly the same embedding. Frozen backbones need 0.
+        num_views: Number of items of a batch that are encoded a second time for this loss, over all processes, at least 2.
+        weight_power: Exponent of the weight of a pair in the loss, at least 0; 0 weights all pairs equally.
+        num_candidates: Number of items, sampled by ``seed``, among which held-out target items are searched, at least 1.
+        max_valid_pairs: Greatest number of held-out pairs, sampled by ``seed``, at least 1.
+        cache_bytes: Memory of a process for tokens of frozen backbones and decoded values, in bytes, at least 0.
+        checkpoint_steps: Number of steps between checkpoints within an epoch, at least 1; each epoch ends with one too.
+        seed: Seed of the initial weights, the order of the pairs and the dropout, at least 0.
+        num_threads: Number of CPU threads of one process, at least 1.
+        use_gpu: True to compute on a GPU, if there is one, in bfloat16 with a float32 loss.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: A number is out of its range.
+
+    Example:
+        >>> AlignmentOptions(batch_size=256, view_weight=1.0).view_weight
+        1.0
     """
 
     batch_size: int = 2048

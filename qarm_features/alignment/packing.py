@@ -1,19 +1,19 @@
-"""Parquet parts in, memory-mapped files for training out.
+"""Pack Parquet files into memory-mapped files for training.
 
-In, as Spark writes it (``source``)::
+In: the folder ``source`` that Spark wrote::
 
-    items/*.parquet    item_index int64: 0..n-1, each once, in the order of the item ids; and raw columns of items:
-                       text, image, image_uri, audio, audio_uri, precomputed (those there are; nullable)
+    items/*.parquet    item_index int64: 0..n-1, each once, in the order of the item IDs; and raw columns of items:
+                       text, image, image_uri, audio, audio_uri, precomputed (some or all of them; nullable)
     pairs/*.parquet    trigger_index int64, target_index int64, weight double > 0, split "train" | "valid"
 
-Out (``target``), opened by :class:`~qarm_features.alignment.training_data.TrainingData`::
+Out: the folder ``target``, which ``TrainingData`` opens::
 
-    items.arrow        record batches of a few rows in the order of the parts: one read touches one batch
+    items.arrow        record batches of a few rows in the order of the files, so that a read touches one batch
     item_rows.npy      (n, 2) int32: record batch and row of each item index
     train_pairs.npy    (P, 2) int64, train_weights.npy (P,) float32, valid_pairs.npy (V, 2) int64: sorted by pair
-    known_pairs.npy    sorted int64 keys of the train pairs, see known_pairs.py
+    known_pairs.npy    sorted int64 keys of the train pairs, from ``pair_keys``
 
-Items are streamed. Pairs are held at once, at most about 150 bytes each: 3 GB for 20 million.
+Items are streamed. All pairs are in memory at once, at about 150 bytes for each pair: 3 GB for 20 million pairs.
 """
 
 from __future__ import annotations
@@ -34,17 +34,20 @@ from qarm_features.storage.artifacts import fingerprint
 from qarm_features.storage.tables import ITEM_CONTENT
 
 _PAIR_COLUMNS = ("trigger_index", "target_index", "weight", "split")
-_ROWS = {True: 16, False: 256}  # rows of a record batch, with and without bytes of media
+_ROWS, _MEDIA_ROWS = 256, 16  # rows of a record batch, without and with bytes of media
 
 
 def packed(source: str | Path, scratch: str | Path | None = None) -> Path:
-    """Packs training data unless the same parts were packed before, and returns the packed folder.
+    """Pack training data unless the same files were packed before.
 
-    Any number of processes may call it at once: each folder appears by one rename.
+    Any number of processes may call this function at once, because the packed folder appears by one rename.
 
     Args:
-        source: folder with items/ and pairs/.
-        scratch: local folder for the packed files, about as large as the source; None: within source.
+        source: Folder with ``items/`` and ``pairs/``.
+        scratch: Local folder for the packed files, which need about as much space as the source; None uses ``source``.
+
+    Returns:
+        The folder of the packed files.
     """
     parts = sorted(Path(source).glob("*/*.parquet"))
     stamp = fingerprint([(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts])
@@ -55,15 +58,28 @@ def packed(source: str | Path, scratch: str | Path | None = None) -> Path:
 
 
 def pack_training_data(source: str | Path, target: str | Path) -> None:
-    """Writes the memory-mapped files of a source folder.
+    """Write the memory-mapped files of a source folder.
 
     Args:
-        source: folder with items/ and pairs/.
-        target: folder that is made; left as it is when another process was faster.
+        source: Folder with ``items/`` and ``pairs/``.
+        target: Folder that is created; it is not changed if another process created it first.
 
     Raises:
-        ValueError: if parts or columns are missing, item_index is not 0..n-1 each once, a pair names another item,
-            pairs an item with itself or has a weight that is not above 0, or a split has too few pairs.
+        ValueError: Files or columns are missing, ``item_index`` is not 0..n-1 with each number once, a pair names an
+            unknown item, pairs an item with itself or has a weight that is not above 0, or a split has too few pairs.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> items = pa.table({"item_index": [0, 1, 2], "text": ["lamp", "light", "cup"]})
+        >>> pairs = {"trigger_index": [0, 1, 2], "target_index": [1, 2, 0], "weight": [1.0, 1.0, 1.0]}
+        >>> pairs = pa.table(pairs | {"split": ["train", "train", "valid"]})
+        >>> for name, table in {"items": items, "pairs": pairs}.items():
+        ...     (folder / name).mkdir()
+        ...     pq.write_table(table, folder / name / "part-0.parquet")
+        >>> pack_training_data(folder, folder / "packed")
+        >>> np.load(folder / "packed" / "train_pairs.npy").tolist()
+        [[0, 1], [1, 2]]
     """
     target = Path(target)
     draft = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
@@ -83,12 +99,12 @@ def pack_training_data(source: str | Path, target: str | Path) -> None:
 def _parts(folder: Path) -> list[Path]:
     parts = sorted(folder.glob("*.parquet"))
     if not parts:
-        raise ValueError(f"{folder} holds no Parquet file, must hold at least one. Run: qarm align-encoder")
+        raise ValueError(f"{folder} holds no Parquet file. Run: qarm align-encoder")
     return parts
 
 
 def _pack_items(parts: Sequence[Path], folder: Path) -> int:
-    """Streams the items into one Arrow IPC file and returns their number."""
+    """Stream the items into one Arrow IPC file and return their number."""
     schema = pq.read_schema(parts[0])
     names = [name for name in ITEM_CONTENT if name in schema.names]
     if not names or "item_index" not in schema.names:
@@ -96,7 +112,9 @@ def _pack_items(parts: Sequence[Path], folder: Path) -> int:
             f"{parts[0]} has columns {', '.join(schema.names)}, must have item_index and one of "
             f"{', '.join(ITEM_CONTENT)}. Run: qarm align-encoder"
         )
-    size = _ROWS[bool({"image", "audio"} & set(names))]
+    types = [schema.field(name).type for name in names]
+    has_media = any(pa.types.is_binary(one) or pa.types.is_large_binary(one) for one in types)
+    size = _MEDIA_ROWS if has_media else _ROWS
     raw = pa.schema([schema.field(name).with_metadata(None) for name in names])
     indexes, places, number = [], [], 0
     with pa.ipc.new_file(str(folder / "items.arrow"), raw) as writer:
@@ -135,12 +153,12 @@ def _pack_pairs(parts: Sequence[Path], folder: Path, num_items: int) -> None:
             f"pairs hold {train.sum()} train and {(~train).sum()} valid rows, must hold at least 2 and 1. "
             "Mine more pairs or change alignment.valid_share."
         )
-    order = np.lexsort((weight, target, trigger))  # whatever the parts, the same order
+    order = np.lexsort((weight, target, trigger))  # the order does not depend on the files
     pairs, train = np.stack([trigger, target], 1)[order], train[order]
     np.save(folder / "train_pairs.npy", pairs[train])
     np.save(folder / "train_weights.npy", weight[order][train].astype(np.float32))
     np.save(folder / "valid_pairs.npy", pairs[~train])
-    np.save(folder / "known_pairs.npy", pair_keys(*pairs[train].T, num_items))
+    np.save(folder / "known_pairs.npy", pair_keys(pairs[train, 0], pairs[train, 1], num_items))
 
 
 def _read_pairs(part: Path) -> tuple[np.ndarray, ...]:
@@ -158,6 +176,8 @@ def _read_pairs(part: Path) -> tuple[np.ndarray, ...]:
 
 def _numbers(column: pa.Array | pa.ChunkedArray, dtype: type) -> np.ndarray:
     if column.null_count:
-        raise ValueError(f"{column.null_count} values of item_index, trigger_index, target_index or weight are null, "
-                         "must be numbers. Leave such rows out.")  # fmt: skip
+        raise ValueError(
+            f"{column.null_count} values of item_index, trigger_index, target_index or weight are null, must be numbers. "
+            "Leave such rows out."
+        )
     return np.asarray(column).astype(dtype)

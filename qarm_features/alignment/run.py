@@ -1,4 +1,7 @@
-"""One alignment run: its weights, how far it came, and its way through epochs, checkpoints and early stop."""
+"""Run the training of one alignment: epochs, checkpoints and early stopping.
+
+In: an encoder and the packed training data. Out: the encoder with the best weights, and metrics.
+"""
 
 from __future__ import annotations
 
@@ -30,39 +33,40 @@ from qarm_features.alignment.steps import (
     LOG_TEMPERATURE,
     adamw,
     add_gradients,
-    encode_items_of,
+    encode_content,
     learning_rate,
     learning_weights,
 )
 from qarm_features.alignment.training_data import PairBatch, TrainingData
+from qarm_features.encoders.item_encoder import ItemEncoder
 from qarm_features.storage.artifacts import fingerprint
 from qarm_features.torch_processes import Processes
 
 logger = logging.getLogger("qarm_features.alignment")
 
-_COLLAPSED = 0.99  # mean cosine of items
-_UNTRAINED = -1  # stands for the best epoch while none is better than the untrained encoder
+_COLLAPSED = 0.99  # mean cosine of items above which a warning is logged
+_UNTRAINED = -1  # value of best_epoch while no epoch is better than the untrained encoder
 
 
 class AlignmentRun:
-    """Trains an encoder.
+    """Train an encoder.
 
     Args:
-        encoder: on processes.device.
-        data: the packed training data.
-        options: how to train.
-        processes: those that take part.
-        checkpoint_dir: folder for checkpoints; None: none.
+        encoder: Encoder with a Fusion-Q-Former, on ``processes.device``.
+        data: Packed training data.
+        options: Options of the training run.
+        processes: Processes that train together.
+        checkpoint_dir: Folder for checkpoints; None writes no checkpoints.
     """
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: ItemEncoder,
         data: TrainingData,
         options: AlignmentOptions,
         processes: Processes,
         checkpoint_dir: str | Path | None,
-    ):
+    ) -> None:
         self.encoder, self.data, self.options, self.processes = encoder, data, options, processes
         self.checkpoint_dir = checkpoint_dir
         self.content = ItemContent(encoder, data.items, cache_bytes=options.cache_bytes)
@@ -76,11 +80,11 @@ class AlignmentRun:
         self.state: dict[str, Any] = {"epoch": 0, "batch": 0, "loss_sum": 0.0, "seconds": 0.0, "epochs": []}
 
     def train(self) -> dict[str, Any]:
-        """Trains to the end, puts the best weights into the encoder and returns the metrics but the options."""
+        """Train to the end, put the best weights into the encoder, and return the metrics without the options."""
         if not self._resume():
             self.state |= {"untrained": self._measure(), "best_epoch": _UNTRAINED, "inputs": self._inputs()}
-            self.best = self._weights_now()
-        first = self.processes.rank == 0  # it alone writes and logs
+            self.best = self._copy_weights()
+        first = self.processes.rank == 0  # only this process writes files and logs
         with experiment_log("align-encoder", asdict(self.options), active=first) as log:
             while self.state["epoch"] < self.options.epochs and not self._has_stopped():
                 self._train_epoch()
@@ -90,7 +94,7 @@ class AlignmentRun:
         return self._metrics()
 
     def _train_epoch(self) -> None:
-        """Makes the steps of an epoch from ``state["batch"]`` on."""
+        """Run the steps of an epoch, starting with batch ``state["batch"]``."""
         self.encoder.train()
         number = self.data.num_batches
         console = Console(stderr=True)
@@ -108,12 +112,12 @@ class AlignmentRun:
 
     def _step(self, batch: PairBatch) -> float:
         step = self._steps_done()
-        # Dropout depends on the step alone, so that a resumed training drops the same.
+        # The seed depends on the step only, so that a resumed training run applies the same dropout.
         seed = (self.options.seed * 1_000_003 + step) * self.processes.world_size + self.processes.rank
         torch.manual_seed(seed % 2**63)
         self.optimizer.zero_grad(set_to_none=True)
-        wanted = self.options.num_anchors if self.options.geometry_weight else 0
-        anchors = self.data.anchors(self.state["epoch"], self.state["batch"], number=wanted)
+        num_anchors = self.options.num_anchors if self.options.geometry_weight else 0
+        anchors = self.data.anchors(self.state["epoch"], self.state["batch"], number=num_anchors)
         loss = add_gradients(
             self.content, batch, anchors, self.weights, data=self.data, options=self.options, processes=self.processes
         )
@@ -126,7 +130,7 @@ class AlignmentRun:
         return loss
 
     def _end_epoch(self, log: LogMetrics) -> None:
-        """Measures, keeps the weights when they are the best so far, logs and saves a checkpoint."""
+        """Measure the encoder, copy the weights if they are the best so far, log, and save a checkpoint."""
         measured, epoch = self._measure(), self.state["epoch"]
         num_pairs = len(self.data.pairs)
         entry = {
@@ -136,8 +140,8 @@ class AlignmentRun:
             "temperature": float(bounded_temperature(self.weights[LOG_TEMPERATURE].detach())),
             "pairs_per_second": num_pairs / max(self.state["seconds"], 1e-9),
         }
-        if _rank_of(measured) > _rank_of(self._best_measured()):
-            self.state["best_epoch"], self.best = epoch, self._weights_now()
+        if _sort_key(measured) > _sort_key(self._best_measured()):
+            self.state["best_epoch"], self.best = epoch, self._copy_weights()
         self.state["epochs"].append(entry)
         self.state |= {"epoch": epoch + 1, "batch": 0, "loss_sum": 0.0, "seconds": 0.0}
         self._save()
@@ -149,20 +153,20 @@ class AlignmentRun:
             )  # fmt: skip
 
     def _measure(self) -> dict[str, float]:
-        """Returns the loss and the HitRate@10 of held-out pairs, the same in every process."""
+        """Return the loss and the HitRate@10 of held-out pairs, the same in every process."""
         self.encoder.eval()
         embeddings = encode_items(
-            lambda index: encode_items_of(self.content, index),
+            lambda index: encode_content(self.content, index),
             self.held_out.items,
             self.processes,
             micro_batch_size=self.options.micro_batch_size,
         )
-        is_trained = self.processes.rank == 0 and self.state["batch"] > 0  # one process tells it
-        if is_trained and (crowding := mean_cosine(embeddings)) > _COLLAPSED:
+        is_trained = self.processes.rank == 0 and self.state["batch"] > 0  # only one process logs
+        if is_trained and (cosine := mean_cosine(embeddings)) > _COLLAPSED:
             logger.warning(
-                "item embeddings have a mean cosine of %.3f: all items are nearly equal. "
-                "Set alignment.view_weight: 1, or lower alignment.learning_rate.",
-                crowding,
+                "The encoder has collapsed: the mean cosine of item embeddings is %.3f, so all items have nearly the same "
+                "embedding. Set alignment.view_weight: 1, or lower alignment.learning_rate.",
+                cosine,
             )
         return self.processes.broadcast(
             lambda: {
@@ -197,7 +201,7 @@ class AlignmentRun:
             "num_weights": sum(weight.numel() for weight in self.weights.values()),
         }
 
-    def _weights_now(self) -> dict[str, Tensor]:
+    def _copy_weights(self) -> dict[str, Tensor]:
         return {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
 
     def _load(self, weights: dict[str, Tensor]) -> None:
@@ -206,16 +210,16 @@ class AlignmentRun:
                 self.weights[name].copy_(weight)
 
     def _inputs(self) -> dict[str, Any]:
-        """Returns what the training is made from; without what changes the speed only."""
-        faster = {"num_threads", "use_gpu", "cache_bytes", "micro_batch_size", "checkpoint_steps"}
-        options = {name: value for name, value in asdict(self.options).items() if name not in faster}
-        encoder = fingerprint(getattr(self.encoder, "config", None))
+        """Return the inputs that decide the result of the training run, without options that only change its speed."""
+        speed = {"num_threads", "use_gpu", "cache_bytes", "micro_batch_size", "checkpoint_steps"}
+        options = {name: value for name, value in asdict(self.options).items() if name not in speed}
+        encoder = fingerprint(self.encoder.config)
         return options | {"items": len(self.data.items), "pairs": self.data.fingerprint, "encoder": encoder}
 
     def _save(self) -> None:
         if self.checkpoint_dir is not None and self.processes.rank == 0:
             tensors = {
-                "weights": self._weights_now(),
+                "weights": self._copy_weights(),
                 "best": self.best,
                 "optimizer": optimizer_tensors(self.optimizer, self.weights),
             }
@@ -223,19 +227,20 @@ class AlignmentRun:
         self.processes.wait()
 
     def _resume(self) -> bool:
-        """Goes on from the newest checkpoint of the first process; returns whether there is one."""
-        if self.checkpoint_dir is None:
+        """Continue from the newest checkpoint of the first process, and return True if there is one."""
+        folder = self.checkpoint_dir
+        if folder is None:
             return False
-        found = self.processes.broadcast(lambda: load_checkpoint(self.checkpoint_dir, inputs=self._inputs()))
+        found = self.processes.broadcast(lambda: load_checkpoint(folder, inputs=self._inputs()))
         if found is None:
             return False
         self.state, self.best = found.state, found.tensors["best"]
         self._load(found.tensors["weights"])
         restore_optimizer(self.optimizer, self.weights, found.tensors["optimizer"])
-        logger.info("goes on from epoch %d, batch %d", self.state["epoch"], self.state["batch"])
+        logger.info("Training continues from epoch %d, batch %d.", self.state["epoch"], self.state["batch"])
         return True
 
 
-def _rank_of(measured: dict[str, float]) -> tuple[float, float]:
-    """Returns what is larger when a measure is better: more hits, then a lower loss."""
+def _sort_key(measured: dict[str, float]) -> tuple[float, float]:
+    """Return a key that is larger for a better encoder: a higher hit rate, then a lower loss."""
     return measured["hit_rate"], -measured["loss"]

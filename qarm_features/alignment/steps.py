@@ -1,7 +1,7 @@
-"""One training step: the gradient of a global batch of pairs, and what AdamW makes of it.
+"""Compute one training step: the gradient of a global batch of pairs, and the optimizer with its learning rate.
 
-In: a batch of item indexes, the same in every process. Out: changed weights, the same in every process and, up to
-rounding, the same whatever the number of processes.
+In: a batch of item indexes, the same in every process. Out: gradients and weights that are the same in every process and, up
+to rounding, do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -25,13 +25,21 @@ from qarm_features.alignment.training_data import PairBatch, TrainingData
 from qarm_features.torch_processes import Processes
 
 LOG_TEMPERATURE = "log_temperature"
-_FLOOR = 0.01  # share of the highest learning rate at the end of the cosine
+_FLOOR = 0.01  # learning rate at the end of the cosine, as a share of the highest one
 
 
-def encode_items_of(content: ItemContent, index: np.ndarray) -> Tensor:
-    """Encodes B items, in bfloat16 on a GPU, and returns (B, D) float32; all 0 where an item is rejected."""
-    device = next(content.encoder.parameters()).device
-    with torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext():
+def encode_content(content: ItemContent, index: np.ndarray) -> Tensor:
+    """Encode B items, in bfloat16 on a GPU.
+
+    Args:
+        content: Encoder and content of the items.
+        index: Item indexes (B,) int64.
+
+    Returns:
+        Embeddings (B, D) float32; 0 for a rejected item.
+    """
+    is_on_gpu = content.encoder.device.type == "cuda"
+    with torch.autocast("cuda", torch.bfloat16) if is_on_gpu else contextlib.nullcontext():
         return content.encode(index).float()
 
 
@@ -45,24 +53,30 @@ def pair_loss(
     known: KnownPairs,
     options: AlignmentOptions,
 ) -> Tensor:
-    """Computes the contrastive loss of a batch in float32; pairs with a rejected item, all 0, are left out.
+    """Compute the contrastive loss of a batch in float32, without pairs that have a rejected item.
 
     Args:
-        trigger: (B, D).
-        target: (B, D).
-        batch: the B pairs.
-        log_temperature: of shape ().
-        data: the training data, for the popularity.
-        known: pairs that are no negatives.
-        options: how to train.
+        trigger: Embeddings (B, D) of trigger items, of unit L2 norm; 0 for a rejected item.
+        target: Embeddings (B, D) of target items, of unit L2 norm; 0 for a rejected item.
+        batch: The B pairs.
+        log_temperature: Natural logarithm of the temperature, of shape ().
+        data: Packed training data, which holds the popularity of the items.
+        known: Pairs that are not used as negatives.
+        options: Options of the training run.
+
+    Returns:
+        The loss, of shape (), in nats.
     """
     device = trigger.device
     embedded = trigger.detach().any(1) & target.detach().any(1)
     weight = torch.from_numpy(batch.weight).to(device) ** options.weight_power * embedded
     popularity = None
     if options.popularity_correction:
-        by_side = zip(data.log_popularity, (batch.trigger_index, batch.target_index))
-        popularity = LogPopularity(*(torch.from_numpy(log[index]).to(device) for log, index in by_side))
+        log_trigger, log_target = data.log_popularity
+        popularity = LogPopularity(
+            torch.from_numpy(log_trigger[batch.trigger_index]).to(device),
+            torch.from_numpy(log_target[batch.target_index]).to(device),
+        )
     marks = false_negatives(batch.trigger_index, batch.target_index, known)
     return contrastive_loss(
         trigger,
@@ -75,15 +89,18 @@ def pair_loss(
 
 
 def view_loss(first: Tensor, second: Tensor, log_temperature: Tensor) -> Tensor:
-    """Computes the contrastive loss of items with themselves under another augmentation.
+    """Compute the contrastive loss between two augmentations of the same items.
 
-    Pairs of items that users like together are alike in faint ways: a backbone that starts from nothing would rather
-    make all items equal. Telling an item from the others by its own look keeps it from that.
+    The items of a pair resemble each other only weakly. A backbone that is trained from scratch on pairs alone can collapse:
+    all items get nearly the same embedding. This loss prevents it, because it requires that the encoder distinguishes items.
 
     Args:
-        first: (V, D) unit L2 norm; all 0 where an item is rejected.
-        second: (V, D) of the same items.
-        log_temperature: of shape ().
+        first: Embeddings (V, D) under one augmentation, of unit L2 norm; 0 for a rejected item.
+        second: Embeddings (V, D) of the same items under another augmentation.
+        log_temperature: Natural logarithm of the temperature, of shape ().
+
+    Returns:
+        The loss, of shape (), in nats.
 
     Source: SLIP, arXiv 2112.12750.
     """
@@ -92,19 +109,23 @@ def view_loss(first: Tensor, second: Tensor, log_temperature: Tensor) -> Tensor:
 
 
 def geometry_loss(embeddings: Tensor, frozen: Tensor) -> Tensor:
-    """Computes how far the cosines of items are from those of the frozen backbones: the variance of the difference.
+    """Compute the variance of the difference between cosines of items and their cosines in the frozen backbones.
 
-    Pairs teach nothing of items that are in none; without this term they drift wherever the others pull the weights. A
-    shift of all cosines costs nothing: frozen backbones crowd into a cone, which alignment shall open.
+    Items without a pair get no training signal from pairs, so their embeddings would change at random with the weights. This
+    loss preserves their neighbors. It ignores a shift that is the same for all cosines, because the embeddings of frozen
+    backbones lie in a narrow cone and alignment should spread them.
 
     Args:
-        embeddings: (A, D) unit L2 norm; all 0 where an item is rejected.
-        frozen: (A, D) unit L2 norm; all 0 where no frozen backbone reads the item.
+        embeddings: Embeddings (A, D) of unit L2 norm; 0 for a rejected item.
+        frozen: Mean tokens (A, D) of the frozen backbones, of unit L2 norm; 0 for an item that no frozen backbone reads.
+
+    Returns:
+        The loss, of shape (), at least 0.
     """
-    known = embeddings.detach().any(1) & frozen.any(1)
-    both = (known[:, None] & known[None]).fill_diagonal_(False)
-    count = both.sum().clamp(min=1)
-    difference = (embeddings @ embeddings.T - frozen @ frozen.T) * both
+    is_valid = embeddings.detach().any(1) & frozen.any(1)
+    valid_pairs = (is_valid[:, None] & is_valid[None]).fill_diagonal_(False)
+    count = valid_pairs.sum().clamp(min=1)
+    difference = (embeddings @ embeddings.T - frozen @ frozen.T) * valid_pairs
     return (difference**2).sum() / count - (difference.sum() / count) ** 2
 
 
@@ -118,16 +139,22 @@ def add_gradients(
     options: AlignmentOptions,
     processes: Processes,
 ) -> float:
-    """Gives the weights the gradient of a global batch, of which this process encodes its share, and returns the loss.
+    """Add the gradient of a global batch to the weights; each process encodes its share of the batch.
 
     Args:
-        content: the encoder and the items' content.
-        batch: the global batch; a trigger or target that stands in a share repeatedly is encoded once.
-        anchors: (A,) items of the whole catalog whose geometry is kept near that of the frozen backbones.
-        weights: all that learn, by name, among them ``log_temperature``.
-        data: where the batch is from.
-        options: how to train.
-        processes: those that take part.
+        content: Encoder and content of the items.
+        batch: Global batch; an item that occurs several times in a share is encoded once.
+        anchors: Indexes (A,) of items of the whole catalog whose cosines are kept near those of the frozen backbones.
+        weights: Trained weights by name, with ``log_temperature`` among them; their ``grad`` is changed in place.
+        data: Packed training data.
+        options: Options of the training run.
+        processes: Processes that train together.
+
+    Returns:
+        The loss of the global batch.
+
+    Raises:
+        ValueError: The loss is not finite.
     """
     share = batch.share(processes.rank, processes.world_size)
     begin, end = (len(anchors) * rank // processes.world_size for rank in (processes.rank, processes.rank + 1))
@@ -136,30 +163,32 @@ def add_gradients(
     index, places = np.unique(stacked, return_inverse=True)
     rows = torch.from_numpy(places).to(processes.device)
     number, uniques = len(share.weight), len(index)
-    # Rows of the items that are encoded a second time, under another augmentation: the order of the batch is random.
+    # These items are encoded a second time, under another augmentation. The order of the batch is random, so the first
+    # items of a batch are a random sample.
     again = np.unique(places[: options.num_views // processes.world_size]) if options.view_weight else places[:0]
     index = np.concatenate([index, index[again]])
     size = options.micro_batch_size
     frozen = gather_rows(content.frozen_geometry(anchors), processes) if options.geometry_weight else None
 
-    def loss_of(embeddings: Tensor) -> Tensor:
+    def compute_loss(embeddings: Tensor) -> Tensor:
         ends = embeddings[rows].split([number, number, len(anchors)])
         trigger, target, anchor = (gather_rows(part, processes) for part in ends)
         loss = pair_loss(trigger, target, batch, weights[LOG_TEMPERATURE], data=data, known=data.known, options=options)
         if len(again):
-            views = (gather_rows(view, processes) for view in (embeddings[again], embeddings[uniques:]))
-            loss = loss + options.view_weight * view_loss(*views, weights[LOG_TEMPERATURE])
+            first, second = (gather_rows(view, processes) for view in (embeddings[again], embeddings[uniques:]))
+            loss = loss + options.view_weight * view_loss(first, second, weights[LOG_TEMPERATURE])
         return loss if frozen is None else loss + options.geometry_weight * geometry_loss(anchor, frozen)
 
     loss = cached_gradients(
-        lambda part: encode_items_of(content, part),
+        lambda part: encode_content(content, part),
         [index[start : start + size] for start in range(0, max(len(index), 1), size)],
-        loss_of,
+        compute_loss,
         device=processes.device,
     )
-    # Every process has the whole gradient of the temperature, but only its share of the others.
-    if weights[LOG_TEMPERATURE].grad is not None:
-        weights[LOG_TEMPERATURE].grad /= processes.world_size
+    # Each process has the whole gradient of the temperature, but only its share of the gradients of all other weights.
+    temperature_gradient = weights[LOG_TEMPERATURE].grad
+    if temperature_gradient is not None:
+        temperature_gradient /= processes.world_size
     sum_gradients(weights.values(), processes)
     if not math.isfinite(float(loss)):
         raise ValueError(f"train loss is {float(loss)}, must be finite. Lower learning_rate or raise temperature.")
@@ -167,23 +196,52 @@ def add_gradients(
 
 
 def learning_weights(encoder: nn.Module, temperature: float, device: torch.device) -> dict[str, nn.Parameter]:
-    """Returns all that learns, by name: the encoder's weights that need a gradient, and ``log_temperature``."""
+    """Return the trained weights by name: the weights of the encoder that need a gradient, and ``log_temperature``.
+
+    Args:
+        encoder: Encoder that is trained.
+        temperature: Initial temperature, above 0.
+        device: Device of the temperature.
+
+    Returns:
+        Weights by name.
+    """
     weights = {name: weight for name, weight in encoder.named_parameters() if weight.requires_grad}
     return weights | {LOG_TEMPERATURE: nn.Parameter(torch.tensor(math.log(temperature), device=device))}
 
 
 def adamw(weights: Mapping[str, nn.Parameter], options: AlignmentOptions) -> AdamW:
-    """Returns the optimizer; vectors, queries and embeddings have no weight decay."""
+    """Return an AdamW optimizer; vectors, queries and modality embeddings have no weight decay.
+
+    Args:
+        weights: Trained weights by name.
+        options: Options of the training run.
+
+    Returns:
+        The optimizer.
+    """
     plain = {name for name, weight in weights.items() if weight.ndim < 2 or name.endswith(("queries", "_embedding"))}
     groups = [
-        {"params": [w for name, w in weights.items() if name not in plain], "weight_decay": options.weight_decay},
-        {"params": [w for name, w in weights.items() if name in plain], "weight_decay": 0.0},
+        {
+            "params": [weight for name, weight in weights.items() if name not in plain],
+            "weight_decay": options.weight_decay,
+        },
+        {"params": [weight for name, weight in weights.items() if name in plain], "weight_decay": 0.0},
     ]
     return AdamW(groups, lr=options.learning_rate)
 
 
 def learning_rate(step: int, num_steps: int, options: AlignmentOptions) -> float:
-    """Returns the learning rate of a step in [0, num_steps): linear from 0 up, then a cosine down."""
+    """Return the learning rate of a step: it rises linearly from 0, then falls by a cosine.
+
+    Args:
+        step: Number of the step, in [0, num_steps).
+        num_steps: Number of steps of the whole training run.
+        options: Options of the training run.
+
+    Returns:
+        The learning rate, above 0.
+    """
     warmup = round(num_steps * options.warmup_share)
     if step < warmup:
         return options.learning_rate * (step + 1) / (warmup + 1)

@@ -1,7 +1,9 @@
-"""Item pairs in, an aligned item encoder and its metrics out (QARM, arXiv 2411.11739, section 1).
+"""Align an item encoder by training it on item pairs.
 
-:func:`align` is a plain function: call it, or let ``TorchDistributor`` or ``torchrun`` call it in every process. It
-stops early on held-out pairs, keeps the best weights, and after a kill goes on from its last checkpoint.
+In: a folder of items and item pairs, and an encoder. Out: the aligned encoder and its metrics (QARM, arXiv 2411.11739,
+section 1). ``align`` is a plain function: call it, or let ``TorchDistributor`` or ``torchrun`` call it in every process.
+Training stops early by the result on held-out pairs and keeps the best weights. A killed training run continues from its last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -14,12 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from qarm_features.alignment.options import AlignmentOptions
 from qarm_features.alignment.packing import packed
 from qarm_features.alignment.run import AlignmentRun
 from qarm_features.alignment.training_data import TrainingData
+from qarm_features.encoders.item_encoder import ItemEncoder
 from qarm_features.torch_processes import Processes, joined_processes
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ METRICS_FILE = "metrics.json"
 
 
 def align(
-    encoder: nn.Module | Callable[[], nn.Module],
+    encoder: ItemEncoder | Callable[[], ItemEncoder],
     source: str | Path,
     output_dir: str | Path,
     *,
@@ -36,53 +37,64 @@ def align(
     checkpoint_dir: str | Path | None = None,
     scratch: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Aligns an item encoder, in this process or together with the other processes of ``torch.distributed``.
+    """Align an item encoder, in this process or together with the other processes of ``torch.distributed``.
 
-    With WORLD_SIZE above 1 in the environment every process must call it with the same arguments. Negatives come from
-    the pairs of all processes; the result is that of one process with the same batch_size, up to rounding.
+    If WORLD_SIZE is above 1 in the environment, every process must call this function with the same arguments. Negatives come
+    from the pairs of all processes, so the result equals that of one process with the same ``batch_size``, up to rounding.
 
     Args:
-        encoder: an ``ItemEncoder`` with a Fusion-Q-Former, trained in place; or, lighter to send, a function that
-            builds one in each process, seeded: ``functools.partial(ItemEncoder, modalities, q_former={...})``.
-        source: folder of items/ and pairs/ as :mod:`qarm_features.alignment.packing` says; every process reads it.
-        output_dir: local folder; the first process writes what ``encoder.save_pretrained`` writes, and metrics.json.
-        options: how to train; None for the defaults.
-        checkpoint_dir: folder for checkpoints, from which a later call with the same arguments goes on; of a training
-            that ended, the next call only writes the result again. None: no checkpoints.
-        scratch: local folder of each machine for the packed data; None: within source.
+        encoder: Encoder with a Fusion-Q-Former, trained in place; or a function that builds such an encoder in each process,
+            for example ``functools.partial(ItemEncoder, modalities, q_former={...})``. torch is seeded before the call.
+        source: Folder with ``items/`` and ``pairs/`` in the layout of ``qarm_features.alignment.packing``; every process
+            must see it.
+        output_dir: Local folder to which the first process saves the encoder and ``metrics.json``.
+        options: Options of the training run; None uses the defaults.
+        checkpoint_dir: Folder for checkpoints, from which a later call with the same arguments continues. After a completed
+            training run, such a call only writes the result again. None writes no checkpoints.
+        scratch: Local folder on each machine for the packed data; None uses ``source``.
 
     Returns:
-        What metrics.json holds, in every process: ``untrained`` and ``valid`` (loss in nats, hit_rate: share of
-        held-out pairs whose target is among the 10 nearest of ``num_candidates`` items), ``epochs`` (one entry each:
-        train_loss, valid_loss, valid_hit_rate, temperature, pairs_per_second), ``best_epoch`` from 0, None when the
-        untrained encoder was best and is kept, ``rejected_items`` (broken ones; their pairs are left out),
-        ``num_pairs``, ``num_weights``, ``options``.
+        The content of ``metrics.json``, in every process:
+
+        - ``untrained`` and ``valid``: ``loss`` in nats and ``hit_rate``, the share of held-out pairs whose target item is
+          among the 10 nearest of ``num_candidates`` items, before training and after the best epoch.
+        - ``epochs``: for each epoch ``train_loss``, ``valid_loss``, ``valid_hit_rate``, ``temperature`` and
+          ``pairs_per_second``.
+        - ``best_epoch``: number of the best epoch, from 0; None if the untrained encoder was best and is kept.
+        - ``rejected_items``: number of items with broken content; their pairs are left out.
+        - ``num_pairs``, ``num_weights`` and ``options``.
 
     Raises:
-        ValueError: if the encoder has no Fusion-Q-Former, the data are not as they should be, a checkpoint is of
-            another training, or the loss is not finite.
+        ValueError: The encoder has no Fusion-Q-Former, the training data are not valid, a checkpoint was written by another
+            training run, or the loss is not finite.
+
+    Example::
+
+        build = functools.partial(ItemEncoder, {"precomputed": {"dim": 64}}, q_former={"dim": 32})
+        metrics = align(build, "training_data", "aligned_encoder", options=AlignmentOptions(epochs=3))
+        encoder = ItemEncoder.from_pretrained("aligned_encoder")
     """
     options = options or AlignmentOptions()
-    _let_epochs_be_seen()
+    _log_to_stderr_under_torchrun()
     with joined_processes(seed=options.seed, num_threads=options.num_threads, use_gpu=options.use_gpu) as processes:
         folder = _pack_once_per_machine(source, scratch, processes)
         data = TrainingData(folder, batch_size=options.batch_size, seed=options.seed)
-        module = (encoder if isinstance(encoder, nn.Module) else encoder()).to(processes.device)
+        module = (encoder if isinstance(encoder, ItemEncoder) else encoder()).to(processes.device)
         if module.q_former is None:
-            raise ValueError("q_former of the encoder is None, must be set. Build ItemEncoder with q_former={...}.")
+            raise ValueError("The encoder has no Fusion-Q-Former to train. Build ItemEncoder with q_former={...}.")
         run = AlignmentRun(module, data, options, processes, checkpoint_dir)
         metrics = run.train() | {"options": asdict(options)}
         if processes.rank == 0:
             module.save_pretrained(output_dir)
             (Path(output_dir) / METRICS_FILE).write_text(json.dumps(metrics, indent=2, allow_nan=False))
             if metrics["best_epoch"] is None:
-                logger.warning("no epoch was better than the untrained encoder, which is kept")
+                logger.warning("No epoch was better than the untrained encoder, which is kept.")
         processes.wait()
     return metrics
 
 
-def _let_epochs_be_seen() -> None:
-    """Lets a process of torchrun, which starts without any log, write ours to stderr: from there it reaches the driver."""
+def _log_to_stderr_under_torchrun() -> None:
+    """Send log lines to stderr in a process of torchrun, which starts without handlers; the driver prints its stderr."""
     if "TORCHELASTIC_RUN_ID" in os.environ and not logger.hasHandlers():
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))

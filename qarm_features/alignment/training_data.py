@@ -1,7 +1,7 @@
-"""Packed training data: item pairs in batches and the raw columns of any items, read from memory-mapped files.
+"""Read packed training data from memory-mapped files: item pairs in batches, and raw columns of items.
 
-In: a folder that :func:`~qarm_features.alignment.packing.packed` made. Out: batches of item indexes, which depend on
-(seed, epoch, number) alone and not on how many processes train; and raw columns of the items asked for.
+In: a folder that ``packed`` returned. Out: batches of item indexes, which depend only on seed, epoch and number of the batch
+and not on the number of processes; and raw columns of items.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from qarm_features.alignment.known_pairs import KnownPairs
 
 
 class PairBatch(NamedTuple):
-    """Item pairs.
+    """Hold a batch of item pairs.
 
     Attributes:
-        trigger_index: (B,) int64.
-        target_index: (B,) int64.
-        weight: (B,) float32, above 0.
+        trigger_index: Indexes (B,) int64 of trigger items.
+        target_index: Indexes (B,) int64 of target items.
+        weight: Weights (B,) float32 of the pairs, above 0.
     """
 
     trigger_index: np.ndarray
@@ -32,21 +32,29 @@ class PairBatch(NamedTuple):
     weight: np.ndarray
 
     def share(self, rank: int, world_size: int) -> PairBatch:
-        """Returns the contiguous share of one process; shares differ by one pair at most."""
+        """Return the contiguous share of one process; the sizes of shares differ by at most one pair.
+
+        Args:
+            rank: Number of the process, in [0, world_size).
+            world_size: Number of processes, at least 1.
+
+        Returns:
+            The pairs of this process.
+        """
         begin, end = (len(self.weight) * number // world_size for number in (rank, rank + 1))
         return PairBatch(*(column[begin:end] for column in self))
 
 
 class TrainingData:
-    """Item pairs and item content of a packed folder.
+    """Read item pairs and item content from a packed folder.
 
     Args:
-        folder: what ``packed`` returned.
-        batch_size: most pairs of a batch.
-        seed: of the order.
+        folder: Folder that ``packed`` returned.
+        batch_size: Greatest number of pairs in a batch, at least 1.
+        seed: Seed of the order of the pairs and of the anchors.
     """
 
-    def __init__(self, folder: str | Path, *, batch_size: int, seed: int = 0):
+    def __init__(self, folder: str | Path, *, batch_size: int, seed: int = 0) -> None:
         folder = Path(folder)
         self.items = PackedItems(folder)
         self.pairs, self.weights, self.valid_pairs, keys = (
@@ -58,11 +66,14 @@ class TrainingData:
         self.num_batches = -(-len(self.pairs) // batch_size)
 
     def batches(self, epoch: int, *, first: int = 0) -> Iterator[PairBatch]:
-        """Yields the batches of an epoch: every train pair once, in batches that differ by one pair at most.
+        """Yield the batches of an epoch: every train pair once, in batches whose sizes differ by at most one pair.
 
         Args:
-            epoch: from 0.
-            first: number of the first batch that is wanted, as after a resumed training.
+            epoch: Number of the epoch, from 0.
+            first: Number of the first batch that is returned; above 0 when a training run is resumed.
+
+        Yields:
+            Batches of pairs.
         """
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pairs))
         for number in range(first, self.num_batches):
@@ -73,26 +84,33 @@ class TrainingData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short hash of the pairs and their weights, the same for the same pairs whatever their parts."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.pairs))
-        for column in (self.weights, self.valid_pairs):
-            digest.update(np.ascontiguousarray(column))
+        """Return a short hash of the pairs and their weights, which does not depend on the files that held them."""
+        digest = hashlib.sha256()
+        for column in (self.pairs, self.weights, self.valid_pairs):
+            digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()[:16]
 
     def anchors(self, epoch: int, batch: int, *, number: int) -> np.ndarray:
-        """Draws at most ``number`` different items, paired or not, for a batch of an epoch: (A,) int64, ascending."""
+        """Sample different items, with or without a pair, for one batch.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+            batch: Number of the batch, from 0.
+            number: Greatest number of items, at least 0.
+
+        Returns:
+            Item indexes (A,) int64, ascending.
+        """
+        if number >= len(self.items):
+            return np.arange(len(self.items))
         rng = np.random.default_rng([self.seed, epoch, batch])
-        return (
-            np.unique(rng.integers(len(self.items), size=number))
-            if number < len(self.items)
-            else np.arange(len(self.items))
-        )
+        return np.unique(rng.integers(len(self.items), size=number))
 
     @cached_property
     def log_popularity(self) -> tuple[np.ndarray, np.ndarray]:
-        """Log-probability of each item among the triggers and among the targets of train pairs: (n,) float32 each.
+        """Return log-probabilities (n,) float32 of the items among the triggers, and among the targets, of train pairs.
 
-        An item that never stands there counts as half a time.
+        An item that never occurs counts as half an occurrence.
         """
         counts = (np.bincount(self.pairs[:, side], minlength=len(self.items)) for side in (0, 1))
         trigger, target = (np.log(np.maximum(count, 0.5) / len(self.pairs)).astype(np.float32) for count in counts)
@@ -100,24 +118,28 @@ class TrainingData:
 
 
 class PackedItems:
-    """Raw columns of items by item index; reads only what is asked for."""
+    """Read raw columns of items by item index, without loading the whole file.
 
-    def __init__(self, folder: str | Path):
+    Args:
+        folder: Folder that ``packed`` returned.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
         self._reader = pa.ipc.open_file(pa.memory_map(str(Path(folder) / "items.arrow")))
         self._rows = np.load(Path(folder) / "item_rows.npy", mmap_mode="r")
 
     def __len__(self) -> int:
-        """Returns the number of items."""
+        """Return the number of items."""
         return len(self._rows)
 
     def columns(self, index: np.ndarray) -> dict[str, list[Any]]:
-        """Reads items.
+        """Read the raw columns of items.
 
         Args:
-            index: (B,) item indexes in any order.
+            index: Item indexes (B,) in any order.
 
         Returns:
-            B values, or None where null, of every raw column there is; an array of numbers as a numpy array.
+            B values of every raw column in the folder; null is None, and an array of numbers is a numpy array.
         """
         batches: dict[int, pa.RecordBatch] = {}
         columns: dict[str, list[Any]] = {name: [] for name in self._reader.schema.names}

@@ -90,7 +90,7 @@ def test_an_encoder_that_got_worse_is_left_as_it_was(aligned, planted_source, tm
     assert metrics["best_epoch"] is None
     assert metrics["valid"] == metrics["untrained"]
     assert same(encoder.state_dict(), before)
-    assert caplog.records[-1].message == "no epoch was better than the untrained encoder, which is kept"
+    assert caplog.records[-1].message == "No epoch was better than the untrained encoder, which is kept."
 
 
 def test_pairs_with_a_broken_item_are_left_out(tmp_path):
@@ -151,7 +151,9 @@ def test_mlflow_gets_parameters_and_metrics_where_a_tracking_uri_is_set(planted_
 
 
 def test_an_encoder_without_a_q_former_is_refused(planted_source, tmp_path):
-    with pytest.raises(ValueError, match="q_former of the encoder is None, must be set"):
+    with pytest.raises(
+        ValueError, match="The encoder has no Fusion-Q-Former to train. Build ItemEncoder with q_former="
+    ):
         align(ItemEncoder({"precomputed": {"dim": 12}}), planted_source, tmp_path)
 
 

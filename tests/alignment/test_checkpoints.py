@@ -83,7 +83,10 @@ def test_a_checkpoint_of_another_training_is_refused(planted_source, tmp_path):
     arguments = {"checkpoint_dir": tmp_path / "checkpoints"}
     align(planted_encoder, planted_source, tmp_path, options=replace(OPTIONS, epochs=1), **arguments)
 
-    with pytest.raises(ValueError, match=r"step-8 is of a training with learning_rate = 0\.01, must be 0\.5"):
+    with pytest.raises(
+        ValueError,
+        match=r"step-8 was written with learning_rate = 0\.01, but this training run has learning_rate = 0\.5",
+    ):
         options = replace(OPTIONS, epochs=1, learning_rate=0.5)
         align(planted_encoder, planted_source, tmp_path, options=options, **arguments)
 
@@ -92,5 +95,7 @@ def test_a_checkpoint_of_other_pairs_is_refused(planted_source, tmp_path):
     arguments = {"checkpoint_dir": tmp_path / "checkpoints", "options": replace(OPTIONS, epochs=1)}
     align(planted_encoder, planted_source, tmp_path, **arguments)
 
-    with pytest.raises(ValueError, match="is of a training with pairs = [0-9a-f]+, must be [0-9a-f]+"):
+    with pytest.raises(
+        ValueError, match="was written with pairs = [0-9a-f]+, but this training run has pairs = [0-9a-f]+"
+    ):
         align(planted_encoder, write_planted_source(tmp_path / "other", num_pairs=590), tmp_path, **arguments)

@@ -162,5 +162,5 @@ def test_what_training_cannot_use_is_refused(tmp_path, name, change, message):
 
 
 def test_a_source_without_parts_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="items holds no Parquet file, must hold at least one"):
+    with pytest.raises(ValueError, match="items holds no Parquet file. Run: qarm align-encoder"):
         packed(tmp_path)
