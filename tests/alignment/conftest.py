@@ -7,5 +7,5 @@ from tests.alignment.planted_pairs import write_planted_source
 
 @pytest.fixture(scope="session")
 def planted_source(tmp_path_factory):
-    """The planted catalog, to be read only."""
+    """Returns the folder of the planted catalog, which tests must not change."""
     return write_planted_source(tmp_path_factory.mktemp("planted") / "source")

@@ -1,4 +1,4 @@
-"""A catalog in which only a faint part of an item's vector tells which items are bought together."""
+"""Make a catalog in which only a small part of an item's vector shows which items are bought together."""
 
 from pathlib import Path
 
@@ -19,7 +19,8 @@ def write_planted_source(
 ) -> Path:
     """Writes items and pairs as Spark would, in several parts and out of order.
 
-    An item's vector is a faint code of its group (4 numbers) beside strong noise (8). Pairs are of one group.
+    The vector of an item is a weak code of its group (4 numbers) and strong noise (8 numbers). The items of a pair
+    belong to one group.
     """
     rng = np.random.default_rng(0)
     group = np.arange(num_items) % num_groups

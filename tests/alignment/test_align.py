@@ -1,4 +1,4 @@
-"""align: from Parquet parts to an aligned encoder, early stop, resumed after a kill, logged."""
+"""``align`` trains an encoder from Parquet files, stops early, keeps the best weights and logs."""
 
 import contextlib
 import json
@@ -105,7 +105,7 @@ def test_pairs_with_a_broken_item_are_left_out(tmp_path):
 
 
 def test_norms_biases_queries_and_the_temperature_have_no_weight_decay(planted_source, tmp_path):
-    """With a huge decay and hardly a step, matrices shrink and vectors stay."""
+    """With a huge decay and tiny steps, matrices shrink and vectors do not change."""
     torch.manual_seed(0)
     encoder = planted_encoder()
     before = {name: weight.detach().clone() for name, weight in encoder.named_parameters()}

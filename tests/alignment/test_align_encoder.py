@@ -1,4 +1,4 @@
-"""From the click log to an aligned encoder and its evaluation: each job as `qarm run` runs it, on the toy catalog."""
+"""Each job from the click log to an aligned encoder and its evaluation runs as in ``qarm run``, on the toy catalog."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ alignment: {epochs: 4, batch_size: 64, popularity_correction: false, geometry_we
 
 @pytest.fixture(scope="module")
 def aligned(tmp_path_factory, spark):
-    """A project whose encoder was aligned and its items embedded."""
+    """Returns a project whose encoder was aligned and whose items were embedded."""
     folder = write_toy_project(tmp_path_factory.mktemp("aligned"))
     (folder / "qarm.yaml").write_text(SETTINGS + ALIGNED)
     context = open_project(folder, spark)

@@ -1,4 +1,4 @@
-"""Two processes train the model that one trains: by torchrun's environment and by TorchDistributor."""
+"""Two processes, started by torchrun or TorchDistributor, train the same model as one process."""
 
 import functools
 import json

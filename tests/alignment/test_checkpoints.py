@@ -1,4 +1,4 @@
-"""A killed training goes on from its checkpoint and ends as if it had not been killed."""
+"""A killed training run continues from its checkpoint and ends as if it had not been killed."""
 
 import functools
 from dataclasses import replace
@@ -22,12 +22,12 @@ OPTIONS = AlignmentOptions(
 
 
 class KilledError(Exception):
-    """Stands for the kill."""
+    """Represent the kill."""
 
 
 @pytest.mark.parametrize("steps", [2, 4, 11, 16])
 def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been(planted_source, tmp_path, monkeypatch, steps):
-    """8 steps an epoch and a checkpoint every 3: killed before the first one, within and at the end of an epoch."""
+    """An epoch has 8 steps, with a checkpoint after every 3; kills come before the first one, within and after an epoch."""
     build = functools.partial(planted_encoder, dropout=0.2)
     expected = align(build, planted_source, tmp_path / "whole", options=OPTIONS)
     step, done = AlignmentRun._step, []

@@ -1,4 +1,4 @@
-"""Cosines of items stay near those of the frozen backbones: the term of the loss, and what it does to a training."""
+"""The geometry loss keeps cosines of items near those of the frozen backbones, alone and in a training run."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Gradient caching gives the gradients of one big batch, in the memory of a micro-batch."""
+"""Gradient caching gives the gradients of one large batch with the memory of a micro-batch."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Items by index: frozen tokens are computed once, rejected items are all 0, and the cache changes nothing."""
+"""Frozen tokens are computed once, rejected items are 0, and the cache does not change the embeddings."""
 
 import numpy as np
 import pyarrow as pa
@@ -61,7 +61,7 @@ def test_without_memory_they_are_computed_each_time_and_alike(encoder, items):
 
 
 def test_a_trained_backbone_is_run_each_time_and_gets_its_gradient(encoder, items):
-    """The vectors pass a linear map that is trained; decoding happens once."""
+    """A trained scale is applied to the vectors at each call, but decoding happens once."""
     module = encoder.encoders["precomputed"]
     module.trained, module.scale = True, torch.nn.Parameter(torch.ones(()))
     forward = module.forward

@@ -1,4 +1,4 @@
-"""The contrastive loss against a softmax written out in numpy, and what counts as a negative."""
+"""The contrastive loss equals a softmax written out in numpy, and false negatives are left out."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def unit(*shape: int, seed: int) -> torch.Tensor:
 
 
 def written_out(trigger, target, temperature, left_out, log_trigger, log_target, weight) -> float:
-    """Each term of the sum by itself, as the paper writes it."""
+    """Returns the sum of single terms, as the paper writes it."""
     rows = len(trigger)
     score = trigger @ target.T / temperature
     total = 0.0
@@ -76,7 +76,7 @@ def test_without_any_pair_the_loss_and_its_gradient_are_0():
 
 
 def test_false_negatives_share_an_item_with_the_pair_or_are_known():
-    """Pairs 0-5, 0-6, 1-5, 2-0, 3-7; also known: 7 is a target of 1 elsewhere."""
+    """The pairs are 0-5, 0-6, 1-5, 2-0 and 3-7; in addition, 7 is known as a target of 1."""
     trigger, target = np.array([0, 0, 1, 2, 3]), np.array([5, 6, 5, 0, 7])
     known = KnownPairs(pair_keys(np.array([7]), np.array([1]), 10), 10)
 

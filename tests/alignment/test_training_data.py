@@ -1,4 +1,4 @@
-"""Parquet parts are packed into memory-mapped files, and batches do not depend on how many processes read them."""
+"""Parquet files are packed into memory-mapped files, and batches do not depend on the number of processes."""
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ def open_packed(source, **arguments) -> TrainingData:
 
 
 def rewrite(source, name: str, change) -> None:
-    """Puts one part with changed columns in the place of all."""
+    """Replaces all files by one file with changed columns."""
     files = sorted((source / name).glob("*.parquet"))
     columns = dict(zip((table := pa.concat_tables(map(pq.read_table, files))).column_names, table.columns))
     for file in files[1:]:

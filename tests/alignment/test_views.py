@@ -1,4 +1,4 @@
-"""An item is drawn to itself under another augmentation."""
+"""The view loss gives two augmentations of an item similar embeddings."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_views_add_to_the_loss_of_a_batch(planted_source):
         given = {"data": data, "options": AlignmentOptions(batch_size=32, **options), "processes": ALONE}
         return add_gradients(content, batch, NO_ANCHORS, weights, **given)
 
-    encoder.eval()  # no dropout: both views of an item are equal, and still have to be told from the others'
+    encoder.eval()  # no dropout: both views of an item are equal, but those of other items are negatives
     items = content.encode(np.unique(np.concatenate([batch.trigger_index, batch.target_index]))).detach()
     added = loss(view_weight=0.5, num_views=10**6) - loss()
 
@@ -55,7 +55,7 @@ def test_an_encoder_that_makes_all_items_equal_is_told_of(planted_source, tmp_pa
     encoder = planted_encoder()
     for weight in encoder.q_former.parameters():
         nn.init.zeros_(weight)
-    nn.init.ones_(list(encoder.q_former.parameters())[-1])  # what is left is a constant
+    nn.init.ones_(list(encoder.q_former.parameters())[-1])  # the output is a constant
 
     with caplog.at_level(logging.WARNING, "qarm_features.alignment"):
         align(encoder, planted_source, tmp_path, options=AlignmentOptions(epochs=1, learning_rate=1e-9, num_threads=1))

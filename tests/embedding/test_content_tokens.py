@@ -1,4 +1,4 @@
-"""Frozen content tokens: encoded once, laid out for training; truth is transformers itself."""
+"""Frozen content tokens equal those of transformers, are encoded once, and are laid out for training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ interactions: {path: catalog/interactions.parquet, label: rating}
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory, spark):
-    """Eight items s0..s7 with a plot; s1 has a vector too, s2 a vector alone, s3 a vector of zeros."""
+    """Returns eight items s0..s7 with a plot; s1 has a vector too, s2 only a vector, s3 a vector of zeros."""
     folder = write_toy_project(tmp_path_factory.mktemp("content"))
     items = toy_items().iloc[::8].reset_index(drop=True)
     items["item_id"] = [f"s{n}" for n in range(8)]

@@ -1,4 +1,4 @@
-"""Only what is new is encoded."""
+"""Only items with new content are encoded."""
 
 import importlib
 

@@ -28,7 +28,7 @@ VECTORS = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float16).astype
 
 
 def trained_model(**switches):
-    """A ranking model whose weights are far from where they started."""
+    """Returns a ranking model whose weights differ much from their initial values."""
     torch.manual_seed(0)
     shape = {"content_dim": 8, "num_queries": 3, "fusion_layers": 2, "num_heads": 2}
     model = RankingModel(num_items=4, use_semantic_ids=False, **{"use_fusion": True, **shape, **switches})
@@ -39,7 +39,7 @@ def trained_model(**switches):
 
 @pytest.fixture
 def context(tmp_path):
-    """A project with encoder v0 of the items' own vectors, their content tokens, and ranking model v0."""
+    """Returns a project with encoder v0 of the items' own vectors, their content tokens, and ranking model v0."""
     write_toy_project(tmp_path)
     (tmp_path / "qarm.yaml").write_text(SETTINGS)
     context = JobContext(load_settings(tmp_path / "qarm.yaml"))
@@ -84,7 +84,7 @@ def test_the_exported_encoder_embeds_an_item_as_the_ranking_model_did_beside_its
 def test_the_project_uses_the_exported_encoder_from_now_on_and_the_unaligned_one_stays_what_it_was(context, align):
     encoders, settings = context.artifacts("encoders"), context.settings
     settings = settings.model_copy(update={"encoder": settings.encoder.model_copy(update={"align": align})})
-    if align:  # an aligned version as align-encoder publishes it
+    if align:  # publish an aligned version as align-encoder does
         config = item_encoder_config(settings.items, settings.encoder, aligned=True)
         publish_encoder(encoders, ItemEncoder(**config), config)
     context.settings = settings

@@ -1,4 +1,4 @@
-"""An item is embedded from whatever of text, image, audio and vector it has, or rejected with the reason."""
+"""An item is embedded from those of text, image, audio and vector that it has, or rejected with the reason."""
 
 from __future__ import annotations
 

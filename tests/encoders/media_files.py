@@ -1,4 +1,4 @@
-"""Small media of every format, sound and broken, made on the spot."""
+"""Make small media files of every format, valid and broken."""
 
 from __future__ import annotations
 

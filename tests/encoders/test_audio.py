@@ -1,4 +1,4 @@
-"""Recordings of others become log-mel frames or a waveform, or a reason; those become tokens."""
+"""Untrusted recordings are decoded to log-mel frames or a waveform, or refused with a reason, and then encoded."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Pictures of others become pixels of a fixed size, or a reason; pixels become tokens."""
+"""Untrusted pictures are decoded to pixels of a fixed size, or refused with a reason, and then encoded."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The unaligned encoder is the pooled backbone; truth is sentence-transformers over the same model."""
+"""The unaligned encoder equals sentence-transformers with the same model."""
 
 import numpy as np
 import pytest

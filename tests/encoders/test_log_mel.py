@@ -1,4 +1,4 @@
-"""Log-mel frames, their masks and their augmentation, against facts that are known by hand."""
+"""Log-mel frames, their masks and their augmentation have the values that a calculation by hand gives."""
 
 import math
 

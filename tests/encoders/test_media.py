@@ -86,7 +86,7 @@ def test_what_is_no_readable_file_is_refused_and_does_not_block(root):
 
 @pytest.fixture
 def bucket(monkeypatch):
-    """A filesystem of pyarrow behind the root s3://key:secret@bucket/media."""
+    """Returns a pyarrow filesystem whose root is s3://key:secret@bucket/media."""
     filesystem, folder = arrow_fs.FileSystem.from_uri("mock:///bucket/media")
     filesystem.create_dir(folder)
     for path in (f"{folder}/a b.png", "bucket/secret"):

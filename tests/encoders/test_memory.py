@@ -1,4 +1,4 @@
-"""What claims to be huge costs no memory; measured in a process of its own, as a peak never falls."""
+"""Files that claim to be huge need no memory; a process of its own measures its peak memory, which never falls."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The image backbone that is trained here, and its augmentation."""
+"""The image backbone that is trained from scratch encodes patches, and its augmentation varies them."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Vectors of the user's own pass through, checked."""
+"""Vectors that the user computed are checked and returned as tokens."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Text becomes the hidden states of its backbone."""
+"""The tokens of a text are the hidden states of its backbone."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Backbones of a few thousand random weights, saved as any Hugging Face model is."""
+"""Make backbones of a few thousand random weights, saved like any Hugging Face model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ IMAGES = {"size": {"shortest_edge": 32}, "crop_size": {"height": 24, "width": 24
 
 
 def save(model, folder: Path, preprocessor: dict | None = None) -> str:
-    """Saves a model and what it says of its inputs; returns its folder."""
+    """Saves a model with its preprocessing configuration, and returns its folder."""
     model.save_pretrained(folder)
     if preprocessor is not None:
         (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))

@@ -1,4 +1,4 @@
-"""The Fusion-Q-Former: masks are exact, and it starts as a random projection of the frozen embeddings."""
+"""The Fusion-Q-Former ignores masked tokens, and untrained it is a random projection of the frozen embeddings."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ SIZES = {"text": 12, "image": 20}
 
 @pytest.fixture
 def q_former() -> FusionQFormer:
-    """Two modalities, with a head that is not zero, as after some training."""
+    """Returns a Fusion-Q-Former of two modalities whose head is not 0, as after some training."""
     torch.manual_seed(0)
     module = FusionQFormer(SIZES, num_queries=3, dim=16, num_layers=2, num_heads=4).eval()
     torch.nn.init.normal_(module.head.weight, std=0.5)
@@ -20,7 +20,7 @@ def q_former() -> FusionQFormer:
 
 
 def some_tokens(num_items: int = 4) -> dict[str, Tokens]:
-    """Five text and seven image tokens; the last item has no image and two text tokens."""
+    """Returns five text and seven image tokens; the last item has no image and two text tokens."""
     generator = torch.Generator().manual_seed(1)
     masks = {"text": torch.ones(num_items, 5, dtype=torch.bool), "image": torch.ones(num_items, 7, dtype=torch.bool)}
     masks["text"][-1, 2:] = False
@@ -54,7 +54,7 @@ def test_a_masked_token_gives_no_gradient(q_former):
     tokens = some_tokens()
     tokens["text"].values.requires_grad_()
 
-    q_former(tokens).queries[..., 0].sum().backward()  # of a whole layer-normalized row the sum is constant
+    q_former(tokens).queries[..., 0].sum().backward()  # the sum of a whole layer-normalized row would be constant
 
     assert not tokens["text"].values.grad[-1, 2:].any()
     assert tokens["text"].values.grad[-1, :2].abs().sum() > 0
@@ -72,7 +72,7 @@ def test_a_row_without_a_modality_equals_the_row_in_a_batch_where_nobody_has_it(
 
 
 def test_untrained_it_keeps_the_frozen_geometry():
-    """dim is not below the tokens' D: the orthogonal skip keeps every cosine of the mean tokens."""
+    """If dim is at least D of the tokens, the orthogonal skip preserves every cosine of the mean tokens."""
     torch.manual_seed(0)
     module = FusionQFormer({"text": 12}, dim=16, num_heads=4)
     tokens = {"text": some_tokens()["text"]}

@@ -1,4 +1,4 @@
-"""Neighboring tokens are averaged until few enough stand; truth by hand."""
+"""Neighboring tokens are averaged until few enough are left; the expected values are calculated by hand."""
 
 import torch
 
