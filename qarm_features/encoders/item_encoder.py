@@ -115,7 +115,7 @@ class ItemEncoder(
         fused_dim = 0 if self.q_former is None else self.q_former.dim
         self.dim = fused_dim + sum(dims[name] for name in self.pooled_as_they_are)
         self.tokens_kept, self.frozen_weight = tokens_kept, frozen_weight
-        self.config = {
+        self.config: dict[str, Any] = {
             "modalities": configs,
             "q_former": None if q_former is None else dict(q_former),
             "tokens_kept": tokens_kept,
