@@ -55,8 +55,8 @@ def write_alignment_data(
     ends = F.least(*_PAIR), F.greatest(*_PAIR)  # a pair and its reverse get the same random numbers
     pairs = pairs.withColumn("draw", _draw(seed, *ends)).persist()
     total = pairs.count()
-    kept = pairs.where(F.col("draw") >= (1 - min(1.0, max_pairs / max(total, 1))) * _DRAWS)
-    triggers, targets = (kept.select(F.col(side).alias("item_id")) for side in _PAIR)
+    sampled = pairs.where(F.col("draw") >= (1 - min(1.0, max_pairs / max(total, 1))) * _DRAWS)
+    triggers, targets = (sampled.select(F.col(side).alias("item_id")) for side in _PAIR)
     paired = triggers.unionByName(targets).distinct().persist()
     index = dense_index(paired.unionByName(_others(known, paired, seed)), "item_id", "item_index").persist()
     content = items.select("item_id", *columns).join(index, on="item_id", how="inner")
@@ -65,9 +65,9 @@ def write_alignment_data(
     )
     for side in ("trigger", "target"):
         numbers = index.select(F.col("item_id").alias(f"{side}_item_id"), F.col("item_index").alias(f"{side}_index"))
-        kept = kept.join(numbers, on=f"{side}_item_id", how="inner")
+        sampled = sampled.join(numbers, on=f"{side}_item_id", how="inner")
     held_out = _draw(seed + 1, *ends) < valid_share * _DRAWS
-    rows = kept.select(
+    rows = sampled.select(
         F.col("trigger_index").cast("bigint").alias("trigger_index"),
         F.col("target_index").cast("bigint").alias("target_index"),
         "weight",

@@ -144,6 +144,6 @@ def held_out_loss(
         rows = torch.from_numpy(np.searchsorted(held_out.items, pairs)).to(embeddings.device)
         batch = PairBatch(pairs[:, 0], pairs[:, 1], np.ones(len(pairs), np.float32))
         trigger, target = embeddings[rows[:, 0]], embeddings[rows[:, 1]]
-        loss = pair_loss(trigger, target, batch, log_temperature, data=data, known=data.known, options=options)
+        loss = pair_loss(trigger, target, batch, log_temperature, data=data, options=options)
         total += float(loss) * len(pairs)
     return total / len(held_out.pairs)

@@ -34,8 +34,8 @@ from qarm_features.alignment.steps import (
     adamw,
     add_gradients,
     encode_content,
-    learning_rate,
     learning_weights,
+    scheduled_learning_rate,
 )
 from qarm_features.alignment.training_data import PairBatch, TrainingData
 from qarm_features.encoders.item_encoder import ItemEncoder
@@ -75,7 +75,7 @@ class AlignmentRun:
         )
         self.weights = learning_weights(encoder, options.temperature, processes.device)
         broadcast_weights(self.weights.values(), processes)
-        self.optimizer = adamw(self.weights, options)
+        self.optimizer = adamw(self.weights, learning_rate=options.learning_rate, weight_decay=options.weight_decay)
         self.best: dict[str, Tensor] = {}
         self.state: dict[str, Any] = {"epoch": 0, "batch": 0, "loss_sum": 0.0, "seconds": 0.0, "epochs": []}
 
@@ -123,8 +123,11 @@ class AlignmentRun:
         )
         nn.utils.clip_grad_norm_(self.weights.values(), self.options.max_grad_norm)
         num_steps = self.options.epochs * self.data.num_batches
+        rate = scheduled_learning_rate(
+            step, num_steps, highest=self.options.learning_rate, warmup_share=self.options.warmup_share
+        )
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, num_steps, self.options)
+            group["lr"] = rate
         self.optimizer.step()
         self.weights[LOG_TEMPERATURE].data.clamp_(*LOG_TEMPERATURE_BOUNDS)
         return loss

@@ -18,7 +18,6 @@ from torch.optim import AdamW
 from qarm_features.alignment.gathering import gather_rows, sum_gradients
 from qarm_features.alignment.gradient_cache import cached_gradients
 from qarm_features.alignment.item_content import ItemContent
-from qarm_features.alignment.known_pairs import KnownPairs
 from qarm_features.alignment.loss import LogPopularity, bounded_temperature, contrastive_loss, false_negatives
 from qarm_features.alignment.options import AlignmentOptions
 from qarm_features.alignment.training_data import PairBatch, TrainingData
@@ -50,7 +49,6 @@ def pair_loss(
     log_temperature: Tensor,
     *,
     data: TrainingData,
-    known: KnownPairs,
     options: AlignmentOptions,
 ) -> Tensor:
     """Compute the contrastive loss of a batch in float32, without pairs that have a rejected item.
@@ -60,8 +58,7 @@ def pair_loss(
         target: Embeddings (B, D) of target items, of unit L2 norm; 0 for a rejected item.
         batch: The B pairs.
         log_temperature: Natural logarithm of the temperature, of shape ().
-        data: Packed training data, which holds the popularity of the items.
-        known: Pairs that are not used as negatives.
+        data: Packed training data, which holds the popularity of the items and the pairs that are not used as negatives.
         options: Options of the training run.
 
     Returns:
@@ -77,7 +74,7 @@ def pair_loss(
             torch.from_numpy(log_trigger[batch.trigger_index]).to(device),
             torch.from_numpy(log_target[batch.target_index]).to(device),
         )
-    marks = false_negatives(batch.trigger_index, batch.target_index, known)
+    marks = false_negatives(batch.trigger_index, batch.target_index, data.known)
     return contrastive_loss(
         trigger,
         target,
@@ -173,7 +170,7 @@ def add_gradients(
     def compute_loss(embeddings: Tensor) -> Tensor:
         ends = embeddings[rows].split([number, number, len(anchors)])
         trigger, target, anchor = (gather_rows(part, processes) for part in ends)
-        loss = pair_loss(trigger, target, batch, weights[LOG_TEMPERATURE], data=data, known=data.known, options=options)
+        loss = pair_loss(trigger, target, batch, weights[LOG_TEMPERATURE], data=data, options=options)
         if len(again):
             first, second = (gather_rows(view, processes) for view in (embeddings[again], embeddings[uniques:]))
             loss = loss + options.view_weight * view_loss(first, second, weights[LOG_TEMPERATURE])
@@ -210,12 +207,13 @@ def learning_weights(encoder: nn.Module, temperature: float, device: torch.devic
     return weights | {LOG_TEMPERATURE: nn.Parameter(torch.tensor(math.log(temperature), device=device))}
 
 
-def adamw(weights: Mapping[str, nn.Parameter], options: AlignmentOptions) -> AdamW:
+def adamw(weights: Mapping[str, nn.Parameter], *, learning_rate: float, weight_decay: float) -> AdamW:
     """Return an AdamW optimizer; vectors, queries and modality embeddings have no weight decay.
 
     Args:
         weights: Trained weights by name.
-        options: Options of the training run.
+        learning_rate: Highest learning rate, above 0.
+        weight_decay: Weight decay of matrices, at least 0.
 
     Returns:
         The optimizer.
@@ -224,26 +222,27 @@ def adamw(weights: Mapping[str, nn.Parameter], options: AlignmentOptions) -> Ada
     groups = [
         {
             "params": [weight for name, weight in weights.items() if name not in plain],
-            "weight_decay": options.weight_decay,
+            "weight_decay": weight_decay,
         },
         {"params": [weight for name, weight in weights.items() if name in plain], "weight_decay": 0.0},
     ]
-    return AdamW(groups, lr=options.learning_rate)
+    return AdamW(groups, lr=learning_rate)
 
 
-def learning_rate(step: int, num_steps: int, options: AlignmentOptions) -> float:
+def scheduled_learning_rate(step: int, num_steps: int, *, highest: float, warmup_share: float) -> float:
     """Return the learning rate of a step: it rises linearly from 0, then falls by a cosine.
 
     Args:
         step: Number of the step, in [0, num_steps).
         num_steps: Number of steps of the whole training run.
-        options: Options of the training run.
+        highest: Highest learning rate, above 0.
+        warmup_share: Share of all steps over which the learning rate rises, in [0, 1).
 
     Returns:
         The learning rate, above 0.
     """
-    warmup = round(num_steps * options.warmup_share)
+    warmup = round(num_steps * warmup_share)
     if step < warmup:
-        return options.learning_rate * (step + 1) / (warmup + 1)
+        return highest * (step + 1) / (warmup + 1)
     progress = (step - warmup) / max(num_steps - warmup, 1)
-    return options.learning_rate * (_FLOOR + (1 - _FLOOR) * (1 + math.cos(math.pi * progress)) / 2)
+    return highest * (_FLOOR + (1 - _FLOOR) * (1 + math.cos(math.pi * progress)) / 2)

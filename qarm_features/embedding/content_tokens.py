@@ -154,10 +154,11 @@ def content_tokens(
 def _token_rows(encoder: ItemEncoder, rows: pa.RecordBatch, batch_size: int, *, tokens_kept: int) -> pa.RecordBatch:
     columns = {name: rows[name].to_pylist() for name in encoder.columns}
     found = content_tokens(encoder, columns, batch_size=batch_size, tokens_kept=tokens_kept)
-    kept = rows.filter(pa.array([item_tokens is not None for item_tokens in found]))
+    encoded_rows = rows.filter(pa.array([item_tokens is not None for item_tokens in found]))
     encoded = [item_tokens for item_tokens in found if item_tokens is not None]
     counts = pa.array([[len(tokens) for tokens in item_tokens] for item_tokens in encoded], pa.list_(pa.int32()))
     blocks = pa.array([b"".join(tokens.tobytes() for tokens in item_tokens) for item_tokens in encoded], pa.binary())
     return pa.RecordBatch.from_arrays(
-        [kept["item_id"], counts, blocks, kept["content_hash"]], ["item_id", "num_tokens", "tokens", "content_hash"]
+        [encoded_rows["item_id"], counts, blocks, encoded_rows["content_hash"]],
+        ["item_id", "num_tokens", "tokens", "content_hash"],
     )

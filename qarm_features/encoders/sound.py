@@ -80,8 +80,8 @@ def resample(waveform: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
     periods = math.ceil((len(waveform) + 0.05 * rate) / step)
     spectrum = np.fft.rfft(waveform, periods * step)
     target = periods * target_step
-    kept = min(len(spectrum), target // 2 + 1)
-    resampled = np.fft.irfft(spectrum[:kept], target) * (target_step / step)
+    num_bins = min(len(spectrum), target // 2 + 1)
+    resampled = np.fft.irfft(spectrum[:num_bins], target) * (target_step / step)
     return resampled[: math.ceil(len(waveform) * target_rate / rate)].astype(np.float32)
 
 
