@@ -4,7 +4,7 @@ The flow (each arrow is one Spark job; stages meet only in Delta tables and vers
 
     your catalog --ingest_catalog--> items, interactions, rejected_rows
     interactions --mine_item_pairs--> item_pairs
-    items, item_pairs --align_encoder--> encoder v<n>    (an ItemEncoder, trained on what users find similar)
+    items, item_pairs --align_encoder--> encoder v<n>    (an ItemEncoder, trained on item pairs from the click log)
     items --embed_items--> item_embeddings
     item_embeddings --fit_codebooks--> codebooks v<n>    (ResidualKMeans over all rows)
     item_embeddings --assign_semantic_ids--> item_semantic_ids
@@ -16,20 +16,36 @@ The flow (each arrow is one Spark job; stages meet only in Delta tables and vers
 The shape legend, used in every docstring:
 
     B  batch              M  modalities               L  levels of residual quantization
-    T  behaviors         N  tokens of a modality     K  centroids in a codebook
+    T  behaviors          N  tokens of a modality     K  centroids in a codebook
     H  heads              Q  query tokens             D  embedding dimension
 
-This module imports nothing, so that a torch user never loads Spark and a Spark user never loads torch.
+This module imports nothing heavy, so that a torch user never loads Spark and a Spark user never loads torch.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qarm_features.encoders.item_encoder import ItemEncoder
+
+__all__ = ["ItemEncoder", "__version__"]
 __version__ = "0.1.0"
 __all__ = ["ItemEncoder"]
 
 
-def __getattr__(name: str):
-    """Loads ``ItemEncoder`` on first use, because it needs torch and transformers."""
-    if name == "ItemEncoder":
-        from qarm_features.encoders.item_encoder import ItemEncoder
+def __getattr__(name: str) -> type[ItemEncoder]:
+    """Imports ``ItemEncoder`` on first use, because it needs torch and transformers.
 
-        return ItemEncoder
-    raise AttributeError(f"module 'qarm_features' has no attribute {name!r}")
+    Raises:
+        ImportError: The extra ``torch`` is not installed.
+    """
+    if name != "ItemEncoder":
+        raise AttributeError(f"module 'qarm_features' has no attribute {name!r}")
+    try:
+        from qarm_features.encoders.item_encoder import ItemEncoder
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"ItemEncoder needs the package {error.name}. Run: pip install 'qarm-features[torch]'", name=error.name
+        ) from error
+    return ItemEncoder

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from qarm_features.settings.sections import Alignment
+
+_SECTION = Alignment()  # The settings hold the defaults of all options that they name.
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 1.0
 
 
@@ -43,24 +46,24 @@ class AlignmentOptions:
         1.0
     """
 
-    batch_size: int = 2048
-    micro_batch_size: int = 512
-    epochs: int = 12
-    patience: int = 3
-    learning_rate: float = 2e-3
+    batch_size: int = _SECTION.batch_size
+    micro_batch_size: int = _SECTION.micro_batch_size
+    epochs: int = _SECTION.epochs
+    patience: int = _SECTION.patience
+    learning_rate: float = _SECTION.learning_rate
     warmup_share: float = 0.05
-    weight_decay: float = 0.05
+    weight_decay: float = _SECTION.weight_decay
     max_grad_norm: float = 1.0
-    temperature: float = 0.07
-    popularity_correction: bool = True
-    geometry_weight: float = 0.0
+    temperature: float = _SECTION.temperature
+    popularity_correction: bool = _SECTION.popularity_correction
+    geometry_weight: float = _SECTION.geometry_weight
     num_anchors: int = 512
     view_weight: float = 0.0
     num_views: int = 512
     weight_power: float = 0.0
     num_candidates: int = 10_000
     max_valid_pairs: int = 10_000
-    cache_bytes: int = 2_000_000_000
+    cache_bytes: int = _SECTION.cache_bytes
     checkpoint_steps: int = 500
     seed: int = 0
     num_threads: int = 2

@@ -1,6 +1,6 @@
-"""Is this machine fit to run us? Each part is tried for real, not looked up.
+"""Checks whether this machine can run the jobs. Each part is tried, not only looked up.
 
-In: the path of ``qarm.yaml``. Out: checks to run one by one, each with what was found and how to mend it.
+In: the path of ``qarm.yaml``. Out: checks to run one by one, each with its result and a way to repair a failure.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from qarm_features.cli.missing_extra import explain_missing
 from qarm_features.settings.load import load_settings
 from qarm_features.settings.sections import SparkOptions
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a check found."""
+    """The result of a check."""
 
     state: Literal["ok", "failed", "skipped"]
     found: str
@@ -32,38 +33,45 @@ class Result:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to try and how to mend it."""
+    """One thing to try, and how to repair it.
+
+    Args:
+        name: Name shown to people.
+        attempt: Function that tries it and returns a result, or the text of a successful one.
+        repair: Sentence that says how to repair a failure.
+    """
 
     name: str
     attempt: Callable[[], Result | str]
-    mend: str
+    repair: str
 
     def run(self) -> Result:
-        """Tries it; whatever goes wrong is the finding."""
+        """Runs the check. An error becomes a failed result."""
         try:
-            found = self.attempt()
+            result = self.attempt()
+        except ImportError as error:
+            return Result("failed", explain_missing(error))
         except Exception as error:
-            return Result(
-                "failed", f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-            )
-        return found if isinstance(found, Result) else Result("ok", found)
+            lines = str(error).strip().splitlines()
+            return Result("failed", f"{type(error).__name__}: {lines[0] if lines else ''}")
+        return result if isinstance(result, Result) else Result("ok", result)
 
 
 def checks(config: Path) -> list[Check]:
-    """Returns all checks; without a ``qarm.yaml`` those that need one are skipped and say so."""
-    extra = "pip install 'qarm-features[{}]'"
+    """Returns all checks. Those that need ``qarm.yaml`` are skipped if the file does not exist."""
+    extra = "Run: pip install 'qarm-features[{}]'."
     return [
         Check("Python", _python, "Use Python 3.11 or 3.12."),
         Check("Java", _java, "Install Java 17 or 21, for example: apt-get install openjdk-17-jre-headless"),
-        Check("Spark and Delta", _delta, f"{extra.format('spark')}; Delta's jars come from Maven Central on first use: "
-              "check the network, or put them on --jars"),
+        Check("Spark and Delta", _delta, f"{extra.format('spark')} Delta's jars are downloaded from Maven Central on first "
+              "use: check the network, or pass the jars by --jars."),
         Check("torch", _torch, extra.format("torch")),
         Check("settings", lambda: _settings(config), "Run: qarm init DIR"),
-        Check("encoder", lambda: _encoder(config), "Name a local folder or Hugging Face name with safetensors in "
-              "encoder.text_backbone"),
-        Check("Feast", lambda: _feast(config), f"{extra.format('feast')}; then check feature_store.yaml"),
-        Check("Redis", lambda: _redis(config), "Start it (apt-get install redis-server), or correct connection_string in "
-              "feature_store.yaml"),
+        Check("encoder", lambda: _encoder(config), "Set encoder.text_backbone to a local folder or a Hugging Face name that "
+              "has safetensors files."),
+        Check("Feast", lambda: _feast(config), f"{extra.format('feast')} Then check feature_store.yaml."),
+        Check("Redis", lambda: _redis(config), "Start Redis (apt-get install redis-server), or correct connection_string in "
+              "feature_store.yaml."),
     ]  # fmt: skip
 
 
@@ -73,12 +81,14 @@ def _python() -> Result | str:
 
 
 def _java() -> Result | str:
-    java = Path(os.environ["JAVA_HOME"], "bin", "java") if os.environ.get("JAVA_HOME") else shutil.which("java")
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
     if java is None:
-        return Result("failed", "no java on PATH and no JAVA_HOME")
-    lines = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr.splitlines()
-    major = int(re.search(r'version "(\d+)', lines[0])[1])
-    return Result("ok" if major in (17, 21) else "failed", lines[0])
+        return Result("failed", "java is not on PATH, and JAVA_HOME is not set")
+    first_line = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr.splitlines()[0]
+    version = re.search(r'version "(\d+)', first_line)
+    supported = version is not None and int(version[1]) in (17, 21)
+    return Result("ok" if supported else "failed", first_line)
 
 
 def _delta() -> str:
@@ -97,12 +107,14 @@ def _delta() -> str:
     return f"{versions}: wrote and read {count} row"
 
 
-def _torch() -> str:
+def _torch() -> Result | str:
     import torch
 
     value = float((torch.ones(2, 2) @ torch.ones(2, 2)).sum())
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    return f"torch {torch.__version__} on {where}" if value == 8 else f"wrong product {value}"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    if value != 8:
+        return Result("failed", f"torch {torch.__version__} on {device}: the sum of a product is {value}, must be 8")
+    return f"torch {torch.__version__} on {device}"
 
 
 def _settings(config: Path) -> str:
@@ -119,24 +131,25 @@ def _encoder(config: Path) -> str:
 
 def _feast(config: Path) -> Result | str:
     if not config.is_file():
-        return Result("skipped", f"no {config}")
+        return Result("skipped", f"{config} does not exist")
     from qarm_features.feature_store.views.feature_views import open_feature_store
 
     store = open_feature_store(load_settings(config).feature_repo_path)
     views = [view.name for view in store.list_feature_views()]
-    return f"{importlib.metadata.version('feast')}, registry answers with {len(views)} views"
+    return f"{importlib.metadata.version('feast')}, the registry has {len(views)} views"
 
 
 def _redis(config: Path) -> Result | str:
     if not config.is_file():
-        return Result("skipped", f"no {config}")
+        return Result("skipped", f"{config} does not exist")
     from qarm_features.feature_store.views.feature_views import open_feature_store
 
-    online = open_feature_store(load_settings(config).feature_repo_path).config.online_store
-    if online.type != "redis":
-        return Result("skipped", f"the online store is {online.type}")
-    host, _, port = online.connection_string.split(",")[0].partition(":")
+    online_store = open_feature_store(load_settings(config).feature_repo_path).config.online_store
+    if online_store.type != "redis":
+        return Result("skipped", f"the online store is {online_store.type}")
+    host, _, port = online_store.connection_string.split(",")[0].partition(":")
     with socket.create_connection((host, int(port or 6379)), timeout=3) as connection:
-        connection.sendall(b"PING\r\n")  # one that wants a password or TLS answers too, with an error or a close
+        # A server that wants a password or TLS also answers: with an error, or by closing the connection.
+        connection.sendall(b"PING\r\n")
         answer = connection.recv(64).decode(errors="replace").strip()
     return f"{host}:{port or 6379} answers {answer}"

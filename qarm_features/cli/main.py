@@ -1,4 +1,4 @@
-"""The command line: ``qarm init``, ``qarm run``, one command per job, and commands that show what was made.
+"""The command line: ``qarm init``, ``qarm run``, one command per job, and commands that show results.
 
 Heavy libraries are imported by the command that needs them.
 """
@@ -9,16 +9,23 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 
 from qarm_features.cli import release as cli_release
-from qarm_features.settings.load import load_settings
+from qarm_features.cli.missing_extra import explain_missing
+from qarm_features.settings.load import Settings, load_settings
+
+if TYPE_CHECKING:
+    from qarm_features.jobs.job import Job
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,8 +38,8 @@ console = Console(highlight=False)
 Config = Annotated[Path, typer.Option(help="Settings of the project.")]
 _CONFIG = Path("qarm.yaml")
 
-# In the order in which they run. The name of a module is the name of its job.
-JOBS = (
+# Jobs of `qarm run` in the order in which they run. Each stands in the module of its name.
+JOBS: tuple[str, ...] = (
     "ingest_catalog",
     "mine_item_pairs",
     "align_encoder",
@@ -45,80 +52,82 @@ JOBS = (
     "train_ranking_model",
     "write_report",
 )
-ALIGNMENT_JOBS = ("mine_item_pairs", "align_encoder")  # nothing to do while encoder.align is false
-OTHER_JOBS = (
+ALIGNMENT_JOBS = ("mine_item_pairs", "align_encoder")  # `qarm run` leaves these out while encoder.align is false.
+# Jobs that `qarm run` never runs.
+OTHER_JOBS: tuple[str, ...] = (
     "evaluate_encoder",
     "find_nearest_items",
     "evaluate_codes",
     "export_semantic_ids",
     "write_content_tokens",
     "export_encoder",
-)  # those that `qarm run` leaves out
+)
 _SHOWN_AS = {"write_report": "report"}
 
 
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(help="Folder of the new project.")]) -> None:
-    """Writes a commented qarm.yaml and the feature repo; files that are there already are left alone."""
+    """Writes a qarm.yaml that explains every setting, and the feature repo. It changes no file that exists."""
     from qarm_features.cli.new_project import write_project
 
-    for path in write_project(folder):
-        console.print(f"wrote {path}")
-    console.print(f"Next: name your catalog and click log in {folder / 'qarm.yaml'}, then run: cd {folder} && qarm run")
+    written = write_project(folder)
+    for path in written:
+        console.print(f"wrote {escape(str(path))}")
+    if not written:
+        console.print(f"All files of a project exist already in {escape(str(folder))}. Nothing was written.")
+    config = folder / "qarm.yaml"
+    typer.echo(f"Next steps:\n  1. Set the paths and columns of items and interactions in {config}.")
+    typer.echo(f"  2. cd {folder} && qarm doctor\n  3. qarm run")
 
 
 @app.command()
 def run(
     config: Config = _CONFIG,
     until: Annotated[str | None, typer.Option(help="Last job to run, for example publish-features.")] = None,
-    force: Annotated[bool, typer.Option(help="Run every job, though nothing has changed.")] = False,
+    force: Annotated[bool, typer.Option(help="Run every job, even if its inputs have not changed.")] = False,
 ) -> None:
-    """Runs all jobs in one Spark session, each skipped where its inputs have not changed."""
+    """Runs all jobs in one Spark session. A job is skipped if its inputs have not changed."""
     from qarm_features.jobs.context import JobContext
     from qarm_features.jobs.skipping import inputs, is_current, last_run, record_run
 
     settings = load_settings(config)
     context = JobContext(settings, spark_log_on_stderr=_debug())
-    names = JOBS
-    if until is not None:
-        if until.replace("-", "_") not in JOBS:
-            raise ValueError(f"--until is {until}, must be one of {', '.join(n.replace('_', '-') for n in JOBS)}.")
-        names = JOBS[: JOBS.index(until.replace("-", "_")) + 1]
-    whole = names == JOBS
-    names = tuple(name for name in names if settings.encoder.align or name not in ALIGNMENT_JOBS)
-    ran = False
-    loaded = _load_in_background(names)
+    names = tuple(name for name in _jobs_until(until) if settings.encoder.align or name not in ALIGNMENT_JOBS)
+    loading = _load_in_background(names)
+    started_spark = False
     for number, name in enumerate(names, 1):
-        job = loaded[name].result()
+        job = loading[name].result()
         label = f"[bold]{number}/{len(names)} {name.replace('_', '-')}[/bold]"
-        if not force and is_current(job, settings):
-            remark = last_run(job, settings)["remark"]
-            console.print(f"[dim]= {label}  unchanged, skipped{f' ({remark})' if remark else ''}[/dim]")
+        record = last_run(job, settings)
+        if record is not None and not force and is_current(job, settings):
+            remark = f" ({escape(record['remark'])})" if record["remark"] else ""
+            console.print(f"[dim]= {label}  unchanged, skipped{remark}[/dim]")
             continue
-        if not ran:
+        if not started_spark:
             with console.status("starting Spark"):
                 _ = context.spark
-        ran, started, seen = True, time.perf_counter(), inputs(job, settings)
-        with console.status(f"{label}: {job.after} done; reading {', '.join(map(str, job.reads))}"):
+            started_spark = True
+        started, seen = time.perf_counter(), inputs(job, settings)
+        with console.status(f"{label}: reading {', '.join(map(str, job.reads))}"):
             counts = job(context)
         seconds = time.perf_counter() - started
         record_run(job, settings, seen, counts, seconds)
+        remark = f"\n    {escape(counts.remark)}" if counts.remark else ""
         console.print(
             f"[green]✓[/green] {label}  {counts.rows_in:,} rows in, {counts.rows_out:,} out, "
-            f"{counts.rows_rejected:,} rejected, {seconds:.1f} s, {counts.rows_in / seconds:,.0f} rows/s"
-            + (f"\n    {counts.remark}" if counts.remark else "")
+            f"{counts.rows_rejected:,} rejected, {seconds:.1f} s, {counts.rows_in / seconds:,.0f} rows/s{remark}"
         )
-    if whole:
+    if until is None:
         _print_summary(settings)
 
 
 @app.command()
 def show(
-    item_id: Annotated[str, typer.Argument(help="ID of an item, as the catalog names it.")],
+    item_id: Annotated[str, typer.Argument(help="Item ID, as in the catalog.")],
     config: Config = _CONFIG,
-    neighbors: Annotated[int, typer.Option(help="Neighbors shown.", min=1, max=1000)] = 10,
+    neighbors: Annotated[int, typer.Option(help="Number of neighbors to show.", min=1, max=1000)] = 10,
 ) -> None:
-    """Shows an item's semantic ID and its neighbors by shared prefix."""
+    """Shows an item's semantic ID and its neighbors, which share the longest code prefix."""
     from qarm_features.report.prefix_neighbors import item_cards
     from qarm_features.report.terminal import item_table
     from qarm_features.storage.warehouse import Warehouse
@@ -136,7 +145,7 @@ def show(
 
 @app.command()
 def doctor(config: Config = _CONFIG) -> None:
-    """Checks Java, Spark, Delta, Feast, the encoder and Redis for real, and says how to mend what fails."""
+    """Tries Java, Spark, Delta, Feast, the encoder and Redis, and says how to repair what fails."""
     from qarm_features.cli.doctor import checks
 
     failed = 0
@@ -144,30 +153,46 @@ def doctor(config: Config = _CONFIG) -> None:
         with console.status(f"checking {check.name}"):
             result = check.run()
         mark = {"ok": "[green]✓[/green]", "skipped": "[dim]-[/dim]", "failed": "[red]✗[/red]"}[result.state]
-        console.print(
-            f"{mark} {check.name}: {result.found}" + (f"\n    mend: {check.mend}" if result.state == "failed" else "")
-        )
-        failed += result.state == "failed"
-    raise typer.Exit(min(failed, 1))
+        console.print(f"{mark} {check.name}: {escape(result.found)}")
+        if result.state == "failed":
+            console.print(f"    To repair it: {escape(check.repair)}")
+            failed += 1
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command(name="job-file")
+def job_file(job: Annotated[str, typer.Argument(help="Name of a job, for example embed-items.")]) -> None:
+    """Prints the path of a job's launcher, for spark-submit $(qarm job-file embed-items) --config qarm.yaml."""
+    from qarm_features.cli.job_file import launcher
+
+    typer.echo(launcher(job))
 
 
 def _debug() -> bool:
     return bool(os.environ.get("QARM_DEBUG"))
 
 
-def _load(name: str):
-    from importlib import import_module
+def _jobs_until(until: str | None) -> tuple[str, ...]:
+    if until is None:
+        return JOBS
+    last = until.replace("-", "_")
+    if last not in JOBS:
+        raise ValueError(f"--until is {until}, must be one of {', '.join(name.replace('_', '-') for name in JOBS)}.")
+    return JOBS[: JOBS.index(last) + 1]
 
-    return getattr(import_module(f"qarm_features.jobs.{name}"), name)
+
+def _load(name: str) -> Job[...]:
+    job: Job[...] = getattr(import_module(f"qarm_features.jobs.{name}"), name)
+    return job
 
 
-def _load_in_background(names: tuple[str, ...]) -> dict[str, Future]:
-    """Imports the jobs one after another in a thread: Feast and torch take over ten seconds, in which Spark can work."""
+def _load_in_background(names: tuple[str, ...]) -> dict[str, Future[Job[...]]]:
+    """Imports the jobs one after another in a thread. Feast and torch take over ten seconds, while Spark can work."""
     thread = ThreadPoolExecutor(1)
     return {name: thread.submit(_load, name) for name in names}
 
 
-def _latest_codebooks(settings) -> int:
+def _latest_codebooks(settings: Settings) -> int:
     from qarm_features.storage.artifacts import Artifacts
 
     latest = Artifacts(settings.artifacts_path, "codebooks").latest()
@@ -176,7 +201,7 @@ def _latest_codebooks(settings) -> int:
     return latest.version
 
 
-def _print_summary(settings) -> None:
+def _print_summary(settings: Settings) -> None:
     from qarm_features.report.terminal import summary
     from qarm_features.storage.warehouse import Warehouse
 
@@ -186,36 +211,59 @@ def _print_summary(settings) -> None:
 
 
 def _add_jobs(names: tuple[str, ...]) -> None:
-    from qarm_features.jobs.command import command
-
+    """Adds the command of each job; where a package is missing, a command that names the extra to install."""
     for name in names:
-        app.command(_SHOWN_AS.get(name, name.replace("_", "-")))(command(_load(name), spark_log_on_stderr=_debug()))
+        shown = _SHOWN_AS.get(name, name.replace("_", "-"))
+        try:
+            from qarm_features.jobs.command import command
+
+            app.command(shown)(command(_load(name), spark_log_on_stderr=_debug()))
+        except ImportError as error:
+            if _debug():
+                raise
+            arguments = {"ignore_unknown_options": True, "allow_extra_args": True}
+            app.command(shown, context_settings=arguments)(_needs(explain_missing(error)))
+
+
+def _needs(message: str) -> Callable[[], None]:
+    """Returns a command that only fails, with a message that says what to install."""
+
+    def fail() -> None:
+        raise ImportError(message)
+
+    fail.__doc__ = message
+    return fail
 
 
 def main() -> None:
-    """Runs the command line. A wrong input ends in one clear line and exit code 1; QARM_DEBUG=1 adds the traceback."""
+    """Runs the command line. A wrong input ends in one line and exit code 1; QARM_DEBUG=1 shows the traceback instead."""
     handler = RichHandler(console=console, show_path=False, show_time=False, show_level=False)
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith("qarm"))
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
     logging.getLogger("py4j").setLevel(logging.WARNING)
     wanted = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
     jobs = JOBS + OTHER_JOBS
-    named = [name for name in jobs if wanted in (name, _SHOWN_AS.get(name))]
-    if named or wanted in ("", "__help", "_h"):  # importing all jobs takes seconds that the other commands need not pay
-        _add_jobs(tuple(named) or jobs)
+    named = tuple(name for name in jobs if wanted in (name, _SHOWN_AS.get(name)))
+    if named or wanted in (
+        "",
+        "__help",
+        "_h",
+    ):  # Importing all jobs takes seconds, which other commands can do without.
+        _add_jobs(named or jobs)
     try:
         app()
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         if _debug():
             raise
-        Console(stderr=True, highlight=False).print(f"[red]error:[/red] {error}")
+        message = explain_missing(error) if isinstance(error, ImportError) else str(error)
+        Console(stderr=True, highlight=False).print(f"[red]error:[/red] {escape(message)}", soft_wrap=True)
         _leave(1)
     except SystemExit as ended:
         _leave(ended.code)
 
 
 def _leave(code: int | str | None) -> NoReturn:
-    """Ends the process at once: threads of Arrow and torch can abort an interpreter that is taken down around them."""
+    """Ends the process at once: threads of Arrow and torch can abort an interpreter that shuts down around them."""
     if isinstance(code, str):
         print(code, file=sys.stderr)
     logging.shutdown()

@@ -1,6 +1,6 @@
-"""A new project: a ``qarm.yaml`` with every setting explained, and the feature repo.
+"""A new project: a ``qarm.yaml`` that explains every setting, and the feature repo.
 
-In: a folder. Out: its files. The text of ``qarm.yaml`` is made from the ``Settings`` model and so cannot lag behind it.
+In: a folder. Out: its files. The text of ``qarm.yaml`` is generated from ``Settings``, so that it names every setting.
 """
 
 from __future__ import annotations
@@ -13,47 +13,54 @@ from pydantic import BaseModel
 from qarm_features.settings.load import Settings
 
 _HEADER = """\
-# Settings of a QARM features project. Relative paths count from this file's folder. Every value can be overridden by a
-# variable, for example QARM_CODEBOOKS__NUM_LEVELS=4. A commented-out line shows a default.
+# Settings of a QARM features project. A relative path starts at the folder of this file. A line that is commented out shows
+# the default. An environment variable overrides a setting, for example QARM_CODEBOOKS__NUM_LEVELS=4.
 """
 _EXAMPLES = {"items.path": "catalog/items.parquet", "interactions.path": "catalog/interactions.parquet"}
 
 
 def write_project(folder: Path) -> list[Path]:
-    """Writes ``qarm.yaml`` and ``feature_repo/`` into ``folder``; files that are there already are left alone.
+    """Writes ``qarm.yaml`` and ``feature_repo/`` into a folder, without changing a file that exists.
+
+    Args:
+        folder: Folder of the project, which need not exist.
 
     Returns:
-        The files written.
+        Paths of the files that were written.
     """
     repo = folder / "feature_repo"
     repo.mkdir(parents=True, exist_ok=True)
     contents = {folder / "qarm.yaml": _HEADER + "\n".join(_lines(Settings, "")) + "\n"}
-    for source in sorted(_feature_repo().iterdir()):
+    for source in sorted(_feature_repo_template().iterdir()):
         if source.suffix in (".yaml", ".py"):
             contents[repo / source.name] = source.read_text()
     store = repo / "feature_store.yaml"
     contents[store] = contents[store].replace("sqlite:///registry.db", f"sqlite:///{repo.resolve() / 'registry.db'}")
-    written = [path for path in contents if not path.exists()]
-    for path in written:
+    new = [path for path in contents if not path.exists()]
+    for path in new:
         path.write_text(contents[path])
-    return written
+    return new
 
 
-def _feature_repo() -> Path:
-    installed = Path(__file__).parents[1] / "feature_repo"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "feature_repo"
+def _feature_repo_template() -> Path:
+    """Returns the installed ``feature_repo`` of a wheel, or that of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "feature_repo"
+    return installed if installed.is_dir() else package.parent / "feature_repo"
 
 
-def _lines(model: type[BaseModel], prefix: str) -> list[str]:
+def _lines(section: type[BaseModel], prefix: str) -> list[str]:
+    """Returns the lines of ``qarm.yaml`` for a section; ``prefix`` is its name and a dot, or empty for the whole file."""
     indent = "  " * prefix.count(".")
     lines = []
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            lines += ["", f"{name}:", *_lines(kind, f"{prefix}{name}.")]
+    for name, field in section.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            lines += ["", f"{name}:", *_lines(annotation, f"{prefix}{name}.")]
             continue
         example = _EXAMPLES.get(prefix + name)
         value = yaml.safe_dump(example or field.default, default_flow_style=True).removesuffix("...\n").strip()
-        shown = example or (prefix in ("items.", "interactions.") and field.default is not None)
-        lines.append(f"{indent}{'' if shown else '# '}{name}: {value}  # {field.description}")
+        is_set = example or (prefix in ("items.", "interactions.") and field.default is not None)
+        line = f"{name}: {value}  # {field.description}"
+        lines.append(f"{indent}{line}" if is_set else f"{indent}# {line}")
     return lines

@@ -1,19 +1,22 @@
-"""``qarm release``: what is published, which of it readers get, and what goes.
+"""``qarm release``: lists, publishes, promotes, verifies and deletes releases.
 
-Heavy libraries are imported by the command that needs them; only ``publish`` and ``verify`` start Spark.
+Heavy libraries are imported by the command that needs them. Only ``publish`` and ``verify`` start Spark.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from qarm_features.settings.load import load_settings
+
+if TYPE_CHECKING:
+    from qarm_features.jobs.context import JobContext
 
 app = typer.Typer(no_args_is_help=True, help="Publishes, lists, promotes, rolls back, verifies and retires releases.")
 console = Console(highlight=False)
@@ -25,10 +28,12 @@ _CONFIG = Path("qarm.yaml")
 @app.command()
 def publish(
     config: Config = _CONFIG,
-    codebook_version: Annotated[int | None, typer.Option(help="Codebooks to release; by default the newest.")] = None,
-    promote: Annotated[bool, typer.Option(help="Point readers at it; else only load and verify it.")] = True,
+    codebook_version: Annotated[
+        int | None, typer.Option(help="Codebook version to release; the newest by default.")
+    ] = None,
+    promote: Annotated[bool, typer.Option(help="Promote the release after it was loaded and verified.")] = True,
 ) -> None:
-    """Loads a release into the online store, verifies it, and points readers at it.
+    """Loads a release into the online store, verifies it, and promotes it: readers get it from then on.
 
     Must have run before: assign-semantic-ids, build-user-behavior.
     """
@@ -40,7 +45,7 @@ def publish(
 
 @app.command(name="list")
 def list_releases(config: Config = _CONFIG) -> None:
-    """Lists all releases: rows, state, which services name them, who promoted them and when."""
+    """Lists all releases with their rows, their state, the services that name them, and who promoted them when."""
     from qarm_features.feature_store.publishing.release_list import release_lines
 
     table = Table("codebooks", "rows", "encoder", "Delta version", "state", "served by", "promoted")
@@ -53,7 +58,7 @@ def list_releases(config: Config = _CONFIG) -> None:
 
 @app.command()
 def promote(codebook_version: Version, config: Config = _CONFIG) -> None:
-    """Points readers at a release that was loaded and verified before; loads nothing."""
+    """Promotes a release that was loaded and verified before. It loads nothing."""
     from qarm_features.feature_store.publishing.releases import promote_release
 
     promote_release(load_settings(config), codebook_version)
@@ -61,7 +66,7 @@ def promote(codebook_version: Version, config: Config = _CONFIG) -> None:
 
 @app.command()
 def rollback(config: Config = _CONFIG) -> None:
-    """Points readers at the release before the one they have; twice leads two releases back. Loads nothing."""
+    """Promotes the release before the promoted one. Run it twice to go two releases back. It loads nothing."""
     from qarm_features.feature_store.publishing.releases import roll_back
 
     roll_back(load_settings(config))
@@ -69,7 +74,7 @@ def rollback(config: Config = _CONFIG) -> None:
 
 @app.command()
 def verify(codebook_version: Version, config: Config = _CONFIG) -> None:
-    """Compares the online store with Delta: row counts, nulls, one codebook version, and a sample by stock Feast."""
+    """Compares the online store with Delta: row counts, nulls, the codebook version, and a sample read by stock Feast."""
     from qarm_features.feature_store.publishing.releases import verify_release
 
     context = _context(config)
@@ -82,12 +87,16 @@ def verify(codebook_version: Version, config: Config = _CONFIG) -> None:
 def retire(
     codebook_version: Version,
     config: Config = _CONFIG,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many rows would be deleted.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Though ranking models pin it.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the number of rows that would be deleted, and delete none.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Retire the release although ranking models were trained on it.")
+    ] = False,
 ) -> None:
-    """Deletes a release that no service names: its views from the registry, its rows from the online store.
+    """Deletes a release that no service names: its views from the registry, and its rows from the online store.
 
-    It may be stopped and run again.
+    If it was interrupted, run it again.
     """
     from qarm_features.feature_store.publishing.retirement import retire_release, rows_to_retire
 
@@ -100,7 +109,7 @@ def retire(
         console.print(f"{name} is retired")
 
 
-def _context(config: Path):
+def _context(config: Path) -> JobContext:
     from qarm_features.jobs.context import JobContext
 
     return JobContext(load_settings(config), spark_log_on_stderr=bool(os.environ.get("QARM_DEBUG")))

@@ -1,17 +1,17 @@
-"""All settings in one model: ``qarm.yaml``, then ``QARM_*`` variables, then flags; the later one wins.
+"""All settings in one model, read from ``qarm.yaml``, ``QARM_*`` variables and flags.
 
-In: the path of a ``qarm.yaml``. Out: one validated, frozen ``Settings``. Relative paths in the file count from the
-file's own folder, so a project can be moved and can be run from anywhere.
+In: the path of a ``qarm.yaml``. Out: one validated, frozen ``Settings``. A flag wins over a variable, and a variable wins
+over the file. Relative paths in the file start at the file's own folder, so that a project runs from any working directory.
 """
 
 from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from qarm_features.settings.codes import Codebooks, NearestItems, SemanticIDs
 from qarm_features.settings.publishing import Publishing
@@ -25,9 +25,12 @@ from qarm_features.settings.sections import (
     SparkOptions,
 )
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 
 class SettingsError(ValueError):
-    """A setting is missing, unknown or out of range; the message names it as the user typed it."""
+    """A setting is missing, unknown or out of range. The message names it as the user typed it."""
 
 
 class IdTypes(TypedDict):
@@ -38,15 +41,26 @@ class IdTypes(TypedDict):
 
 
 class Settings(BaseSettings):
-    """Every setting of the project. ``qarm init`` writes a ``qarm.yaml`` with each of them explained."""
+    """All settings of a project. ``qarm init`` writes a ``qarm.yaml`` that explains each of them.
+
+    Example::
+
+        settings = load_settings("qarm.yaml")
+        settings.codebooks.num_levels
+    """
 
     model_config = SettingsConfigDict(env_prefix="QARM_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
     warehouse: str = Field("data", description="Folder or URI of the Delta tables.")
-    artifacts: str = Field("artifacts", description="Folder of encoders, codebooks, releases and ranking models.")
-    feature_repo: str = Field("feature_repo", description="Folder with feature_store.yaml.")
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
-    max_rejected_share: float = Field(0.05, ge=0, le=1, description="A larger share of rejected rows stops a job.")
+    artifacts: str = Field("artifacts", description="Folder of the encoders, codebooks, releases and ranking models.")
+    feature_repo: str = Field("feature_repo", description="Folder of feature_store.yaml.")
+    seed: int = Field(0, ge=0, description="Seed of all random numbers, at least 0.")
+    max_rejected_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Highest share of rejected rows per table, from 0 to 1; a larger share stops the job.",
+    )
     items: ItemSource
     interactions: InteractionSource
     item_pairs: ItemPairs = ItemPairs()
@@ -64,11 +78,15 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _a_section_without_values_is_its_defaults(cls, content: Any):
+    def _use_defaults_for_empty_sections(cls, content: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in content.items() if value is not None}
 
     def path(self, value: str) -> str:
-        """Returns ``value`` as it stands when it is a URI or absolute, else from the folder of ``qarm.yaml``."""
+        """Returns the path that a setting names: a relative one starts at the folder of ``qarm.yaml``.
+
+        Args:
+            value: Relative path, absolute path or URI. The latter two are returned unchanged.
+        """
         return value if "://" in value or Path(value).is_absolute() else str(self._folder / value)
 
     @property
@@ -93,14 +111,22 @@ class Settings(BaseSettings):
 
 
 def load_settings(config: str | Path = "qarm.yaml", **flags: Any) -> Settings:
-    """Reads ``qarm.yaml``, lets ``QARM_*`` variables and then ``flags`` override it, and validates the result.
+    """Reads ``qarm.yaml``, applies ``QARM_*`` variables and then ``flags``, and validates the result.
 
     Args:
         config: Path of the file.
-        flags: Top-level settings that win over all else, for example ``seed=1`` or ``codebooks={"num_levels": 4}``.
+        flags: Top-level settings that win over the file and the variables, for example ``seed=1`` or
+            ``codebooks={"num_levels": 4}``.
+
+    Returns:
+        The settings, which cannot be changed.
 
     Raises:
-        SettingsError: The file is missing or a setting is unknown, missing or out of range.
+        SettingsError: The file is missing, or a setting is unknown, missing or out of range.
+
+    Example::
+
+        settings = load_settings("qarm.yaml", codebooks={"num_levels": 4})
     """
     path = Path(config)
     if not path.is_file():
@@ -108,26 +134,34 @@ def load_settings(config: str | Path = "qarm.yaml", **flags: Any) -> Settings:
 
     class _FromFile(Settings):
         @classmethod
-        def settings_customise_sources(cls, settings_cls, init_settings, env_settings, **_):
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
             return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path)
 
     try:
         settings = _FromFile(**flags)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(e, path) for e in error.errors())) from None
+        raise SettingsError("\n".join(_explain(details, path) for details in error.errors())) from None
     settings._folder = path.resolve().parent
     return settings
 
 
-def _explain(error: dict[str, Any], path: Path) -> str:
+def _explain(error: ErrorDetails, path: Path) -> str:
+    """Returns one line that names the setting, says what is wrong, and says where to change it."""
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        model: type[BaseModel] = Settings
+        section: type[BaseModel] = Settings
         for part in error["loc"][:-1]:
-            kind = model.model_fields[part].annotation
-            model = next(one for one in get_args(kind) or (kind,) if one is not type(None))
-        near = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(model.model_fields)}."
+            annotation = section.model_fields[str(part)].annotation
+            section = next(kind for kind in get_args(annotation) or (annotation,) if kind is not type(None))
+        similar = difflib.get_close_matches(str(error["loc"][-1]), section.model_fields, n=1)
+        hint = f"Did you mean {similar[0]}?" if similar else f"Known settings: {', '.join(section.model_fields)}."
         return f"{name} in {path} is not a setting. {hint}"
     if error["type"] == "missing":
         return f"{name} in {path} is missing, must be set."

@@ -1,9 +1,12 @@
-"""The section ``publishing`` of the settings: what goes online beside semantic IDs, and how carefully.
+"""The section ``publishing`` of the settings: what goes online beside semantic IDs, and how it is verified.
 
-In: nothing. Out: pydantic models that ``settings.Settings`` puts together. A new setting is one line here.
+In: nothing. Out: pydantic models that ``Settings`` puts together. A new setting is one line here; its description becomes
+the comment in ``qarm.yaml``.
 """
 
 from __future__ import annotations
+
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -11,14 +14,16 @@ from qarm_features.settings.sections import Section, Source
 
 
 class UserEmbeddings(Source):
-    """Vectors of users, of your own model, and the names of their columns."""
+    """User vectors of the user's own model, and the names of their columns."""
 
-    user_id: str = Field("user_id", description="Column of the user ID, of the same type as in interactions.")
-    embedding: str = Field("embedding", description="Column of the vectors: arrays of numbers of one length.")
-    event_timestamp: str = Field("event_timestamp", description="Column of the time from which a vector holds.")
+    user_id: str = Field("user_id", description="Column of the user ID, which has the same type as in interactions.")
+    embedding: str = Field(
+        "embedding", description="Column of the vectors, which are arrays of numbers of the same length."
+    )
+    event_timestamp: str = Field("event_timestamp", description="Column of the time from which a vector is valid.")
 
     @model_validator(mode="after")
-    def _holds_arrays(self):
+    def _holds_arrays(self) -> Self:
         if self.resolved_format == "csv":
             raise ValueError("format is csv, must be parquet, delta, jsonl or a table: a vector is an array")
         return self
@@ -27,17 +32,32 @@ class UserEmbeddings(Source):
 class Publishing(Section):
     """Publishing a release."""
 
-    verify_items: int = Field(2_000, ge=1, description="Items read back and compared before a release is flipped to.")
+    verify_items: int = Field(
+        2_000,
+        ge=1,
+        description="Number of items that are read back and compared before readers get a release, at least 1.",
+    )
     lease_seconds: float = Field(
-        30.0, ge=1, description="A publisher that was killed keeps the next one waiting at most this long."
+        30.0,
+        ge=1,
+        description="Longest time in seconds that a publisher waits for one that was killed, at least 1.",
     )
     keys_per_second: int = Field(
-        100_000, ge=1, description="Keys of Redis looked at in a second, when a release is counted or retired."
+        100_000,
+        ge=1,
+        description="Highest number of Redis keys read per second while a release is counted or retired, at least 1.",
     )
-    publisher: str | None = Field(None, description="Your name in the releases' records; none: the login name.")
-    embeddings: bool = Field(False, description="Also publish item embeddings, as item_embedding__enc<version>.")
-    nearest_items: bool = Field(False, description="Also publish VQ codes, as item_nearest_items__bank<version>.")
+    publisher: str | None = Field(
+        None, description="Name of the publisher in the records of releases; null uses the login name."
+    )
+    embeddings: bool = Field(
+        False, description="Whether to publish item embeddings as the view item_embedding__enc<version>."
+    )
+    nearest_items: bool = Field(
+        False, description="Whether to publish VQ codes as the view item_nearest_items__bank<version>."
+    )
     user_embeddings: UserEmbeddings | None = Field(
         None,
-        description="Vectors of users to publish: {path: ..., user_id: ..., embedding: ..., event_timestamp: ...}.",
+        description="User vectors to publish: {path: ..., user_id: ..., embedding: ..., event_timestamp: ...}; null "
+        "publishes none.",
     )

@@ -1,12 +1,13 @@
-"""The sections of the settings that say what a ranking model trains on, and how.
+"""The sections of the settings about behavior sequences and the ranking model: names, ranges and defaults.
 
-In: nothing. Out: pydantic models that ``settings.Settings`` puts together. A new setting is one line here.
+In: nothing. Out: pydantic models that ``Settings`` puts together. A new setting is one line here; its description becomes
+the comment in ``qarm.yaml``.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,52 +15,84 @@ from qarm_features.settings.sections import Section
 
 
 class Behavior(Section):
-    """What is kept of a user's past."""
+    """How much of a user's past is stored."""
 
-    max_length: int = Field(50, ge=1, le=10_000, description="T, the latest positive items kept of a user.")
+    max_length: int = Field(
+        50, ge=1, le=10_000, description="Number T of latest positive items stored per user, from 1 to 10000."
+    )
     impression_length: int = Field(
-        50, ge=0, le=10_000, description="T2, the latest labeled impressions kept of a user; 0: none, and no counters."
+        50,
+        ge=0,
+        le=10_000,
+        description="Number T2 of latest labeled impressions stored per user, from 0 to 10000; 0 also leaves out the item "
+        "counters.",
     )
 
 
 class Ranking(Section):
     """The reference ranking model and its training."""
 
-    valid_share: float = Field(0.1, gt=0, lt=0.5, description="Share of the latest rows but test, for early stopping.")
-    test_share: float = Field(0.1, gt=0, lt=0.5, description="Share of the latest rows of all, read once at the end.")
-    valid_from: datetime | None = Field(
-        None, description="Instead of the shares: when valid starts, ISO 8601, UTC unless it says otherwise."
+    valid_share: float = Field(
+        0.1,
+        gt=0,
+        lt=0.5,
+        description="Share of rows, the latest before the test rows, for early stopping, above 0 and below 0.5.",
     )
-    test_from: datetime | None = Field(None, description="When test starts; set together with valid_from.")
+    test_share: float = Field(
+        0.1, gt=0, lt=0.5, description="Share of rows, the latest of all, for the final test, above 0 and below 0.5."
+    )
+    valid_from: datetime | None = Field(
+        None,
+        description="Start of the rows for early stopping, instead of valid_share: an ISO 8601 time, in UTC unless it "
+        "names another zone.",
+    )
+    test_from: datetime | None = Field(
+        None, description="Start of the test rows, instead of test_share; must be set together with valid_from."
+    )
     point_in_time: Literal["spark", "feast"] = Field(
         "spark",
-        description="What joins features to impressions: Spark, or Feast's get_historical_features. Equal rows.",
+        description="Engine that joins features to impressions: spark, or feast for get_historical_features; both give "
+        "the same rows.",
     )
-    epochs: int = Field(10, ge=1, description="Most epochs; training stops early on valid AUC.")
-    batch_size: int = Field(1024, ge=1, description="Rows in a training batch.")
-    learning_rate: float = Field(2e-3, gt=0, description="Learning rate of AdamW.")
-    weight_decay: float = Field(1e-2, ge=0, description="Weight decay of AdamW; embedding tables have none.")
-    patience: int = Field(2, ge=1, description="Epochs without a better valid AUC before training stops.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Share of MLP inputs and hidden units dropped in training.")
+    epochs: int = Field(
+        10, ge=1, description="Highest number of epochs, at least 1; training stops early on the AUC of held-out rows."
+    )
+    batch_size: int = Field(1024, ge=1, description="Number of rows in a training batch, at least 1.")
+    learning_rate: float = Field(2e-3, gt=0, description="Learning rate of AdamW, above 0.")
+    weight_decay: float = Field(
+        1e-2, ge=0, description="Weight decay of AdamW, at least 0; embedding tables have none."
+    )
+    patience: int = Field(
+        2, ge=1, description="Number of epochs without a better held-out AUC after which training stops, at least 1."
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of MLP inputs and hidden units that are dropped in training, at least 0 and below 1.",
+    )
     variants: list[str] | dict[str, dict[str, Any] | None] = Field(
         ["item IDs", "item IDs + semantic IDs"],
-        description="Models trained: names as +match, +nearest items, +EM3, all; or {name: switches of RankingConfig}.",
+        description="Models to train: names such as +match, +nearest items, +EM3 or all; or {name: fields of "
+        "RankingConfig}.",
     )
-    num_seeds: int = Field(1, ge=1, description="Models trained per variant, with seeds seed, seed + 1, ...")
-    num_processes: int = Field(1, ge=1, description="Processes of TorchDistributor.")
+    num_seeds: int = Field(
+        1, ge=1, description="Number of models per variant, at least 1; they have the seeds seed, seed + 1, ..."
+    )
+    num_processes: int = Field(1, ge=1, description="Number of training processes of TorchDistributor, at least 1.")
 
     @field_validator("valid_from", "test_from")
     @classmethod
-    def _in_utc(cls, moment: datetime | None):
+    def _in_utc(cls, moment: datetime | None) -> datetime | None:
         if moment is None:
             return None
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
     @model_validator(mode="after")
-    def _one_split(self):
+    def _one_split(self) -> Self:
         if (self.valid_from is None) != (self.test_from is None):
             raise ValueError("valid_from and test_from: both of them must be set, or none")
-        if self.valid_from is None:
+        if self.valid_from is None or self.test_from is None:
             return self
         if self.valid_from >= self.test_from:
             raise ValueError(f"valid_from is {self.valid_from}, must be before test_from, {self.test_from}")

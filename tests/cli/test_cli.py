@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
+
+from qarm_features.cli.job_file import launcher, launchers_folder
+from qarm_features.cli.main import JOBS, OTHER_JOBS
+from tests.toy_catalog import write_toy_project
 
 QARM = str(Path(sys.executable).with_name("qarm"))
 
@@ -54,6 +60,7 @@ def test_show_prints_the_codes_and_the_neighbors_with_their_titles(folder):
             ("run", "--config", "none.yaml"),
             "error: --config is none.yaml, must be an existing file. Run: qarm init DIR",
         ),
+        (("job-file", "never"), "error: JOB is never, must be one of align-encoder, assign-semantic-ids"),
     ],
 )
 def test_a_wrong_input_ends_in_one_clear_line(folder, arguments, message):
@@ -69,6 +76,8 @@ def test_init_writes_a_project(tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "mine" / "feature_repo" / "feature_store.yaml").is_file()
+    assert f"Set the paths and columns of items and interactions in {Path('mine') / 'qarm.yaml'}." in done.stdout
+    assert "cd mine && qarm doctor" in done.stdout
     assert "qarm run" in done.stdout
 
 
@@ -82,7 +91,7 @@ def test_doctor_finds_this_machine_fit(folder):
     assert "Redis: the online store is sqlite" in done.stdout
 
 
-def test_doctor_says_how_to_mend_what_fails(monkeypatch, tmp_path):
+def test_doctor_says_how_to_repair_what_fails(monkeypatch, tmp_path):
     from qarm_features.cli.doctor import Check, checks
 
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
@@ -91,7 +100,67 @@ def test_doctor_says_how_to_mend_what_fails(monkeypatch, tmp_path):
     java, settings = by_name["Java"], by_name["settings"].run()
 
     assert java.run().state == "failed"
-    assert "openjdk-17" in java.mend
+    assert "openjdk-17" in java.repair
     assert settings.state == "failed"
     assert "must be an existing file" in settings.found
     assert Check("x", lambda: 1 / 0, "").run().found == "ZeroDivisionError: division by zero"
+
+
+def test_a_job_file_is_the_launcher_of_the_job(tmp_path):
+    done = qarm(tmp_path, "job-file", "embed-items")
+
+    path = Path(done.stdout.strip())
+    assert path.name == "embed_items.py"
+    assert path.is_file()
+    assert launcher("embed_items") == launcher("embed-items")
+
+
+def test_every_job_has_a_launcher_and_every_launcher_a_job():
+    assert sorted(path.stem for path in launchers_folder().glob("*.py")) == sorted(JOBS + OTHER_JOBS)
+
+
+def test_no_launcher_has_the_name_of_a_module_that_can_be_imported():
+    """spark-submit puts the folder of the launcher first on sys.path."""
+    names = {path.stem for path in launchers_folder().glob("*.py")}
+    outside = [place for place in sys.path if Path(place or ".").resolve() != launchers_folder()]
+
+    assert [name for name in names if PathFinder.find_spec(name, outside)] == []
+    assert names & set(sys.stdlib_module_names) == set()
+
+
+@pytest.mark.parametrize(
+    ("package", "command", "message"),
+    [
+        ("pyspark", "embed-items", "The package pyspark is not installed. Run: pip install 'qarm-features[spark]'"),
+        ("pyspark", "run", "Run: pip install 'qarm-features[spark]'"),
+        ("torch", "embed-items", "pip install 'qarm-features[torch]'"),
+    ],
+)
+def test_a_command_whose_package_is_missing_ends_in_one_line_that_names_the_extra(tmp_path, package, command, message):
+    write_toy_project(tmp_path)
+    code = f"import sys; sys.modules[{package!r}] = None; sys.argv[:] = ['qarm', {command!r}]\n"
+    code += "from qarm_features.cli.main import main; main()"
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_is_shown_without_spark(tmp_path):
+    code = "import sys; sys.modules['pyspark'] = None; sys.argv[:] = ['qarm', '--help']\n"
+    code += "from qarm_features.cli.main import main; main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "embed-items" in done.stdout
+    assert "The package pyspark is not installed." in done.stdout

@@ -100,7 +100,10 @@ def test_codebooks_of_a_manifest_without_later_options_are_found_under_their_def
 @pytest.mark.parametrize(
     ("users", "message"),
     [
-        ("{path: u.parquet, vector: v}", "publishing.user_embeddings.vector in .* is not a setting. Known: path"),
+        (
+            "{path: u.parquet, vector: v}",
+            "publishing.user_embeddings.vector in .* is not a setting. Known settings: path",
+        ),
         ("{path: u.csv}", "publishing.user_embeddings .* format is csv, must be parquet, delta, jsonl or a table"),
         ("{}", "publishing.user_embeddings .* path and table: exactly one of them must be set"),
     ],
