@@ -1,4 +1,4 @@
-"""64 items of four themes, 40 users who each like one theme: small enough to check by hand, real in every stage."""
+"""A toy catalog: 64 items of four themes, and 40 users who each like one theme. It is small enough to check by hand."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def toy_items() -> pd.DataFrame:
 
 
 def toy_interactions() -> pd.DataFrame:
-    """Returns 40 users x 20 ratings: user u rates theme u % 4 with 5, the others with 2, ten minutes apart."""
+    """Returns 20 ratings of each of 40 users, an hour apart: user u rates items of theme u % 4 with 5 and others with 2."""
     random = np.random.default_rng(0)
     start = datetime(2024, 1, 1, tzinfo=UTC)
     rows = []
     for step in range(20):
         for user in range(40):
-            own = user % 4 == step % 4 or step % 2 == 0
-            theme = user % 4 if own else (user + 1) % 4
+            likes = user % 4 == step % 4 or step % 2 == 0
+            theme = user % 4 if likes else (user + 1) % 4
             item = theme * 16 + int(random.integers(16))
-            at = start + timedelta(hours=step, minutes=user)
-            rows.append((user, item, at, 5 if own else 2))
+            moment = start + timedelta(hours=step, minutes=user)
+            rows.append((user, item, moment, 5 if likes else 2))
     frame = pd.DataFrame(rows, columns=["user_id", "item_id", "event_timestamp", "rating"])
     frame["event_timestamp"] = frame["event_timestamp"].dt.as_unit("us")
     return frame

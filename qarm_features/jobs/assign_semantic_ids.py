@@ -1,4 +1,7 @@
-"""item_embeddings, codebooks -> item_semantic_ids."""
+"""Assigns semantic IDs.
+
+In: ``item_embeddings``, codebooks. Out: ``item_semantic_ids``.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +25,23 @@ from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS
 )
 def assign_semantic_ids(
     context: JobContext,
-    codebook_version: Annotated[int | None, typer.Option(help="Codebooks to use; by default the newest.")] = None,
+    codebook_version: Annotated[
+        int | None, typer.Option(help="Codebook version to use; the newest by default.")
+    ] = None,
 ) -> Counts:
-    """Gives a semantic ID to every item that has none under this codebook version; those that have one keep it. After a
-    refit items keep the ID of the version before where that costs little; semantic_ids.bucket_cap moves what is too much."""
+    """Assigns a semantic ID to every item that has none under this codebook version.
+
+    An item that has one keeps it. After a refit an item also keeps the semantic ID of the version before, if that adds
+    little to its error. The setting semantic_ids.bucket_cap limits how many items share a semantic ID.
+    """
     warehouse, settings = context.warehouse, context.settings.semantic_ids
     codebooks = current_codebooks(context, codebook_version)
     embeddings, assigned = warehouse.read(ITEM_EMBEDDINGS), warehouse.read_or_empty(ITEM_SEMANTIC_IDS)
     manifest = codebooks.manifest
     refit, last = manifest.get("refit"), manifest["levels"][-1]
-    old_ids = refit and OldIDs(assigned.where(F.col("codebook_version") == refit["of"]), refit["keep_limit"])
+    old_ids = None
+    if refit:
+        old_ids = OldIDs(assigned.where(F.col("codebook_version") == refit["of"]), refit["keep_limit"])
     new = assign(
         embeddings,
         assigned,
@@ -43,11 +53,14 @@ def assign_semantic_ids(
         most_extra=settings.error_budget * last["sse"] / last.get("weight", last["rows"]),
     ).persist()
     counts = [F.count("*").alias("rows"), F.count_if("kept").alias("kept"), F.count_if("moved").alias("moved")]
-    found = new.agg(*counts).first()
+    found = new.agg(*counts).collect()[0]
     rows_in = embeddings.where(F.col("encoder_version") == manifest["encoder_version"]).count()
     if found["rows"]:
         warehouse.append(ITEM_SEMANTIC_IDS, new)
     new.unpersist()
     remark = f"{found['rows']} semantic IDs assigned by codebooks v{codebooks.version}"
-    remark += f", {found['kept']} kept from v{refit['of']}" if refit else ""
-    return Counts(rows_in, rows_in, 0, remark + (f", {found['moved']} moved" if settings.bucket_cap else ""))
+    if refit:
+        remark += f", {found['kept']} kept from v{refit['of']}"
+    if settings.bucket_cap:
+        remark += f", {found['moved']} moved"
+    return Counts(rows_in, rows_in, 0, remark)

@@ -1,4 +1,7 @@
-"""interactions, the views of the promoted release -> training_rows."""
+"""Builds the rows that ranking models train on.
+
+In: ``interactions``, the views of the promoted release. Out: ``training_rows``.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from qarm_features.storage.tables import INTERACTIONS, ITEM_COUNTERS, TRAINING_R
 from qarm_features.training.time_split import SPLIT_SETTINGS, split_moments
 from qarm_features.training.training_set import training_rows
 
-_OF_THE_LOG = (INTERACTIONS, USER_BEHAVIOR, USER_IMPRESSIONS, ITEM_COUNTERS)
+_LOG_TABLES = (INTERACTIONS, USER_BEHAVIOR, USER_IMPRESSIONS, ITEM_COUNTERS)
 
 
 @job(
@@ -25,10 +28,13 @@ _OF_THE_LOG = (INTERACTIONS, USER_BEHAVIOR, USER_IMPRESSIONS, ITEM_COUNTERS)
     settings=(*SPLIT_SETTINGS, "ranking.point_in_time", "behavior.impression_length"),
 )
 def build_training_set(context: JobContext) -> Counts:
-    """Joins to every labeled impression the features as they were just before it. The commit names the release."""
+    """Joins to every labeled impression its features as they were just before it.
+
+    The Delta commit records the release and the versions of the tables that the rows were made from.
+    """
     settings, warehouse = context.settings, context.warehouse
     release = require_promoted_release(settings)
-    made_from = {"release": asdict(release), "delta_versions": {t.name: warehouse.version(t) for t in _OF_THE_LOG}}
+    made_from = {"release": asdict(release), "delta_versions": {t.name: warehouse.version(t) for t in _LOG_TABLES}}
     interactions = warehouse.read(INTERACTIONS)
     rows = training_rows(
         interactions,
@@ -45,8 +51,7 @@ def build_training_set(context: JobContext) -> Counts:
     rows_out = sum(splits.values())
     if rows_out != rows_in:
         raise ValueError(
-            f"training_rows has {rows_out:,} rows, must be {rows_in:,} as interactions. Please report this."
+            f"training_rows has {rows_out:,} rows, must be {rows_in:,}, as interactions has. Please report this as a bug."
         )
-    return Counts(
-        rows_in, rows_out, 0, ", ".join(f"{split} {splits.get(split, 0)}" for split in ("train", "valid", "test"))
-    )
+    remark = ", ".join(f"{split} {splits.get(split, 0)}" for split in ("train", "valid", "test"))
+    return Counts(rows_in, rows_out, 0, remark)

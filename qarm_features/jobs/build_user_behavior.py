@@ -1,4 +1,7 @@
-"""interactions -> user_behavior, user_impressions, item_counters."""
+"""Builds the behavior sequences and counters.
+
+In: ``interactions``. Out: ``user_behavior``, ``user_impressions``, ``item_counters``.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ from qarm_features.storage.tables import INTERACTIONS, ITEM_COUNTERS, USER_BEHAV
     settings=("behavior",),
 )
 def build_user_behavior(context: JobContext) -> Counts:
-    """Collects the latest positives and impressions of every user, and counts, at every moment at which they changed."""
+    """Collects the latest positives and impressions of each user, and counts those of each item.
+
+    The tables have one row for every moment at which a sequence or a counter changed.
+    """
     warehouse, settings = context.warehouse, context.settings.behavior
     interactions = warehouse.read(INTERACTIONS)
     warehouse.overwrite(USER_BEHAVIOR, user_behavior(interactions, max_length=settings.max_length))
@@ -26,10 +32,10 @@ def build_user_behavior(context: JobContext) -> Counts:
         impressions = user_impressions(interactions, max_length=settings.impression_length)
         warehouse.overwrite(USER_IMPRESSIONS, impressions)
         warehouse.overwrite(ITEM_COUNTERS, item_counters(interactions))
-    else:  # empty rather than stale
+    else:  # Empty tables instead of rows of an earlier run.
         for table in (USER_IMPRESSIONS, ITEM_COUNTERS):
             warehouse.overwrite(table, warehouse.empty(table))
-    counts = interactions.agg(F.count("*").alias("rows"), F.sum("label").alias("positive")).first()
+    counts = interactions.agg(F.count("*").alias("rows"), F.sum("label").alias("positive")).collect()[0]
     moments = warehouse.read(USER_BEHAVIOR).count()
     remark = f"{moments} behavior sequences from {counts['positive'] or 0} positives"
     return Counts(counts["rows"], counts["rows"], 0, remark)

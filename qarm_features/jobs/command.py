@@ -44,7 +44,9 @@ def command(job: Job[...], *, spark_log_on_stderr: bool = True) -> Callable[...,
         spark_log_on_stderr: Leaves Spark's own log on stderr; otherwise it goes to a file of the project.
     """
 
-    def run(config: Annotated[Path, typer.Option(help="Settings of the project.")] = Path("qarm.yaml"), **flags: Any):
+    def run(
+        config: Annotated[Path, typer.Option(help="Settings of the project.")] = Path("qarm.yaml"), **flags: Any
+    ) -> None:
         context = JobContext(load_settings(config), spark_log_on_stderr=spark_log_on_stderr)
         run_job(job, context, **flags)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from qarm_features.jobs.spark_session import start_session
 from qarm_features.settings.load import Settings
 from qarm_features.storage.artifacts import Artifact, Artifacts
+from qarm_features.storage.tables import Table
 from qarm_features.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -58,6 +59,18 @@ def torch_distributor(context: JobContext, num_processes: int) -> TorchDistribut
         return TorchDistributor(num_processes=1, local_mode=True, use_gpu=False)
     gpus = float(spark.sparkContext.getConf().get("spark.task.resource.gpu.amount", "0"))
     return TorchDistributor(num_processes=num_processes, local_mode=False, use_gpu=gpus > 0)
+
+
+def existing_version(warehouse: Warehouse, table: Table) -> int:
+    """Returns the newest Delta version of a table.
+
+    Raises:
+        TableError: The table does not exist. The message says which job writes it.
+    """
+    warehouse.read(table)
+    version = warehouse.version(table)
+    assert version is not None, "the read above fails if the table does not exist"
+    return version
 
 
 def current_codebooks(context: JobContext, codebook_version: int | None = None) -> Artifact:

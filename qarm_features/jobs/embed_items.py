@@ -1,4 +1,7 @@
-"""items, encoder -> item_embeddings, rejected_rows: only items whose content or encoder version is new."""
+"""Embeds the items whose content or encoder version is new.
+
+In: ``items``, an encoder version. Out: ``item_embeddings``, ``rejected_rows``.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +27,16 @@ from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEMS
 )
 def embed_items(
     context: JobContext,
-    encoder_version: Annotated[int | None, typer.Option(help="Encoder to embed with; by default the newest.")] = None,
+    encoder_version: Annotated[int | None, typer.Option(help="Encoder version to use; the newest by default.")] = None,
 ) -> Counts:
-    """Embeds the items that are new, whose content changed, or that this encoder version has not seen. Items that it
-    cannot embed go to rejected_rows with the reason; the next run tries them again."""
+    """Embeds the items that are new, whose content changed, or that this encoder version has not embedded.
+
+    Items that the encoder cannot embed are written to rejected_rows with the reason. The next run tries them again.
+    """
     settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
-    wanted = encoder_version is not None
-    encoder = (
-        encoders.get(encoder_version).verify()
-        if wanted
-        else current_encoder(encoders, settings.items, settings.encoder)
-    )
-    items = warehouse.read(ITEMS, version=warehouse.version(ITEMS))  # pinned: chunks are parts of one state
+    requested = None if encoder_version is None else encoders.get(encoder_version).verify()
+    encoder = requested or current_encoder(encoders, settings.items, settings.encoder)
+    items = warehouse.read(ITEMS, version=warehouse.version(ITEMS))  # All chunks come from one version.
     present = warehouse.read_or_empty(ITEM_EMBEDDINGS)
     rows_in, rows_new = items.count(), items_to_embed(items, present, encoder_version=encoder.version).count()
     chunks, rejected = max(1, -(-rows_new // settings.encoder.items_per_commit)), 0

@@ -1,4 +1,7 @@
-"""item_semantic_ids, item_embeddings, interactions, codebooks -> figures of one codebook version, or of two."""
+"""Evaluates one codebook version, or compares two.
+
+In: ``item_semantic_ids``, ``item_embeddings``, ``interactions``, codebooks. Out: figures on the terminal and as JSON.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,21 @@ from qarm_features.storage.artifacts import write_json
 )
 def evaluate_codes(
     context: JobContext,
-    codebook_version: Annotated[int | None, typer.Option(help="Version to evaluate; by default the newest.")] = None,
-    against: Annotated[int | None, typer.Option(help="Version to compare it with.")] = None,
-    k: Annotated[int, typer.Option(help="Nearest items of HitRate@k.", min=1)] = 10,
-    max_pairs: Annotated[int, typer.Option(help="Most co-clicks looked at, drawn by seed.", min=1)] = 5_000,
-    max_queries: Annotated[int, typer.Option(help="Items whose neighbors are compared, of all.", min=1)] = 1_000,
+    codebook_version: Annotated[
+        int | None, typer.Option(help="Codebook version to evaluate; the newest by default.")
+    ] = None,
+    against: Annotated[int | None, typer.Option(help="Codebook version to compare it with.")] = None,
+    k: Annotated[int, typer.Option(help="Number k of nearest items in HitRate@k.", min=1)] = 10,
+    max_pairs: Annotated[int, typer.Option(help="Highest number of co-clicks, sampled by seed.", min=1)] = 5_000,
+    max_queries: Annotated[
+        int, typer.Option(help="Highest number of items, sampled by seed, whose neighbors are compared.", min=1)
+    ] = 1_000,
 ) -> Counts:
-    """Measures semantic IDs over all items without a ranking model: what codes know of co-clicks later than all item pairs,
-    neighborhoods, error, collisions, balance."""
+    """Measures the semantic IDs of all items without a ranking model.
+
+    The figures are the error, collisions, code usage, how well codes keep neighborhoods of the embeddings, and how often
+    co-clicks share codes. Only co-clicks later than all item pairs count.
+    """
     settings, options = context.settings, {"k": k, "max_pairs": max_pairs, "max_queries": max_queries}
     wanted = current_codebooks(context, codebook_version)
     versions = [*([] if against is None else [current_codebooks(context, against)]), wanted]

@@ -1,4 +1,7 @@
-"""interactions, item_pairs, encoders -> HitRate@k of what users clicked next, by encoder version."""
+"""Evaluates encoder versions on co-clicks that no encoder was trained on.
+
+In: ``interactions``, ``item_pairs``, ``items``, encoders. Out: HitRate@k by encoder version, on the terminal and as JSON.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +29,21 @@ from qarm_features.storage.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_PAI
 )
 def evaluate_encoder(
     context: JobContext,
-    encoder_version: Annotated[int | None, typer.Option(help="Encoder to evaluate; by default the newest.")] = None,
-    k: Annotated[int, typer.Option(help="Nearest items looked at.", min=1)] = 10,
-    max_pairs: Annotated[int, typer.Option(help="Most co-clicks looked at, drawn by seed.", min=1)] = 20_000,
+    encoder_version: Annotated[
+        int | None, typer.Option(help="Encoder version to evaluate; the newest by default.")
+    ] = None,
+    k: Annotated[int, typer.Option(help="Number k of nearest items in HitRate@k.", min=1)] = 10,
+    max_pairs: Annotated[int, typer.Option(help="Highest number of co-clicks, sampled by seed.", min=1)] = 20_000,
 ) -> Counts:
-    """Measures how often the next positive of a user, later than all mined pairs, is among the k items nearest to the one
-    before; against the frozen encoder and against chance. What is not embedded yet is embedded first."""
+    """Measures how often a user's next positive is among the k items nearest to the one before.
+
+    Only positives later than all item pairs count. The table compares the encoder with the frozen one and with chance.
+    Items that an encoder version has not embedded are embedded first.
+    """
     settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
     frozen = unaligned_encoder(encoders, settings.items, settings.encoder)
-    wanted = (
-        encoders.get(encoder_version)
-        if encoder_version is not None
-        else current_encoder(encoders, settings.items, settings.encoder)
-    )
+    requested = None if encoder_version is None else encoders.get(encoder_version)
+    wanted = requested or current_encoder(encoders, settings.items, settings.encoder)
     versions = sorted({wanted.version, *([frozen.version] if frozen else [])})
     for version in versions:
         embed_items.function(context, encoder_version=version)
@@ -58,6 +63,6 @@ def evaluate_encoder(
     figures |= {"since": since.isoformat(), "frozen": frozen and frozen.version, "encoder_version": wanted.version}
     write_json(settings.artifacts_path / "evaluations" / "encoder.json", figures)
     Console(highlight=False).print(encoder_table(figures))
-    used, rates = figures["pairs"]["all"], figures["hit_rate"].items()
-    shown = ", ".join(f"v{version} {of['all'] or 0:.4f}" for version, of in rates)
+    used = figures["pairs"]["all"]
+    shown = ", ".join(f"v{version} {rates['all'] or 0:.4f}" for version, rates in figures["hit_rate"].items())
     return Counts(figures["co_clicks"], used, figures["co_clicks"] - used, f"HitRate@{k} {shown}")

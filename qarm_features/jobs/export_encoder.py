@@ -1,4 +1,7 @@
-"""ranking models, encoders -> encoder v<n+1>."""
+"""Exports the fusion of a ranking model as the next encoder version.
+
+In: a ranking model, its content tokens and its encoder. Out: an encoder version.
+"""
 
 from __future__ import annotations
 
@@ -22,24 +25,30 @@ from qarm_features.ranking import ItemContentStore
 def export_encoder(
     context: JobContext,
     ranking_model_version: Annotated[
-        int | None, typer.Option(help="Ranking model; by default the newest with a fusion.")
+        int | None, typer.Option(help="Ranking model version; the newest with a fusion by default.")
     ] = None,
     encoder_version: Annotated[
-        int | None, typer.Option(help="Encoder whose backbones made its tokens; by default of the newest item_content.")
+        int | None,
+        typer.Option(help="Encoder version below the fusion; that of the content tokens by default."),
     ] = None,
 ) -> Counts:
-    """Makes the Fusion-Q-Former that a ranking model trained the next encoder version. Then run embed-items, fit-codebooks,
-    assign-semantic-ids and publish-features: items are embedded anew and keep their semantic IDs where that costs little."""
+    """Publishes the Fusion-Q-Former that a ranking model trained as the next encoder version.
+
+    Then run embed-items, fit-codebooks, assign-semantic-ids and publish-features. All items are embedded again, and an item
+    keeps its semantic ID if that adds little to its error.
+    """
     models, encoders = context.artifacts("ranking_models"), context.artifacts("encoders")
-    by_version = ranking_model_version is not None
-    model = (models.get(ranking_model_version) if by_version else newest_with_fusion(models)).verify()
+    if ranking_model_version is None:
+        model = newest_with_fusion(models).verify()
+    else:
+        model = models.get(ranking_model_version).verify()
     contents = context.artifacts("item_content")
     content = contents.latest()
     if "item_content_version" in model.manifest:
         content = contents.get(model.manifest["item_content_version"])
     if content is None:
         raise ValueError(
-            "There are no content tokens yet, must be those it was trained on. Run: qarm write-content-tokens"
+            "There are no content tokens, which the ranking model was trained on. Run: qarm write-content-tokens"
         )
     base = content.manifest["encoder_version"] if encoder_version is None else encoder_version
     made_from = {"ranking_model_version": model.version, "base_encoder_version": base}

@@ -1,4 +1,7 @@
-"""item_semantic_ids of a release -> files for generative recommenders."""
+"""Exports semantic IDs for generative recommenders.
+
+In: ``item_semantic_ids`` of a release. Out: files in a folder of the user.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,22 @@ from qarm_features.storage.tables import ITEM_SEMANTIC_IDS
 @job(after="publish-features", reads=("item_semantic_ids", RELEASES), writes=("your --output",))
 def export_semantic_ids(
     context: JobContext,
-    output: Annotated[Path, typer.Option(help="Folder, new or empty.")],
-    file_format: Annotated[ExportFormat, typer.Option("--format", help="What to write.")] = ExportFormat.INDEX_JSON,
-    codebook_version: Annotated[int | None, typer.Option(help="Its release; by default the promoted one.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder to write to; it must be empty or not exist.")],
+    file_format: Annotated[
+        ExportFormat, typer.Option("--format", help="Format of the files.")
+    ] = ExportFormat.INDEX_JSON,
+    codebook_version: Annotated[
+        int | None, typer.Option(help="Codebook version of the release; the promoted one by default.")
+    ] = None,
 ) -> Counts:
-    """Writes the semantic IDs of a release as index.json of LETTER, LC-Rec and MiniOneRec, as .npy files, or as the list of
-    tokens that a Hugging Face tokenizer adds; collisions are resolved by collision_index."""
+    """Writes the semantic IDs of a release to files for generative recommenders.
+
+    The formats are index.json of LETTER, LC-Rec and MiniOneRec, .npy files, and the list of tokens that a Hugging Face
+    tokenizer adds. The collision index tells items with the same semantic ID apart.
+    """
     release = require_promoted_release(context.settings)
     if codebook_version is not None:
-        releases = {of.codebook_version: of for of in published_releases(context.settings)}
+        releases = {one.codebook_version: one for one in published_releases(context.settings)}
         if codebook_version not in releases:
             present = ", ".join(map(str, releases))
             raise ValueError(
@@ -40,8 +50,8 @@ def export_semantic_ids(
     codes = context.warehouse.read(ITEM_SEMANTIC_IDS, version=release.delta_version)
     codes = codes.where(F.col("codebook_version") == release.codebook_version)
     codebooks = context.artifacts("codebooks").get(release.codebook_version)
-    sizes = {"num_levels": release.num_levels, "codebook_size": level_sizes(codebooks.manifest)}
-    shape = code_shape(codes, rows=release.rows, **sizes)
+    sizes = level_sizes(codebooks.manifest)
+    shape = code_shape(codes, num_levels=release.num_levels, codebook_size=sizes, rows=release.rows)
     made_from = {"release": release.view_name, "codebook_version": release.codebook_version}
     made_from |= {"encoder_version": release.encoder_version, "delta_version": release.delta_version}
     files = export(codes, shape, output, file_format=file_format, **made_from)

@@ -1,4 +1,7 @@
-"""item_embeddings -> banks v<n>, item_nearest_items."""
+"""Finds VQ codes.
+
+In: ``item_embeddings``. Out: a bank version, ``item_nearest_items``.
+"""
 
 from __future__ import annotations
 
@@ -24,26 +27,29 @@ from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, IT
 )
 def find_nearest_items(
     context: JobContext,
-    refit: Annotated[bool, typer.Option(help="Freeze a new bank although one exists for this encoder.")] = False,
+    refit: Annotated[bool, typer.Option(help="Freeze a new bank even if one exists for this encoder.")] = False,
 ) -> Counts:
-    """Gives a VQ code, the IDs of its nearest items, to every item that has none under this bank version. The bank stays
-    frozen until the encoder or its settings change, or --refit: new items are asked of it and are in none themselves. On
-    several machines, artifacts must be a folder that all of them reach."""
+    """Finds a VQ code, which is the IDs of the nearest items, for every item that has none under this bank version.
+
+    A bank holds the embeddings that are searched. It stays frozen until the encoder or the settings change or --refit is
+    given: items added later get a VQ code, but are in no VQ code themselves. On several machines, artifacts must be a folder
+    that all of them reach.
+    """
     settings, warehouse, banks = context.settings, context.warehouse, context.artifacts("banks")
-    encoder, of = (
-        current_encoder(context.artifacts("encoders"), settings.items, settings.encoder),
-        settings.nearest_items,
-    )
+    encoder = current_encoder(context.artifacts("encoders"), settings.items, settings.encoder)
+    options = settings.nearest_items
     embeddings = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
     embeddings = embeddings.join(warehouse.read(ITEMS).select("item_id"), on="item_id", how="left_semi")
-    made_from = {"encoder_version": encoder.version, "seed": settings.seed, **of.model_dump()}
+    made_from = {"encoder_version": encoder.version, "seed": settings.seed, **options.model_dump()}
     bank = banks.find(**made_from)
     if bank is None or refit:
-        estimator = NearestItems(k=of.k, exactUpTo=of.exact_up_to, numProbes=of.num_probes, seed=settings.seed)
+        estimator = NearestItems(
+            k=options.k, exactUpTo=options.exact_up_to, numProbes=options.num_probes, seed=settings.seed
+        )
         bank = publish_bank(banks, embeddings, estimator, **made_from)
     present = warehouse.read_or_empty(ITEM_NEAREST_ITEMS)
-    versions = {"bank_version": bank.version, "encoder_version": encoder.version}
-    new = find(embeddings, present, model=load_bank(bank), **versions).persist()
+    model = load_bank(bank)
+    new = find(embeddings, present, model=model, bank_version=bank.version, encoder_version=encoder.version).persist()
     rows, rows_new = embeddings.count(), new.count()
     if rows_new:
         warehouse.append(ITEM_NEAREST_ITEMS, new)

@@ -1,11 +1,15 @@
-"""item_embeddings -> codebooks v<n>."""
+"""Fits codebooks.
+
+In: ``item_embeddings``; ``interactions`` for the weights, and ``item_semantic_ids`` for a refit. Out: a codebook version.
+"""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from qarm_features.codebooks.fit import fit_model, last_alike, quantizer, with_popularity
@@ -14,10 +18,11 @@ from qarm_features.embedding.encoder_versions import current_encoder
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.semantic_ids.assign import level_sizes, load_codebooks, save_model
+from qarm_features.storage.artifacts import Artifact
 from qarm_features.storage.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, ITEMS
 
-_REFIT = typer.Option(help="Fit a new version although one exists for this encoder; most items keep their semantic ID.")
-_FRESH = typer.Option(help="Fit from nothing: no item keeps its semantic ID but by chance. Implies --refit.")
+_REFIT = typer.Option(help="Fit a new version even if one exists for this encoder; most items keep their semantic ID.")
+_FRESH = typer.Option(help="Fit a new version from scratch, in which no item keeps its semantic ID; implies --refit.")
 
 
 @job(
@@ -29,43 +34,64 @@ _FRESH = typer.Option(help="Fit from nothing: no item keeps its semantic ID but 
 def fit_codebooks(
     context: JobContext, refit: Annotated[bool, _REFIT] = False, fresh: Annotated[bool, _FRESH] = False
 ) -> Counts:
-    """Fits residual k-means over all items. Codebooks stay frozen until the encoder or their settings change, or --refit:
-    new items get codes from the frozen ones, so no published semantic ID moves. A refit starts from the last codebooks of
-    the same seed, levels, sizes and kind, and keeps the IDs of item_semantic_ids where that costs little."""
-    settings, warehouse, codebooks = context.settings, context.warehouse, context.artifacts("codebooks")
-    encoder, wanted = (
-        current_encoder(context.artifacts("encoders"), settings.items, settings.encoder),
-        settings.codebooks,
-    )
-    every = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
-    embeddings = every.join(warehouse.read(ITEMS).select("item_id"), on="item_id", how="left_semi")
-    rows = embeddings.count()
-    embeddings = every if every.count() == rows else embeddings  # a plain scan is read faster
+    """Fits residual k-means over all items.
+
+    Codebooks stay frozen until the encoder or the settings change or --refit is given: new items get codes from them, so
+    that no published semantic ID changes. A refit starts from the last codebooks with the same seed, levels, sizes and
+    method. An item keeps its semantic ID if that adds little to its error.
+    """
+    settings, codebooks = context.settings, context.artifacts("codebooks")
+    encoder = current_encoder(context.artifacts("encoders"), settings.items, settings.encoder)
+    wanted = settings.codebooks
+    embeddings, rows = _embeddings(context, encoder.version)
     made_from = {"encoder_version": encoder.version, "seed": settings.seed, **wanted.model_dump()}
     existing = codebooks.find(**made_from)
     if existing is not None and not (refit or fresh):
         newer = rows - existing.manifest["rows"]
-        kept = f"codebooks v{existing.version} kept, {newer} more items than at their fit; --refit fits anew"
-        return Counts(rows, rows, 0, kept)
+        remark = (
+            f"codebooks v{existing.version} are kept, {newer:+d} items since their fit. Use --refit to fit new ones"
+        )
+        return Counts(rows, rows, 0, remark)
     if wanted.popularity_power is not None:
-        embeddings = with_popularity(embeddings, warehouse.read(INTERACTIONS), wanted.popularity_power)
+        embeddings = with_popularity(embeddings, context.warehouse.read(INTERACTIONS), wanted.popularity_power)
     estimator = quantizer(wanted, seed=settings.seed)
     last = None if fresh else last_alike(codebooks, wanted, seed=settings.seed)
-    old_ids = last and warehouse.read_or_empty(ITEM_SEMANTIC_IDS).where(F.col("codebook_version") == last.version)
-    if old_ids is None or old_ids.isEmpty():
+    old_ids = None if last is None else _semantic_ids(context, last)
+    about: dict[str, Any]
+    if last is None or old_ids is None:
         model, levels = fit_model(embeddings, estimator)
-        save, about = partial(save_model, model), {"level_sizes": model.level_sizes}
+        save, about, remark = partial(save_model, model), {"level_sizes": model.level_sizes}, ""
     else:
-        old = load_codebooks(last) if last.manifest["encoder_version"] == encoder.version else None
-        options = {"old_sizes": level_sizes(last.manifest), "keep_within": settings.semantic_ids.keep_within}
-        made = refit_codebooks(embeddings, old_ids, estimator, old=old, **options)
+        made = refit_codebooks(
+            embeddings,
+            old_ids,
+            estimator,
+            old=load_codebooks(last) if last.manifest["encoder_version"] == encoder.version else None,
+            old_sizes=level_sizes(last.manifest),
+            keep_within=settings.semantic_ids.keep_within,
+        )
         levels, save = made.levels, partial(save_model, made.model, new_code=made.new_code)
         refit_of = {"of": last.version, "keep_limit": made.keep_limit, "kept": made.kept}
         about = {"level_sizes": made.model.level_sizes, "refit": refit_of}
+        share, items = made.kept["semantic_ids"], made.kept["items"]
+        remark = f"; {share:.1%} of {items} items keep their semantic ID of v{last.version}"
     artifact = codebooks.publish(lambda folder: save(folder=folder), **made_from, rows=rows, levels=levels, **about)
-    remark = f"codebooks v{artifact.version}, relative error {levels[-1]['relative_error']:.3f} after the last level"
-    if "refit" in about:
-        remark += (
-            f"; {made.kept['semantic_ids']:.1%} of {made.kept['items']} items keep their semantic ID of v{last.version}"
-        )
-    return Counts(rows, rows, 0, remark)
+    error = levels[-1]["relative_error"]
+    summary = f"codebooks v{artifact.version}, relative error {error:.3f} after the last level"
+    return Counts(rows, rows, 0, summary + remark)
+
+
+def _embeddings(context: JobContext, encoder_version: int) -> tuple[DataFrame, int]:
+    """Returns the embeddings of the items in the catalog, and their number."""
+    every = context.warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder_version)
+    in_catalog = every.join(context.warehouse.read(ITEMS).select("item_id"), on="item_id", how="left_semi")
+    rows = in_catalog.count()
+    # Spark reads a plain scan faster than a join.
+    return (every if every.count() == rows else in_catalog), rows
+
+
+def _semantic_ids(context: JobContext, codebooks: Artifact) -> DataFrame | None:
+    """Returns the semantic IDs under a codebook version, or None if no item has one."""
+    assigned = context.warehouse.read_or_empty(ITEM_SEMANTIC_IDS)
+    semantic_ids = assigned.where(F.col("codebook_version") == codebooks.version)
+    return None if semantic_ids.isEmpty() else semantic_ids

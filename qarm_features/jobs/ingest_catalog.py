@@ -1,10 +1,14 @@
-"""The user's files or tables -> items, interactions, rejected_rows."""
+"""Reads and checks the user's catalog and click log.
+
+In: files or tables of the user. Out: ``items``, ``interactions``, ``rejected_rows``.
+"""
 
 from __future__ import annotations
 
 import functools
 from typing import Any
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from qarm_features.catalog import ingest
@@ -12,6 +16,7 @@ from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import folder_totals, source_states
 from qarm_features.settings.load import Settings
+from qarm_features.settings.sections import Source
 from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS
 
 
@@ -32,21 +37,21 @@ def _user_files(settings: Settings) -> dict[str, Any]:
     extra_inputs=_user_files,
 )
 def ingest_catalog(context: JobContext) -> Counts:
-    """Checks the catalog and the click log; rows that fail a check go to rejected_rows with the reason."""
+    """Checks the catalog and the click log. A row that fails a check is written to rejected_rows with the reason."""
     settings, warehouse = context.settings, context.warehouse
 
-    def source_of(section):
+    def read(section: Source) -> DataFrame:
         return ingest.read_source(context.spark, section, section.path and settings.path(section.path))
 
     roots = [settings.path(root) for root in settings.encoder.media_roots]
     file_state = None
     if roots:
-        from qarm_features.encoders.media import media_state  # it loads torch
+        from qarm_features.encoders.media import media_state  # It imports torch.
 
         file_state = functools.partial(media_state, roots=roots)
-    items = ingest.check_items(source_of(settings.items), settings.items, file_state=file_state)
+    items = ingest.check_items(read(settings.items), settings.items, file_state=file_state)
     interactions = ingest.check_interactions(
-        source_of(settings.interactions), settings.interactions, item_id_type=settings.items.item_id_type
+        read(settings.interactions), settings.interactions, item_id_type=settings.items.item_id_type
     )
     rejected = items.rejected.unionByName(interactions.rejected)
     warehouse.overwrite(REJECTED_ROWS, rejected, where="`table` IN ('items', 'interactions')")

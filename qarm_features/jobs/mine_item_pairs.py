@@ -1,4 +1,7 @@
-"""interactions, items -> item_pairs."""
+"""Mines item pairs.
+
+In: ``interactions``, ``items``. Out: ``item_pairs``.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from qarm_features.settings.load import Settings
 from qarm_features.storage.tables import INTERACTIONS, ITEM_PAIRS, ITEMS
 from qarm_features.training.time_split import SPLIT_SETTINGS, split_moments
 
-_UNTIL = typer.Option(help="Mine interactions before this ISO 8601 time, UTC; by default those of the train split.")
+_UNTIL = typer.Option(help="Use interactions before this ISO 8601 time in UTC; those of the train split by default.")
 
 
 def _user_vectors(settings: Settings) -> dict[str, Any]:
@@ -35,9 +38,12 @@ def _user_vectors(settings: Settings) -> dict[str, Any]:
     extra_inputs=_user_vectors,
 )
 def mine_item_pairs(context: JobContext, until: Annotated[str | None, _UNTIL] = None) -> Counts:
-    """Mines the positive pairs that align the encoder, from interactions that neither evaluate-encoder nor the ranking
-    model is tested on. Rows in are the pairs mined; the pair filter rejects some."""
-    settings, before = context.settings.item_pairs, until and _moment(until)
+    """Mines the positive item pairs that align the encoder.
+
+    Only interactions of the train split are used, so that evaluate-encoder and the ranking model are tested on later ones.
+    The rows in are the mined pairs. The rejected rows are the pairs that the pair filter drops.
+    """
+    settings, before = context.settings.item_pairs, _moment(until) if until else None
     if settings.filter is not None:
         load_filter(settings.filter)
     warehouse = context.warehouse
@@ -47,9 +53,11 @@ def mine_item_pairs(context: JobContext, until: Annotated[str | None, _UNTIL] = 
     num_positives = rows.count()
     if num_positives == 0:
         raise ValueError(
-            f"interactions has 0 positives before {before:%Y-%m-%d %H:%M}, must have some. Set --until later."
+            f"interactions has 0 positives before {before:%Y-%m-%d %H:%M}, must have at least 1. Set --until to a later time."
         )
-    vectors = settings.item_vectors and read_item_vectors(context.spark, context.settings.path(settings.item_vectors))
+    vectors = None
+    if settings.item_vectors:
+        vectors = read_item_vectors(context.spark, context.settings.path(settings.item_vectors))
     pairs = mine(rows, settings=settings, seed=context.settings.seed, item_vectors=vectors)
     threshold = settings.filter_threshold
     pairs = flag_kept_pairs(pairs, warehouse.read(ITEMS), filter_name=settings.filter, threshold=threshold).persist()

@@ -1,4 +1,8 @@
-"""item_semantic_ids, user_behavior, user_impressions, item_counters -> Feast views, online store; then the flip."""
+"""Publishes a release.
+
+In: ``item_semantic_ids``, ``user_behavior``, ``user_impressions``, ``item_counters``. Out: Feast views and rows in the online
+store; then the Feast service names the new view.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from pyspark.sql import functions as F
 
 from qarm_features.feature_store.publishing.releases import publish_release
 from qarm_features.feature_store.views.feature_views import Release
-from qarm_features.jobs.context import JobContext, current_codebooks
+from qarm_features.jobs.context import JobContext, current_codebooks, existing_version
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import RELEASES, source_states, table_state
 from qarm_features.semantic_ids.assign import level_sizes
@@ -48,14 +52,18 @@ def _other_views(settings: Settings) -> dict[str, Any]:
 )
 def publish_features(
     context: JobContext,
-    codebook_version: Annotated[int | None, typer.Option(help="Codebooks to release; by default the newest.")] = None,
-    promote: Annotated[bool, typer.Option(help="Point readers at it; else only load and verify it.")] = True,
+    codebook_version: Annotated[
+        int | None, typer.Option(help="Codebook version to release; the newest by default.")
+    ] = None,
+    promote: Annotated[bool, typer.Option(help="Promote the release after it was loaded and verified.")] = True,
 ) -> Counts:
-    """Loads a release into the online store, verifies it, and flips the service to it. So too item embeddings, VQ codes and
-    users' embeddings where the section publishing asks for them."""
+    """Loads a release into the online store, verifies it, and promotes it: readers get it from then on.
+
+    Item embeddings, VQ codes and user vectors are published too, if the section publishing asks for them.
+    """
     warehouse = context.warehouse
     codebooks = current_codebooks(context, codebook_version)
-    delta_version = warehouse.version(ITEM_SEMANTIC_IDS)
+    delta_version = existing_version(warehouse, ITEM_SEMANTIC_IDS)
     rows = warehouse.read(ITEM_SEMANTIC_IDS, version=delta_version)
     release = Release(
         codebook_version=codebooks.version,

@@ -1,8 +1,11 @@
-"""training_rows, what is known of items -> ranking models v<n>, a version for every variant and seed."""
+"""Trains ranking models.
+
+In: ``training_rows``, and what is known of items. Out: a ranking model version for every variant and seed.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,17 +27,20 @@ from qarm_features.training.variants_of_a_release import train_variants
 def train_ranking_model(
     context: JobContext,
     num_seeds: Annotated[
-        int | None, typer.Option(help="Models trained per variant; by default as in qarm.yaml.")
+        int | None, typer.Option(help="Number of models per variant; ranking.num_seeds by default.")
     ] = None,
 ) -> Counts:
-    """Trains and tests the variants of the reference ranking model that ranking.variants names: by default on item IDs alone
-    and on item IDs with semantic IDs. Some read more of items: frozen vectors, VQ codes (find-nearest-items), content
-    tokens (write-content-tokens); artifacts/item_features/v<n> then holds it by item index, for training and serving."""
+    """Trains and tests the variants of the reference ranking model that ranking.variants names.
+
+    By default these are one on item IDs alone, and one on item IDs and semantic IDs. A variant may also read item
+    embeddings, VQ codes (run find-nearest-items) or content tokens (run write-content-tokens). These are then stored by item
+    index in artifacts/item_features/v<n>, for training and for serving.
+    """
     settings = context.settings
     ranking = settings.ranking
     release = require_promoted_release(settings)
 
-    def run(*models, **shared):
+    def run(*models: Any, **shared: Any) -> Any:
         return torch_distributor(context, ranking.num_processes).run(train_ranking_models, *models, **shared)
 
     trained = [
@@ -51,9 +57,9 @@ def train_ranking_model(
         )
     ]
     rows = context.warehouse.read(TRAINING_ROWS).where(f"codebook_version = {release.codebook_version}").count()
-    aucs = [f"{model.manifest['variant']} {_shown(model.manifest['metrics']['test']['auc'])}" for model in trained]
+    aucs = [f"{model.manifest['variant']} {_rounded(model.manifest['metrics']['test']['auc'])}" for model in trained]
     return Counts(rows, rows, 0, "test AUC: " + ", ".join(aucs))
 
 
-def _shown(auc: float | None) -> str:
+def _rounded(auc: float | None) -> str:
     return "-" if auc is None else f"{auc:.4f}"

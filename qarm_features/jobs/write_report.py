@@ -1,4 +1,7 @@
-"""All that was made so far -> one HTML file for people, and its figures as JSON."""
+"""Writes the report.
+
+In: tables, codebooks, ranking models and evaluations. Out: one HTML file for people, and its figures as JSON.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from qarm_features.report.html import collect_figures, render_report
     writes=(REPORT,),
 )
 def write_report(context: JobContext) -> Counts:
-    """Writes report.html: quality of the promoted codebooks, examples per centroid, AUC with and without semantic IDs."""
+    """Writes report.html: the quality of the promoted codebooks, examples per centroid, and the AUC of the ranking models."""
     artifacts = context.settings.artifacts_path
     release = require_promoted_release(context.settings)
     figures = collect_figures(context.warehouse, release, artifacts=artifacts)

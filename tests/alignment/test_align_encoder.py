@@ -81,7 +81,7 @@ def test_the_command_shows_a_line_for_each_epoch_of_the_processes_that_train(ali
 def test_an_aligned_encoder_is_kept_until_realign(aligned):
     counts = align_encoder(aligned[0])
 
-    assert counts.remark == "encoder v1 kept; --realign trains anew"
+    assert counts.remark == "encoder v1 is kept. Use --realign to train a new one"
     assert aligned[0].artifacts("encoders").versions() == [0, 1]
 
 

@@ -1,4 +1,4 @@
-"""The command line on the toy project: what a person types and sees."""
+"""The command line on the toy project: commands that a person types, and the output that the person sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qarm init`` writes a project that loads as it stands."""
+"""``qarm init`` writes a project that loads without a change."""
 
 from qarm_features.cli.new_project import write_project
 from qarm_features.settings.load import Settings, load_settings

@@ -142,7 +142,7 @@ def test_a_wrong_until_is_named_before_spark_starts(settings):
 
 
 def test_a_log_without_positives_is_named(context):
-    with pytest.raises(ValueError, match="interactions has 0 positives before 2023-01-01 00:00, must have some."):
+    with pytest.raises(ValueError, match="interactions has 0 positives before 2023-01-01 00:00, must have at least 1."):
         mine_item_pairs(context, until="2023-01-01")
 
 

@@ -1,4 +1,4 @@
-"""The loop on 64 items: content tokens, a ranking model that trains the fusion, the next encoder, the next release."""
+"""The closed loop on 64 items, from content tokens over a trained fusion to the next encoder and the next release."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(context, jobs):
 
 
 def rank(context, *, model, codebook_version):
-    """Scores three candidates of user 0 by a model that reads the release of a codebook version."""
+    """Scores three candidates of user 0 with a model that reads the release of a codebook version."""
     scorer = Scorer.open(context.artifacts("ranking_models").get(model).verify().path)
     service = f"item_semantic_id__cb{codebook_version}"
     reader = SemanticIDReader(context.settings.feature_repo_path, service)
@@ -69,7 +69,7 @@ def test_the_fusion_that_the_ranking_loss_trained_makes_the_next_release_and_the
     assert models.versions() == [0, 1, 2, 3]
     assert [models.get(version).manifest["codebook_version"] for version in models.versions()] == [0, 0, 1, 1]
     assert len(ranking_results(context.settings.artifacts_path, 1)) == 2
-    # The model of the first turn still serves, on the release that it was trained on, as it did; the new one on its own.
+    # The model of the first turn still gives the same scores on the release that it was trained on.
     assert rank(context, model=1, codebook_version=0).tolist() == before.tolist()
     assert rank(context, model=3, codebook_version=1).shape == (3,)
     with pytest.raises(ValueError, match="version 1, this table was trained on version 0"):

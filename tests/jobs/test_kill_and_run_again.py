@@ -1,4 +1,4 @@
-"""kill -9 in any stage, run again: the same tables as a run that nobody disturbed, and readers saw whole releases."""
+"""A run that is killed in any stage and started again ends in the same tables as a run that was not killed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def kill_in(folder: Path, stage: str, after_seconds: float) -> None:
     )
     while process.poll() is None and before >= 0 and not record.exists():
         time.sleep(0.05)
-    time.sleep(after_seconds + (12 if before < 0 else 0))  # the first stage: Spark has to start
+    time.sleep(after_seconds + (12 if before < 0 else 0))  # Before the first stage, Spark has to start.
     assert process.poll() is None, f"the run ended before it could be killed in {stage}"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

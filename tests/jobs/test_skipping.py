@@ -1,4 +1,4 @@
-"""A job is current while nothing that it reads has changed; a new version is a change, though its files are the same."""
+"""A job is current while nothing that it reads has changed. A new version is a change, even if its files are the same."""
 
 import os
 from pathlib import Path

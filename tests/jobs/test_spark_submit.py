@@ -108,7 +108,7 @@ def test_every_job_runs_on_two_workers_from_catalog_to_report(cluster, tmp_path)
             command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, f"{job}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
-        said = done.stdout + done.stderr  # spark-submit sends what Python says to its own stdout
+        said = done.stdout + done.stderr  # spark-submit copies the log of Python to its own stdout.
         assert re.search(rf"{job}: \d+ rows in, \d+ out, \d+ rejected", said), job
 
     project = load_settings(folder / "qarm.yaml")

@@ -1,4 +1,4 @@
-"""Settings come from the file, then from variables, then from flags; a wrong one is named as it was typed."""
+"""Settings are read from the file, variables and flags, and an error names a setting as the user typed it."""
 
 import pytest
 
@@ -108,6 +108,6 @@ def test_codebooks_of_a_manifest_without_later_options_are_found_under_their_def
         ("{}", "publishing.user_embeddings .* path and table: exactly one of them must be set"),
     ],
 )
-def test_embeddings_of_users_are_checked_as_any_source(config, users, message):
+def test_embeddings_of_users_are_checked_like_any_source(config, users, message):
     with pytest.raises(SettingsError, match=message):
         load_settings(config(MINIMAL + f"publishing: {{user_embeddings: {users}}}\n"))
