@@ -92,7 +92,8 @@ def run(
 
     settings = load_settings(config)
     context = JobContext(settings, spark_log_on_stderr=_debug())
-    names = tuple(name for name in _jobs_until(until) if settings.encoder.align or name not in ALIGNMENT_JOBS)
+    wanted = _jobs_until(until)
+    names = tuple(name for name in wanted if settings.encoder.align or name not in ALIGNMENT_JOBS)
     loading = _load_in_background(names)
     started_spark = False
     for number, name in enumerate(names, 1):
@@ -117,7 +118,7 @@ def run(
             f"[green]✓[/green] {label}  {counts.rows_in:,} rows in, {counts.rows_out:,} out, "
             f"{counts.rows_rejected:,} rejected, {seconds:.1f} s, {counts.rows_in / seconds:,.0f} rows/s{remark}"
         )
-    if until is None:
+    if wanted == JOBS:
         _print_summary(settings)
 
 
