@@ -1,1 +1,4 @@
-"""Codebooks and banks are fitted, refitted and kept as versions."""
+"""Fitting and refitting of codebooks and banks.
+
+In: item embeddings. Out: codebooks and banks, which artifacts hold as versions.
+"""

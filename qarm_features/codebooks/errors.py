@@ -1,7 +1,7 @@
-"""What codes leave over: squared errors after each level, summed over a catalog in one pass.
+"""Squared errors of codes after each level, summed over a catalog in one pass.
 
-In: embeddings (B, D), codes (B, L), codebooks (L, K, D). Out: errors per level, energy and mean, plain and weighted. Sums are
-of whole steps of 2**-24, hence exact and the same for any partitions and row order.
+In: embeddings (B, D), codes (B, L), codebooks (L, K, D). Out: errors per level, energy and variance, plain and weighted.
+Values are rounded to whole steps of 2**-24, so sums are exact and the same for any partitions and row order.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pyspark.sql import DataFrame
 
 from qarm_features.quantizers.arrays.grid import ordered_row_sums
 
-_BITS = 24  # unit norms: errors stay below 2**26 steps, so that int64 holds the sum of 2**37 rows or interactions
+_BITS = 24  # for unit norms, errors stay below 2**26 steps, so int64 can hold the sum of 2**37 rows or interactions
 
 
 class ErrorSums(NamedTuple):
-    """Sums over items, each counted by its weight.
+    """Sums over items, each multiplied by the weight of its item.
 
     Attributes:
-        weight: Items, or what they are weighted by.
-        errors: (L,) sums of squared errors after each level.
+        weight: Sum of the weights, or number of items.
+        errors: Sum (L,) of squared errors after each level.
         energy: Sum of squares of the embeddings.
         variance: Sum of squared distances of the embeddings to their mean.
     """
@@ -37,15 +37,20 @@ class ErrorSums(NamedTuple):
 
 
 def residual_errors(embeddings: np.ndarray, codes: np.ndarray, codebooks: np.ndarray) -> np.ndarray:
-    """Computes the squared errors after each level, bit by bit the same on every CPU.
+    """Computes the squared error after each level, with the same bits on every CPU.
 
     Args:
-        embeddings: (B, D) float32.
-        codes: (B, L) integers in [0, K).
-        codebooks: (L, K, D) float32.
+        embeddings: Embeddings (B, D) float32.
+        codes: Codes (B, L), integers in [0, K).
+        codebooks: Codebooks (L, K, D) float32.
 
     Returns:
-        (B, L) float64.
+        Squared errors (B, L) float64.
+
+    Example:
+        >>> codebooks = np.array([[[0.0], [1.0]], [[0.0], [0.5]]], np.float32)
+        >>> residual_errors(np.array([[1.5]], np.float32), np.array([[1, 1]]), codebooks).tolist()
+        [[0.25, 0.0]]
     """
     residuals, errors = embeddings, np.empty(codes.shape)
     for level, centroids in enumerate(codebooks):
@@ -55,7 +60,12 @@ def residual_errors(embeddings: np.ndarray, codes: np.ndarray, codebooks: np.nda
 
 
 def matrix(column: pa.Array, dtype: type = np.float32) -> np.ndarray:
-    """Returns a column of B lists of one length as (B, length)."""
+    """Returns a column of B lists of equal length as an array (B, length).
+
+    Args:
+        column: Lists of numbers, without nulls.
+        dtype: Type of the array.
+    """
     values = column.flatten().to_numpy(zero_copy_only=False).astype(dtype, copy=False)
     return values.reshape(len(column), -1)
 
@@ -64,25 +74,25 @@ def sum_errors(rows: DataFrame, codebooks: np.ndarray, *, weight: str | None = N
     """Sums errors over all rows.
 
     Args:
-        rows: ``embedding`` (D) of about unit norm, ``rq_codes`` (L), and the column ``weight``, an integer of at least 0.
-        codebooks: (L, K, D) float32.
-        weight: Name of a column; None counts every item once.
+        rows: Rows of ``embedding`` (D) of about unit norm, ``rq_codes`` (L), and perhaps integer weights of at least 0.
+        codebooks: Codebooks (L, K, D) float32.
+        weight: Name of the column of weights; None counts every item once.
 
     Returns:
-        Sums with each item counted once, and by its weight.
+        Sums in which every item counts once, and sums in which items count by their weights.
     """
     columns = ["embedding", "rq_codes", *([weight] if weight else [])]
     parts = rows.select(*columns).mapInArrow(partial(_sum_batches, codebooks=codebooks), "sums binary").collect()
     shape = (2, 2 + len(codebooks) + codebooks.shape[2])
-    sums = sum(
-        (np.frombuffer(part.sums, np.int64).reshape(shape).astype(object) for part in parts), np.zeros(shape, int)
-    )
+    sums = np.zeros(shape, object)  # Python integers, which cannot overflow
+    for part in parts:
+        sums = sums + np.frombuffer(part.sums, np.int64).reshape(shape)
     plain, weighted = (_error_sums([int(value) for value in row], len(codebooks)) for row in sums)
     return plain, weighted
 
 
 def _sum_batches(batches: Iterator[pa.RecordBatch], codebooks: np.ndarray) -> Iterator[pa.RecordBatch]:
-    """Yields one row of sums for the partition: per kind of weight the weight, L errors, the energy and D features."""
+    """Yields one row for the partition with the sums of weights, L errors, energy and D features, plain and weighted."""
     total = np.zeros((2, 2 + len(codebooks) + codebooks.shape[2]), np.int64)
     for batch in batches:
         if batch.num_rows == 0:
@@ -95,13 +105,14 @@ def _sum_batches(batches: Iterator[pa.RecordBatch], codebooks: np.ndarray) -> It
         weights = (
             batch.column(2).to_numpy().astype(np.int64) if batch.num_columns > 2 else np.ones(len(codes), np.int64)
         )
-        for row, of_row in enumerate((np.ones_like(weights), weights)):
-            total[row, 0] += of_row.sum()
-            total[row, 1:] += of_row @ steps
+        for row, factors in enumerate((np.ones_like(weights), weights)):
+            total[row, 0] += factors.sum()
+            total[row, 1:] += factors @ steps
     yield pa.RecordBatch.from_pydict({"sums": [total.tobytes()]})
 
 
 def _error_sums(sums: list[int], num_levels: int) -> ErrorSums:
+    """Returns exact sums, as ``_sum_batches`` orders them, in the unit of the data."""
     weight, errors, energy, features = sums[0], sums[1 : 1 + num_levels], sums[1 + num_levels], sums[2 + num_levels :]
     in_data = [math.ldexp(value, -_BITS) for value in (*errors, energy)]
     squared_mean = math.fsum(math.ldexp(value, -_BITS) ** 2 for value in features) / max(weight, 1)

@@ -1,6 +1,7 @@
-"""Codebooks of a catalog from its settings: which quantizer, and how much each item weighs.
+"""A fit of codebooks as the settings ask for it.
 
-In: ``item_embeddings`` of one encoder version, perhaps ``interactions``. Out: a fitted model and figures per level.
+In: ``item_embeddings`` of one encoder version, the settings, and perhaps ``interactions``, from which items get weights.
+Out: a fitted model, and figures per level.
 """
 
 from __future__ import annotations
@@ -20,27 +21,43 @@ WEIGHT = "popularity_weight"
 
 
 def quantizer(wanted: Codebooks, *, seed: int) -> ResidualKMeans | ResidualKMeansFiniteScalar:
-    """Returns the estimator that the settings ask for; it reads ``embedding`` and, where they weigh items, `WEIGHT`."""
+    """Returns the estimator that the settings ask for.
+
+    It reads ``embedding`` and, if the settings weigh items by popularity, the column ``WEIGHT``.
+
+    Args:
+        wanted: Settings of the codebooks.
+        seed: Seed for all draws.
+    """
     kind = ResidualKMeansFiniteScalar if wanted.last_level == "fsq" else ResidualKMeans
     weight = {} if wanted.popularity_power is None else {"weightCol": WEIGHT}
     return kind(**wanted.options(), **weight, seed=seed)
 
 
 def last_alike(codebooks: Artifacts, wanted: Codebooks, *, seed: int) -> Artifact | None:
-    """Returns the newest codebook version of the same seed, levels, sizes and kind of last level: a refit starts there."""
-    kinds = ("fsq",) if wanted.last_level == "fsq" else (None, "k-means")  # no kind named: k-means
+    """Returns the codebook version from which a refit starts.
+
+    Args:
+        codebooks: Artifacts of the codebooks.
+        wanted: Settings of the codebooks.
+        seed: Seed for all draws.
+
+    Returns:
+        The newest version with the same seed, levels, sizes and kind of last level, None if there is none.
+    """
+    kinds = ("fsq",) if wanted.last_level == "fsq" else (None, "k-means")  # manifests that name no kind are of k-means
     shape = {name: getattr(wanted, name) for name in ("num_levels", "codebook_size", "fsq_levels")}
     found = [codebooks.find(seed=seed, **shape, last_level=kind) for kind in kinds]
     return max((artifact for artifact in found if artifact), key=lambda artifact: artifact.version, default=None)
 
 
 def with_popularity(embeddings: DataFrame, interactions: DataFrame, power: float) -> DataFrame:
-    """Adds how much each item weighs in a fit: (1 + its positives) to a power, so that new items count too.
+    """Adds the weight of each item in a fit, (1 + number of its positives) ** power, so that new items count too.
 
     Args:
-        embeddings: ``item_id`` and more.
-        interactions: ``item_id``, ``label`` (1 for a positive).
-        power: Above 0; 1 weighs by clicks, less is nearer to all alike.
+        embeddings: Rows of ``item_id`` and other columns.
+        interactions: Rows of ``item_id`` and ``label``, which is 1 for a positive.
+        power: Exponent above 0. With 1, items weigh by their positives; smaller values make weights more equal.
 
     Returns:
         The rows with ``popularity_weight``, double, at least 1.
@@ -52,14 +69,14 @@ def with_popularity(embeddings: DataFrame, interactions: DataFrame, power: float
 
 
 def fit_model(embeddings: DataFrame, estimator: RQEstimator) -> tuple[RQModel, list[dict[str, Any]]]:
-    """Fits from nothing.
+    """Fits codebooks without a start.
 
     Args:
-        embeddings: ``embedding`` (D) of about unit norm, and what the estimator's weightCol names.
-        estimator: As of `quantizer`.
+        embeddings: Rows of ``embedding`` (D) of about unit norm, and the column of weights of the estimator.
+        estimator: Estimator, see ``quantizer``.
 
     Returns:
-        The model, and what `level_figures.fitted_levels` returns.
+        The model, and its figures per level, see ``level_figures.fitted_levels``.
     """
-    model = estimator.fit(embeddings)
+    model: RQModel = estimator.fit(embeddings)
     return model, fitted_levels(model, embeddings)

@@ -1,7 +1,7 @@
-"""What a fit leaves over, level by level, as a codebook version's manifest tells it.
+"""The figures of each level in the manifest of a codebook version.
 
-In: a fitted model, or the codes that items have in the end. Out: per level what ``ResidualKMeansModel.training_summary``
-holds: ``sse``, ``relative_error``, ``weight``, ``codes_in_use`` and how it was fitted.
+In: a fitted model, or the codes that items have after a refit. Out: one dict per level, with ``sse``, ``relative_error``,
+``weight``, ``codes_in_use`` and what the fit found, see ``fit_levels``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from qarm_features.quantizers.rq_models import RQModel
 
 
 def fitted_levels(model: RQModel, embeddings: DataFrame) -> list[dict[str, Any]]:
-    """Returns figures of a fit.
+    """Returns the figures of a fit.
 
     Args:
-        model: As an estimator returned it.
-        embeddings: ``embedding`` (D) of about unit norm, what it was fitted to. Where the last level is fsq, the errors
-            and the codes in use are counted over all of them in one more pass, each item once.
+        model: Model as an estimator returned it.
+        embeddings: Rows of ``embedding`` (D) of about unit norm, to which the model was fitted. If the fit counted no errors,
+            as for an fsq level, one further pass counts them and the codes in use, each item once.
     """
     levels = model.level_figures()
     if all("sse" in level for level in levels):
@@ -32,12 +32,12 @@ def fitted_levels(model: RQModel, embeddings: DataFrame) -> list[dict[str, Any]]
 
 
 def measured_levels(coded: DataFrame, codebooks: np.ndarray, fitted: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Replaces figures of a fit by those of the codes that items have in the end, each item counted once.
+    """Replaces the figures of a fit by those of given codes, with each item counted once.
 
     Args:
-        coded: ``embedding`` (D) of about unit norm, ``rq_codes`` (L).
-        codebooks: (L, K, D) float32.
-        fitted: Per level what `fitted_levels` returns.
+        coded: Rows of ``embedding`` (D) of about unit norm and ``rq_codes`` (L).
+        codebooks: Codebooks (L, K, D) float32.
+        fitted: Figures of the fit, one dict per level.
     """
     sums, _ = sum_errors(coded, codebooks)
     codes = coded.select(F.posexplode("rq_codes").alias("level", "code")).groupBy("level")

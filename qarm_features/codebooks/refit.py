@@ -1,15 +1,15 @@
-"""A refit that most items do not notice: the catalog moved on, yet nearly all semantic IDs stay and the error falls.
+"""A refit that lowers the error of a changed catalog, while nearly all semantic IDs stay.
 
-In: embeddings as they are now, codebooks (L, K, D) and semantic IDs as they were. Out: new codebooks, relabeled, and how
-many items keep their codes. Four steps:
+In: embeddings as they are now, and codebooks (L, K, D) and semantic IDs as they were. Out: new codebooks with the
+labels of the old ones, and the share of items that keep their codes. A refit has four steps:
 
-1. Warm start: a few Lloyd steps from the last codebooks on; an fsq level keeps its axes.
-2. Relabel: centroids are permuted, level by level, so that most items keep their code. A level counts first the items that
-   kept all codes before: so children move with their parents. The centroids of a level serve all prefixes, hence a
-   permutation is all there is to choose, and it moves no residual.
-3. Keep: an item keeps its old semantic ID where that costs little, see ``keep_codes``.
-4. Joint update: with codes held, each codebook becomes the mean of what all *other* levels leave over, earlier and later;
-   so do the scalars of an fsq level. Items weigh as in the fit.
+1. Warm start: A few Lloyd steps start from the last codebooks. An fsq level keeps its axes.
+2. Relabel: Centroids are permuted, level by level, so that most items keep their code. A level first counts the items that
+   kept all codes before, so that most codes stay under the same prefix. All prefixes share the centroids of a level, hence
+   a permutation is the only choice, and it changes no residual.
+3. Keep: An item keeps its old semantic ID if that adds little error, see ``keep_codes``.
+4. Joint update: With codes held, each centroid becomes the mean of the embeddings of its items less the centroids of all
+   *other* levels, earlier and later. The scalars of an fsq level are updated in the same way. Items weigh as in the fit.
 
 Source: Lloyd; additive quantization, Babenko, Lempitsky, CVPR 2014, for the joint update.
 """
@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.functions import arrow_udf
+from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
 from pyspark.sql.types import ArrayType, IntegerType
 
 from qarm_features.codebooks.errors import matrix, residual_errors
@@ -32,19 +32,20 @@ from qarm_features.codebooks.relabeling import code_transitions, relabeling
 from qarm_features.quantizers.arrays.codebooks import level_sizes
 from qarm_features.quantizers.rq_models import RQEstimator, RQModel
 
-WARM_STEPS = 3  # Lloyd steps of a level; more move items for little error
-_ROUNDS = 2  # of keep and joint update; more lower the error, but the first levels drift from what they were
+WARM_STEPS = 3  # Lloyd steps of a level; more steps change many codes and lower the error little
+_ROUNDS = 2  # rounds of steps 3 and 4; more lower the error, but move the first levels away from the old ones
 
 
 class Refit(NamedTuple):
-    """What a refit made.
+    """The result of a refit.
 
     Attributes:
-        model: Codebooks (L, K, D), and the rounding where the last level is fsq.
-        keep_limit: The extra squared error up to which an item keeps its old semantic ID.
-        new_code: (L, K) int32, the code that most items of an old code have now, -1 where it had none.
-        levels: As of `level_figures.measured_levels`.
-        kept: ``items`` common to both, ``levels`` (shares of them with an unchanged code, L) and ``semantic_ids`` (share).
+        model: Refitted model.
+        keep_limit: Extra squared error up to which an item keeps its old semantic ID, at least 0.
+        new_code: Code (L, K) int32 that most items of an old code have now, -1 for an old code without items.
+        levels: Figures per level, see ``level_figures.measured_levels``.
+        kept: ``items`` (number of items of both versions), ``levels`` (L shares of them with an unchanged code) and
+            ``semantic_ids`` (share of them with an unchanged ID).
     """
 
     model: RQModel
@@ -66,13 +67,14 @@ def refit_codebooks(
     """Refits codebooks so that most items keep their semantic ID.
 
     Args:
-        embeddings: ``item_id``, ``embedding`` (D) of about unit norm, and what the estimator's weightCol names; all items.
-        old_ids: ``item_id``, ``rq_codes`` under the last codebook version.
-        estimator: Of the same kind, L and K; its maxIter is used where there is no warm start.
-        old: The last codebook version, to start from; None, where it is of another encoder version, fits from nothing and
+        embeddings: Rows of ``item_id``, ``embedding`` (D) of about unit norm, and the column of weights of the estimator,
+            for all items.
+        old_ids: Rows of ``item_id`` and ``rq_codes`` under the last codebook version.
+        estimator: Estimator of the same kind, L and K. Its ``maxIter`` is used if there is no warm start.
+        old: Model of the last codebook version, to start from. None, for another encoder version, fits without a start and
             relabels all levels but an fsq one.
-        old_sizes: K of each of its levels.
-        keep_within: See ``keep_codes``, as a share of the mean squared error of `level_figures.fitted_levels`.
+        old_sizes: Number of codes K of each level of the last codebook version.
+        keep_within: Limit of ``keep_codes``, relative to the mean squared error of the fit, at least 0.
     """
     weight = estimator.weight_name()
     rows = embeddings.select("item_id", "embedding")
@@ -103,29 +105,40 @@ def refit_codebooks(
 def keep_codes(
     embeddings: np.ndarray, nearest: np.ndarray, old: np.ndarray, codebooks: np.ndarray, limit: float
 ) -> np.ndarray:
-    """Lets rows keep their old codes where these decode nearly as well as the nearest ones.
+    """Returns the old codes of rows that they decode nearly as well as the nearest codes, and else the nearest codes.
 
     Args:
-        embeddings: (B, D) float32.
-        nearest: (B, L) int32, codes that the model gives.
-        old: (B, L) int32, codes of the last version in its labels.
-        codebooks: (L, K, D) float32, new, relabeled.
-        limit: Most squared error that keeping may add to a row, at least 0. So the mean error rises by no more.
+        embeddings: Embeddings (B, D) float32.
+        nearest: Codes (B, L) int32 that the new model gives.
+        old: Codes (B, L) int32 under the last codebook version.
+        codebooks: New codebooks (L, K, D) float32 with the labels of the old ones.
+        limit: Squared error that an old code may add to a row, at least 0. Hence the mean error rises by at most this.
 
     Returns:
-        (B, L) int32.
+        Codes (B, L) int32.
+
+    Example:
+        >>> codebooks, rows = np.array([[[0.0], [1.0]]], np.float32), np.array([[0.55], [0.9]], np.float32)
+        >>> keep_codes(rows, np.array([[1], [1]]), np.array([[0], [0]]), codebooks, limit=0.2).tolist()
+        [[0], [1]]
     """
-    kept = residual_errors(embeddings, old, codebooks)[:, -1]
-    best = residual_errors(embeddings, nearest, codebooks)[:, -1]
-    return np.where((kept <= best + limit)[:, None], old, nearest)
+    old_errors = residual_errors(embeddings, old, codebooks)[:, -1]
+    least_errors = residual_errors(embeddings, nearest, codebooks)[:, -1]
+    return np.where((old_errors <= least_errors + limit)[:, None], old, nearest)
 
 
 def kept_codes(codebooks: np.ndarray, limit: float) -> Column:
-    """Returns the column of ``keep_codes`` from ``embedding``, ``rq_codes`` (nearest) and ``old_codes``, null where none;
-    an old code that a smaller level has no more is not kept."""
+    """Returns the column of the codes that ``keep_codes`` gives.
+
+    It reads ``embedding``, ``rq_codes`` (the nearest codes) and ``old_codes`` (null for new items). If a level has become
+    smaller, old codes beyond its size are not kept.
+
+    Args:
+        codebooks: New codebooks (L, K, D) float32 with the labels of the old ones.
+        limit: Squared error that an old code may add to a row, at least 0.
+    """
     sizes = level_sizes(codebooks)
 
-    @arrow_udf(ArrayType(IntegerType()))
     def codes(embedding: pa.Array, nearest: pa.Array, old: pa.Array) -> pa.Array:
         given, found = matrix(nearest, np.int32).copy(), np.flatnonzero(old.is_valid())
         if len(found):
@@ -136,10 +149,11 @@ def kept_codes(codebooks: np.ndarray, limit: float) -> Column:
         offsets = np.arange(len(given) + 1, dtype=np.int32) * len(codebooks)
         return pa.ListArray.from_arrays(offsets, given.ravel())
 
-    return codes("embedding", "rq_codes", "old_codes")
+    return arrow_udf(codes, ArrayType(IntegerType()), ArrowUDFType.SCALAR)("embedding", "rq_codes", "old_codes")
 
 
 def _coded(rows: DataFrame, model: RQModel, limit: float) -> DataFrame:
+    """Adds ``rq_codes``, the old codes where they add little error, else the nearest."""
     return model.transform(rows).withColumn("rq_codes", kept_codes(model.codebooks, limit))
 
 

@@ -1,7 +1,7 @@
-"""Which new centroid stands for which old one: the labels under which most items keep their codes.
+"""Labels of new centroids under which most items keep their codes.
 
-In: old and new codes of the items that both versions know. Out: a permutation of the K centroids per level, and how many
-items keep their codes. Counts are made in Spark; at most one row per pair of codes that occurs reaches the driver.
+In: old and new codes of the items of both versions. Out: a permutation of the K centroids per level, and the share of items
+that keep their codes. Spark counts the items. The driver receives at most one row per pair of codes that occurs.
 
 Source: optimal assignment, ``scipy.optimize.linear_sum_assignment``.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from scipy.optimize import linear_sum_assignment
 
@@ -22,20 +22,24 @@ from qarm_features.codebooks.errors import matrix
 
 
 def match_codes(new: np.ndarray, old: np.ndarray, weights: np.ndarray, codebook_size: int) -> np.ndarray:
-    """Gives each new centroid the label of an old one, so that the weight of the pairs that agree is the largest.
+    """Gives each new centroid the label of an old one, so that the total weight of the chosen pairs is the largest.
 
-    A pair that outweighs all other pairs of its row and of its column together is part of a best assignment (swapping it
-    in never loses), so such pairs are fixed first, and only what is left becomes a dense matrix: after a warm start almost
-    nothing, also for K = 65,536.
+    A pair with more weight than all other pairs of its new and its old centroid together is part of a best assignment,
+    because an exchange for it never lowers the total. Such pairs are chosen first. Only the others become a dense
+    matrix. After a warm start there are few of them, even for K = 65,536.
 
     Args:
-        new: (P,) new centroids; with ``old`` each pair at most once.
-        old: (P,) old labels.
-        weights: (P,) above 0.
-        codebook_size: K.
+        new: New centroid (P,) of each pair; each pair occurs at most once.
+        old: Old label (P,) of each pair.
+        weights: Weight (P,) of each pair, above 0.
+        codebook_size: Number of centroids K.
 
     Returns:
-        (K,) int32, a permutation: the label of each new centroid.
+        Label (K,) int32 of each new centroid, a permutation.
+
+    Example:
+        >>> match_codes(np.array([0, 0, 1]), np.array([1, 0, 1]), np.array([9.0, 1.0, 5.0]), codebook_size=2).tolist()
+        [1, 0]
     """
     labels = np.full(codebook_size, -1, np.int32)
     while len(new):
@@ -65,15 +69,15 @@ def match_codes(new: np.ndarray, old: np.ndarray, weights: np.ndarray, codebook_
 def relabeling(codes: DataFrame, *, level_sizes: list[int]) -> list[np.ndarray]:
     """Chooses the labels of new centroids, level by level.
 
-    A level counts the items that keep all codes before it; the others, whose semantic ID has changed anyway, decide only
-    between equals.
+    A level counts the items that keep all codes before it. The semantic IDs of the other items change in any case, so these
+    only decide between equal choices.
 
     Args:
-        codes: ``old_codes`` and ``rq_codes`` (L) of the items that have both.
-        level_sizes: K of each level.
+        codes: Rows of ``old_codes`` and ``rq_codes`` (at least L) of the items that have both.
+        level_sizes: Number of centroids K of each of L levels.
 
     Returns:
-        L permutations (K,) int32: the label of each new centroid.
+        Label (K,) int32 of each new centroid, a permutation, for each level.
     """
     labels: list[np.ndarray] = []
     for level, size in enumerate(level_sizes):
@@ -87,18 +91,18 @@ def relabeling(codes: DataFrame, *, level_sizes: list[int]) -> list[np.ndarray]:
 
 
 def code_transitions(codes: DataFrame, *, num_levels: int, codebook_size: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """Says where the items of each old code went, and how many kept their codes.
+    """Finds the code that most items of each old code have now, and the share of items that kept their codes.
 
     Args:
-        codes: ``old_codes`` and ``rq_codes`` (L) of the items that have both.
-        num_levels: L.
-        codebook_size: K.
+        codes: Rows of ``old_codes`` and ``rq_codes`` (L) of the items that have both.
+        num_levels: Number of levels L.
+        codebook_size: Number of codes K of the largest level.
 
     Returns:
-        (L, K) int32, the code that most items of an old code have now, the lowest among equals, -1 where it had none; and
-        what ``kept_shares`` returns.
+        New code (L, K) int32 of each old code, the lowest among equals, -1 for an old code without items; and the shares of
+        ``kept_shares``.
     """
-    both = F.explode(F.transform(F.sequence(F.lit(0), F.lit(num_levels - 1)), lambda level: _at(level)))
+    both = F.explode(F.transform(F.sequence(F.lit(0), F.lit(num_levels - 1)), _code_pair))
     pairs = (
         codes.select(both.alias("pair")).groupBy("pair.level", "pair.old", "pair.new").agg(F.count("*").alias("items"))
     )
@@ -110,42 +114,45 @@ def code_transitions(codes: DataFrame, *, num_levels: int, codebook_size: int) -
 
 
 def kept_shares(codes: DataFrame, *, num_levels: int) -> dict[str, Any]:
-    """Counts the items that have the same codes twice.
+    """Counts the items whose codes have not changed.
 
     Args:
-        codes: ``old_codes`` and ``rq_codes`` (L) of the items that have both.
-        num_levels: L.
+        codes: Rows of ``old_codes`` and ``rq_codes`` (L) of the items that have both.
+        num_levels: Number of levels L.
 
     Returns:
-        ``items``, ``levels`` (L shares with an unchanged code), ``semantic_ids`` (share with an unchanged ID).
+        ``items`` (number of items), ``levels`` (L shares of items with an unchanged code) and ``semantic_ids`` (share of
+        items with an unchanged ID).
     """
     levels = [F.get("old_codes", F.lit(level)) == F.get("rq_codes", F.lit(level)) for level in range(num_levels)]
-    same = codes.agg(
+    (same,) = codes.agg(
         F.count("*").alias("items"),
         F.count_if(F.col("old_codes") == F.col("rq_codes")).alias("whole"),
         *[F.count_if(is_same).alias(f"level_{level}") for level, is_same in enumerate(levels)],
-    ).first()
+    ).collect()
     items = max(same["items"], 1)
     shares = [same[f"level_{level}"] / items for level in range(num_levels)]
     return {"items": same["items"], "levels": shares, "semantic_ids": same["whole"] / items}
 
 
-def _at(level):
+def _code_pair(level: Column) -> Column:
+    """Returns a level with its old and its new code as a struct."""
     old, new = F.get("old_codes", level), F.get("rq_codes", level)
     return F.struct(level.alias("level"), old.alias("old"), new.alias("new"))
 
 
 def _count_pairs(batches: Iterator[pa.RecordBatch], level: int, labels: list[np.ndarray]) -> Iterator[pa.RecordBatch]:
+    """Counts items by their new and old code of a level, all of them and those that keep all codes before."""
     for batch in batches:
         if batch.num_rows == 0:
             continue
         old, new = (matrix(batch[name], np.int32) for name in ("old_codes", "rq_codes"))
         kept = np.ones(len(old), bool)
-        for before, of_level in enumerate(labels):
-            kept &= of_level[new[:, before]] == old[:, before]
+        for before, level_labels in enumerate(labels):
+            kept &= level_labels[new[:, before]] == old[:, before]
         both = np.stack([new[:, level], old[:, level]], axis=1)
         pairs, place = np.unique(both, axis=0, return_inverse=True)
         items = np.bincount(place.ravel(), minlength=len(pairs))
-        of_kept = np.bincount(place.ravel()[kept], minlength=len(pairs))
-        columns = [pairs[:, 0], pairs[:, 1], items.astype(np.int64), of_kept.astype(np.int64)]
+        kept_items = np.bincount(place.ravel()[kept], minlength=len(pairs))
+        columns = [pairs[:, 0], pairs[:, 1], items.astype(np.int64), kept_items.astype(np.int64)]
         yield pa.RecordBatch.from_arrays([pa.array(column) for column in columns], ["new", "old", "items", "kept"])

@@ -1,13 +1,27 @@
-"""Quantizers: embeddings (D) in, codes out, each a pyspark.ml ``Estimator`` and ``Model`` in a file of its own.
+"""Quantizers turn embeddings into codes. Each is a pyspark.ml ``Estimator`` and ``Model`` in a file of its own.
 
-A new quantizer is one file here and one line in ``_HOME``.
+In: a DataFrame with a column of embeddings (D). Out: the same DataFrame with a column of codes.
+
+To add a quantizer, write its file in this folder and add its names to ``_HOME`` and to the imports for type checkers.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-# Lazy, because Python workers import the plain functions next door and need no pyspark.ml (over a second each).
+if TYPE_CHECKING:
+    from qarm_features.quantizers.finite_scalar import FiniteScalar, FiniteScalarModel
+    from qarm_features.quantizers.nearest_items import NearestItems
+    from qarm_features.quantizers.nearest_items_model import NearestItemsModel
+    from qarm_features.quantizers.residual_finite_scalar import (
+        ResidualKMeansFiniteScalar,
+        ResidualKMeansFiniteScalarModel,
+    )
+    from qarm_features.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansModel
+
+# The imports are lazy, because Python workers need only the functions in ``arrays`` and ``passes``, while pyspark.ml takes
+# each of them more than a second to import.
 _HOME = {
     "FiniteScalar": "finite_scalar",
     "FiniteScalarModel": "finite_scalar",
@@ -19,11 +33,33 @@ _HOME = {
     "ResidualKMeansFiniteScalarModel": "residual_finite_scalar",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [
+    "FiniteScalar",
+    "FiniteScalarModel",
+    "NearestItems",
+    "NearestItemsModel",
+    "ResidualKMeans",
+    "ResidualKMeansFiniteScalar",
+    "ResidualKMeansFiniteScalarModel",
+    "ResidualKMeansModel",
+]
 
 
-def __getattr__(name: str):
-    """Imports a quantizer on first use."""
+def __getattr__(name: str) -> Any:
+    """Imports a quantizer on first use.
+
+    Raises:
+        ImportError: pyspark is not installed.
+        AttributeError: No quantizer has this name.
+    """
     if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        try:
+            module = import_module(f"{__name__}.{_HOME[name]}")
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] not in ("pyspark", "scipy", "faiss"):
+                raise
+            raise ImportError(
+                f"{name} needs {error.name}, which is not installed. Install it: pip install 'qarm-features[spark]'"
+            ) from error
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
-"""Codes beside the keys of rows, without the embeddings: those are read where they are quantized, and go no further.
+"""Codes beside the keys of rows. The embeddings are read by the tasks that quantize them, and are sent nowhere else.
 
-In: a DataFrame and a fitted model. Out: ::
+In: a DataFrame and a fitted model. Out: a DataFrame of keys and codes::
 
     item_id  embedding           item_id  rq_codes
     7        [0.6, 0.8]     ->   7        [1, 0, 5]
@@ -21,23 +21,23 @@ from qarm_features.quantizers.rq_models import RQModel
 
 
 def codes_beside(model: RQModel, dataset: DataFrame, *keys: str) -> DataFrame:
-    """Quantizes rows and keeps some of their columns.
+    """Quantizes rows and returns some of their columns with the codes.
 
     Args:
-        model: Adds its outputCol.
-        dataset: The rows; a plain scan of Parquet files is read by Arrow, see `parquet_scan`.
-        keys: Columns to keep.
+        model: Fitted model.
+        dataset: Rows with the model's input column. Arrow reads a plain scan of Parquet files, see ``parquet_scan``.
+        keys: Names of the columns to return.
 
     Returns:
-        The keys and the codes, as ``model.transform(dataset).select(*keys, outputCol)``.
+        The same rows as ``model.transform(dataset).select(*keys, outputCol)``.
     """
     output = model.getOutputCol()
     scan = plain_scan(dataset.select(*keys, model.embeddings(dataset)))
     if scan is None or not scan.partitions:
         return model.transform(dataset).select(*keys, output)
-    kept = [dataset.schema[key] for key in keys]
-    schema = StructType([*kept, StructField(output, ArrayType(IntegerType()))])
-    types = [to_arrow_type(field.dataType) for field in kept]
+    key_fields = [dataset.schema[key] for key in keys]
+    schema = StructType([*key_fields, StructField(output, ArrayType(IntegerType()))])
+    types = [to_arrow_type(field.dataType) for field in key_fields]
     parts = dataset.sparkSession.range(0, len(scan.partitions), numPartitions=len(scan.partitions))
     worker = partial(_code_splits, scan=scan, types=types, names=schema.names, encode=model.encoder())
     return parts.mapInArrow(worker, schema)
@@ -50,6 +50,7 @@ def _code_splits(
     names: list[str],
     encode: Callable[[pa.Array], pa.Array],
 ) -> Iterator[pa.RecordBatch]:
+    """Yields keys and codes of the partitions of a scan that are named in the batches."""
     for part in (part for batch in batches for part in batch.column(0).to_pylist()):
         for rows in read_splits(scan.partitions[part], scan.columns):
             keys = [column.cast(kind) for column, kind in zip(rows.columns, types)]

@@ -1,14 +1,14 @@
-"""Finite scalar quantization over all rows of a DataFrame: residuals in, one code per row out, without centroids.
+"""Finite scalar quantization over all rows of a DataFrame, which needs no centroids.
 
-In: a column of rows, in practice residuals of k-means, array<float>, array<double> or a pyspark.ml vector. Out: a code in
-[0, K) per row: a few dimensions of the row, each rounded to one of a few scalars::
+In: a column of rows, usually residuals of k-means, as array<float>, array<double> or a pyspark.ml vector. Out: one code in
+[0, K) per row. A code names a few dimensions of the row, each rounded to one of a few scalars::
 
     item_id  residual           item_id  residual        fsq_code
     7        [0.02, -0.1]  ->   7        [0.02, -0.1]    17
     8        [0.05, 0.3]        8        [0.05, 0.3]     5
 
-Source: FSQ, arXiv 2309.15505; as the level after residual k-means: QARM V2, arXiv 2602.08559, which leaves open how the
-projection is fitted: here by principal components, see docs/decisions.
+Source: FSQ, arXiv 2309.15505; as the level after residual k-means, QARM V2, arXiv 2602.08559. That paper does not say how
+the projection is fitted. Here it consists of principal components, see docs/decisions.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from pyspark.ml.util import (
     MLWriter,
 )
 from pyspark.sql import DataFrame
-from pyspark.sql.pandas.functions import arrow_udf
+from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
 from pyspark.sql.types import IntegerType
 
 from qarm_features.quantizers.arrays.scalar_rounding import (
     ScalarRounding,
+    empty_rounding,
     errors_by_count,
     fit_scalars,
     most_dimensions,
@@ -48,23 +49,30 @@ from qarm_features.quantizers.passes.embedding_batches import check_facts, check
 from qarm_features.quantizers.passes.scalar_passes import RowFacts, describe_rows, histograms, mean_and_covariance
 
 
-class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, DefaultParamsWritable):
-    """Fits a projection to few dimensions and the scalars that each is rounded to, in three passes over all rows.
+class FiniteScalar(Estimator["FiniteScalarModel"], FiniteScalarParams, DefaultParamsReadable, DefaultParamsWritable):
+    """Fits a projection to few dimensions, and the scalars to which each is rounded, in three passes over all rows.
 
-    The same rows and seed give the same model, whatever the partitions and the row order: moments are exact on a grid.
+    The same rows and seed give the same model for any partitions and row order, because moments are exact on a grid.
 
     Args:
-        inputCol: the column of rows (D), default "residual".
-        outputCol: the column of codes that the model adds, default "fsq_code".
-        levels: scalars of each dimension, for example [8, 8, 8, 5], the dimension of the largest variance first; by
-            default shared out so that at most codebookSize codes make the least squared error.
-        codebookSize: the most codes where levels is not set, 2 to 65536, default 4096.
-        projection: ``pca`` (default) or ``random`` orthonormal axes.
-        spacing: ``mass`` (default), cells of equally many rows; ``error``, scalars with the least squared error.
-        seed: of random axes, any integer, default 0.
-        weightCol: the column of weights, at least 0: a row of weight 3 counts as three rows. Default: all count once.
+        inputCol: Name of the column of rows (D), default "residual".
+        outputCol: Name of the column of codes that the model adds, default "fsq_code".
+        levels: Number of scalars of each dimension, for example [8, 8, 8, 5], the dimension of the largest variance first.
+            By default the fit chooses the numbers with the least squared error and at most ``codebookSize`` codes.
+        codebookSize: Maximal number of codes if ``levels`` is not set, 2 to 65536, default 4096.
+        projection: Orthonormal axes of the projection: "pca" (default) or "random".
+        spacing: Spacing of the scalars: "mass" (default) makes cells with equal numbers of rows, "error" minimizes the
+            squared error.
+        seed: Seed for random axes, any integer, default 0.
+        weightCol: Name of a column of weights of at least 0. A row of weight 3 counts like three rows. By default all rows
+            count once.
 
     Source: FSQ, arXiv 2309.15505.
+
+    Example: ::
+
+        model = FiniteScalar(levels=[8, 8, 8, 5]).fit(residuals)
+        codes = model.transform(residuals)  # adds fsq_code: int in [0, 2560)
     """
 
     @keyword_only
@@ -79,7 +87,7 @@ class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, Default
         spacing: str = "mass",
         seed: int = 0,
         weightCol: str | None = None,
-    ):
+    ) -> None:
         super().__init__()
         self._set(**self._input_kwargs)
 
@@ -89,12 +97,14 @@ class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, Default
         return self._set(**self._input_kwargs)
 
     def fit_from(self, dataset: DataFrame, rounding: ScalarRounding) -> FiniteScalarModel:
-        """Fits boundaries, scalars and mean anew and keeps the axes and their numbers of scalars, so that most rows keep
-        their code; levels, codebookSize and projection are not asked.
+        """Fits a new mean, new boundaries and new scalars on the axes of a fitted model, so that most rows keep their code.
+
+        The params ``levels``, ``codebookSize`` and ``projection`` have no effect, because the axes and their numbers of
+        scalars stay.
 
         Args:
-            dataset: rows with the column of rows (D).
-            rounding: of a fitted model.
+            dataset: DataFrame with the column of rows (D).
+            rounding: Rounding of the fitted model.
 
         Raises:
             ValueError: The rows have another dimension than the axes, or cannot be quantized.
@@ -105,6 +115,7 @@ class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, Default
         return self._copyValues(self._fitted(dataset, None))
 
     def _fitted(self, dataset: DataFrame, start: ScalarRounding | None) -> FiniteScalarModel:
+        """Returns a fitted model without params, whose axes are those of ``start`` unless it is None."""
         self.check_params()
         began = time.perf_counter()
         row, *weight = self.columns(dataset)
@@ -130,7 +141,7 @@ class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, Default
         return FiniteScalarModel(rounding, summary)
 
     def _axes(self, covariance: np.ndarray) -> np.ndarray:
-        """Returns as many axes (d, D) as levels or codes can use."""
+        """Returns the axes (d, D) of the projection, as many as the levels or codes can use."""
         dim, levels = len(covariance), self.getLevels()
         count = min(len(levels) if levels else most_dimensions(self.getCodebookSize()), dim)
         if self.getProjection() == "pca":
@@ -145,7 +156,7 @@ class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, Default
         counts: np.ndarray,
         levels: list[int] | None,
     ) -> tuple[ScalarRounding, float]:
-        """Fits the scalars to the histograms; returns the rounding and its squared error within the axes."""
+        """Returns the rounding whose scalars are fitted to the histograms, and its squared error within the axes."""
         spacing, scales = self.getSpacing(), np.square(deviations)
         if levels is None:
             errors = errors_by_count(counts, scales, self.getCodebookSize(), spacing=spacing)
@@ -157,7 +168,15 @@ class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, Default
         return ScalarRounding(mean, axes[used], edges, scalars), error
 
     def _check_rows(self, facts: RowFacts, start: ScalarRounding | None) -> None:
-        """Refuses rows that cannot be quantized with these params, or from these axes."""
+        """Refuses rows that cannot be quantized with these params, or from these axes.
+
+        Args:
+            facts: What one pass over the rows found.
+            start: Rounding that the fit starts from, or None.
+
+        Raises:
+            ValueError: There are no rows, or rows have bad values or another dimension than the levels or axes allow.
+        """
         name, levels = self.getInputCol(), self.getLevels()
         if facts.rows == 0:
             raise ValueError("DataFrame has 0 rows, must have at least 1. Check its filters.")
@@ -167,7 +186,7 @@ class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, Default
             if facts.max_dim != len(start.mean):
                 raise ValueError(
                     f"{name} has dimension {facts.max_dim}, must be {len(start.mean)} as in the rounding to start from. "
-                    "Fit from nothing."
+                    "Fit without it."
                 )
         elif levels and len(levels) > facts.max_dim:
             raise ValueError(
@@ -177,27 +196,34 @@ class FiniteScalar(Estimator, FiniteScalarParams, DefaultParamsReadable, Default
 
 
 class FiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWritable):
-    """Rounds rows to codes; a code is the same on every CPU and for any partitioning, for new rows too.
+    """Rounds rows to codes.
+
+    A row has the same code on every CPU and for any partitioning, whether or not the fit saw it.
 
     Attributes:
-        rounding: mean, projection (d, D), boundaries and scalars of each dimension.
-        training_summary: rows, levels (scalars of each dimension used), relative_error (mean squared error by variance,
-            from the histograms), seconds; empty for a rounding that was not fitted here.
+        rounding: Mean, projection (d, D), and boundaries and scalars of each dimension.
+        training_summary: ``rows``, ``levels`` (number of scalars of each used dimension), ``relative_error`` (mean squared
+            error relative to the variance, from the histograms) and ``seconds``; empty for a model that was not fitted here.
+
+    Example: ::
+
+        model.transform(residuals).select("item_id", "fsq_code")
+        model.decode(codes)  # (B,) -> rows (B, D) that the codes stand for
     """
 
-    def __init__(self, rounding: ScalarRounding | None = None, training_summary: dict[str, Any] | None = None):
+    def __init__(self, rounding: ScalarRounding | None = None, training_summary: dict[str, Any] | None = None) -> None:
         super().__init__()
         self._setDefault(inputCol="residual", outputCol="fsq_code")
-        self.rounding = rounding
-        self.training_summary = training_summary or {}
+        self.rounding: ScalarRounding = empty_rounding() if rounding is None else rounding
+        self.training_summary: dict[str, Any] = training_summary or {}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> FiniteScalarModel:
-        """Makes a model of what `to_arrays` returned."""
+        """Restores a model from the arrays that ``to_arrays`` returned."""
         return cls(ScalarRounding.from_arrays(arrays))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Returns arrays that hold all of the model."""
+        """Returns named arrays that hold all of the model."""
         return self.rounding.to_arrays()
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
@@ -205,12 +231,12 @@ class FiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWritable):
         return self.rounding.decode(codes)
 
     def write(self) -> MLWriter:
-        """Returns a writer of params and rounding."""
+        """Returns a writer that saves the params and the rounding."""
         return ArraysWriter(self)
 
     @classmethod
-    def read(cls) -> MLReader:
-        """Returns a reader of what `write` wrote."""
+    def read(cls) -> MLReader[FiniteScalarModel]:
+        """Returns a reader that loads what ``write`` saved."""
         return ArraysReader(cls)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
@@ -218,7 +244,7 @@ class FiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWritable):
         self.check_new_columns(dataset, "outputCol")
         rounding, name = self.rounding, self.getInputCol()
 
-        @arrow_udf(IntegerType())
+        @arrow_udf(IntegerType(), ArrowUDFType.SCALAR)
         def codes(batch: pa.Array) -> pa.Array:
             return pa.array(rounding.encode(checked_rows(batch, len(rounding.mean), name, "in the projection")))
 

@@ -1,6 +1,6 @@
-"""The driver's side of residual k-means: level after level, one small Spark job per Lloyd step.
+"""Residual k-means as the driver runs it: level after level, with one small Spark job per Lloyd step.
 
-In: the rows as `EmbeddingFiles`. Out: codebooks, one per level, and a summary of each.
+In: the rows as ``EmbeddingFiles``. Out: one codebook per level, and a summary of each.
 
 Source: QARM, arXiv 2411.11739, section 3.2; the stopping rule is scikit-learn's, ``cluster/_kmeans.py``.
 """
@@ -25,24 +25,30 @@ from qarm_features.quantizers.starts import Starts
 
 logger = logging.getLogger(__name__)
 
-_SPLIT_SHARE = 2.0**-10  # of the features' standard deviation; faiss uses the same share
+_SPLIT_SHARE = 2.0**-10  # offset of a split, relative to the standard deviation of the features, as in faiss
 
 
 def fit_levels(files: EmbeddingFiles, settings: LevelSettings) -> tuple[list[np.ndarray], list[dict[str, Any]]]:
     """Fits codebooks, level after level.
 
     Args:
-        files: all rows, valid.
-        settings: what to fit.
+        files: All rows, which must have passed validation.
+        settings: Settings of the fit.
 
     Returns:
-        Codebooks, (K, D) float32 of each level in the unit of the data, and per level: level, iterations, sse (sum of
-        squared distances after it, weighted where rows have weights), relative_error (sse by the sum of squares of the
-        embeddings), iteration_errors (the same before each step), codes_in_use, codebook_size, rows, weight (of all rows,
-        their number where they have none), seconds. Of the last level sse is that of the new centroids with the codes of
-        the last step: an upper bound, to which it comes near as the centroids come to rest, and a pass less; so are
-        relative_error and codes_in_use; with a capacity a pass more makes them exact, and iteration_errors, those of the
-        priced codes, may rise. All but the seconds are the same to the last bit for every partitioning.
+        Codebooks (K, D) float32 of each level in the unit of the data, and one dict per level with
+
+        - ``level``, ``iterations``, ``codebook_size``, ``rows`` and ``seconds``;
+        - ``weight``: Total weight of all rows, or their number if they have no weights;
+        - ``sse``: Sum of squared distances after the level, weighted if rows have weights;
+        - ``relative_error``: ``sse`` divided by the sum of squares of the embeddings;
+        - ``iteration_errors``: Relative error before each step; with a capacity it counts the priced codes and may rise;
+        - ``codes_in_use``: Number of codes with at least one row.
+
+        To spare a pass, ``sse``, ``relative_error`` and ``codes_in_use`` of the last level combine the new centroids with
+        the codes of the last step. Hence the error is an upper bound, which is close when the centroids hardly move. With
+        a capacity, a further pass makes them exact. All values but ``seconds`` are the same to the last bit for every
+        partitioning.
 
     Raises:
         ValueError: The embeddings have fewer than K distinct rows.
@@ -85,17 +91,25 @@ def _fit_level(
     generator: np.random.Generator,
     settings: LevelSettings,
 ) -> tuple[np.ndarray, list[float], float, np.ndarray]:
-    """Repeats Lloyd steps until the centroids rest.
+    """Repeats Lloyd steps until the centroids hardly move.
+
+    Args:
+        files: All rows.
+        level: Index of the level, from 0.
+        centroids: Initial centroids, at most (K, D), float32 on the grid.
+        moments: Sums over all rows of the level.
+        generator: Generator of the directions of splits.
+        settings: Settings of the fit.
 
     Returns:
-        Centroids (K, D); the error before each step, in squared grid steps; the error of the centroids with the codes of the
-        last step, at least their own; and the rows of each code in that step (K,).
+        Centroids (K, D); the error before each step, in squared grid steps; the error of the centroids with the codes of
+        the last step, which is an upper bound of their own; and the number of rows of each code in that step (K,).
     """
     grid, size, errors = files.grid, settings.codebook_sizes[level], []
     spherical = settings.spherical and level == 0
     step_size = math.ldexp(1.0, -grid.bits)
     offset = max(1, round(_SPLIT_SHARE * math.sqrt(moments.variance) / step_size)) * step_size
-    # Fewer than K where the residuals have fewer distinct values; the rest split what is there.
+    # If the residuals have fewer than K distinct values, the other centroids split those that were drawn.
     missing = np.zeros((size - len(centroids), centroids.shape[1]), np.float32)
     known = np.arange(size) < len(centroids)
     centroids = split_largest(np.concatenate([centroids, missing]), known.astype(np.int64), offset, generator)
@@ -103,13 +117,15 @@ def _fit_level(
     load = split_load(settings.max_load, settings.capacity)
     for iteration in range(1, settings.max_iter + 1):
         centroids = to_unit_norm(centroids, grid) if spherical else centroids
-        sums, counts = files.step(prices.beside(centroids))
+        sums, counts = files.step(prices.append_to(centroids))
         errors.append(_error(moments.energy, sums, counts, centroids, grid.bits))
         moved = update_centroids(sums, counts, centroids, grid.bits)
-        split_above = load if 2 * iteration < settings.max_iter else 0.0  # later steps settle
-        moved, kept = _repair(moved, counts, offset, split_above, settings.capacity > 0, generator)
+        split_above = (
+            load if 2 * iteration < settings.max_iter else 0.0
+        )  # the later steps split nothing, so that the centroids settle
+        moved, counts_after_splits = _repair(moved, counts, offset, split_above, settings.capacity > 0, generator)
         moved = to_unit_norm(moved, grid) if spherical else moved
-        prices.follow(counts, kept, errors[-1] / moments.weight)
+        prices.update(counts, counts_after_splits, errors[-1] / moments.weight)
         shift = _sum_in_order(np.square(moved.astype(np.float64) - centroids))
         centroids, used = moved, np.count_nonzero(counts)
         share = errors[-1] / moments.energy if moments.energy else 0.0
@@ -119,7 +135,7 @@ def _fit_level(
         if prices.capacity_holds(counts) and (slow or at_rest):
             break
     if settings.capacity and level + 1 == len(settings.codebook_sizes):
-        sums, counts = files.step(centroids)  # the codes of the last step were not those of the nearest centroids
+        sums, counts = files.step(centroids)  # the last step did not choose the nearest centroids
     return centroids, errors, _error(moments.energy, sums, counts, centroids, grid.bits), counts
 
 
@@ -131,27 +147,40 @@ def _repair(
     by_pieces: bool,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits what has no rows and, but with max_load 0, what has too many; returns centroids and counts, 0 of those moved."""
+    """Moves centroids without rows, and splits clusters with too many rows unless ``max_load`` is 0.
+
+    Returns:
+        Centroids (K, D), and counts (K,) with 0 for the centroids that were moved.
+    """
     centroids = split_largest(centroids, counts, offset, generator)
     if not max_load:
         return centroids, counts
-    kept = without_poorest(counts, max_load, by_pieces=by_pieces)
-    return split_largest(centroids, kept, offset, generator), kept
+    remaining = without_poorest(counts, max_load, by_pieces=by_pieces)
+    return split_largest(centroids, remaining, offset, generator), remaining
 
 
 def to_unit_norm(centroids: np.ndarray, grid: Grid) -> np.ndarray:
-    """Scales centroids (K, D) float32 on the grid to norm 1 in the unit of the data; one without direction stays."""
+    """Scales centroids to norm 1 in the unit of the data; a centroid of norm 0 stays.
+
+    Args:
+        centroids: Centroids (K, D) float32 on the grid.
+        grid: Grid of the fit.
+
+    Returns:
+        Centroids (K, D) float32 on the grid.
+    """
     norms = np.sqrt(ordered_row_sums(np.square(centroids.astype(np.float64))))[:, None]
     scaled = centroids / np.where(norms > 0, norms, 1.0)
     return grid.round(scaled.astype(np.float32))
 
 
 def _error(energy: int, sums: np.ndarray, counts: np.ndarray, centroids: np.ndarray, bits: int) -> float:
-    """Returns the error of centroids by the sums of their rows, in squared grid steps."""
+    """Returns the squared error of centroids, computed from the sums of their rows, in squared grid steps."""
     wide = centroids.astype(np.float64)
     explained = _sum_in_order(wide * (2 * sums - counts[:, None] * wide))
     return max(0.0, energy - math.ldexp(explained, 2 * bits))
 
 
 def _sum_in_order(values: np.ndarray) -> float:
+    """Returns the sum of all values, added in one fixed order."""
     return float(ordered_row_sums(values.reshape(1, -1))[0])

@@ -1,7 +1,7 @@
-"""The k nearest items of every item: embeddings in, VQ codes out.
+"""The k nearest items of every item, whose IDs are its VQ codes.
 
 In: item IDs and a column of embeddings, array<float>, array<double> or a pyspark.ml vector. Out: the IDs of the k items of a
-frozen bank with the largest inner products, the nearest first, and these products::
+frozen bank with the largest inner products, in descending order, and these products::
 
     item_id  embedding            item_id  embedding    vq_codes  vq_similarities
     7        [0.6, 0.8]     ->    7        [0.6, 0.8]   [8, 9]    [0.8, -0.6]
@@ -31,28 +31,34 @@ from qarm_features.quantizers.passes.embedding_batches import check_facts
 from qarm_features.quantizers.passes.item_bank import Bank, ShardFacts
 
 
-class NearestItems(Estimator, NearestItemsParams, DefaultParamsReadable, DefaultParamsWritable):
+class NearestItems(Estimator["NearestItemsModel"], NearestItemsParams, DefaultParamsReadable, DefaultParamsWritable):
     """Freezes the rows of a DataFrame as a bank on disk, in which the model finds nearest items.
 
-    A bank of at most exactUpTo rows is searched exactly; a larger one through faiss's inverted lists per shard, whose
-    recall against the exact search is measured on 1,000 items and kept in the model's training_summary. The same rows and
-    seed give the same bank and the same nearest items, whatever the partitions and the row order.
+    A bank of at most ``exactUpTo`` rows is searched exactly. A larger one is searched through faiss's inverted lists of each
+    shard. Their recall, compared with the exact search, is measured on 1,000 items and stands in the model's
+    ``training_summary``. The same rows and seed give the same bank and the same nearest items, for any partitions and row
+    order.
 
     Args:
-        inputCol: the column of embeddings (D), unit L2 norm where inner products are to be cosines, default "embedding".
-        outputCol: the column of item IDs that the model adds, default "vq_codes".
-        itemCol: the column of item IDs, int, bigint or string, default "item_id".
-        similarityCol: the column of inner products that the model adds, default "vq_similarities".
-        k: nearest items of an item, at least 1, default 25.
-        exactUpTo: rows up to which every row is compared, at least 0, default 200,000.
-        numProbes: lists of a shard looked through where the search is approximate, at least 1, default 16; about
-            2 sqrt(rows) lists make a shard.
-        shardRows: rows in a shard, which one task writes, default 65,536.
-        bankPath: a new or empty folder that the driver and every executor reach; by default a temporary one of this
-            machine, which goes when the process ends.
-        seed: any integer, default 0.
+        inputCol: Name of the column of embeddings (D), default "embedding". With unit L2 norm, inner products are cosines.
+        outputCol: Name of the column of item IDs that the model adds, default "vq_codes".
+        itemCol: Name of the column of item IDs, int, bigint or string, default "item_id".
+        similarityCol: Name of the column of inner products that the model adds, default "vq_similarities".
+        k: Number of nearest items of an item, at least 1, default 25.
+        exactUpTo: Number of rows up to which the search compares all rows, at least 0, default 200,000.
+        numProbes: Number of lists of a shard that an approximate search reads, at least 1, default 16. A shard has about
+            2 sqrt(rows) lists.
+        shardRows: Number of rows in a shard, which one task writes, at least 1, default 65,536.
+        bankPath: Path of a new or empty folder that the driver and every executor can reach. By default a temporary folder
+            on this machine, which is removed when the process ends.
+        seed: Seed for training the lists and for measuring their recall, any integer, default 0.
 
     Source: QARM, arXiv 2411.11739, section 3.2.
+
+    Example: ::
+
+        model = NearestItems(k=25, bankPath="/shared/bank").fit(embeddings)  # item_id, embedding
+        codes = model.transform(embeddings)  # adds vq_codes: 25 item IDs, and vq_similarities
     """
 
     @keyword_only
@@ -69,7 +75,7 @@ class NearestItems(Estimator, NearestItemsParams, DefaultParamsReadable, Default
         shardRows: int = 65_536,
         bankPath: str = "",
         seed: int = 0,
-    ):
+    ) -> None:
         super().__init__()
         self._set(**self._input_kwargs)
 
@@ -104,6 +110,11 @@ class NearestItems(Estimator, NearestItemsParams, DefaultParamsReadable, Default
         return model
 
     def _folder(self) -> str:
+        """Returns the path of the new folder of the bank.
+
+        Raises:
+            ValueError: The folder holds something, or cannot be mapped into memory.
+        """
         path = self.getBankPath()
         if not path:
             path = tempfile.mkdtemp(prefix="qarm-bank-")
@@ -111,13 +122,20 @@ class NearestItems(Estimator, NearestItemsParams, DefaultParamsReadable, Default
         folder = local_folder(path, "bankPath")
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(
-                f"bankPath is {path}, must be a new or empty folder. A bank is never changed: name another."
+                f"bankPath is {path}, must be a new or empty folder, because a bank never changes. Name another one."
             )
         folder.mkdir(parents=True, exist_ok=True)
         return str(folder)
 
     def _check_rows(self, facts: BankFacts) -> None:
-        """Refuses rows that make no bank."""
+        """Refuses rows that cannot make a bank.
+
+        Args:
+            facts: What one pass over the rows found.
+
+        Raises:
+            ValueError: There are no rows, or rows have no ID or bad values.
+        """
         name, item = self.getInputCol(), self.getItemCol()
         if facts.rows == 0:
             raise ValueError("DataFrame has 0 rows, must have at least 1. Check its filters.")
@@ -126,7 +144,14 @@ class NearestItems(Estimator, NearestItemsParams, DefaultParamsReadable, Default
         check_facts(facts, name)
 
     def _check_ids(self, shards: list[ShardFacts]) -> None:
-        """Refuses items that come twice; equal IDs lie in one shard."""
+        """Refuses items that have more than one row; equal IDs always lie in one shard.
+
+        Args:
+            shards: Facts of each shard.
+
+        Raises:
+            ValueError: An item ID repeats.
+        """
         repeated = sum(shard.repeated_ids for shard in shards)
         if repeated:
             raise ValueError(

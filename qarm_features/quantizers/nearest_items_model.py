@@ -1,4 +1,4 @@
-"""The model of `NearestItems`: queries a frozen bank.
+"""The model of ``NearestItems``, which queries a frozen bank.
 
 In: item IDs and embeddings. Out: the IDs of the k nearest items of the bank and their similarities.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyspark.ml import Model
@@ -21,39 +21,49 @@ from pyspark.ml.util import (
 )
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.functions import arrow_udf
+from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
 
 from qarm_features.quantizers.params.nearest_items_params import NearestItemsColumns
 from qarm_features.quantizers.passes.embedding_batches import checked_rows
 from qarm_features.quantizers.passes.item_bank import Bank, find_nearest
+
+if TYPE_CHECKING:
+    from pyspark.sql._typing import UserDefinedFunctionLike
 
 RECALL_QUERIES = 1000
 _BANK = "bank"
 
 
 class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
-    """Finds the nearest items of a frozen bank, for its own items and for new ones; an item never finds itself.
+    """Finds the nearest items of a frozen bank, for its own items and for new ones.
 
-    Where the bank has at most k other items, all of them are found. Equally near items come in the order of their IDs.
+    An item never finds itself. If the bank has at most k other items, all of them are found. Equally near items come in the
+    order of their IDs.
 
     Attributes:
-        bank: the bank's folder and what its manifest says.
-        training_summary: rows, shards, exact, recall (share of the exact k nearest that the approximate search found on
-            the sample, None where the search is exact), seconds; empty for a bank that was not fitted here.
+        bank: Folder and manifest of the bank.
+        training_summary: ``rows``, ``shards``, ``exact``, ``recall`` (share of the exact k nearest items that the
+            approximate search found for the sample, None if the search is exact) and ``seconds``; empty for a bank that was
+            not fitted here.
+
+    Example: ::
+
+        model = NearestItemsModel.from_bank("/shared/bank", k=25)
+        codes = model.transform(new_items).select("item_id", "vq_codes", "vq_similarities")
     """
 
-    def __init__(self, bank: Bank | None = None, training_summary: dict[str, Any] | None = None):
+    def __init__(self, bank: Bank | None = None, training_summary: dict[str, Any] | None = None) -> None:
         super().__init__()
-        self.bank = bank
-        self.training_summary = training_summary or {}
+        self.bank: Bank = Bank("", {}) if bank is None else bank
+        self.training_summary: dict[str, Any] = training_summary or {}
 
     @classmethod
     def from_bank(cls, folder: str | Path, **params: Any) -> NearestItemsModel:
-        """Makes a model of a bank's folder, for example of an artifact's.
+        """Returns a model of a saved bank, for example that of an artifact.
 
         Args:
-            folder: of the bank.
-            params: inputCol, outputCol, itemCol, similarityCol, k, numProbes.
+            folder: Folder of the bank.
+            params: Any of ``inputCol``, ``outputCol``, ``itemCol``, ``similarityCol``, ``k`` and ``numProbes``.
 
         Raises:
             ValueError: The folder holds no bank.
@@ -61,14 +71,14 @@ class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
         return cls(Bank.open(folder))._set(**params)
 
     def measure_recall(self, dataset: DataFrame, *, seed: int = 0) -> float:
-        """Measures how many of the exact k nearest items the approximate search finds.
+        """Measures which share of the exact k nearest items the approximate search finds.
 
         Args:
-            dataset: what ``transform`` takes; 1,000 of its items are drawn by a hash of their ID.
-            seed: of the draw.
+            dataset: DataFrame as ``transform`` takes it; 1,000 of its items are sampled by a hash of their ID.
+            seed: Seed for the sample.
 
         Returns:
-            The share in [0, 1], over all sampled items.
+            Share in [0, 1] over all sampled items, 1 if the exact search finds nothing.
         """
         draw = F.xxhash64(F.lit(seed), self.item_ids(dataset))
         sample = dataset.orderBy(draw, self.item_ids(dataset)).limit(RECALL_QUERIES)
@@ -77,16 +87,17 @@ class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
         both = self._search(sample, exact=True).withColumn("exact", F.col("found.item_ids")).drop("found")
         both = self._search(both, exact=False)
         shared = F.sum(F.size(F.array_intersect("exact", F.col("found.item_ids"))))
-        found = both.agg(shared.alias("shared"), F.sum(F.size("exact")).alias("exact")).first()
-        return found["shared"] / found["exact"] if found["exact"] else 1.0
+        found = both.agg(shared.alias("shared"), F.sum(F.size("exact")).alias("exact"))
+        (found,) = found.collect()
+        return float(found["shared"] / found["exact"]) if found["exact"] else 1.0
 
     def write(self) -> MLWriter:
-        """Returns a writer of params and bank."""
+        """Returns a writer that saves the params and a copy of the bank."""
         return _ModelWriter(self)
 
     @classmethod
-    def read(cls) -> MLReader:
-        """Returns a reader of what `write` wrote."""
+    def read(cls) -> MLReader[NearestItemsModel]:
+        """Returns a reader that loads what ``write`` saved."""
         return _ModelReader()
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
@@ -103,14 +114,14 @@ class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
         return rows.drop("__nearest")
 
     def _search(self, rows: DataFrame, *, exact: bool) -> DataFrame:
+        """Adds the column ``found`` to rows of ``item_id`` and ``embedding``."""
         return rows.withColumn("found", self._nearest(exact)(F.col("item_id"), F.col("embedding")))
 
-    def _nearest(self, exact: bool):
-        """Returns the function from item IDs and embeddings to structs of IDs and similarities."""
+    def _nearest(self, exact: bool) -> UserDefinedFunctionLike:
+        """Returns a function of columns, from item IDs and embeddings to structs of IDs and similarities."""
         bank, k, name, item = self.bank, self.getK(), self.getInputCol(), self.getItemCol()
         num_probes = None if exact else self.getNumProbes()
 
-        @arrow_udf(f"item_ids array<{bank.manifest['item_id_type']}>, similarities array<float>")
         def nearest(item_ids: pa.Array, embeddings: pa.Array) -> pa.Array:
             if item_ids.null_count:
                 raise ValueError(
@@ -119,11 +130,24 @@ class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
             matrix = checked_rows(embeddings, bank.manifest["dim"], name, "in the bank")
             return find_nearest(bank, item_ids, matrix, k=k, num_probes=num_probes)
 
-        return nearest
+        kind = f"item_ids array<{bank.manifest['item_id_type']}>, similarities array<float>"
+        return arrow_udf(nearest, kind, ArrowUDFType.SCALAR)
 
 
 def local_folder(path: str, name: str) -> Path:
-    """Returns a path without ``file:``; refuses other file systems, which cannot be mapped into memory."""
+    """Returns a path without the prefix ``file:``.
+
+    Args:
+        path: Path that a user named.
+        name: Name of the param, for the error.
+
+    Raises:
+        ValueError: The path lies on another file system, which cannot be mapped into memory.
+
+    Example:
+        >>> str(local_folder("file:///shared/bank", "bankPath"))
+        '/shared/bank'
+    """
     if "://" in path and not path.startswith("file:"):
         raise ValueError(f"{name} is {path}, must be a folder that every executor mounts. A bank is memory-mapped.")
     return Path(path.removeprefix("file://").removeprefix("file:"))
@@ -132,21 +156,23 @@ def local_folder(path: str, name: str) -> Path:
 class _ModelWriter(MLWriter):
     """Writes params and summary as pyspark.ml's metadata, and a copy of the bank beside them."""
 
-    def __init__(self, instance: NearestItemsModel):
+    def __init__(self, instance: NearestItemsModel) -> None:
         super().__init__()
         self.instance = instance
 
     def saveImpl(self, path: str) -> None:
+        """Writes the folder ``path``."""
         bank = local_folder(path, "path") / _BANK
         summary = {"training_summary": self.instance.training_summary}
         DefaultParamsWriter.saveMetadata(self.instance, path, self.sparkSession, extraMetadata=summary)
         shutil.copytree(self.instance.bank.folder, bank)
 
 
-class _ModelReader(MLReader):
-    """Reads what `_ModelWriter` wrote; the bank stays where it is."""
+class _ModelReader(MLReader[NearestItemsModel]):
+    """Reads what ``_ModelWriter`` wrote; the model uses the bank in that folder."""
 
     def load(self, path: str) -> NearestItemsModel:
+        """Returns the model in the folder ``path``."""
         metadata = DefaultParamsReader.loadMetadata(path, self.sparkSession)
         bank = Bank.open(local_folder(path, "path") / _BANK).verify()
         model = NearestItemsModel(bank, metadata["training_summary"])

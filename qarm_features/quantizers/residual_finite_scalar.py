@@ -1,6 +1,6 @@
-"""Residual k-means whose last level is finite scalar quantization: embeddings in, RQ codes of L + 1 levels out.
+"""Residual k-means with a further level of finite scalar quantization.
 
-In: a column of embeddings. Out: the L codes of residual k-means, then the code of what these left over::
+In: a column of embeddings. Out: the L codes of residual k-means, followed by the code of their residual::
 
     item_id  embedding            item_id  embedding    rq_codes
     7        [0.6, 0.8]     ->    7        [0.6, 0.8]   [1, 0, 2071]
@@ -30,12 +30,12 @@ from pyspark.ml.util import (
     MLWriter,
 )
 from pyspark.sql import Column, DataFrame
-from pyspark.sql.pandas.functions import arrow_udf
+from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
 from pyspark.sql.types import ArrayType, FloatType, IntegerType
 
 from qarm_features.quantizers.arrays.codebooks import level_sizes, levels_of, pad_levels, permute_levels
 from qarm_features.quantizers.arrays.lloyd import quantize
-from qarm_features.quantizers.arrays.scalar_rounding import ScalarRounding
+from qarm_features.quantizers.arrays.scalar_rounding import ScalarRounding, empty_rounding
 from qarm_features.quantizers.finite_scalar import FiniteScalar
 from qarm_features.quantizers.model_files import ArraysReader, ArraysWriter
 from qarm_features.quantizers.params.finite_scalar_params import check_levels
@@ -45,24 +45,42 @@ from qarm_features.quantizers.residual_kmeans import ResidualKMeans, ResidualKMe
 from qarm_features.quantizers.rq_models import LevelMeans
 
 
-class ResidualKMeansFiniteScalar(Estimator, ResidualKMeansParams, DefaultParamsReadable, DefaultParamsWritable):
+class ResidualKMeansFiniteScalar(
+    Estimator["ResidualKMeansFiniteScalarModel"], ResidualKMeansParams, DefaultParamsReadable, DefaultParamsWritable
+):
     """Fits residual k-means, then finite scalar quantization to the residuals of its last level.
 
     Args:
-        inputCol: the column of embeddings (D), default "embedding".
-        outputCol: the column that the model adds, default "rq_codes".
-        numLevels: L, levels of k-means before the last one, at least 1, default 2.
-        codebookSize: K of these, default 256.
-        lastCodebookSize: the most codes of the last level, 2 to 65536, default 4096.
-        lastLevels: scalars of each dimension of the last level, in place of lastCodebookSize.
-        codebookSizes, maxIter, tol, seed, initMode, warmupIter, errorTol, weightCol, spherical, maxLoad, capacity,
-            zeroVectors, device: as of `ResidualKMeans`.
+        inputCol: Name of the column of embeddings (D), default "embedding".
+        outputCol: Name of the column of codes that the model adds, default "rq_codes".
+        numLevels: Number of k-means levels L before the last level, at least 1, default 2.
+        codebookSize: Number of centroids K of each k-means level, default 256.
+        lastCodebookSize: Maximal number of codes of the last level, 2 to 65536, default 4096.
+        lastLevels: Number of scalars of each dimension of the last level, in place of ``lastCodebookSize``.
+        maxIter: See ``ResidualKMeans``, like all params below.
+        tol: See ``ResidualKMeans``.
+        seed: See ``ResidualKMeans``.
+        codebookSizes: See ``ResidualKMeans``.
+        initMode: See ``ResidualKMeans``.
+        warmupIter: See ``ResidualKMeans``.
+        errorTol: See ``ResidualKMeans``.
+        weightCol: See ``ResidualKMeans``.
+        spherical: See ``ResidualKMeans``.
+        maxLoad: See ``ResidualKMeans``.
+        capacity: See ``ResidualKMeans``.
+        zeroVectors: See ``ResidualKMeans``.
+        device: See ``ResidualKMeans``.
 
     Source: QARM V2, arXiv 2602.08559.
+
+    Example: ::
+
+        model = ResidualKMeansFiniteScalar(numLevels=2, codebookSize=256, lastLevels=[8, 8, 8, 5]).fit(embeddings)
+        codes = model.transform(embeddings)  # adds rq_codes: array<int>, 3 codes, the last in [0, 2560)
     """
 
-    lastCodebookSize = Param(Params._dummy(), "lastCodebookSize", "codes of the last level.", TypeConverters.toInt)
-    lastLevels = Param(Params._dummy(), "lastLevels", "scalars of its dimensions.", TypeConverters.identity)
+    lastCodebookSize = Param(Params._dummy(), "lastCodebookSize", "Maximal number of last codes.", TypeConverters.toInt)
+    lastLevels = Param(Params._dummy(), "lastLevels", "Number of scalars of each dimension.", TypeConverters.identity)
 
     @keyword_only
     def __init__(
@@ -87,7 +105,7 @@ class ResidualKMeansFiniteScalar(Estimator, ResidualKMeansParams, DefaultParamsR
         capacity: float = 0.0,
         zeroVectors: str = "error",
         device: str = "cpu",
-    ):
+    ) -> None:
         super().__init__()
         self._setDefault(numLevels=2, lastCodebookSize=4096, lastLevels=None)
         self._set(**self._input_kwargs)
@@ -119,30 +137,36 @@ class ResidualKMeansFiniteScalar(Estimator, ResidualKMeansParams, DefaultParamsR
     def _fitted(
         self, dataset: DataFrame, start: ResidualKMeansFiniteScalarModel | None
     ) -> ResidualKMeansFiniteScalarModel:
-        of = self.getOrDefault
-        if of("lastLevels") is not None:
-            check_levels(of("lastLevels"), "lastLevels")
-        if not 2 <= of("lastCodebookSize") <= 65_536:
-            raise ValueError(f"lastCodebookSize is {of('lastCodebookSize')}, must be 2 to 65536.")
+        last_levels, last_size = self.getOrDefault(self.lastLevels), self.getOrDefault(self.lastCodebookSize)
+        if last_levels is not None:
+            check_levels(last_levels, "lastLevels")
+        if not 2 <= last_size <= 65_536:
+            raise ValueError(f"lastCodebookSize is {last_size}, must be 2 to 65536.")
         estimator = self._copyValues(ResidualKMeans())
         kmeans = estimator.fit(dataset) if start is None else estimator.fit_from(dataset, start.kmeans_codebooks)
-        last = FiniteScalar(codebookSize=of("lastCodebookSize"), levels=of("lastLevels"), seed=self.getSeed())
+        last = FiniteScalar(codebookSize=last_size, levels=last_levels, seed=self.getSeed())
         _, *weight = self.columns(dataset)
         if weight:
             last.setWeightCol("weight")
-        left_over = dataset.select(_residuals(kmeans, dataset).alias("residual"), *weight)
-        fitted = last.fit(left_over) if start is None else last.fit_from(left_over, start.rounding)
+        residuals = dataset.select(_residuals(kmeans, dataset).alias("residual"), *weight)
+        fitted = last.fit(residuals) if start is None else last.fit_from(residuals, start.rounding)
         summary = {"levels": kmeans.training_summary, "last": fitted.training_summary}
         return self._copyValues(ResidualKMeansFiniteScalarModel(kmeans.codebooks, fitted.rounding, summary))
 
 
 class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWritable):
-    """Quantizes embeddings by codebooks, and what they leave over by scalars.
+    """Quantizes embeddings by codebooks, and their residuals by scalars.
 
     Attributes:
-        kmeans_codebooks: (L, K, D) float32 of the levels before the last, padded as of `codebooks.pad_levels`.
-        rounding: of the last level.
-        training_summary: levels, as of `ResidualKMeansModel`, and last, as of `FiniteScalarModel`.
+        kmeans_codebooks: Codebooks (L, K, D) float32 of the levels before the last; smaller levels end in rows of NaN.
+        rounding: Projection, boundaries and scalars of the last level.
+        training_summary: ``levels``, see ``ResidualKMeansModel``, and ``last``, see ``FiniteScalarModel``; empty for a model
+            that was not fitted here.
+
+    Example: ::
+
+        model.transform(embeddings).select("item_id", "rq_codes")
+        model.decode_codes(codes)  # (B, L + 1) -> embeddings (B, D) that the codes stand for
     """
 
     def __init__(
@@ -150,33 +174,42 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
         kmeans_codebooks: np.ndarray | None = None,
         rounding: ScalarRounding | None = None,
         training_summary: dict[str, Any] | None = None,
-    ):
+    ) -> None:
         super().__init__()
-        self.kmeans_codebooks, self.rounding = kmeans_codebooks, rounding
-        self.training_summary = training_summary or {}
+        self.kmeans_codebooks: np.ndarray = (
+            np.empty((0, 0, 0), np.float32) if kmeans_codebooks is None else kmeans_codebooks
+        )
+        self.rounding: ScalarRounding = empty_rounding() if rounding is None else rounding
+        self.training_summary: dict[str, Any] = training_summary or {}
 
     @property
     def codebooks(self) -> np.ndarray:
-        """What every code stands for, (L + 1, K, D) float32 padded: the last level's are sums of its scalars.
+        """What every code stands for, (L + 1, K, D) float32; smaller levels end in rows of NaN.
 
-        A code of the last level need not be that of the nearest row here.
+        A row of the last level is a combination of scalars. The code of an embedding in that level need not be the code
+        of the nearest row.
         """
         codes = np.arange(self.level_sizes[-1])
         return pad_levels([*levels_of(self.kmeans_codebooks), self.rounding.decode(codes)])
 
     @property
     def level_sizes(self) -> list[int]:
-        """K of each level."""
+        """Number of codes K of each level."""
         return [*level_sizes(self.kmeans_codebooks), math.prod(self.rounding.levels)]
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray], **params: Any) -> ResidualKMeansFiniteScalarModel:
-        """Makes a model of what `to_arrays` returned, for example of an artifact's safetensors; params: the columns."""
+    def from_arrays(cls, arrays: dict[str, np.ndarray], **columns: str) -> ResidualKMeansFiniteScalarModel:
+        """Restores a model.
+
+        Args:
+            arrays: Arrays as ``to_arrays`` returned them.
+            columns: ``inputCol`` and ``outputCol`` of the model.
+        """
         codebooks = arrays["kmeans_codebooks"].astype(np.float32)
-        return cls(codebooks, ScalarRounding.from_arrays(arrays))._set(**params)
+        return cls(codebooks, ScalarRounding.from_arrays(arrays))._set(**columns)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Returns arrays that hold all of the model."""
+        """Returns named arrays that hold all of the model."""
         return {"kmeans_codebooks": self.kmeans_codebooks, **self.rounding.to_arrays()}
 
     def decode_codes(self, codes: np.ndarray) -> np.ndarray:
@@ -231,16 +264,16 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
         return self._copyValues(ResidualKMeansFiniteScalarModel(kmeans_codebooks, rounding))
 
     def encoder(self) -> Callable[[pa.Array], pa.Array]:
-        """Returns what turns B embeddings into B lists of codes, for workers."""
+        """Returns a function from B embeddings to B lists of L + 1 codes, for Spark's workers."""
         return partial(_encode, codebooks=self.kmeans_codebooks, rounding=self.rounding, name=self.getInputCol())
 
     def write(self) -> MLWriter:
-        """Returns a writer of params, codebooks and rounding."""
+        """Returns a writer that saves the params, codebooks and rounding."""
         return ArraysWriter(self)
 
     @classmethod
-    def read(cls) -> MLReader:
-        """Returns a reader of what `write` wrote."""
+    def read(cls) -> MLReader[ResidualKMeansFiniteScalarModel]:
+        """Returns a reader that loads what ``write`` saved."""
         return ArraysReader(cls)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
@@ -248,7 +281,7 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
         self.check_new_columns(dataset, "outputCol")
         encode = self.encoder()
 
-        @arrow_udf(ArrayType(IntegerType()))
+        @arrow_udf(ArrayType(IntegerType()), ArrowUDFType.SCALAR)
         def codes(batch: pa.Array) -> pa.Array:
             return encode(batch)
 
@@ -256,6 +289,7 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
 
 
 def _encode(batch: pa.Array, codebooks: np.ndarray, rounding: ScalarRounding, name: str) -> pa.Array:
+    """Returns B lists of L + 1 codes of B embeddings."""
     rows = checked_rows(batch, codebooks.shape[2], name, "in the codebooks", advice="Use their encoder version.")
     first, rest = quantize(rows, codebooks)
     table = np.column_stack([first, rounding.encode(rest)]).astype(np.int32)
@@ -263,10 +297,10 @@ def _encode(batch: pa.Array, codebooks: np.ndarray, rounding: ScalarRounding, na
 
 
 def _residuals(kmeans: ResidualKMeansModel, dataset: DataFrame) -> Column:
-    """Returns the column of what the centroids of rows leave over of them."""
+    """Returns the column of residuals (D): rows less the centroids of all their codes."""
     codebooks, name = kmeans.codebooks, kmeans.getInputCol()
 
-    @arrow_udf(ArrayType(FloatType()))
+    @arrow_udf(ArrayType(FloatType()), ArrowUDFType.SCALAR)
     def residuals(batch: pa.Array) -> pa.Array:
         rest = quantize(checked_rows(batch, codebooks.shape[2], name, "in the codebooks"), codebooks)[1]
         return pa.ListArray.from_arrays(np.arange(len(rest) + 1, dtype=np.int32) * rest.shape[1], rest.ravel())
@@ -275,4 +309,8 @@ def _residuals(kmeans: ResidualKMeansModel, dataset: DataFrame) -> Column:
 
 
 def _centroid_sums(codes: np.ndarray, codebooks: np.ndarray) -> np.ndarray:
-    return sum(centroids[column] for centroids, column in zip(codebooks, codes.T))
+    """Returns the sums (B, D) of the centroids of codes (B, L)."""
+    total = np.zeros((len(codes), codebooks.shape[2]), np.float32)
+    for centroids, column in zip(codebooks, codes.T):
+        total += centroids[column]
+    return total

@@ -1,4 +1,4 @@
-"""Residual k-means over all rows of a DataFrame: embeddings in, RQ codes and codebooks out.
+"""Residual k-means over all rows of a DataFrame.
 
 In: a column of embeddings, array<float>, array<double> or a pyspark.ml vector. Out: codebooks (L, K, D) and a column of
 L codes in [0, K) per row::
@@ -24,7 +24,7 @@ from pyspark.ml import Estimator, Model
 from pyspark.ml.param import Param
 from pyspark.ml.util import DefaultParamsReadable, MLReadable, MLReader, MLWritable, MLWriter
 from pyspark.sql import DataFrame
-from pyspark.sql.pandas.functions import arrow_udf
+from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
 from pyspark.sql.types import ArrayType, IntegerType
 
 from qarm_features.quantizers.arrays.codebooks import (
@@ -43,48 +43,57 @@ from qarm_features.quantizers.passes.embedding_files import EmbeddingFiles, Fact
 from qarm_features.quantizers.rq_models import LevelMeans
 
 
-class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLWritable):
-    """Fits L codebooks of K centroids, each to what the levels before left over, by Lloyd's algorithm over all rows.
+class ResidualKMeans(Estimator["ResidualKMeansModel"], ResidualKMeansParams, DefaultParamsReadable, MLWritable):
+    """Fits L codebooks of K centroids, each to the residuals of the levels before it, by Lloyd's algorithm over all rows.
 
-    The same seed gives the same codebooks to the last bit, whatever the partitions, the row order, the workers and the
-    CPU: sums are exact on a power-of-two grid, see `grid` for its headroom and its bound on the number of rows.
-    They differ from codebooks fitted without a grid by about 2**-22 of the largest norm.
+    The same seed gives the same codebooks to the last bit, for any partitions, row order, number of workers and CPU,
+    because sums are exact on a power-of-two grid. ``arrays/grid.py`` explains its headroom and its bound on the number of
+    rows. The codebooks differ from those of a fit without a grid by about 2**-22 of the largest norm.
 
-    Rows are read once, validated, and kept as files on the executors' local disks until the fit ends, see
-    `embedding_files`; N x D x 4 bytes, twice that between two levels.
+    The rows are read and validated once. Then files on the executors' local disks hold them until the fit ends, see
+    ``passes/embedding_files.py``. They take N x D x 4 bytes, and twice as much between two levels.
 
     A level starts from a sample of max(20 K, 10,000) distinct rows (at most 64 MiB, at least K), or from
-    initialCodebooks. It stops after maxIter steps, or when the summed squared shift of its centroids is at most tol
-    times the mean variance of the features, as in scikit-learn, and no code is above its capacity. Centroids without rows
-    split the largest clusters. The error never rises with a level, but where spherical or a capacity forbids it. One line
-    per level is logged at INFO, one per step, with its error, at DEBUG.
+    ``initialCodebooks``. It stops after ``maxIter`` steps. It stops earlier when no code is above its capacity and the
+    summed squared shift of its centroids is at most ``tol`` times the mean variance of the features, as in scikit-learn.
+    Centroids without rows split the largest clusters. The error never rises from one level to the next, unless
+    ``spherical`` or ``capacity`` forces it. The log has one line per level at INFO, and one per step with its error at
+    DEBUG.
 
     Args:
-        inputCol: the column of embeddings (D), default "embedding".
-        outputCol: the column that the model adds, default "rq_codes".
-        numLevels: L, at least 1, default 3.
-        codebookSize: K, at least 1, at most the number of distinct rows, default 256.
-        codebookSizes: K of each level, instead of codebookSize.
-        maxIter: Lloyd steps per level, at least 1, default 10.
-        tol: at least 0, default 1e-4.
-        errorTol: a level stops when a step lowers its error by less than this share of it; at least 0, default 0.
-        seed: any integer, default 0.
-        initialCodebooks: (L, K, D), to start from instead of initMode.
-        initMode: "k-means++" on the sample, "k-means||" over all rows, or "random" rows of the sample.
-        warmupIter: Lloyd steps on the sample before those over all rows, at least 0, default 0.
-        weightCol: the column of weights, at least 0, such as an item's popularity: a row of weight 3 counts as three
-            rows, in sums, errors and draws. Default: all rows count once.
-        spherical: keep the centroids of level 0 at norm 1, for embeddings of norm 1; residuals are quantized as ever.
-        maxLoad: in the first half of the steps a cluster of more than maxLoad times the mean number of rows is split, by
-            the centroid of the fewest rows; above 1, default 0: never.
-        capacity: codes that hold more than this many times the mean number of rows, or weight, grow dearer from step to
-            step, so that rows at their borders go elsewhere; above 1, default 0: never. The model's codes are of the
-            nearest centroids all the same, and may hold a little more. Sets maxLoad to 1.25 times itself where that is 0.
-        zeroVectors: "error" refuses rows of zeros, which no encoder should give; "keep" quantizes them.
-        device: of the executors' matrix products: "cpu" (numpy, default), "cuda", "auto" (a GPU where torch sees one) or
-            "torch-cpu". The codes are the same on each, see `torch_products`.
+        inputCol: Name of the column of embeddings (D), default "embedding".
+        outputCol: Name of the column of codes that the model adds, default "rq_codes".
+        numLevels: Number of levels L, at least 1, default 3.
+        codebookSize: Number of centroids K of every level, from 1 to the number of distinct rows, default 256.
+        codebookSizes: Number of centroids K of each level, in place of ``codebookSize``.
+        maxIter: Maximal number of Lloyd steps per level, at least 1, default 10.
+        tol: Shift of the centroids, relative to the variance of the data, at which a level stops; at least 0, default 1e-4.
+        errorTol: Relative fall of the error in a step below which a level stops; at least 0, default 0.
+        seed: Seed for all draws, any integer, default 0.
+        initialCodebooks: Codebooks (L, K, D) to start from, in place of ``initMode``.
+        initMode: How initial centroids are drawn: "k-means++" from the sample (default), "k-means||" from all rows, or
+            "random" rows of the sample.
+        warmupIter: Number of Lloyd steps on the sample before those over all rows, at least 0, default 0.
+        weightCol: Name of a column of weights of at least 0, such as the popularity of items. A row of weight 3 counts
+            like three rows in sums, errors and draws. By default all rows count once.
+        spherical: True keeps the centroids of level 0 at norm 1, for embeddings of norm 1. It does not change how
+            residuals are quantized. Default False.
+        maxLoad: Number of rows of a cluster, relative to the mean, above which it is split during the first half of the
+            steps, with the help of the centroid that has the fewest rows. Above 1; default 0, which never splits.
+        capacity: Number of rows, or weight, that a code may hold, relative to the mean. The fit raises the price of fuller
+            codes from step to step, so that rows at their borders get other codes. The codes of the model are those of the
+            nearest centroids and may hold slightly more. Above 1; default 0, which sets no limit. If ``maxLoad`` is 0, a
+            capacity sets it to 1.25 times itself.
+        zeroVectors: "error" (default) refuses rows of zeros, which an encoder should never return; "keep" quantizes them.
+        device: Device of the executors' matrix products: "cpu" (numpy, default), "cuda", "auto" (a GPU if torch finds
+            one) or "torch-cpu". All devices give the same codes.
 
     Source: QARM, arXiv 2411.11739, section 3.2; scikit-learn, ``cluster/_kmeans.py``.
+
+    Example: ::
+
+        model = ResidualKMeans(numLevels=3, codebookSize=256).fit(embeddings)
+        codes = model.transform(embeddings)  # adds rq_codes: array<int>, 3 codes in [0, 256)
     """
 
     @keyword_only
@@ -109,7 +118,7 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
         capacity: float = 0.0,
         zeroVectors: str = "error",
         device: str = "cpu",
-    ):
+    ) -> None:
         super().__init__()
         self._set(**self._input_kwargs)
 
@@ -141,7 +150,7 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
         return self.copy(params).fit(dataset)
 
     def write(self) -> MLWriter:
-        """Returns a writer of the params."""
+        """Returns a writer that saves the params."""
         return EstimatorWriter(self)
 
     def _fit(self, dataset: DataFrame) -> ResidualKMeansModel:
@@ -172,7 +181,14 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
         return self._copyValues(ResidualKMeansModel(pad_levels(codebooks), summary))
 
     def _check_rows(self, facts: Facts) -> None:
-        """Refuses rows that cannot be quantized with these params."""
+        """Refuses rows that cannot be quantized with these params.
+
+        Args:
+            facts: What one pass over the rows found.
+
+        Raises:
+            ValueError: There are too few rows, or rows have bad values, or another shape than the initial codebooks.
+        """
         name, sizes, rows = self.getInputCol(), self.getCodebookSizes(), facts.rows
         if rows == 0:
             raise ValueError(f"DataFrame has 0 rows, must have at least codebookSize = {sizes[0]}. Check its filters.")
@@ -195,36 +211,40 @@ class ResidualKMeans(Estimator, ResidualKMeansParams, DefaultParamsReadable, MLW
 class ResidualKMeansModel(Model, EmbeddingColumns, HasDevice, MLReadable, MLWritable):
     """Quantizes embeddings level by level with fitted codebooks.
 
-    Codes are the same on every CPU and for any partitioning, for new rows too.
+    A row has the same codes on every CPU and for any partitioning, whether or not the fit saw it.
 
     Attributes:
-        codebooks: (L, K, D) float32; where codebookSizes differ, levels of fewer centroids end in rows of NaN.
-        training_summary: one dict per level, as of `fit_levels`; empty for codebooks that were not fitted here.
+        codebooks: Codebooks (L, K, D) float32. If ``codebookSizes`` differ, smaller levels end in rows of NaN.
+        training_summary: One dict per level, see ``fit_levels``; empty for codebooks that were not fitted here.
+
+    Example: ::
+
+        model = ResidualKMeansModel.from_codebooks(codebooks)  # (L, K, D)
+        codes = model.transform(embeddings).select("item_id", "rq_codes")
     """
 
-    def __init__(self, codebooks: np.ndarray | None = None, training_summary: list[dict[str, Any]] | None = None):
+    def __init__(
+        self, codebooks: np.ndarray | None = None, training_summary: list[dict[str, Any]] | None = None
+    ) -> None:
         super().__init__()
-        self.codebooks = codebooks
-        self.training_summary = training_summary or []
+        self.codebooks: np.ndarray = np.empty((0, 0, 0), np.float32) if codebooks is None else codebooks
+        self.training_summary: list[dict[str, Any]] = training_summary or []
 
     @property
     def level_sizes(self) -> list[int]:
-        """K of each level."""
+        """Number of centroids K of each level."""
         return level_sizes(self.codebooks)
 
     @classmethod
     def from_codebooks(
         cls, codebooks: np.ndarray | list, *, inputCol: str = "embedding", outputCol: str = "rq_codes"
     ) -> ResidualKMeansModel:
-        """Makes a model of codebooks, for example of an artifact's.
+        """Returns a model of given codebooks, for example those of an artifact.
 
         Args:
-            codebooks: (L, K, D), finite but for levels' padding; stored as float32.
-            inputCol: the column of embeddings (D).
-            outputCol: the column that the model adds.
-
-        Returns:
-            The model.
+            codebooks: Codebooks (L, K, D), finite except for the padding of smaller levels; stored as float32.
+            inputCol: Name of the column of embeddings (D).
+            outputCol: Name of the column of codes that the model adds.
 
         Raises:
             ValueError: The codebooks have another shape or values that are not finite.
@@ -277,16 +297,16 @@ class ResidualKMeansModel(Model, EmbeddingColumns, HasDevice, MLReadable, MLWrit
         return self._copyValues(ResidualKMeansModel(codebooks))
 
     def encoder(self) -> Callable[[pa.Array], pa.Array]:
-        """Returns what turns B embeddings into B lists of codes, for workers."""
+        """Returns a function from B embeddings to B lists of L codes, for Spark's workers."""
         return partial(assign_batch, codebooks=self.codebooks, name=self.getInputCol(), device=self.checked_device())
 
     def write(self) -> MLWriter:
-        """Returns a writer of params and codebooks."""
+        """Returns a writer that saves the params and codebooks."""
         return CodebooksWriter(self)
 
     @classmethod
-    def read(cls) -> MLReader:
-        """Returns a reader of what `write` wrote."""
+    def read(cls) -> MLReader[ResidualKMeansModel]:
+        """Returns a reader that loads what ``write`` saved."""
         return CodebooksReader(cls)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
@@ -294,8 +314,8 @@ class ResidualKMeansModel(Model, EmbeddingColumns, HasDevice, MLReadable, MLWrit
         self.check_new_columns(dataset, "outputCol")
         encode = self.encoder()
 
-        # Spark broadcasts the function with its codebooks when they are above 1 MiB, and frees them with the plan.
-        @arrow_udf(ArrayType(IntegerType()))
+        # If the codebooks are larger than 1 MiB, Spark broadcasts the function with them and frees them with the plan.
+        @arrow_udf(ArrayType(IntegerType()), ArrowUDFType.SCALAR)
         def codes(batch: pa.Array) -> pa.Array:
             return encode(batch)
 

@@ -1,6 +1,6 @@
-"""Where a level of residual k-means starts.
+"""Initial centroids of the levels of residual k-means.
 
-In: a sample of rows (B, D) with how many rows each stands for. Out: initial centroids (K, D) float32 on the grid.
+In: a sample of rows (B, D), and the number of rows that each stands for. Out: initial centroids (K, D) float32 on the grid.
 
 Source: k-means++, Arthur and Vassilvitskii, SODA 2007; k-means||, Bahmani et al., arXiv 1203.6402.
 """
@@ -17,18 +17,30 @@ from qarm_features.quantizers.level_settings import LevelSettings
 from qarm_features.quantizers.passes.embedding_files import EmbeddingFiles
 
 _SAMPLE_BYTES = 64 << 20
-_SAMPLE_BLOCK = 4096  # rows
-_COARSE_BITS = 11  # (2 * 2**11)**2 is 2**24
-_MOST_DRAWS = 32_768  # of a start: beyond 4,096 centroids each has fewer
-_SCORES = 1 << 19  # distances at a time: they stay in the CPU's cache
-_ROUNDS = 2  # of k-means||
+_SAMPLE_BLOCK = 4096  # number of rows whose distances are computed at a time
+_COARSE_BITS = 11  # squared distances stay below (2 * 2**11)**2 = 2**24, where float32 is exact
+_MOST_DRAWS = 32_768  # maximal number of draws for all centroids; with more than 4,096 of them each has fewer
+_SCORES = 1 << 19  # number of distances at a time, so that they stay in the CPU's cache
+_ROUNDS = 2  # number of rounds of k-means||
 _OVERSAMPLING = 2.0
 
 
 class Starts:
-    """The start of each level: initialCodebooks, or drawn from one sample or, by k-means||, from all rows."""
+    """Gives each level its initial centroids.
 
-    def __init__(self, files: EmbeddingFiles, settings: LevelSettings):
+    They are those of ``initial_codebooks``, or are drawn from one sample or, by k-means||, from all rows.
+    """
+
+    def __init__(self, files: EmbeddingFiles, settings: LevelSettings) -> None:
+        """Takes the sample, unless the settings have initial codebooks.
+
+        Args:
+            files: All rows of the fit, on the grid.
+            settings: Settings of the fit.
+
+        Raises:
+            ValueError: The rows have fewer distinct values than level 0 has centroids.
+        """
         self._files, self._settings = files, settings
         if settings.initial_codebooks is not None:
             return
@@ -36,7 +48,7 @@ class Starts:
         affordable = max(largest, _SAMPLE_BYTES // (4 * files.dim))
         sample = files.sample(min(max(20 * largest, 10_000), affordable), settings.seed)
         self._sample, self._weights = sample.rows, sample.weights
-        # Levels after the first need not find as many distinct residuals.
+        # Later levels may have fewer distinct residuals than centroids.
         if len(self._sample) < settings.codebook_sizes[0]:
             raise ValueError(
                 f"codebookSize is {settings.codebook_sizes[0]}, must be at most the number of distinct rows, "
@@ -44,7 +56,15 @@ class Starts:
             )
 
     def centroids(self, level: int, generator: np.random.Generator) -> np.ndarray:
-        """Returns initial centroids (K, D) float32 on the grid, fewer if there are fewer distinct residuals."""
+        """Returns the initial centroids of a level.
+
+        Args:
+            level: Index of the level, from 0.
+            generator: Generator of the draws.
+
+        Returns:
+            Centroids (K, D) float32 on the grid, fewer if there are fewer distinct residuals.
+        """
         settings, size = self._settings, self._settings.codebook_sizes[level]
         if settings.initial_codebooks is not None:
             return self._files.grid.round(settings.initial_codebooks[level])
@@ -63,16 +83,18 @@ class Starts:
         return first
 
     def subtract(self, centroids: np.ndarray) -> None:
-        """Goes on to the sample's next residuals."""
+        """Goes on to the next level, by subtracting from each row of the sample its nearest centroid (K, D)."""
         if self._settings.initial_codebooks is None:
             self._sample = self._sample - centroids[nearest_codes(self._sample, centroids)]
 
     def _draw_from_all(self, size: int, generator: np.random.Generator) -> np.ndarray:
-        """Draws about 2 K rows per round from all rows, far from those before, then K of them by k-means++."""
+        """Draws about 2 K rows per round from all rows, far from those of earlier rounds, then K of them by k-means++."""
         candidates = self._sample[_draw(self._weights, 1, generator)]
         for _ in range(_ROUNDS):
             distances = _squared_distances(self._sample, candidates)
-            mean = float((self._weights * distances).cumsum()[-1] / self._weights.sum())  # of the sample, for all rows
+            mean = float(
+                (self._weights * distances).cumsum()[-1] / self._weights.sum()
+            )  # mean of the sample, as an estimate for all rows
             if mean <= 0:
                 break
             odds = _OVERSAMPLING * size / (self._files.facts().rows * mean)
@@ -86,23 +108,28 @@ class Starts:
 
 
 def draw_centroids(sample: np.ndarray, weights: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
-    """Draws initial centroids by greedy k-means++, for many centroids ``size // 64`` at a time.
+    """Draws initial centroids by greedy k-means++, ``size // 64`` at a time if there are many.
 
-    Each is the best of 2 + log K draws: the one that would lower the sample's error most. Distances are those of rows on a
-    grid so coarse that float32 products are exact. Rows that differ by less are told apart only once all others are drawn.
+    Each centroid is the best of 2 + log K draws, the one that lowers the error of the sample most. Distances are computed on
+    a coarse grid, where float32 products are exact. Rows that are equal on this grid are drawn only after all others.
 
     Args:
-        sample: (B, D) float32 on the grid.
-        weights: (B,) how many rows each stands for, integers above 0.
-        size: K, at least 1.
-        generator: of the draws.
+        sample: Rows (B, D) float32 on the grid.
+        weights: Number of rows (B,) that each stands for, integers above 0.
+        size: Number of centroids K, at least 1.
+        generator: Generator of the draws.
 
     Returns:
-        (K, D) float32, fewer where the sample has fewer distinct rows.
+        Centroids (K, D) float32, fewer if the sample has fewer distinct rows.
+
+    Example:
+        >>> sample = np.array([[0.0], [1.0], [4.0]], np.float32)
+        >>> draw_centroids(sample, np.ones(3, np.int64), 3, np.random.default_rng(0)).tolist()
+        [[0.0], [1.0], [4.0]]
 
     Source: greedy k-means++, section 5 of Arthur and Vassilvitskii, SODA 2007; the number of draws is scikit-learn's.
     """
-    coarse, shares = _coarse(sample), _light(weights)
+    coarse, shares = _on_coarse_grid(sample), _scaled_weights(weights)
     picked = _draw(weights, 1, generator)
     distances = _coarse_distances(coarse, picked)[:, 0]
     draws = max(2, min(2 + int(math.log(size)), _MOST_DRAWS // size))
@@ -121,7 +148,7 @@ def draw_centroids(sample: np.ndarray, weights: np.ndarray, size: int, generator
 def _draw_apart(
     sample: np.ndarray, weights: np.ndarray, size: int, picked: list[np.ndarray], generator: np.random.Generator
 ) -> np.ndarray:
-    """Draws what is missing of K centroids by exact distances."""
+    """Adds centroids to those that were picked, until there are K, drawn by exact distances."""
     if size <= sum(map(len, picked)):
         return np.concatenate(picked)
     distances = _squared_distances(sample, picked[0])
@@ -133,7 +160,7 @@ def _draw_apart(
 
 
 def _lowest_errors(coarse: np.ndarray, shares: np.ndarray, distances: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Returns the error (C,) of the sample with each candidate as a further centroid, float64, exact."""
+    """Returns the exact error (C,) float64 of the sample with each candidate as a further centroid."""
     errors = np.zeros(len(candidates))
     for low, high in _blocks(len(coarse), len(candidates)):
         near = _coarse_distances(coarse[low:high], candidates, coarse)
@@ -142,7 +169,7 @@ def _lowest_errors(coarse: np.ndarray, shares: np.ndarray, distances: np.ndarray
 
 
 def _coarse_distances(rows: np.ndarray, picked: np.ndarray, coarse: np.ndarray | None = None) -> np.ndarray:
-    """Returns the squared distances (B, C) of coarse rows to picked ones, float32, exact."""
+    """Returns the exact squared distances (B, C) float32 of rows on the coarse grid to picked ones."""
     centroids = (rows if coarse is None else coarse)[picked]
     squares = [np.einsum("ij,ij->i", values, values)[:, None] for values in (rows, centroids)]
     distances = rows @ (-2 * centroids).T
@@ -151,33 +178,34 @@ def _coarse_distances(rows: np.ndarray, picked: np.ndarray, coarse: np.ndarray |
     return distances
 
 
-def _coarse(sample: np.ndarray) -> np.ndarray:
-    """Returns a sample (B, D) in whole steps, so few that squared distances stay below 2**24."""
+def _on_coarse_grid(sample: np.ndarray) -> np.ndarray:
+    """Returns a sample (B, D) as whole steps of a coarse grid, on which squared distances stay below 2**24."""
     largest = float(np.sqrt(np.square(sample, dtype=np.float64).cumsum(axis=1)[:, -1].max()))
     exponent = math.frexp(largest)[1] if largest > 0 else 0  # largest < 2**exponent
     return np.trunc(np.ldexp(sample, _COARSE_BITS - exponent)) + np.float32(0)
 
 
-def _light(weights: np.ndarray) -> np.ndarray:
-    """Returns weights (B,) as whole float64 that sum up to about 2**28 at most, for exact sums of distances."""
+def _scaled_weights(weights: np.ndarray) -> np.ndarray:
+    """Returns weights (B,) as whole numbers in float64 with a sum of about 2**28 at most, for exact sums of distances."""
     excess = max(0, int(weights.sum()).bit_length() - 28)
     return np.ceil(np.ldexp(weights.astype(np.float64), -excess))
 
 
 def _blocks(rows: int, columns: int) -> Iterator[tuple[int, int]]:
+    """Yields the first and the end row of each block of about ``_SCORES`` distances."""
     size = max(256, _SCORES // columns)
     return ((low, min(rows, low + size)) for low in range(0, rows, size))
 
 
 def _draw(odds: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
-    """Draws indices of odds (B,), each at least 0, in proportion to them; never one of odds 0."""
-    cumulated = np.cumsum(odds)  # in order, unlike a sum, so the same on every CPU
+    """Draws ``size`` indices in proportion to odds (B,) of at least 0; an index with odds 0 is never drawn."""
+    cumulated = np.cumsum(odds)  # the order is fixed, unlike that of a sum, so the result is the same on every CPU
     below = np.nextafter(cumulated[-1], 0)
     return np.searchsorted(cumulated, np.minimum(generator.random(size) * cumulated[-1], below), side="right")
 
 
 def _squared_distances(sample: np.ndarray, picked: np.ndarray) -> np.ndarray:
-    """Returns the squared distance (B,) of each row (B, D) to the nearest of (K, D), float64, exact on the grid."""
+    """Returns the squared distance (B,) float64 of each row (B, D) to the nearest of (K, D), exact on the grid."""
     centroids, distances = picked.astype(np.float64), np.empty(len(sample))
     for start in range(0, len(sample), _SAMPLE_BLOCK):
         rows = sample[start : start + _SAMPLE_BLOCK].astype(np.float64)

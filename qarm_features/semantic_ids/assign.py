@@ -1,7 +1,7 @@
-"""Item embeddings become semantic IDs under one codebook version.
+"""Assignment of semantic IDs under one codebook version.
 
-In: ``item_embeddings`` of one encoder version, a fitted ``ResidualKMeansModel``. Out: rows of ``item_semantic_ids`` for the
-items that have none under this codebook version yet: a semantic ID, once written, never moves. ::
+In: ``item_embeddings`` of one encoder version, and a fitted model. Out: rows of ``item_semantic_ids`` for the items that have
+none under this codebook version yet. A semantic ID never changes after it is written. ::
 
     item_id  embedding           encoder_version      item_id  rq_codes      codebook_version  collision_index
     1        [0.02, -0.11, ...]  0                ->  1        [17, 4, 201]  0                 0
@@ -28,11 +28,11 @@ _CODEBOOKS, _REFIT = "codebooks.safetensors", "refit.safetensors"
 
 
 class OldIDs(NamedTuple):
-    """Semantic IDs of the version that codebooks were refitted from, which items may keep.
+    """Semantic IDs of the version from which the codebooks were refitted, which items may keep.
 
     Attributes:
-        rows: ``item_id``, ``rq_codes``, ``collision_index`` under that version.
-        keep_limit: Most squared error that keeping may add to an item.
+        rows: Rows of ``item_id``, ``rq_codes`` and ``collision_index`` under that version.
+        keep_limit: Squared error that an old semantic ID may add to an item, at least 0.
     """
 
     rows: DataFrame
@@ -55,15 +55,17 @@ def assign_semantic_ids(
     Args:
         embeddings: Rows of ``item_embeddings``.
         assigned: Rows of ``item_semantic_ids``.
-        model: Codebooks (L, K, D), fitted on embeddings of the same encoder version.
-        codebook_version: Written beside every code.
-        encoder_version: Only its embeddings are read.
-        old_ids: What items keep where it costs little; None gives all of them their nearest codes.
-        bucket_cap: Most items of a semantic ID; None for no cap. See ``collisions.resolve_overflow``.
-        most_extra: Most squared error that a move of the overflow may add to an item.
+        model: Model that was fitted on embeddings of the same encoder version.
+        codebook_version: Codebook version, which is written beside every code.
+        encoder_version: Encoder version of the embeddings to read, which is written beside every code.
+        old_ids: Semantic IDs that items keep if they add little error; None gives all items their nearest codes.
+        bucket_cap: Maximal number of items per semantic ID, at least 1; None for no cap. See
+            ``collisions.resolve_overflow``.
+        most_extra: Squared error that a move out of a full bucket may add to an item, at least 0.
 
     Returns:
-        Rows of ``item_semantic_ids``, with ``kept`` (the old ID) and ``moved`` (by the cap), both boolean.
+        Rows of ``item_semantic_ids``, with the booleans ``kept`` (the item keeps its old ID) and ``moved`` (the cap
+        moved it).
     """
     assigned = assigned.where(F.col("codebook_version") == codebook_version)
     new = embeddings.where(F.col("encoder_version") == encoder_version).select("item_id", "embedding")
@@ -89,7 +91,7 @@ def assign_semantic_ids(
 
 
 def _nearest_or_kept(new: DataFrame, model: RQModel, old_ids: OldIDs | None, *, keep_embeddings: bool) -> DataFrame:
-    """Adds ``rq_codes``, ``kept`` and ``old_index``."""
+    """Adds ``rq_codes``, ``kept`` and ``old_index`` (the collision index under the old ID, null if there is none)."""
     if old_ids is None:
         rows = model.transform(new) if keep_embeddings else codes_beside(model, new, "item_id")
         return rows.withColumns({"kept": F.lit(False), "old_index": F.lit(None).cast("int")})
@@ -112,9 +114,9 @@ def save_codebooks(
     """Writes codebooks as safetensors.
 
     Args:
-        codebooks: (L, K, D), every level, smaller ones padded with NaN.
-        folder: Where to.
-        new_code: Of a refit, the new code (L, K) of every old one.
+        codebooks: Codebooks (L, K, D) of all levels; smaller levels end in rows of NaN.
+        folder: Existing folder to write to.
+        new_code: New code (L, K) of every old code, for codebooks of a refit.
         model_arrays: Further arrays from which the model is restored, see ``RQModel.to_arrays``.
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in (model_arrays or {}).items()}
@@ -124,19 +126,36 @@ def save_codebooks(
 
 
 def save_model(model: RQModel, folder: Path, *, new_code: np.ndarray | None = None) -> None:
-    """Writes what `load_codebooks` reads; new_code as of `save_codebooks`."""
+    """Writes a model so that ``load_codebooks`` can read it.
+
+    Args:
+        model: Model to write.
+        folder: Existing folder to write to.
+        new_code: New code (L, K) of every old code, for a model of a refit.
+    """
     save_codebooks(model.codebooks, folder, new_code=new_code, model_arrays=model.to_arrays())
 
 
 def load_codebooks(artifact: Artifact) -> RQModel:
-    """Returns the model of a codebook version, from ``embedding`` to ``rq_codes``."""
-    arrays, columns = load_file(artifact.verify().path / _CODEBOOKS), {"inputCol": "embedding", "outputCol": "rq_codes"}
-    kind = ResidualKMeansFiniteScalarModel if "projection" in arrays else ResidualKMeansModel
-    return kind.from_arrays(arrays, **columns)
+    """Returns the model of a codebook version, which adds ``rq_codes`` to ``embedding``."""
+    arrays = load_file(artifact.verify().path / _CODEBOOKS)
+    if "projection" in arrays:  # only finite scalar quantization has one
+        return ResidualKMeansFiniteScalarModel.from_arrays(arrays, inputCol="embedding", outputCol="rq_codes")
+    return ResidualKMeansModel.from_arrays(arrays, inputCol="embedding", outputCol="rq_codes")
 
 
 def level_sizes(manifest: dict[str, Any]) -> list[int]:
-    """Returns K of each level of a codebook version from its manifest."""
+    """Returns the number of codes K of each level of a codebook version.
+
+    Args:
+        manifest: Manifest of the codebook version. Old ones have no ``level_sizes``, but no fsq level either, which could
+            have fewer codes than its ``codebook_size``.
+
+    Example:
+        >>> level_sizes({"codebook_size": 256, "num_levels": 3})
+        [256, 256, 256]
+    """
+    if "level_sizes" in manifest:
+        return list(manifest["level_sizes"])
     size = manifest["codebook_size"]
-    uniform = size if isinstance(size, list) else [size] * manifest["num_levels"]
-    return manifest.get("level_sizes", uniform)  # an fsq level has fewer codes than it may have
+    return list(size) if isinstance(size, list) else [size] * manifest["num_levels"]

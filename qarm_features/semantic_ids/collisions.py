@@ -1,14 +1,14 @@
-"""Items that share a semantic ID: each gets its place among them, and an over-full bucket may send its overflow elsewhere.
+"""Collisions, which are items that share a semantic ID. The items of one semantic ID are a bucket.
 
-In: codes of items that are being assigned now, and the rows assigned before, which never move. Out: a collision index, from
-0 per bucket; and, where buckets have a cap, codes whose last level is the next nearest centroid with room. ::
+In: codes of new items, and the rows that were assigned before, which never move. Out: a collision index, from 0 in each
+bucket. If buckets have a cap, surplus items get other codes, whose last level is the next nearest centroid with room. ::
 
     item_id  rq_codes           item_id  rq_codes  collision_index
     1        [4, 7]      ->     1        [4, 7]    0
     2        [4, 7]             2        [4, 7]    1
 
-A move changes the last code only, so items compete with those of the same prefix alone. One sorted pass therefore settles
-all: no rounds, and a task holds K counts and one Arrow batch, however many items share a prefix.
+A move changes only the last code, so only items with the same prefix compete for room. Hence one sorted pass is enough, and a
+task needs memory for K counts and one Arrow batch, for any number of items with one prefix.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ _BLOCK = 1024
 
 
 def with_collision_index(new: DataFrame, assigned: DataFrame, *, keep_order: str | None = None) -> DataFrame:
-    """Numbers the items of a bucket, by item ID, after those that are there already.
+    """Numbers the new items of each bucket in the order of their IDs, after the items that were assigned before.
 
-    A bucket is sorted by one task, which spills to disk: a bucket of a million near-duplicates costs seconds, not memory.
+    One task sorts a bucket and can spill it to disk. A bucket of a million near-duplicates takes seconds, but little memory.
 
     Args:
-        new: ``item_id``, ``rq_codes``; rows being assigned now.
-        assigned: ``rq_codes``, ``collision_index`` of one codebook version; null in rows from before there was one.
-        keep_order: Column of an earlier index, by which items come first; null where there is none.
+        new: Rows of ``item_id`` and ``rq_codes`` of the new items.
+        assigned: Rows of ``rq_codes`` and ``collision_index`` of the same codebook version; the index is null in old rows.
+        keep_order: Name of the column of an earlier index, null for items without one. Items with an index come first, in
+            the order of that index.
 
     Returns:
-        ``new`` with ``collision_index``, int.
+        The rows of ``new`` with ``collision_index``, int.
     """
     used = F.greatest(F.count("*"), F.coalesce(F.max("collision_index") + 1, F.lit(0))).alias("used")
     taken = assigned.groupBy("rq_codes").agg(used)
@@ -53,21 +54,23 @@ def with_collision_index(new: DataFrame, assigned: DataFrame, *, keep_order: str
 def resolve_overflow(
     new: DataFrame, assigned: DataFrame, codebooks: np.ndarray, *, bucket_cap: int, most_extra: float
 ) -> DataFrame:
-    """Moves the overflow of over-full buckets to the next nearest centroid of the last level that has room.
+    """Moves surplus items of full buckets to the next nearest centroid of the last level that has room.
 
-    Of a bucket above its cap, items that kept an old ID stay first, then those for whom moving is dearest, then the smaller
-    item IDs. The others, cheapest first, go to the nearest bucket with room. One that finds none within ``most_extra`` stays
-    where it was: the cap then does not hold. Rows of ``assigned`` take room and never move.
+    In a bucket above its cap, items with an old ID have the first claim to stay. Next are those whose error would rise most
+    by a move, then those with smaller item IDs. The other items move to the nearest bucket with room, those with the least
+    additional error first. An item stays if no bucket within ``most_extra`` has room; then its bucket exceeds the cap. Rows
+    of ``assigned`` take room and never move.
 
     Args:
-        new: ``item_id``, ``embedding`` (D) of about unit norm, ``rq_codes`` (nearest, or kept), ``kept`` (boolean).
-        assigned: ``rq_codes`` of the same codebook version.
-        codebooks: (L, K, D) float32.
-        bucket_cap: Most items of a bucket, at least 1.
-        most_extra: Most squared error that a move may add to an item.
+        new: Rows of ``item_id``, ``embedding`` (D) of about unit norm, ``rq_codes`` and ``kept`` (boolean, the item has its
+            old ID).
+        assigned: Rows of ``rq_codes`` of the same codebook version.
+        codebooks: Codebooks (L, K, D) float32.
+        bucket_cap: Maximal number of items of a bucket, at least 1.
+        most_extra: Squared error that a move may add to an item, at least 0.
 
     Returns:
-        ``new`` with other ``rq_codes`` where an item moved, and ``moved`` (boolean).
+        The rows of ``new``, with other ``rq_codes`` for items that moved, and with ``moved`` (boolean).
     """
     depth = len(codebooks) - 1
     id_type = new.schema["item_id"].dataType.simpleString()
@@ -97,16 +100,16 @@ def resolve_overflow(
 
 
 def last_level_errors(embeddings: np.ndarray, codes: np.ndarray, codebooks: np.ndarray) -> np.ndarray:
-    """Computes the squared error of each row under every last code, its earlier codes held.
+    """Computes the squared error of each row for every code of the last level, with its earlier codes held.
 
     Args:
-        embeddings: (B, D) float32 of about unit norm.
-        codes: (B, L) int32.
-        codebooks: (L, K, D) float32.
+        embeddings: Embeddings (B, D) float32 of about unit norm.
+        codes: Codes (B, L) int32.
+        codebooks: Codebooks (L, K, D) float32.
 
     Returns:
-        (B, K) float64, K of the last level, exact on a grid of 2**-20: the same on every CPU and whatever rows stand
-        together.
+        Squared errors (B, K) float64, where K is that of the last level. They are exact on a grid of 2**-20, so they are the
+        same on every CPU and for any division of rows into batches.
     """
     residuals = embeddings
     for level, centroids in enumerate(codebooks[:-1]):
@@ -117,31 +120,36 @@ def last_level_errors(embeddings: np.ndarray, codes: np.ndarray, codebooks: np.n
 
 
 def place_overflow(errors: np.ndarray, home: np.ndarray, room: np.ndarray, most_extra: float) -> np.ndarray:
-    """Gives rows, one after another, the nearest code with room; one without any within the budget stays at home.
+    """Gives each row, one after another, the nearest code with room, or its old code if no such code is near enough.
 
     Args:
-        errors: (B, K), squared error under each code.
-        home: (B,), the code of the over-full bucket.
-        room: (K,), items that each code still takes; lowered here.
-        most_extra: Most squared error that a move may add.
+        errors: Squared error (B, K) of each row for each code.
+        home: Code (B,) of the full bucket of each row.
+        room: Number of items (K,) that each code can still take; the function lowers it.
+        most_extra: Squared error that a move may add to a row, at least 0.
 
     Returns:
-        (B,) int32.
+        Codes (B,) int32.
+
+    Example:
+        >>> errors, home = np.array([[0.1, 0.3, 0.2], [0.1, 0.3, 0.2]]), np.array([0, 0])
+        >>> place_overflow(errors, home, room=np.array([0, 1, 1]), most_extra=0.15).tolist()
+        [2, 0]
     """
     codes = home.astype(np.int32)
-    for row, of_row in enumerate(errors):
+    for row, row_errors in enumerate(errors):
         if not (room > 0).any():
             break
-        open_to = np.where(room > 0, of_row, np.inf)
-        best = int(open_to.argmin())
-        if open_to[best] <= of_row[home[row]] + most_extra:
+        open_errors = np.where(room > 0, row_errors, np.inf)
+        best = int(open_errors.argmin())
+        if open_errors[best] <= row_errors[home[row]] + most_extra:
             codes[row] = best
             room[best] -= 1
     return codes
 
 
 def _next_costs(batches: Iterator[pa.RecordBatch], codebooks: np.ndarray) -> Iterator[pa.RecordBatch]:
-    """Yields what moving to the nearest other last code adds to the error of each item, at least 0."""
+    """Yields the squared error that a move to the nearest other last code would add to each item, at least 0."""
     for batch in batches:
         costs = np.zeros(batch.num_rows)
         for start in range(0, batch.num_rows, _BLOCK):
@@ -158,8 +166,9 @@ def _next_costs(batches: Iterator[pa.RecordBatch], codebooks: np.ndarray) -> Ite
 def _place_batches(
     batches: Iterator[pa.RecordBatch], codebooks: np.ndarray, bucket_cap: int, most_extra: float
 ) -> Iterator[pa.RecordBatch]:
-    """Places the overflow of sorted prefixes; a prefix begins with the counts of its buckets."""
-    last, room, size = None, np.empty(0, np.int64), level_sizes(codebooks)[-1]
+    """Gives surplus items their new codes. Rows are sorted by prefix, and those that count buckets come first."""
+    last_prefix, room, size = b"", np.empty(0, np.int64), level_sizes(codebooks)[-1]
+    started = False
     for batch in batches:
         for start in range(0, batch.num_rows, _BLOCK):
             part = batch.slice(start, _BLOCK)
@@ -172,8 +181,8 @@ def _place_batches(
             changes = np.flatnonzero((codes[1:, :-1] != codes[:-1, :-1]).any(axis=1)) + 1
             for group in np.split(np.arange(len(codes)), changes):
                 prefix = codes[group[0], :-1].tobytes()
-                if prefix != last:
-                    last, room = prefix, np.full(size, bucket_cap, np.int64)
+                if not started or prefix != last_prefix:
+                    started, last_prefix, room = True, prefix, np.full(size, bucket_cap, np.int64)
                 np.subtract.at(room, codes[group, -1], items[group])
                 group = group[waiting[group]]
                 codes[group, -1] = place_overflow(errors[group], codes[group, -1], room, most_extra)

@@ -1,18 +1,18 @@
-"""Semantic IDs of one release become files that generative recommenders read.
+"""Export of the semantic IDs of one release to files that generative recommenders read.
 
-In: rows of ``item_semantic_ids`` of one codebook version. Out: a folder with a ``manifest.json`` and, by format,
+In: rows of ``item_semantic_ids`` of one codebook version. Out: a folder with a ``manifest.json`` and the files of a format:
 
 ``index-json``
     ``<folder>.index.json`` of LETTER, LC-Rec and MiniOneRec: ``{"50": ["<a_12>", "<b_7>", "<c_201>"], ...}``.
 ``npy``
     ``codes.npy`` (N, L) int32 and, in its order, ``item_ids.npy`` (N,) int64, or strings as ``item_ids.parquet``.
 ``added-tokens``
-    ``semantic_id_tokens.json``: the list that ``add_tokens`` of a Hugging Face tokenizer takes: every code of every level,
-    whether an item has it or not, so that new items need no new tokens.
+    ``semantic_id_tokens.json``, the list that ``add_tokens`` of a Hugging Face tokenizer takes. It has every code of every
+    level, with or without items, so that new items need no new tokens.
 
-Where any items share a semantic ID, ``collision_index`` is a further token (column) of all items: those loaders tell
-tokens apart by their place, hence every item must have equally many. Items are in ascending order of their IDs; files are
-the same to the byte whatever the partitions were.
+If any items share a semantic ID, ``collision_index`` becomes a further token (column) of all items, because loaders
+identify a token by its place and expect the same number of tokens for every item. Items are in ascending order of their
+IDs. The bytes of the files do not depend on the partitions.
 
 Source: LETTER, arXiv 2405.07314; LC-Rec, arXiv 2311.09049; the further token: TIGER, arXiv 2305.05065, section 3.1.
 """
@@ -42,7 +42,7 @@ TOKENS = "semantic_id_tokens.json"  # not added_tokens.json: there transformers 
 
 
 class ExportFormat(StrEnum):
-    """What the command's ``--format`` takes."""
+    """The values of the option ``--format``."""
 
     INDEX_JSON = "index-json"
     NPY = "npy"
@@ -51,13 +51,17 @@ class ExportFormat(StrEnum):
 
 @dataclass(frozen=True)
 class CodeShape:
-    """How many codes there are.
+    """The numbers of items and codes of a release.
 
     Attributes:
-        rows: N, items of the release.
-        num_levels: L.
-        codebook_size: K, or that of each level.
-        collisions: Most items that share one semantic ID where that is more than one, else 0.
+        rows: Number of items N.
+        num_levels: Number of levels L.
+        codebook_size: Number of codes K of every level, or a list with that of each.
+        collisions: Largest number of items that share one semantic ID, or 0 if none do.
+
+    Example:
+        >>> CodeShape(rows=5, num_levels=2, codebook_size=256, collisions=3).sizes
+        [256, 256, 3]
     """
 
     rows: int
@@ -67,38 +71,39 @@ class CodeShape:
 
     @property
     def sizes(self) -> list[int]:
-        """Number of tokens of every place of an item: K of each level, and of the collision index if need be."""
+        """Number of tokens of each place of an item: K of each level and, with collisions, that of the collision index."""
         size = self.codebook_size
-        return (size if isinstance(size, list) else [size] * self.num_levels) + [self.collisions] * (
-            self.collisions > 0
-        )
+        sizes = list(size) if isinstance(size, list) else [size] * self.num_levels
+        if self.collisions:
+            sizes.append(self.collisions)
+        return sizes
 
 
 def code_shape(codes: DataFrame, *, num_levels: int, codebook_size: int | list[int], rows: int) -> CodeShape:
-    """Looks for items that share their semantic ID, and checks what the export builds on.
+    """Counts the items that share a semantic ID, and checks the rows of a release.
 
     Args:
-        codes: ``rq_codes``, ``collision_index`` of one codebook version.
-        num_levels: L.
-        codebook_size: K, or that of each level.
-        rows: Rows that the release holds.
+        codes: Rows of ``rq_codes`` and ``collision_index`` of one codebook version.
+        num_levels: Number of levels L.
+        codebook_size: Number of codes K of every level, or a list with that of each.
+        rows: Number of rows that the release should have.
 
     Raises:
-        ValueError: There are other rows than the release says, or items have no collision index.
+        ValueError: The number of rows is not that of the release, or items have no collision index.
     """
-    found = codes.agg(
+    (found,) = codes.agg(
         F.count("*").alias("rows"),
         F.count_if(F.col("collision_index").isNull()).alias("without"),
         F.max("collision_index").alias("last"),
-    ).first()
+    ).collect()
     if found["rows"] != rows:
         raise ValueError(
             f"item_semantic_ids holds {found['rows']:,} rows, must be {rows:,} as released. Run: qarm publish-features"
         )
     if found["without"]:
         raise ValueError(
-            f"collision_index of {found['without']:,} items is null, must be a number: their codebooks are older than it. "
-            "Fit new ones and publish them. Run: qarm fit-codebooks --refit"
+            f"collision_index of {found['without']:,} items is null, must be a number. Their codebooks are too old to "
+            "have one. Fit new ones and publish them. Run: qarm fit-codebooks --refit"
         )
     return CodeShape(rows, num_levels, codebook_size, found["last"] + 1 if found["last"] else 0)
 
@@ -106,20 +111,20 @@ def code_shape(codes: DataFrame, *, num_levels: int, codebook_size: int | list[i
 def export_semantic_ids(
     codes: DataFrame, shape: CodeShape, output: str | Path, *, file_format: ExportFormat, **manifest: Any
 ) -> list[str]:
-    """Writes one format into a folder that appears whole or not at all.
+    """Writes the files of one format. If this fails, the output folder stays as it was.
 
     Args:
-        codes: ``item_id``, ``rq_codes``, ``collision_index`` of one codebook version.
-        shape: As ``code_shape`` returns it.
-        output: A folder that is new or empty.
-        file_format: Which.
-        manifest: What else manifest.json keeps, beside the shape and the SHA-256 of each file.
+        codes: Rows of ``item_id``, ``rq_codes`` and ``collision_index`` of one codebook version.
+        shape: Shape of the codes, as ``code_shape`` returns it.
+        output: Path of a folder that does not exist or is empty.
+        file_format: Format of the files.
+        manifest: Further entries of ``manifest.json``, beside the shape and the SHA-256 of each file.
 
     Returns:
-        The names of the files.
+        Names of the files.
 
     Raises:
-        ValueError: ``output`` holds something, or the rows change while they are read.
+        ValueError: ``output`` is not empty, or the rows changed while they were read.
     """
     output = Path(output).resolve()
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
@@ -139,9 +144,14 @@ def export_semantic_ids(
 
 
 def _write_format(codes: DataFrame, shape: CodeShape, draft: Path, index: str, file_format: ExportFormat) -> None:
+    """Writes the files of one format into a folder.
+
+    Raises:
+        ValueError: The number of rows has changed.
+    """
     tokens = code_tokens(shape.sizes)
     if file_format == ExportFormat.ADDED_TOKENS:
-        (draft / TOKENS).write_text(json.dumps([token for of_place in tokens for token in of_place]))
+        (draft / TOKENS).write_text(json.dumps([token for place_tokens in tokens for token in place_tokens]))
         return
     batches = _batches(codes, shape)
     if file_format == ExportFormat.INDEX_JSON:
@@ -156,7 +166,8 @@ def _write_format(codes: DataFrame, shape: CodeShape, draft: Path, index: str, f
 def _batches(codes: DataFrame, shape: CodeShape) -> Iterator[tuple[pa.Array, np.ndarray]]:
     """Yields item IDs (B,) and codes (B, W) int32 in ascending order of the IDs."""
     columns = [F.col("rq_codes")[level] for level in range(shape.num_levels)]
-    columns += [F.col("collision_index")] * (shape.collisions > 0)
+    if shape.collisions:
+        columns.append(F.col("collision_index"))
     flat = codes.select("item_id", *[column.cast("int").alias(f"code_{n}") for n, column in enumerate(columns)])
     for batch in ordered_batches(flat, by="item_id", count=shape.rows):
         yield batch.column(0), np.stack([column.to_numpy() for column in batch.columns[1:]], axis=1)

@@ -63,7 +63,9 @@ def test_rows_that_make_no_bank_are_refused(spark, rows, message):
 def test_a_folder_that_holds_something_is_refused(spark, tmp_path):
     (tmp_path / "letter.txt").write_text("mine")
 
-    with pytest.raises(ValueError, match=r"bankPath is .*, must be a new or empty folder\."):
+    with pytest.raises(
+        ValueError, match=r"bankPath is .*, must be a new or empty folder, because a bank never changes\."
+    ):
         NearestItems(bankPath=str(tmp_path)).fit(spark.createDataFrame(ROWS, SCHEMA))
 
 
@@ -118,12 +120,14 @@ def test_a_shard_that_an_executor_does_not_see_is_named(spark, tmp_path):
     model = NearestItems(bankPath=f"{tmp_path}/bank").fit(rows)
     Path(tmp_path, "bank", "shard-00000.arrow").unlink()
 
-    with pytest.raises(PythonException, match=r"shard-00000\.arrow is not on this machine, must be in a folder that"):
+    with pytest.raises(
+        PythonException, match=r"shard-00000\.arrow is not on this machine\. Mount the folder of the bank"
+    ):
         model.transform(rows).collect()
 
 
 def test_shards_that_were_written_on_other_machines_are_missed(tmp_path):
     elsewhere = ShardFacts(0, rows=2, repeated_ids=0, max_norm=1.0, sha256="0", lists_sha256=None)
 
-    with pytest.raises(ValueError, match=r"must be a folder that the driver and every executor reach: 1 of 1 shards"):
+    with pytest.raises(ValueError, match=r"a folder that the driver and every executor reach, but 1 of 1 shards"):
         Bank.create(str(tmp_path), [elsewhere], dim=2)

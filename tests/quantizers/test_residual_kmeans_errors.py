@@ -107,7 +107,7 @@ def test_rows_that_change_when_they_are_read_again_are_refused(spark):
     files = embedding_files.EmbeddingFiles(spark.createDataFrame([([1.0],)], "embedding array<float>").coalesce(1))
     files._partitions = [partition._replace(digest=1) for partition in files._partitions]
 
-    with pytest.raises(RuntimeError, match=r"Rows of 1 partitions are others than before, must be the same when"):
+    with pytest.raises(RuntimeError, match=r"1 partitions were read again .* their rows have changed\. Write the"):
         files.start()
 
     files.close()

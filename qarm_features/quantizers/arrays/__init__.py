@@ -1,1 +1,4 @@
-"""The algorithms as plain functions on numpy arrays; nothing here imports Spark."""
+"""The algorithms as plain functions.
+
+In: numpy arrays. Out: numpy arrays. No module here imports Spark.
+"""

@@ -1,7 +1,7 @@
 """Codebooks of levels that differ in size, in one array.
 
-In: one (K, D) per level. Out: codebooks (L, K, D) float32, where a level of fewer centroids ends in rows of NaN, which no row
-is ever nearest to because every reader takes `levels_of`.
+In: one array of centroids (K, D) per level. Out: codebooks (L, K, D) float32, in which smaller levels end in rows of NaN.
+Readers take the centroids from ``levels_of``, which leaves these rows out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,18 @@ import numpy as np
 
 
 def pad_levels(levels: list[np.ndarray]) -> np.ndarray:
-    """Puts centroids (K, D) of each level into one array (L, K, D) float32, K that of the largest."""
+    """Puts the levels into one array.
+
+    Args:
+        levels: Centroids (K, D) of each level.
+
+    Returns:
+        Codebooks (L, K, D) float32, where K is that of the largest level; smaller levels end in rows of NaN.
+
+    Example:
+        >>> pad_levels([np.zeros((3, 2)), np.zeros((1, 2))]).shape
+        (2, 3, 2)
+    """
     size = max(map(len, levels))
     codebooks = np.full((len(levels), size, levels[0].shape[1]), np.nan, np.float32)
     for padded, centroids in zip(codebooks, levels):
@@ -21,13 +32,18 @@ def pad_levels(levels: list[np.ndarray]) -> np.ndarray:
 
 
 def level_sizes(codebooks: np.ndarray) -> list[int]:
-    """Returns K of each level of codebooks (L, K, D): its rows up to the last that is not all NaN."""
+    """Returns the number of centroids K of each level of codebooks (L, K, D): its rows up to the last that is not all NaN.
+
+    Example:
+        >>> level_sizes(pad_levels([np.zeros((3, 2)), np.zeros((1, 2))]))
+        [3, 1]
+    """
     used = ~np.isnan(codebooks).all(axis=2)  # (L, K)
     return [int(np.flatnonzero(rows)[-1]) + 1 if rows.any() else 0 for rows in used]
 
 
 def levels_of(codebooks: np.ndarray) -> list[np.ndarray]:
-    """Returns the centroids (K, D) of each level, without padding."""
+    """Returns the centroids (K, D) of each level of codebooks (L, K, D), without padding."""
     return [centroids[:size] for centroids, size in zip(codebooks, level_sizes(codebooks))]
 
 
@@ -55,12 +71,12 @@ def check_codebooks(codebooks: np.ndarray, name: str, advice: str) -> None:
     """Refuses codebooks that cannot quantize.
 
     Args:
-        codebooks: what should be (L, K, D).
-        name: of the argument, for the error.
-        advice: what to do.
+        codebooks: Array that should have shape (L, K, D).
+        name: Name of the argument, for the error.
+        advice: Advice to the user, for the error.
 
     Raises:
-        ValueError: The shape is another one, a level is empty or a value is not finite.
+        ValueError: The shape is another one, a level is empty, or a value is not finite.
     """
     if codebooks.ndim != 3 or 0 in codebooks.shape:
         raise ValueError(f"{name} has shape {codebooks.shape}, must be (L, K, D). Pass all levels in one array.")

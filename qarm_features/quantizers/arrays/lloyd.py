@@ -1,7 +1,7 @@
-"""Lloyd's k-means on arrays, the algorithm that `ResidualKMeans` distributes.
+"""Lloyd's k-means on arrays, the algorithm that ``ResidualKMeans`` distributes.
 
-In: embeddings (B, D) and centroids (K, D), float32. Out: codes, sums per centroid, new centroids.
-On grid values (see `grid`) every result is exact; on any values it is the same on every CPU.
+In: embeddings (B, D) and centroids (K, D), float32. Out: codes, sums per centroid, new centroids. On the values of a ``grid``
+every result is exact. On any values it is the same on every CPU.
 
 Source: QARM, arXiv 2411.11739, section 3.2; scikit-learn's ``cluster/_kmeans.py``.
 """
@@ -16,25 +16,30 @@ from qarm_features.quantizers.arrays.codebooks import levels_of
 from qarm_features.quantizers.arrays.grid import ordered_row_sums
 from qarm_features.quantizers.arrays.torch_products import nearest_by_torch
 
-SCORE_BYTES = 1 << 20  # scores of one block of rows, (rows, K): they stay in the CPU's cache
+SCORE_BYTES = 1 << 20  # size of the scores (rows, K) of one block of rows, so that they stay in the CPU's cache
 _DIFFERENCE_ELEMENTS = 1 << 21
-_UNSURE_ROWS = 1 << 14  # decided in float64 at a time
-_SUM_BYTES = 1 << 23  # rows widened to float64 at a time
+_UNSURE_ROWS = 1 << 14  # number of rows that are decided in float64 at a time
+_SUM_BYTES = 1 << 23  # size of the rows that are widened to float64 at a time
 
 
 def nearest_codes(embeddings: np.ndarray, centroids: np.ndarray, device: str | None = None) -> np.ndarray:
     """Finds the nearest centroid of each row.
 
-    Float32 matrix products decide almost all rows. Rows whose two best scores are closer than float32's rounding error
-    are decided by float64 products, and what is left by float64 differences summed in a fixed order.
+    Float32 matrix products decide almost all rows. Float64 products decide the rows whose two best scores are closer than
+    the rounding error of float32. Float64 differences, summed in a fixed order, decide the few rows that remain.
 
     Args:
-        embeddings: (B, D) float32, finite.
-        centroids: (K, D) float32, finite.
+        embeddings: Rows (B, D) float32, finite.
+        centroids: Centroids (K, D) float32, finite.
         device: Torch device of the float32 products, such as ``cuda:0``; None uses numpy. The codes are the same.
 
     Returns:
-        (B,) int32 in [0, K); the lowest index among equally near centroids.
+        Codes (B,) int32 in [0, K), the lowest index among equally near centroids.
+
+    Example:
+        >>> rows = np.array([[0.9, 0.1], [0.0, 0.8]], np.float32)
+        >>> nearest_codes(rows, np.eye(2, dtype=np.float32)).tolist()
+        [0, 1]
     """
     if device is None or len(centroids) == 1 or len(embeddings) == 0:
         codes, unsure = _in_blocks(embeddings, centroids)
@@ -52,16 +57,19 @@ def nearest_codes(embeddings: np.ndarray, centroids: np.ndarray, device: str | N
 
 
 def _in_blocks(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the codes (B,) int32 of rows by products in their own precision, and the rows that these cannot decide.
+    """Finds nearest centroids by matrix products, in blocks of rows and in the precision of the rows.
 
     The score ||c||^2 - 2 x.c is one product of (x, 1) and (-2 c, ||c||^2).
+
+    Returns:
+        Codes (B,) int32, and the indices of the rows that this precision cannot decide.
     """
     num_rows, dim = embeddings.shape
     codes = np.zeros(num_rows, np.int32)
     if num_rows == 0 or len(centroids) == 1:
         return codes, np.empty(0, np.int64)
     touch_blas_buffers()
-    with np.errstate(over="ignore", invalid="ignore"):  # an overflow gives inf or nan, which count as unsure
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow gives inf or nan, which count as undecided
         squares = np.einsum("kd,kd->k", centroids, centroids, dtype=np.float64)
         factors = np.concatenate([-2 * centroids.T, squares[None].astype(centroids.dtype)])  # (D + 1, K)
         size = min(num_rows, max(256, SCORE_BYTES // (embeddings.itemsize * len(centroids))))
@@ -82,18 +90,18 @@ def _in_blocks(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarra
 
 
 def rounding_bound(rows: np.ndarray, largest: float) -> np.ndarray:
-    """Returns (B,) how far apart two scores must be for rounding not to have decided between them.
+    """Returns the distance (B,) of two scores above which rounding cannot have changed their order.
 
     Args:
-        rows: (B, D).
-        largest: norm of a centroid.
+        rows: Rows (B, D), float32 or float64.
+        largest: Largest norm of a centroid.
 
     Source: the error bound of a dot product in any order, Higham, Accuracy and Stability, section 3.1.
     """
     dim, precision = rows.shape[1], np.finfo(rows.dtype)
     row_norms = np.sqrt(np.einsum("ij,ij->i", rows, rows)).astype(np.float64)
     bound = 2.2 * float(precision.eps) / 2 * (dim + 3) * largest * (2 * row_norms + largest)
-    return bound + 8 * (dim + 3) * float(precision.tiny)  # products below it may have been flushed to zero
+    return bound + 8 * (dim + 3) * float(precision.tiny)  # smaller products may have been flushed to zero
 
 
 def _nearest_by_differences(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -112,11 +120,11 @@ def nearest_centroids(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np
     """Finds the nearest centroid of each row and its distance.
 
     Args:
-        embeddings: (B, D) float32, finite.
-        centroids: (K, D) float32, finite.
+        embeddings: Rows (B, D) float32, finite.
+        centroids: Centroids (K, D) float32, finite.
 
     Returns:
-        codes (B,) int32 in [0, K), the lowest index among equally near centroids, and squared distances (B,) float64.
+        Codes (B,) int32 in [0, K), the lowest index among equally near centroids, and squared distances (B,) float64.
     """
     codes = nearest_codes(embeddings, centroids)
     differences = embeddings.astype(np.float64) - centroids[codes]
@@ -124,15 +132,15 @@ def nearest_centroids(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np
 
 
 def quantize(embeddings: np.ndarray, codebooks: np.ndarray, device: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Quantizes embeddings level by level: the nearest centroid, then the same with what it left over.
+    """Quantizes embeddings level by level: finds the nearest centroid, subtracts it, and goes on with the residual.
 
     Args:
-        embeddings: (B, D) float32, finite.
-        codebooks: (L, K, D) float32, levels with fewer centroids padded as of `codebooks.pad_levels`.
+        embeddings: Rows (B, D) float32, finite.
+        codebooks: Codebooks (L, K, D) float32; smaller levels end in rows of NaN, see ``pad_levels``.
         device: Torch device of the products; None uses numpy.
 
     Returns:
-        codes (B, L) int32 in [0, K) and what they leave over, (B, D) float32.
+        Codes (B, L) int32 in [0, K), and the residuals (B, D) float32 after the last level.
     """
     codes = np.empty((len(embeddings), len(codebooks)), np.int32)
     residuals = embeddings
@@ -143,7 +151,21 @@ def quantize(embeddings: np.ndarray, codebooks: np.ndarray, device: str | None =
 
 
 def assign_codes(embeddings: np.ndarray, codebooks: np.ndarray, device: str | None = None) -> np.ndarray:
-    """Returns the codes (B, L) int32 that `quantize` gives, and spares what the last level leaves over."""
+    """Returns the codes of ``quantize``, without the cost of the residuals after the last level.
+
+    Args:
+        embeddings: Rows (B, D) float32, finite.
+        codebooks: Codebooks (L, K, D) float32; smaller levels end in rows of NaN, see ``pad_levels``.
+        device: Torch device of the products; None uses numpy.
+
+    Returns:
+        Codes (B, L) int32 in [0, K).
+
+    Example:
+        >>> codebooks = np.array([[[0.0], [10.0]], [[-1.0], [1.0]]], np.float32)
+        >>> assign_codes(np.array([[9.2], [0.7]], np.float32), codebooks).tolist()
+        [[1, 0], [0, 1]]
+    """
     codes, residuals = quantize(embeddings, codebooks[:-1], device)
     (last,) = levels_of(codebooks[-1:])
     return np.column_stack([codes, nearest_codes(residuals, last, device)])
@@ -155,19 +177,19 @@ def cluster_sums(
     """Adds up the rows of each centroid, without a (B, K) buffer.
 
     Args:
-        embeddings: (B, D) float32.
-        codes: (B,) int32 in [0, K).
-        num_centroids: K.
-        weights: (B,) int64, at least 0; None counts every row once.
-        bits: with weights, of the grid that the embeddings lie on.
+        embeddings: Rows (B, D) float32.
+        codes: Codes (B,) int32 in [0, K).
+        num_centroids: Number of centroids K.
+        weights: Weights (B,) int64 of the rows, at least 0; None counts every row once.
+        bits: Bits of the grid of the embeddings; it is used only with weights.
 
     Returns:
-        sums (K, D) and counts (K,) int64. Without weights sums are float64, exact on grid values; with weights they are
-        int64 multiples of ``2**-bits``, exact where the weights of all rows sum up to 2**36 at most.
+        Sums (K, D) and counts (K,) int64. Without weights, sums are float64, and exact on grid values. With weights, they
+        are int64 multiples of ``2**-bits``, and exact if the weights of all rows sum up to at most 2**36.
     """
     kind = np.float64 if weights is None else np.int64
     sums, counts = np.zeros((num_centroids, embeddings.shape[1]), kind), np.zeros(num_centroids, np.int64)
-    # A block's sums are (K, D), so a block has as many rows as centroids at least.
+    # A block has sums (K, D), so it should have at least as many rows as there are centroids.
     size = max(num_centroids, _SUM_BYTES // (8 * embeddings.shape[1]), 1)
     for start in range(0, len(embeddings), size):
         block, block_codes = embeddings[start : start + size], codes[start : start + size]
@@ -183,31 +205,32 @@ def cluster_sums(
 
 
 def lloyd_step(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Assigns every row and adds up what the new centroids need.
+    """Assigns every row to its nearest centroid and adds up the rows of each centroid.
 
     Args:
-        embeddings: (B, D) float32, finite.
-        centroids: (K, D) float32, finite.
+        embeddings: Rows (B, D) float32, finite.
+        centroids: Centroids (K, D) float32, finite.
 
     Returns:
-        sums (K, D) float64 of the rows of each centroid, counts (K,) int64 of them, and the sum of squared distances
-        to the given centroids, at least 0. Sums and counts are exact on grid values, the distances are rounded.
+        Sums (K, D) float64 and counts (K,) int64 of the rows of each centroid, and the sum of squared distances to the given
+        centroids, at least 0. Sums and counts are exact on grid values. The distances are rounded.
     """
     codes, distances = nearest_centroids(embeddings, centroids)
     return *cluster_sums(embeddings, codes, len(centroids)), float(distances.sum())
 
 
 def update_centroids(sums: np.ndarray, counts: np.ndarray, centroids: np.ndarray, bits: int) -> np.ndarray:
-    """Moves each centroid to the mean of its rows, rounded to multiples of ``2**-bits``; one without rows stays.
+    """Moves each centroid to the mean of its rows, rounded to multiples of ``2**-bits``; a centroid without rows stays.
 
     Args:
-        sums: (K, D) float64.
-        counts: (K,) int64.
-        centroids: (K, D) float32, before the update.
-        bits: of the grid, in [1, 22].
+        sums: Sums (K, D) float64 of the rows of each centroid.
+        counts: Number of rows (K,) int64 of each centroid.
+        centroids: Centroids (K, D) float32 before the update.
+        bits: Bits of the grid, in [1, 22].
 
     Returns:
-        (K, D) float32. The nearest grid point to a mean is the best one, so the error never rises by the rounding.
+        Centroids (K, D) float32. The grid point that is nearest to a mean is the best one, so rounding never raises the
+        error above that of the centroids before.
     """
     means = sums / np.maximum(counts, 1)[:, None]
     rounded = (np.ldexp(np.rint(np.ldexp(means, bits)), -bits) + 0.0).astype(np.float32)

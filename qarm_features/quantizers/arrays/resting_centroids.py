@@ -1,8 +1,8 @@
-"""The nearest centroids after some of them moved: those at rest need not be asked again.
+"""The nearest centroids after some of the centroids moved, at a lower cost than a new search.
 
-In: rows (B, D), their codes (B,) before, centroids (K, D) and which moved. Out: their codes now, exactly those of
-`lloyd.nearest_codes`. A row whose centroid rests is nearest to it or to one that moved; only rows whose own moved are
-compared with all. Where clusters come to rest one after another, later steps cost a third of the first.
+In: rows (B, D), their codes (B,) before, the centroids (K, D), and which of them moved. Out: the codes now, exactly those of
+``lloyd.nearest_codes``. If the centroid of a row did not move, that centroid or one that moved is the nearest. Only the other
+rows are compared with all centroids. When most clusters have settled, a step costs a third of the first step.
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ from qarm_features.quantizers.arrays.lloyd import SCORE_BYTES, nearest_codes, ro
 def nearest_after_moves(
     embeddings: np.ndarray, before: np.ndarray, centroids: np.ndarray, moved: np.ndarray
 ) -> np.ndarray:
-    """Finds the nearest centroid of each row again.
+    """Finds the nearest centroid of each row after some centroids moved.
 
     Args:
-        embeddings: (B, D) float32, finite.
-        before: (B,) int32, codes of the same rows before some centroids moved.
-        centroids: (K, D) float32, finite, as they are now.
-        moved: (K,) bool, which of them are not where they were, to the last bit.
+        embeddings: Rows (B, D) float32, finite.
+        before: Codes (B,) int32 of the same rows before the centroids moved.
+        centroids: Centroids (K, D) float32, finite, at their new places.
+        moved: True (K,) for each centroid that differs from before in any bit.
 
     Returns:
-        (B,) int32 in [0, K); the lowest index among equally near centroids.
+        Codes (B,) int32 in [0, K), the lowest index among equally near centroids.
+
+    Example:
+        >>> rows, centroids = np.array([[0.0], [4.0]], np.float32), np.array([[3.0], [5.0]], np.float32)
+        >>> nearest_after_moves(rows, np.array([0, 1]), centroids, np.array([True, False])).tolist()
+        [0, 0]
     """
     codes = np.array(before, np.int32)
     own_moved = moved[codes]
@@ -38,14 +43,14 @@ def nearest_after_moves(
 
 
 def _own_or_moved(rows: np.ndarray, own: np.ndarray, centroids: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """Returns the nearest (B,) of each row's own centroid (B,) and those that moved (M,)."""
+    """Returns the nearest (B,) of the own centroid of each row (B,) and the centroids that moved (M,)."""
     touch_blas_buffers()
     squares = np.einsum("kd,kd->k", centroids, centroids, dtype=np.float64)
     factors = np.concatenate([-2 * centroids[moved].T, squares[moved][None].astype(np.float32)])  # (D + 1, M)
     codes, gaps = own.copy(), np.empty(len(rows), np.float32)
     size = min(len(rows), max(256, SCORE_BYTES // (4 * len(moved))))
     with_one, scores = np.ones((size, rows.shape[1] + 1), np.float32), np.empty((size, len(moved)), np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # an overflow gives inf or nan, which count as unsure
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow gives inf or nan, which count as undecided
         for start in range(0, len(rows), size):
             block, mine = rows[start : start + size], own[start : start + size]
             part, each = scores[: len(block)], np.arange(len(block))

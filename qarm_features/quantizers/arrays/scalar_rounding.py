@@ -1,11 +1,12 @@
-"""Finite scalar quantization on arrays, the algorithm that `FiniteScalar` distributes.
+"""Finite scalar quantization on arrays, the algorithm that ``FiniteScalar`` distributes.
 
-In: rows (B, D), in practice what residual k-means left over. Out: one code per row: the row is projected to a few dimensions,
-each is rounded to one of n_i scalars, and the digits make one integer, the first dimension the most significant.
+In: rows (B, D), usually residuals of k-means. Out: one code per row. The row is projected to a few dimensions, and
+dimension i is rounded to one of n_i scalars. The indices of the scalars are the digits of the code, that of the first
+dimension the most significant.
 
-The cells are fitted, not learnt: a histogram per dimension gives cells and their squared error for each n_i, and these
-errors say how to share out the codes: more scalars to dimensions of larger variance (reverse water-filling, in
-integers).
+The scalars are computed from histograms, not trained. A histogram per dimension gives the best cells and their squared error
+for each n_i. These errors decide how many scalars each dimension gets: dimensions with larger variance get more scalars
+(reverse water-filling in integers).
 
 Source: FSQ, arXiv 2309.15505; the scalar quantizer of Lloyd and Max; its place after residual k-means: QARM V2, arXiv
 2602.08559.
@@ -20,20 +21,29 @@ import numpy as np
 
 from qarm_features.quantizers.arrays.grid import ordered_row_sums
 
-BINS, REACH = 2048, 6.0  # of a histogram over -6 to 6 standard deviations
-MOST_SCALARS = 64  # of a dimension, where they are shared out by error
+BINS, REACH = 2048, 6.0  # a histogram has 2048 bins from -6 to 6 standard deviations
+MOST_SCALARS = 64  # maximal number of scalars of a dimension if their numbers are chosen by error
 _ITERATIONS = 60
 _PRODUCT_ELEMENTS = 1 << 19
 
 
 class ScalarRounding(NamedTuple):
-    """How rows are rounded.
+    """The fitted parameters that turn rows into codes and back.
 
     Attributes:
-        mean: (D,) float32, subtracted first.
-        projection: (d, D) float32, orthonormal rows.
-        boundaries: d arrays (n_i - 1,) float64, ascending; a value on a boundary belongs to the cell above.
-        scalars: d arrays (n_i,) float64, what a cell stands for.
+        mean: Mean (D,) float32, which is subtracted first.
+        projection: Orthonormal axes (d, D) float32.
+        boundaries: Boundaries (n_i - 1,) float64 of the cells of each of d dimensions, ascending. A value on a boundary
+            belongs to the cell above it.
+        scalars: Values (n_i,) float64 to which each of d dimensions is rounded.
+
+    Example:
+        >>> edges, scalars = [np.zeros(1)] * 2, [np.array([-1.0, 1.0])] * 2
+        >>> rounding = ScalarRounding(np.zeros(2, np.float32), np.eye(2, dtype=np.float32), edges, scalars)
+        >>> rounding.encode(np.array([[0.3, -7.0], [-0.1, -0.2]], np.float32)).tolist()
+        [2, 0]
+        >>> rounding.decode(np.array([2, 0])).tolist()
+        [[1.0, -1.0], [-1.0, -1.0]]
     """
 
     mean: np.ndarray
@@ -43,7 +53,7 @@ class ScalarRounding(NamedTuple):
 
     @property
     def levels(self) -> list[int]:
-        """The numbers of scalars n_i."""
+        """Number of scalars n_i of each dimension."""
         return [len(values) for values in self.scalars]
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
@@ -61,7 +71,7 @@ class ScalarRounding(NamedTuple):
         return (values @ self.projection.astype(np.float64) + self.mean).astype(np.float32)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Returns arrays that hold all of it, for safetensors and Parquet."""
+        """Returns named arrays that hold all of the rounding, for safetensors and Parquet."""
         return {
             "mean": self.mean,
             "projection": self.projection,
@@ -72,15 +82,29 @@ class ScalarRounding(NamedTuple):
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> ScalarRounding:
-        """Makes it of what `to_arrays` returned."""
+        """Restores a rounding from the arrays that ``to_arrays`` returned."""
         ends = np.cumsum(arrays["levels"].astype(int))
         boundaries = np.split(arrays["boundaries"], (ends - np.arange(1, len(ends) + 1))[:-1])
         mean, projection = (arrays[name].astype(np.float32) for name in ("mean", "projection"))
         return cls(mean, projection, boundaries, np.split(arrays["scalars"], ends[:-1]))
 
 
+def empty_rounding() -> ScalarRounding:
+    """Returns a rounding of rows without dimensions, for a model before its rounding is set."""
+    return ScalarRounding(np.empty(0, np.float32), np.empty((0, 0), np.float32), [], [])
+
+
 def project(rows: np.ndarray, mean: np.ndarray, projection: np.ndarray) -> np.ndarray:
-    """Returns rows (B, D) in the dimensions of the projection (d, D), (B, d) float64, each sum in one fixed order."""
+    """Projects rows to a few dimensions, with every sum in one fixed order.
+
+    Args:
+        rows: Rows (B, D) float32.
+        mean: Mean (D,) float32, which is subtracted first.
+        projection: Axes (d, D) float32.
+
+    Returns:
+        Projected rows (B, d) float64.
+    """
     values, axes = np.empty((len(rows), len(projection))), projection.astype(np.float64)
     size = max(1, _PRODUCT_ELEMENTS // rows.shape[1])
     for start in range(0, len(rows), size):
@@ -91,7 +115,7 @@ def project(rows: np.ndarray, mean: np.ndarray, projection: np.ndarray) -> np.nd
 
 
 def principal_axes(covariance: np.ndarray, count: int) -> np.ndarray:
-    """Returns the axes (count, D) float32 of the largest variances; the largest component of each is above 0."""
+    """Returns the axes (count, D) float32 with the largest variances; the largest component of each axis is positive."""
     _, vectors = np.linalg.eigh(covariance)
     return _with_signs(vectors.T[::-1][:count])
 
@@ -103,7 +127,16 @@ def random_axes(dim: int, count: int, seed: int) -> np.ndarray:
 
 
 def histogram(values: np.ndarray, deviations: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Counts values (B, d) float64, or sums their weights (B,), by `BINS` bins of their deviations (d,); (d, BINS)."""
+    """Counts the values of each dimension by bins.
+
+    Args:
+        values: Values (B, d) float64.
+        deviations: Standard deviation (d,) of each dimension, the unit of the bins.
+        weights: Weights (B,) of the rows; None counts every row once.
+
+    Returns:
+        Counts, or sums of weights, (d, BINS).
+    """
     scaled = (values / deviations + REACH) * (BINS / (2 * REACH))
     bins = np.clip(scaled, 0, BINS - 1).astype(np.int64)
     return np.stack([np.bincount(column, weights, minlength=BINS) for column in bins.T])
@@ -113,19 +146,19 @@ def fit_scalars(counts: np.ndarray, num_scalars: int, *, spacing: str) -> tuple[
     """Fits the cells of one dimension to its histogram.
 
     Args:
-        counts: (BINS,) int64 rows, or steps of their weights, per bin, one of them above 0.
-        num_scalars: n, at least 1.
-        spacing: ``error`` for the least squared error (Lloyd, Max), ``mass`` for cells of equally many rows.
+        counts: Number of rows (BINS,) int64, or sum of their weights, of each bin, one of them above 0.
+        num_scalars: Number of scalars n, at least 1.
+        spacing: "error" minimizes the squared error (Lloyd, Max), "mass" makes cells with equal numbers of rows.
 
     Returns:
-        boundaries (n - 1,) and scalars (n,) float64, in standard deviations, and the mean squared error.
+        Boundaries (n - 1,) and scalars (n,) float64, in standard deviations, and the mean squared error.
     """
     width = 2 * REACH / BINS
     centers = (np.arange(BINS) + 0.5) * width - REACH
     mass = np.concatenate([[0], np.cumsum(counts)])
     moment = np.concatenate([[0.0], np.cumsum(counts * centers)])
     shares = np.arange(1, num_scalars) / num_scalars * mass[-1]
-    edges = np.searchsorted(mass, shares)  # the bin at which a cell begins
+    edges = np.searchsorted(mass, shares)  # first bin of each cell but the first
     for _ in range(_ITERATIONS if spacing == "error" else 0):
         scalars = _cell_means(edges, mass, moment, centers)
         moved = np.searchsorted(centers, (scalars[1:] + scalars[:-1]) / 2)
@@ -142,11 +175,11 @@ def errors_by_count(counts: np.ndarray, variances: np.ndarray, size: int, *, spa
     """Returns the mean squared errors (d, n) of d dimensions with 1 to n scalars.
 
     Args:
-        counts: (d, BINS) int64, the histograms.
-        variances: (d,) of the dimensions.
-        size: the most codes; the dimension of rank r by variance gets no more than 2 size**(1 / r), beyond which the
-            error is given as infinite.
-        spacing: as of `fit_scalars`.
+        counts: Histograms (d, BINS) int64.
+        variances: Variance (d,) of each dimension.
+        size: Maximal number of codes. The dimension of rank r by variance gets at most 2 size**(1 / r) scalars; the errors
+            of more scalars are infinite.
+        spacing: Spacing of the scalars, see ``fit_scalars``.
     """
     errors = np.full((len(counts), min(MOST_SCALARS, size)), np.inf)
     for rank, column in enumerate(np.argsort(-variances, kind="stable"), 1):
@@ -157,20 +190,24 @@ def errors_by_count(counts: np.ndarray, variances: np.ndarray, size: int, *, spa
 
 
 def share_out(errors: np.ndarray, size: int) -> list[int]:
-    """Shares out codes over dimensions so that the sum of errors is the least.
+    """Chooses the number of scalars of each dimension so that the sum of errors is the least.
 
     Args:
-        errors: (d, n) mean squared error of each dimension with 1 to n scalars.
-        size: the most codes, at least 1.
+        errors: Mean squared error (d, n) of each dimension with 1 to n scalars.
+        size: Maximal number of codes, at least 1.
 
     Returns:
         d numbers of scalars, each in [1, n], with a product of at most ``size``.
+
+    Example:
+        >>> share_out(np.array([[9.0, 3.0, 1.0], [2.0, 1.0, 0.5]]), size=4)
+        [3, 1]
     """
     best, chosen = np.full(size + 1, np.inf), []
     best[1] = 0.0
-    for of_dimension in errors:
+    for dimension_errors in errors:
         total, choice = np.full(size + 1, np.inf), np.ones(size + 1, np.int64)
-        for count, error in enumerate(of_dimension[:size], 1):
+        for count, error in enumerate(dimension_errors[:size], 1):
             reached = slice(count, count * (size // count) + 1, count)
             sums = best[1 : size // count + 1] + error
             better = sums < total[reached]
@@ -186,12 +223,17 @@ def share_out(errors: np.ndarray, size: int) -> list[int]:
 
 
 def most_dimensions(size: int) -> int:
-    """Returns how many dimensions can have two scalars at least with ``size`` codes in all."""
+    """Returns the maximal number of dimensions with at least two scalars each and at most ``size`` codes in all.
+
+    Example:
+        >>> most_dimensions(4096)
+        12
+    """
     return max(1, int(math.log2(size)))
 
 
 def _cell_means(edges: np.ndarray, mass: np.ndarray, moment: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    """Returns the mean of each cell's rows, and the middle of a cell without rows."""
+    """Returns the mean of the rows of each cell, or the middle of a cell without rows."""
     ends = np.concatenate([[0], edges, [len(centers)]])
     rows, first, last = (
         np.diff(mass[ends]),
@@ -199,11 +241,11 @@ def _cell_means(edges: np.ndarray, mass: np.ndarray, moment: np.ndarray, centers
         centers[np.maximum(ends[1:] - 1, 0)],
     )
     means = np.where(rows > 0, np.diff(moment[ends]) / np.maximum(rows, 1), (first + last) / 2)
-    return np.maximum.accumulate(means)  # rounding never changes their order
+    return np.maximum.accumulate(means)  # keeps them in order in spite of rounding
 
 
 def _with_signs(axes: np.ndarray) -> np.ndarray:
-    """Turns each axis so that its component of the largest size is above 0."""
+    """Turns each axis so that its largest component by size is positive."""
     largest = np.abs(axes).argmax(axis=1)
     signs = np.where(axes[np.arange(len(axes)), largest] < 0, -1.0, 1.0)
     return np.ascontiguousarray(axes * signs[:, None], dtype=np.float32)

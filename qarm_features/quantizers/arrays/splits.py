@@ -1,6 +1,7 @@
-"""How a step of residual k-means repairs its centroids: those without rows, or with too few, take half of a large cluster.
+"""Repairs of centroids after a step of residual k-means.
 
-In: centroids (K, D) and the rows of each (K,). Out: centroids (K, D), as many.
+In: centroids (K, D) and the number of rows of each (K,). Out: centroids (K, D), in which those without rows, or with too few,
+have moved to split a large cluster.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ import numpy as np
 def split_largest(
     centroids: np.ndarray, counts: np.ndarray, offset: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """Repairs centroids without rows: each takes half of the largest cluster.
+    """Moves each centroid without rows next to the centroid of the largest cluster.
 
-    The donor stays where it is, so the error cannot rise; the empty one goes next to it in a random direction.
+    The other centroid keeps its place, so the error cannot rise. The direction from it is random.
 
     Args:
-        centroids: (K, D) float32.
-        counts: (K,) rows of each, at least 0, one of them above 0.
-        offset: how far to go in each coordinate, a multiple of the grid's step.
-        generator: of the direction.
+        centroids: Centroids (K, D) float32.
+        counts: Number of rows (K,) of each centroid, at least 0, one of them above 0.
+        offset: Distance to move in each coordinate, a multiple of the step of the grid.
+        generator: Generator of the directions.
 
     Returns:
-        (K, D) float32.
+        Centroids (K, D) float32.
     """
     repaired = centroids.copy()
     for empty, donor in halves(counts):
@@ -32,25 +33,41 @@ def split_largest(
 
 
 def without_poorest(counts: np.ndarray, max_load: float, *, by_pieces: bool = False) -> np.ndarray:
-    """Frees centroids of few rows, to split those of more than max_load times the mean number of rows.
+    """Chooses centroids with few rows that shall move, to split those with more than ``max_load`` times the mean.
 
     Args:
-        counts: (K,) rows of each, at least 0.
-        max_load: above 1.
-        by_pieces: free as many as it takes to cut what is above into pieces that are not, in place of one for each.
+        counts: Number of rows (K,) of each centroid, at least 0.
+        max_load: Number of rows, relative to the mean, above which a cluster is split; above 1.
+        by_pieces: True if a cluster shall be split into as many pieces as its size needs, False if into two.
 
     Returns:
-        Counts (K,) float64 with 0 for those freed: of the fewest rows, and below the mean by max_load.
+        Counts (K,) float64 with 0 for the centroids that shall move. These have the fewest rows, and less than the mean
+        divided by ``max_load``.
+
+    Example:
+        >>> without_poorest(np.array([1, 20, 6, 5]), max_load=2.0).tolist()
+        [0.0, 20.0, 6.0, 5.0]
     """
-    mean, freed = counts.sum() / len(counts), counts.astype(np.float64)
+    mean, remaining = counts.sum() / len(counts), counts.astype(np.float64)
     pieces = np.maximum(np.ceil(counts / (max_load * mean)) - 1, 0) if by_pieces else counts > max_load * mean
     poorest = np.argsort(counts, kind="stable")[: int(pieces.sum())]
-    freed[poorest[counts[poorest] < mean / max_load]] = 0
-    return freed
+    remaining[poorest[counts[poorest] < mean / max_load]] = 0
+    return remaining
 
 
 def halves(counts: np.ndarray) -> list[tuple[int, int]]:
-    """Returns which centroid each one without rows splits, in order: the one of the largest share (K,) by then."""
+    """Pairs each centroid without rows with the one that it splits, which has the largest share of rows at that time.
+
+    Args:
+        counts: Number of rows (K,) of each centroid, one of them above 0.
+
+    Returns:
+        Pairs of an empty centroid and the one to split, in the order of the empty ones.
+
+    Example:
+        >>> halves(np.array([0, 10, 6, 0]))
+        [(0, 1), (3, 2)]
+    """
     shares, pairs = counts.astype(np.float64), []
     for empty in np.flatnonzero(counts == 0):
         donor = int(shares.argmax())

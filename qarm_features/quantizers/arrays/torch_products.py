@@ -1,7 +1,8 @@
 """The matrix products of the nearest centroid on a GPU, by torch, with the same codes as on the CPU.
 
-In: rows (B, D) and centroids (K, D), float32. Out: codes (B,) and by how much each is nearest. Rows that float32 cannot
-decide are decided by `lloyd` in float64 on the CPU as ever: so a GPU, whose products round otherwise, changes no code.
+In: rows (B, D) and centroids (K, D), float32. Out: codes (B,), and the gap (B,) between the best two scores. If the gap
+is too small for float32, ``lloyd`` decides the row in float64 on the CPU. Hence a GPU gives the same codes, although
+its products are rounded in another way.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 DEVICES = ("cpu", "cuda", "auto", "torch-cpu")
-_SCORE_BYTES = 256 << 20  # scores of one block of rows, (rows, K)
+_SCORE_BYTES = 256 << 20  # size of the scores (rows, K) of one block of rows
 
 
 def torch_device(name: str, *, gpu: int = 0) -> str | None:
@@ -47,17 +48,17 @@ def nearest_by_torch(embeddings: np.ndarray, centroids: np.ndarray, device: str)
     """Finds the nearest centroid of each row.
 
     Args:
-        embeddings: (B, D) float32, finite.
-        centroids: (K, D) float32, finite, K at least 2.
-        device: of torch.
+        embeddings: Rows (B, D) float32, finite.
+        centroids: Centroids (K, D) float32, finite, K at least 2.
+        device: Device of torch, such as ``cuda:0``.
 
     Returns:
-        (B,) int32 in [0, K), and how much farther the second nearest scores, (B,) float32; the score is
+        Codes (B,) int32 in [0, K), and the gap (B,) float32 to the score of the second nearest centroid. The score is
         ||c||^2 - 2 x.c.
     """
     import torch
 
-    torch.set_float32_matmul_precision("highest")  # the bound on rounding is one of float32, not of TF32
+    torch.set_float32_matmul_precision("highest")  # the bound on rounding errors holds for float32, not for TF32
     squares = np.einsum("kd,kd->k", centroids, centroids, dtype=np.float64).astype(np.float32)
     biases, factors = (torch.from_numpy(values).to(device) for values in (squares, -2 * centroids.T))
     codes, gaps = np.empty(len(embeddings), np.int32), np.empty(len(embeddings), np.float32)

@@ -1,8 +1,12 @@
-"""The params of `FiniteScalar`, in pyspark.ml's way: camelCase, with setters and getters."""
+"""The params of ``FiniteScalar``, in camelCase with setters and getters, as pyspark.ml names params.
+
+In: values that a user sets. Out: checked values.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Self
 
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasSeed
@@ -14,10 +18,17 @@ _MOST_CODES = 2**31
 
 
 def check_levels(levels: list[int], name: str) -> None:
-    """Refuses numbers of scalars out of range.
+    """Refuses numbers of scalars that are out of range.
+
+    Args:
+        levels: Number of scalars of each dimension.
+        name: Name of the param, for the error.
 
     Raises:
-        ValueError: One is below 2, or their product does not fit an int code.
+        ValueError: A number is below 2, or the product of all does not fit an int code.
+
+    Example:
+        >>> check_levels([8, 8, 8, 5], "levels")
     """
     if not levels or min(levels) < 2 or math.prod(levels) > _MOST_CODES:
         raise ValueError(
@@ -26,12 +37,12 @@ def check_levels(levels: list[int], name: str) -> None:
 
 
 class FiniteScalarParams(WeightedColumns, HasSeed):
-    """The params of the estimator, see there."""
+    """The params of the estimator ``FiniteScalar``, which explains them."""
 
-    levels = Param(Params._dummy(), "levels", "scalars of each dimension.", TypeConverters.identity)
-    codebookSize = Param(Params._dummy(), "codebookSize", "the most codes, 2 to 65536.", TypeConverters.toInt)
-    projection = Param(Params._dummy(), "projection", "pca or random.", TypeConverters.toString)
-    spacing = Param(Params._dummy(), "spacing", "mass or error.", TypeConverters.toString)
+    levels = Param(Params._dummy(), "levels", "Number of scalars of each dimension.", TypeConverters.identity)
+    codebookSize = Param(Params._dummy(), "codebookSize", "Maximal number of codes, 2 to 65536.", TypeConverters.toInt)
+    projection = Param(Params._dummy(), "projection", "Axes of the projection: pca or random.", TypeConverters.toString)
+    spacing = Param(Params._dummy(), "spacing", "Spacing of the scalars: mass or error.", TypeConverters.toString)
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,50 +56,51 @@ class FiniteScalarParams(WeightedColumns, HasSeed):
             seed=0,
         )
 
-    def setLevels(self, value: list[int] | None):
-        """Sets the scalars of each dimension."""
+    def setLevels(self, value: list[int] | None) -> Self:
+        """Sets the number of scalars of each dimension."""
         return self._set(levels=value)
 
-    def setCodebookSize(self, value: int):
-        """Sets the most codes."""
+    def setCodebookSize(self, value: int) -> Self:
+        """Sets the maximal number of codes."""
         return self._set(codebookSize=value)
 
-    def setProjection(self, value: str):
-        """Sets the axes: pca or random."""
+    def setProjection(self, value: str) -> Self:
+        """Sets the axes of the projection: pca or random."""
         return self._set(projection=value)
 
-    def setSpacing(self, value: str):
-        """Sets where scalars stand: mass or error."""
+    def setSpacing(self, value: str) -> Self:
+        """Sets the spacing of the scalars: mass or error."""
         return self._set(spacing=value)
 
-    def setSeed(self, value: int):
-        """Sets the seed."""
+    def setSeed(self, value: int) -> Self:
+        """Sets the seed for random axes."""
         return self._set(seed=value)
 
     def getLevels(self) -> list[int] | None:
-        """Returns the scalars of each dimension, None where they are to be shared out."""
+        """Returns the number of scalars of each dimension, or None if the fit chooses them."""
         return self.getOrDefault(self.levels)
 
     def getCodebookSize(self) -> int:
-        """Returns the most codes."""
+        """Returns the maximal number of codes."""
         return self.getOrDefault(self.codebookSize)
 
     def getProjection(self) -> str:
-        """Returns the axes."""
+        """Returns the kind of the axes: pca or random."""
         return self.getOrDefault(self.projection)
 
     def getSpacing(self) -> str:
-        """Returns where scalars stand."""
+        """Returns the spacing of the scalars: mass or error."""
         return self.getOrDefault(self.spacing)
 
     def check_params(self) -> None:
-        """Refuses params out of range.
+        """Refuses params that are out of range.
 
         Raises:
-            ValueError: levels, codebookSize, projection or spacing is.
+            ValueError: ``levels``, ``codebookSize``, ``projection`` or ``spacing`` is out of range.
         """
-        if self.getLevels() is not None:
-            check_levels(self.getLevels(), "levels")
+        levels = self.getLevels()
+        if levels is not None:
+            check_levels(levels, "levels")
         if not 2 <= self.getCodebookSize() <= 65_536:
             raise ValueError(f"codebookSize is {self.getCodebookSize()}, must be 2 to 65536.")
         for name, known in (("projection", PROJECTIONS), ("spacing", SPACINGS)):

@@ -1,6 +1,11 @@
-"""The params of `NearestItems` and its model, in pyspark.ml's way: camelCase, with setters and getters."""
+"""The params of ``NearestItems`` and its model, in camelCase with setters and getters, as pyspark.ml names params.
+
+In: values that a user sets. Out: checked values, and the columns of a DataFrame that the params name.
+"""
 
 from __future__ import annotations
+
+from typing import Self
 
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasSeed
@@ -13,51 +18,57 @@ _ID_TYPES = ("int", "bigint", "string")
 
 
 class NearestItemsColumns(EmbeddingColumns):
-    """What estimator and model share."""
+    """The params that the estimator and the model share."""
 
-    itemCol = Param(Params._dummy(), "itemCol", "the column of item IDs.", TypeConverters.toString)
-    similarityCol = Param(Params._dummy(), "similarityCol", "similarities that are added.", TypeConverters.toString)
-    k = Param(Params._dummy(), "k", "nearest items of an item, at least 1.", TypeConverters.toInt)
-    numProbes = Param(Params._dummy(), "numProbes", "lists of a shard looked through.", TypeConverters.toInt)
+    itemCol = Param(Params._dummy(), "itemCol", "Name of the column of item IDs.", TypeConverters.toString)
+    similarityCol = Param(
+        Params._dummy(), "similarityCol", "Name of the added column of similarities.", TypeConverters.toString
+    )
+    k = Param(Params._dummy(), "k", "Number of nearest items of an item, at least 1.", TypeConverters.toInt)
+    numProbes = Param(Params._dummy(), "numProbes", "Number of lists of a shard to search.", TypeConverters.toInt)
 
     def __init__(self) -> None:
         super().__init__()
         self._setDefault(outputCol="vq_codes", itemCol="item_id", similarityCol="vq_similarities", k=25, numProbes=16)
 
-    def setItemCol(self, value: str):
-        """Sets the column of item IDs."""
+    def setItemCol(self, value: str) -> Self:
+        """Sets the name of the column of item IDs."""
         return self._set(itemCol=value)
 
-    def setSimilarityCol(self, value: str):
-        """Sets the column of similarities that the model adds."""
+    def setSimilarityCol(self, value: str) -> Self:
+        """Sets the name of the column of similarities that the model adds."""
         return self._set(similarityCol=value)
 
-    def setK(self, value: int):
-        """Sets how many nearest items of an item are looked for."""
+    def setK(self, value: int) -> Self:
+        """Sets the number of nearest items of an item."""
         return self._set(k=value)
 
-    def setNumProbes(self, value: int):
-        """Sets how many lists of a shard are looked through where the bank is searched approximately."""
+    def setNumProbes(self, value: int) -> Self:
+        """Sets the number of lists of a shard that an approximate search reads."""
         return self._set(numProbes=value)
 
     def getItemCol(self) -> str:
-        """Returns the column of item IDs."""
+        """Returns the name of the column of item IDs."""
         return self.getOrDefault(self.itemCol)
 
     def getSimilarityCol(self) -> str:
-        """Returns the column of similarities."""
+        """Returns the name of the column of similarities."""
         return self.getOrDefault(self.similarityCol)
 
     def getK(self) -> int:
-        """Returns k."""
+        """Returns the number of nearest items of an item."""
         return self.getOrDefault(self.k)
 
     def getNumProbes(self) -> int:
-        """Returns the number of lists of a shard that are looked through."""
+        """Returns the number of lists of a shard that an approximate search reads."""
         return self.getOrDefault(self.numProbes)
 
     def item_ids(self, dataset: DataFrame) -> Column:
-        """Returns the column of item IDs; refuses a missing one and other types."""
+        """Returns the column of item IDs.
+
+        Raises:
+            ValueError: The column is missing, or is neither int, bigint nor string.
+        """
         name = self.getItemCol()
         if name not in dataset.columns:
             present = ", ".join(dataset.columns)
@@ -68,10 +79,13 @@ class NearestItemsColumns(EmbeddingColumns):
         return F.col(f"`{name}`").alias("item_id")
 
     def check_counts(self, *names: str) -> None:
-        """Refuses params of these names that are below 1.
+        """Refuses params that are below 1.
+
+        Args:
+            names: Names of the params to check.
 
         Raises:
-            ValueError: One is.
+            ValueError: One of the params is below 1.
         """
         for name in names:
             if (value := self.getOrDefault(name)) < 1:
@@ -79,34 +93,36 @@ class NearestItemsColumns(EmbeddingColumns):
 
 
 class NearestItemsParams(NearestItemsColumns, HasSeed):
-    """The params of the estimator, see there."""
+    """The params of the estimator ``NearestItems``, which explains them."""
 
-    exactUpTo = Param(Params._dummy(), "exactUpTo", "rows up to which all are compared.", TypeConverters.toInt)
-    shardRows = Param(Params._dummy(), "shardRows", "items in a shard, at least 1.", TypeConverters.toInt)
-    bankPath = Param(Params._dummy(), "bankPath", "folder of the bank.", TypeConverters.toString)
+    exactUpTo = Param(
+        Params._dummy(), "exactUpTo", "Number of rows up to which the search is exact.", TypeConverters.toInt
+    )
+    shardRows = Param(Params._dummy(), "shardRows", "Number of items in a shard, at least 1.", TypeConverters.toInt)
+    bankPath = Param(Params._dummy(), "bankPath", "Folder of the bank.", TypeConverters.toString)
 
     def __init__(self) -> None:
         super().__init__()
         self._setDefault(exactUpTo=200_000, shardRows=65_536, bankPath="", seed=0)
 
-    def setExactUpTo(self, value: int):
-        """Sets the number of items up to which every item is compared with every other."""
+    def setExactUpTo(self, value: int) -> Self:
+        """Sets the number of items up to which the search compares all items with each other."""
         return self._set(exactUpTo=value)
 
-    def setShardRows(self, value: int):
+    def setShardRows(self, value: int) -> Self:
         """Sets the number of items in a shard."""
         return self._set(shardRows=value)
 
-    def setBankPath(self, value: str):
+    def setBankPath(self, value: str) -> Self:
         """Sets the folder of the bank."""
         return self._set(bankPath=value)
 
-    def setSeed(self, value: int):
-        """Sets the seed."""
+    def setSeed(self, value: int) -> Self:
+        """Sets the seed for training the lists and for measuring their recall."""
         return self._set(seed=value)
 
     def getExactUpTo(self) -> int:
-        """Returns the number of items up to which every item is compared with every other."""
+        """Returns the number of items up to which the search compares all items with each other."""
         return self.getOrDefault(self.exactUpTo)
 
     def getShardRows(self) -> int:
@@ -114,5 +130,5 @@ class NearestItemsParams(NearestItemsColumns, HasSeed):
         return self.getOrDefault(self.shardRows)
 
     def getBankPath(self) -> str:
-        """Returns the folder of the bank, empty for a temporary one."""
+        """Returns the folder of the bank, or an empty string for a temporary one."""
         return self.getOrDefault(self.bankPath)

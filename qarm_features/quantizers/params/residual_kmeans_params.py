@@ -1,9 +1,12 @@
-"""The params of `ResidualKMeans` and its model, in pyspark.ml's way: camelCase, with setters and getters."""
+"""The params of ``ResidualKMeans`` and its model, in camelCase with setters and getters, as pyspark.ml names params.
+
+In: values that a user sets. Out: checked values, and the columns of a DataFrame that the params name.
+"""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Protocol, Self
 
 import numpy as np
 from pyspark.ml.functions import vector_to_array
@@ -20,37 +23,60 @@ INIT_MODES = ("k-means++", "k-means||", "random")
 ZERO_VECTORS = ("error", "keep")
 
 
+class WeightFacts(Protocol):
+    """What one pass over the rows found about their weights."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        ...
+
+    @property
+    def bad_weights(self) -> int:
+        """Number of weights that are null, negative or not finite."""
+        ...
+
+    @property
+    def weight_steps(self) -> int:
+        """Exact sum of the other weights, in the steps of ``weights.weight_facts``."""
+        ...
+
+
 class EmbeddingColumns(HasInputCol, HasOutputCol):
-    """What estimator and model share: the columns."""
+    """The columns that the estimator and the model share."""
 
     def __init__(self) -> None:
         super().__init__()
         self._setDefault(inputCol="embedding", outputCol="rq_codes")
 
-    def setInputCol(self, value: str):
+    def setInputCol(self, value: str) -> Self:
         """Sets the column of embeddings (D)."""
         return self._set(inputCol=value)
 
-    def setOutputCol(self, value: str):
+    def setOutputCol(self, value: str) -> Self:
         """Sets the column of codes that the model adds."""
         return self._set(outputCol=value)
 
     def check_new_columns(self, dataset: DataFrame, *params: str) -> None:
-        """Refuses a DataFrame that has a column which the model is to add.
+        """Refuses a DataFrame that already has a column which the model adds.
 
         Args:
-            dataset: what is transformed.
-            params: names of the params that name the columns.
+            dataset: DataFrame to transform.
+            params: Names of the params that hold the names of the added columns.
 
         Raises:
-            ValueError: It has one.
+            ValueError: The DataFrame has such a column.
         """
         for param in params:
             if (name := self.getOrDefault(param)) in dataset.columns:
                 raise ValueError(f"{param} is {name}, must be a new column. Drop it or name another one.")
 
     def embeddings(self, dataset: DataFrame) -> Column:
-        """Returns the input column as an array; refuses a missing one and other types."""
+        """Returns the input column as an array.
+
+        Raises:
+            ValueError: The column is missing, or is neither an array of floats nor a vector.
+        """
         name = self.getInputCol()
         if name not in dataset.columns:
             present = ", ".join(dataset.columns)
@@ -66,18 +92,22 @@ class EmbeddingColumns(HasInputCol, HasOutputCol):
 
 
 class WeightedColumns(EmbeddingColumns, HasWeightCol):
-    """What an estimator reads: embeddings and, if there is a weightCol, weights."""
+    """The columns that an estimator reads: embeddings and, if ``weightCol`` is set, weights."""
 
-    def setWeightCol(self, value: str):
+    def setWeightCol(self, value: str) -> Self:
         """Sets the column of weights."""
         return self._set(weightCol=value)
 
     def weight_name(self) -> str | None:
-        """Returns weightCol, None where it is not set."""
+        """Returns ``weightCol``, or None if it is not set."""
         return self.getWeightCol() if self.isDefined(self.weightCol) else None
 
     def columns(self, dataset: DataFrame) -> list[Column]:
-        """Returns the columns that a fit reads: embeddings and, if there is a weightCol, weights."""
+        """Returns the columns that a fit reads: embeddings and, if ``weightCol`` is set, weights.
+
+        Raises:
+            ValueError: A column is missing, or the embeddings have another type.
+        """
         columns, name = [self.embeddings(dataset)], self.weight_name()
         if name is not None:
             if name not in dataset.columns:
@@ -86,14 +116,14 @@ class WeightedColumns(EmbeddingColumns, HasWeightCol):
             columns.append(F.col(f"`{name}`").cast("double").alias("weight"))
         return columns
 
-    def check_weights(self, facts: NamedTuple) -> None:
+    def check_weights(self, facts: WeightFacts) -> None:
         """Refuses weights that cannot be used.
 
         Args:
-            facts: rows, bad_weights and weight_steps, the exact sum of the others as of `weights.weight_facts`.
+            facts: Number of rows and what is wrong with their weights.
 
         Raises:
-            ValueError: One is null, negative or not finite, or all are 0.
+            ValueError: A weight is null, negative or not finite, or all weights are 0.
         """
         if facts.bad_weights:
             bad = f"{self.weight_name()} is null, negative or not finite in {facts.bad_weights} of {facts.rows} rows"
@@ -103,7 +133,7 @@ class WeightedColumns(EmbeddingColumns, HasWeightCol):
 
 
 class HasDevice(Params):
-    """Where matrix products run."""
+    """The device of the matrix products."""
 
     device = Param(Params._dummy(), "device", f"One of {', '.join(DEVICES)}.", TypeConverters.toString)
 
@@ -111,15 +141,15 @@ class HasDevice(Params):
         super().__init__()
         self._setDefault(device="cpu")
 
-    def setDevice(self, value: str):
-        """Sets where matrix products run."""
+    def setDevice(self, value: str) -> Self:
+        """Sets the device of the matrix products."""
         return self._set(device=value)
 
     def checked_device(self) -> str:
-        """Returns where matrix products run.
+        """Returns the name of the device of the matrix products.
 
         Raises:
-            ValueError: There is no such device.
+            ValueError: No device has this name.
         """
         if (name := self.getOrDefault(self.device)) not in DEVICES:
             raise ValueError(f"device is {name}, must be one of {', '.join(DEVICES)}.")
@@ -127,67 +157,80 @@ class HasDevice(Params):
 
 
 class ResidualKMeansParams(WeightedColumns, HasDevice, HasMaxIter, HasTol, HasSeed):
-    """The params of the estimator, see there. Those without a setter of their own are set by `setParams`."""
+    """The params of the estimator ``ResidualKMeans``, which explains them.
 
-    numLevels = Param(Params._dummy(), "numLevels", "L, at least 1.", TypeConverters.toInt)
-    codebookSize = Param(Params._dummy(), "codebookSize", "K, at least 1.", TypeConverters.toInt)
-    codebookSizes = Param(Params._dummy(), "codebookSizes", "K of each level.", TypeConverters.toListInt)
+    ``setParams`` sets those that have no setter of their own.
+    """
+
+    numLevels = Param(Params._dummy(), "numLevels", "Number of levels L, at least 1.", TypeConverters.toInt)
+    codebookSize = Param(
+        Params._dummy(), "codebookSize", "Number of centroids K of a level, at least 1.", TypeConverters.toInt
+    )
+    codebookSizes = Param(
+        Params._dummy(), "codebookSizes", "Number of centroids K of each level.", TypeConverters.toListInt
+    )
     initialCodebooks = Param(
-        Params._dummy(), "initialCodebooks", "(L, K, D) to start from.", partial(np.asarray, dtype=np.float32)
+        Params._dummy(), "initialCodebooks", "Codebooks (L, K, D) to start from.", partial(np.asarray, dtype=np.float32)
     )
     initMode = Param(Params._dummy(), "initMode", f"One of {', '.join(INIT_MODES)}.", TypeConverters.toString)
-    warmupIter = Param(Params._dummy(), "warmupIter", "Lloyd steps on a sample first.", TypeConverters.toInt)
-    errorTol = Param(Params._dummy(), "errorTol", "Least fall of the error per step.", TypeConverters.toFloat)
-    spherical = Param(Params._dummy(), "spherical", "Unit centroids in level 0.", TypeConverters.toBoolean)
-    maxLoad = Param(Params._dummy(), "maxLoad", "Rows by the mean that split a cluster.", TypeConverters.toFloat)
-    capacity = Param(Params._dummy(), "capacity", "Rows by the mean that a code may hold.", TypeConverters.toFloat)
-    zeroVectors = Param(Params._dummy(), "zeroVectors", "error or keep.", TypeConverters.toString)
+    warmupIter = Param(Params._dummy(), "warmupIter", "Lloyd steps on a sample before all rows.", TypeConverters.toInt)
+    errorTol = Param(Params._dummy(), "errorTol", "Least relative fall of the error in a step.", TypeConverters.toFloat)
+    spherical = Param(Params._dummy(), "spherical", "Keep centroids of level 0 at norm 1.", TypeConverters.toBoolean)
+    maxLoad = Param(
+        Params._dummy(), "maxLoad", "Rows, relative to the mean, that split a cluster.", TypeConverters.toFloat
+    )
+    capacity = Param(
+        Params._dummy(), "capacity", "Rows, relative to the mean, of a code at most.", TypeConverters.toFloat
+    )
+    zeroVectors = Param(
+        Params._dummy(), "zeroVectors", "Treatment of zero rows: error or keep.", TypeConverters.toString
+    )
 
     def __init__(self) -> None:
         super().__init__()
         self._setDefault(numLevels=3, codebookSize=256, maxIter=10, tol=1e-4, seed=0, errorTol=0.0, warmupIter=0)
         self._setDefault(initMode="k-means++", spherical=False, maxLoad=0.0, capacity=0.0, zeroVectors="error")
 
-    def setNumLevels(self, value: int):
-        """Sets L."""
+    def setNumLevels(self, value: int) -> Self:
+        """Sets the number of levels L."""
         return self._set(numLevels=value)
 
-    def setCodebookSize(self, value: int):
-        """Sets K."""
+    def setCodebookSize(self, value: int) -> Self:
+        """Sets the number of centroids K of every level."""
         return self._set(codebookSize=value)
 
-    def setMaxIter(self, value: int):
-        """Sets the most Lloyd steps per level."""
+    def setMaxIter(self, value: int) -> Self:
+        """Sets the maximal number of Lloyd steps per level."""
         return self._set(maxIter=value)
 
-    def setTol(self, value: float):
-        """Sets the shift, relative to the data's variance, at which a level stops."""
+    def setTol(self, value: float) -> Self:
+        """Sets the shift of the centroids, relative to the variance of the data, at which a level stops."""
         return self._set(tol=value)
 
-    def setSeed(self, value: int):
-        """Sets the seed."""
+    def setSeed(self, value: int) -> Self:
+        """Sets the seed for all draws."""
         return self._set(seed=value)
 
-    def setInitialCodebooks(self, value: np.ndarray | list):
+    def setInitialCodebooks(self, value: np.ndarray | list) -> Self:
         """Sets the codebooks (L, K, D) to start from."""
         return self._set(initialCodebooks=value)
 
     def getNumLevels(self) -> int:
-        """Returns L."""
+        """Returns the number of levels L."""
         return self.getOrDefault(self.numLevels)
 
     def getCodebookSize(self) -> int:
-        """Returns K."""
+        """Returns the number of centroids K of every level."""
         return self.getOrDefault(self.codebookSize)
 
     def getCodebookSizes(self) -> list[int]:
-        """Returns K of each level."""
+        """Returns the number of centroids K of each level."""
         if self.isDefined(self.codebookSizes):
             return self.getOrDefault(self.codebookSizes)
         return [self.getCodebookSize()] * self.getNumLevels()
 
     def getInitialCodebooks(self) -> np.ndarray | None:
-        """Returns the codebooks (L, K, D) float32 to start from, None if there are none."""
+        """Returns the codebooks (L, K, D) float32 to start from, or None if there are none."""
         return self.getOrDefault(self.initialCodebooks) if self.isDefined(self.initialCodebooks) else None
 
     def check_params(self) -> None:

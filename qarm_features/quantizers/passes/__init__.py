@@ -1,1 +1,4 @@
-"""One pass over all rows at a time: how Spark partitions reach the functions of ``arrays``."""
+"""Passes over all rows of a DataFrame.
+
+In: Spark partitions. Out: small results, by the functions of ``arrays``.
+"""

@@ -1,11 +1,11 @@
-"""A column of embeddings in Arrow batches, to and from arrays.
+"""Conversion of a column of embeddings in Arrow batches to and from arrays.
 
-In: B lists of float or double. Out: (B, D) float32 and what is wrong with it; or codes of the rows.
+In: B lists of float or double. Out: rows (B, D) float32 and what is wrong with them, or the codes of the rows.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,38 +15,97 @@ from qarm_features.quantizers.arrays.grid import ordered_row_sums
 from qarm_features.quantizers.arrays.lloyd import assign_codes
 from qarm_features.quantizers.passes.task_device import task_device
 
-_NORM_ROWS = 1024  # widened at a time
+_NORM_ROWS = 1024  # number of rows that are widened to float64 at a time
 
 
-def to_matrix(embeddings: pa.Array) -> tuple[np.ndarray | None, dict[str, int]]:
+class ColumnFacts(Protocol):
+    """What one pass over a column of embeddings found."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        ...
+
+    @property
+    def null_rows(self) -> int:
+        """Number of rows that are null."""
+        ...
+
+    @property
+    def bad_rows(self) -> int:
+        """Number of rows with NaN or infinite values."""
+        ...
+
+    @property
+    def min_dim(self) -> int | None:
+        """Least dimension of a row, None if all rows are null."""
+        ...
+
+    @property
+    def max_dim(self) -> int | None:
+        """Largest dimension of a row, None if all rows are null."""
+        ...
+
+
+class BatchFacts(NamedTuple):
+    """What a batch of embeddings holds.
+
+    Attributes:
+        null_rows: Number of rows that are null.
+        min_dim: Least dimension of a row, None if all rows are null.
+        max_dim: Largest dimension of a row, None if all rows are null.
+    """
+
+    null_rows: int
+    min_dim: int | None
+    max_dim: int | None
+
+
+def to_matrix(embeddings: pa.Array) -> tuple[np.ndarray | None, BatchFacts]:
     """Reads a column of embeddings, without a copy if it is array<float>.
 
     Args:
         embeddings: B lists of float or double.
 
     Returns:
-        (B, D) float32, or None if a row is null or lengths differ; and what is in the way: null_rows, min_dim, max_dim.
-        A null inside a list becomes NaN.
+        Rows (B, D) float32, or None if a row is null or dimensions differ, and the facts of the batch. A null inside a list
+        becomes NaN.
     """
     lengths = pc.list_value_length(embeddings).drop_null().to_numpy()
     if not len(lengths):
-        return None, {"null_rows": embeddings.null_count, "min_dim": None, "max_dim": None}
-    facts = {"null_rows": embeddings.null_count, "min_dim": int(lengths.min()), "max_dim": int(lengths.max())}
-    if facts["null_rows"] or facts["min_dim"] != facts["max_dim"] or facts["max_dim"] == 0:
+        return None, BatchFacts(embeddings.null_count, None, None)
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    facts = BatchFacts(embeddings.null_count, shortest, longest)
+    if facts.null_rows or shortest != longest or longest == 0:
         return None, facts
     values = embeddings.flatten().to_numpy(zero_copy_only=False)
-    with np.errstate(over="ignore"):  # a double beyond float32 becomes inf and is reported as such
-        return values.astype(np.float32, copy=False).reshape(-1, facts["max_dim"]), facts
+    with np.errstate(over="ignore"):  # a double beyond float32 becomes inf, which is reported
+        return values.astype(np.float32, copy=False).reshape(-1, longest), facts
+
+
+def valid_matrix(embeddings: pa.Array) -> np.ndarray:
+    """Returns a column of embeddings that has passed validation as rows (B, D) float32.
+
+    Raises:
+        RuntimeError: Rows are null or have different dimensions, so they are not those that were validated.
+    """
+    matrix, facts = to_matrix(embeddings)
+    if matrix is None:
+        raise RuntimeError(
+            f"The rows changed while they were read: {facts.null_rows} of {len(embeddings)} rows of a batch are null, "
+            "or their dimensions differ. Write the DataFrame to a table and fit on that."
+        )
+    return matrix
 
 
 def row_norms(embeddings: np.ndarray) -> np.ndarray:
-    """Returns the Euclidean norms (B,) float64 of (B, D) float32, inf or NaN where a value is."""
+    """Returns the Euclidean norms (B,) float64 of rows (B, D) float32; inf or NaN if a row has such a value."""
     with np.errstate(invalid="ignore"):
         return np.sqrt(ordered_row_sums(np.square(embeddings, dtype=np.float64)))
 
 
 def near_norms(embeddings: np.ndarray) -> np.ndarray:
-    """Returns `row_norms`, quicker, but for the last bits, which differ between CPUs."""
+    """Returns about the same as ``row_norms``, but faster; the last bits depend on the CPU."""
     norms = np.empty(len(embeddings))
     with np.errstate(invalid="ignore"):
         for start in range(0, len(embeddings), _NORM_ROWS):
@@ -55,12 +114,12 @@ def near_norms(embeddings: np.ndarray) -> np.ndarray:
     return norms
 
 
-def check_facts(facts: NamedTuple, name: str) -> None:
-    """Refuses a column of which one pass found that it cannot be used.
+def check_facts(facts: ColumnFacts, name: str) -> None:
+    """Refuses a column of embeddings that cannot be used.
 
     Args:
-        facts: rows, null_rows, bad_rows (NaN or infinite), min_dim and max_dim, over all rows, at least one.
-        name: the column's name, for errors.
+        facts: What one pass over all rows found, of which there is at least one.
+        name: Name of the column, for errors.
 
     Raises:
         ValueError: A row is null, dimensions differ or are 0, or values are not finite.
@@ -76,31 +135,35 @@ def check_facts(facts: NamedTuple, name: str) -> None:
 
 
 def checked_rows(
-    batch: pa.Array, dim: int, name: str, of: str, *, advice: str = "Use its encoder version."
+    batch: pa.Array, dim: int, name: str, place: str, *, advice: str = "Use its encoder version."
 ) -> np.ndarray:
-    """Returns a batch as a matrix.
+    """Returns a batch of embeddings as an array.
 
     Args:
-        batch: B lists of D float or double.
-        dim: D, at least 1.
-        name: the column's name, for errors.
-        of: what has this dimension, for errors.
-        advice: what to do about another one.
+        batch: B lists of float or double.
+        dim: Dimension D that every row must have, at least 1.
+        name: Name of the column, for errors.
+        place: Where this dimension comes from, for errors, such as "in the codebooks".
+        advice: What to do about rows of another dimension, for errors.
 
     Returns:
-        (B, D) float32.
+        Rows (B, D) float32.
 
     Raises:
-        ValueError: A row is null, has another dimension, or values that are not finite.
+        ValueError: A row is null, has another dimension, or has values that are not finite.
+
+    Example:
+        >>> checked_rows(pa.array([[0.6, 0.8]]), 2, "embedding", "in the codebooks").shape
+        (1, 2)
     """
     if len(batch) == 0:
         return np.empty((0, dim), np.float32)
     matrix, facts = to_matrix(batch)
-    if facts["null_rows"]:
-        raise ValueError(f"{name} is null in {facts['null_rows']} rows of a batch, must be set. Drop these rows.")
-    if (facts["min_dim"], facts["max_dim"]) != (dim, dim):
-        found = facts["max_dim"] if facts["min_dim"] == dim else facts["min_dim"]
-        raise ValueError(f"{name} has dimension {found}, must be {dim} as {of}. {advice}")
+    if facts.null_rows:
+        raise ValueError(f"{name} is null in {facts.null_rows} rows of a batch, must be set. Drop these rows.")
+    if matrix is None or matrix.shape[1] != dim:
+        found = facts.max_dim if facts.min_dim == dim else facts.min_dim
+        raise ValueError(f"{name} has dimension {found}, must be {dim} as {place}. {advice}")
     bad_rows = int(np.count_nonzero(~np.isfinite(matrix).all(axis=1)))
     if bad_rows:
         raise ValueError(f"{name} is NaN or infinite in {bad_rows} rows of a batch, must be finite. Drop these rows.")
@@ -112,15 +175,15 @@ def assign_batch(embeddings: pa.Array, codebooks: np.ndarray, name: str, device:
 
     Args:
         embeddings: B lists of D float or double.
-        codebooks: (L, K, D) float32.
-        name: the column's name, for errors.
+        codebooks: Codebooks (L, K, D) float32.
+        name: Name of the column, for errors.
         device: Name of the device of the products, see ``task_device``.
 
     Returns:
         B lists of L int32 codes in [0, K).
 
     Raises:
-        ValueError: A row is null, has another dimension than the codebooks, or values that are not finite.
+        ValueError: A row is null, has another dimension than the codebooks, or has values that are not finite.
     """
     num_levels, _, dim = codebooks.shape
     if len(embeddings) == 0:

@@ -1,13 +1,14 @@
-"""The driver's side of the data plane: passes over all rows of a level, one small Spark job each.
+"""Passes over all rows of a level as the driver runs them, one small Spark job each.
 
-In: a column of embeddings (and of weights). Out: sums over all rows.
+In: a column of embeddings, and perhaps one of weights. Out: sums over all rows.
 
-Each partition is read from the source once and kept as a file on its executor's disk (`local_files`). Spark caches one
-small row per partition that says where, so a pass runs where the file lies. When an executor is lost, Spark reads its
-partitions from the source again. A task that runs elsewhere finds no file and says so: then a second job reads only
-these partitions again, where it runs. Either way the file is made anew, level by level, from the recipe.
+Each partition is read from the source once and stored as a file on the disk of its executor (``local_files``). Spark
+caches one small row per partition with the path of that file, so a pass runs where the file lies. If an executor is
+lost, Spark reads its partitions from the source again. A task on another executor reports that it has no file. Then a
+second job reads only these partitions again, on the executors where it runs. In both cases the file is computed again
+from the recipe, level by level.
 
-Spark sets OMP_NUM_THREADS of a Python worker to spark.task.cpus, so matrix products do not oversubscribe the machine.
+Spark sets OMP_NUM_THREADS of a Python worker to spark.task.cpus, so matrix products use no more CPU cores than the task has.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import functools
 import logging
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
-from pyspark import Broadcast, StorageLevel
-from pyspark.sql import DataFrame
+from pyspark import RDD, Broadcast, StorageLevel
+from pyspark.sql import DataFrame, Row
 
 from qarm_features.quantizers.arrays.grid import Grid, choose_grid
 from qarm_features.quantizers.passes.file_passes import (
@@ -46,19 +47,32 @@ from qarm_features.quantizers.passes.local_files import (
     write_partition,
     write_rows,
 )
-from qarm_features.quantizers.passes.parquet_scan import ParquetScan, plain_scan, read_splits
+from qarm_features.quantizers.passes.parquet_scan import ParquetScan, Split, plain_scan, read_splits
 from qarm_features.quantizers.passes.weights import choose_weight_bits
 
 logger = logging.getLogger(__name__)
 
-_COMBINE_BYTES = 256 << 20  # partial sums above this are added by the executors, to spare the driver
-_LEAST_PARTITION_BYTES = 4 << 20  # below this a task costs more to schedule, every iteration, than to compute
-_MOST_MOVED = 0.9  # share of centroids above which all rows are compared with all
+_COMBINE_BYTES = 256 << 20  # executors add partial sums above this size, so that the driver receives less
+_LEAST_PARTITION_BYTES = 4 << 20  # scheduling a smaller task, in every iteration, takes longer than its work
+_MOST_MOVED = 0.9  # share of moved centroids above which all rows are compared with all centroids
 HASH_RANGE = 2**63
+Handle = tuple[int, Partition]  # number and facts of a partition
 
 
 class Facts(NamedTuple):
-    """What the one pass over the source found, over all partitions."""
+    """What the one pass over the source found, over all partitions.
+
+    Attributes:
+        rows: Number of rows.
+        null_rows: Number of rows that are null.
+        bad_rows: Number of rows with NaN or infinite values.
+        zero_rows: Number of rows of norm 0.
+        bad_weights: Number of weights that are null, negative or not finite.
+        weight_steps: Exact sum of the other weights, in the steps of ``weights.weight_facts``.
+        min_dim: Least dimension of a row, None if there is no row.
+        max_dim: Largest dimension of a row, None if there is no row.
+        max_norm: Largest Euclidean norm of a row, at least 0.
+    """
 
     rows: int
     null_rows: int
@@ -72,22 +86,29 @@ class Facts(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Exact sums over all rows of a level."""
+    """Exact sums over all rows of a level.
 
-    energy: int  # sum of (weighted) squares, in squared grid steps
-    weight: int  # sum of weights in their steps, or rows
-    variance: float  # mean over the D features, in squared grid units
-    counts: np.ndarray  # (K,) rows of each centroid that was subtracted last
+    Attributes:
+        energy: Sum of squares, weighted if rows have weights, in squared grid steps.
+        weight: Sum of the weights in their steps, or the number of rows.
+        variance: Mean variance of the D features, in squared grid units.
+        counts: Number of rows (K,) of each centroid that was subtracted last.
+    """
+
+    energy: int
+    weight: int
+    variance: float
+    counts: np.ndarray
 
 
 class EmbeddingFiles:
-    """All rows of a fit, as one file per partition on the executors' disks."""
+    """All rows of a fit, stored as one file per partition on the disks of the executors."""
 
-    def __init__(self, embeddings: DataFrame, *, device: str = "cpu"):
-        """Reads a DataFrame of a column of array<float> or array<double> and, if it has two, one of weights.
+    def __init__(self, embeddings: DataFrame, *, device: str = "cpu") -> None:
+        """Reads all rows and stores them.
 
         Args:
-            embeddings: the rows.
+            embeddings: A column of array<float> or array<double> and, if there is a second column, their weights.
             device: Name of the device of the executors' products, see ``task_device``.
         """
         self._device, self._steps = device, 0
@@ -95,10 +116,11 @@ class EmbeddingFiles:
         self._weighted, self._fit_id = len(embeddings.columns) > 1, uuid.uuid4().hex
         self._broadcasts: list[Broadcast] = []
         self._recipe: Recipe | None = None
-        self._handles = None
+        self._handles: RDD[Handle] | None = None
+        self._last: np.ndarray | None = None
         try:
-            source = None if self._weighted else plain_scan(embeddings)
-            source = source or embeddings
+            scan = None if self._weighted else plain_scan(embeddings)
+            source: DataFrame | ParquetScan = scan or embeddings
             self._spool(source)
             few = sum(p.rows for p in self._partitions) * (self.dim or 1) * 4 // _LEAST_PARTITION_BYTES
             few = max(self._context.defaultParallelism, few)
@@ -111,9 +133,10 @@ class EmbeddingFiles:
             raise
 
     def _spool(self, source: DataFrame | ParquetScan) -> None:
+        """Stores the rows of a source, in as many files as it has partitions."""
         if isinstance(source, ParquetScan):
             splits = self._context.parallelize(source.partitions, max(1, len(source.partitions)))
-            self._source = splits.mapPartitionsWithIndex(
+            self._source: RDD[Handle] = splits.mapPartitionsWithIndex(
                 partial(_write_splits, columns=source.columns, fit_id=self._fit_id)
             )
         else:
@@ -124,21 +147,26 @@ class EmbeddingFiles:
 
     @property
     def dim(self) -> int:
-        """Returns D, 0 if there are no rows."""
+        """Dimension D of the rows, 0 if there are none."""
         return max((p.max_dim for p in self._partitions if p.max_dim is not None), default=0)
 
     @property
     def grid(self) -> Grid:
-        """Returns the grid; `start` has chosen it."""
-        return self._recipe.grid
+        """Grid of the rows, which ``start`` chooses."""
+        return self._started().grid
 
     @property
     def weight_bits(self) -> int | None:
-        """Returns the bits of the weights' grid, None without weights."""
-        return self._recipe.weight_bits
+        """Bits of the grid of the weights, None without weights."""
+        return self._started().weight_bits
+
+    def _started(self) -> Recipe:
+        """Returns the recipe of the current level."""
+        assert self._recipe is not None, "start puts the rows on a grid"
+        return self._recipe
 
     def facts(self) -> Facts:
-        """Returns what is known of the rows."""
+        """Returns what the one pass over the source found."""
         names = ("rows", "null_rows", "bad_rows", "zero_rows", "bad_weights")
         sums = [sum(getattr(p, name) for p in self._partitions) for name in names]
         steps = sum(int(p.weight_steps) for p in self._partitions)
@@ -147,21 +175,26 @@ class EmbeddingFiles:
         return Facts(*sums, steps, min(dims, default=None), max(dims, default=None), norm)
 
     def start(self) -> Moments:
-        """Puts all rows, which must have passed validation, on the grid: level 0."""
+        """Puts all rows, which must have passed validation, on the grid, as level 0; returns their moments."""
         facts = self.facts()
         bits = choose_weight_bits(facts.weight_steps) if self._weighted else None
         return self._set_recipe(Recipe(choose_grid(facts.max_norm, facts.rows), bits, (), self._device), 1)
 
     def subtract(self, centroids: np.ndarray) -> Moments:
-        """Goes on to what each row's nearest centroid (K, D) leaves over: the next level."""
-        recipe = self._recipe._replace(levels=(*self._recipe.levels, centroids))
+        """Goes on to the next level, whose rows are the residuals of this one; returns their moments.
+
+        Args:
+            centroids: Centroids (K, D) float32 on the grid, of which the nearest is subtracted from each row.
+        """
+        recipe = self._started()
+        recipe = recipe._replace(levels=(*recipe.levels, centroids))
         return self._set_recipe(recipe, len(centroids))
 
     def step(self, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Does one Lloyd step over all rows.
 
         Args:
-            centroids: (K, D), or (K, D + 1) with prices, see `capacity`.
+            centroids: Centroids (K, D), or (K, D + 1) with prices, see ``capacity``.
 
         Returns:
             Sums (K, D) float64 and counts (K,) int64, exact.
@@ -177,22 +210,23 @@ class EmbeddingFiles:
         return found
 
     def sample(self, size: int, seed: int) -> Sample:
-        """Takes the distinct rows with the smallest hashes: a sample that depends on no partition or order.
+        """Returns the distinct rows with the smallest hashes, a sample that does not depend on partitions or row order.
 
         Args:
-            size: how many, at least 1; all distinct rows if there are fewer.
-            seed: in [0, 2**64).
+            size: Number of rows, at least 1; all distinct rows if there are fewer.
+            seed: Seed for the hashes, in [0, 2**64).
         """
         share = min(1.0, 2 * size / self.facts().rows)
         while True:
             found: Sample = self._run(partial(sample_pass, size=size, seed=seed, below=int(share * HASH_RANGE)))
             if len(found.hashes) >= size or share == 1.0:
                 return Sample(*(part[:size] for part in found))
-            share = min(1.0, 8 * share)  # many equal rows
+            share = min(1.0, 8 * share)  # the share was too small, because many rows are equal
 
     def draw(self, candidates: np.ndarray, seed: int, odds: float) -> Sample:
-        """Draws rows far from candidates (K, D), see `file_passes.draw_pass`."""
-        return self._run(partial(draw_pass, candidates=candidates, seed=seed, odds=odds))
+        """Draws rows far from the candidates (K, D), see ``file_passes.draw_pass``."""
+        found: Sample = self._run(partial(draw_pass, candidates=candidates, seed=seed, odds=odds))
+        return found
 
     def close(self) -> None:
         """Removes the files and every broadcast."""
@@ -202,7 +236,7 @@ class EmbeddingFiles:
         self._broadcasts = []
 
     def _moved(self, centroids: np.ndarray) -> np.ndarray | None:
-        """Returns which centroids (K,) moved since the last step of this level, None where most did or there was none."""
+        """Returns which centroids (K,) moved since the last step of this level; None if most did, or there was no step."""
         last, self._last = self._last, centroids
         if last is None or last.shape != centroids.shape:
             return None
@@ -210,68 +244,88 @@ class EmbeddingFiles:
         return moved if moved.mean() < _MOST_MOVED else None
 
     def _set_recipe(self, recipe: Recipe, num_centroids: int) -> Moments:
+        """Stores the rows of a new level and returns their moments."""
         self._recipe, self._last = recipe, None
         self._broadcasts.append(self._context.broadcast(recipe))
         work = partial(describe_pass, bits=recipe.grid.bits, num_centroids=num_centroids)
         found: Level = self._run(work, again=True)
         steps = found.sums if self._weighted else np.ldexp(found.sums, recipe.grid.bits)
         squared_sums = sum(int(value) ** 2 for value in steps)
-        variance = (found.weight * found.energy - squared_sums) / (found.weight**2 * self.dim)  # integers: rounded once
+        variance = (found.weight * found.energy - squared_sums) / (
+            found.weight**2 * self.dim
+        )  # rounded once, as the others are integers
         return Moments(found.energy, found.weight, math.ldexp(variance, -2 * recipe.grid.bits), found.counts)
 
     def _run(self, work: Callable, *, combine: bool = False, again: bool = False, step: int | None = None) -> Any:
-        """Runs a pass where the files are, and again from the source for partitions whose file was not there."""
-        level = len(self._recipe.levels)
+        """Runs a pass where the files lie, and a second one from the source for partitions without a file there."""
+        level, handles = len(self._started().levels), self._stored()
         worker = partial(run_pass, work=work, recipe=self._broadcasts[-1], level=level, again=again, step=step)
         filled = [index for index, partition in enumerate(self._partitions) if partition.rows]
         if combine:
-            outcome = self._handles.mapPartitions(worker).treeReduce(add_outcomes)
+            outcome = handles.mapPartitions(worker).treeReduce(add_outcomes)
         else:
-            outcome = functools.reduce(add_outcomes, self._context.runJob(self._handles, worker, filled))
+            outcome = functools.reduce(add_outcomes, self._context.runJob(handles, worker, filled))
         if outcome.missing:
-            logger.warning("%d partitions are read again: their executors do not hold them", len(outcome.missing))
+            logger.warning(
+                "%d partitions are read again, because the executors of their tasks do not hold them",
+                len(outcome.missing),
+            )
             again_read = self._context.runJob(self._source, worker, outcome.missing)
             outcome = functools.reduce(add_outcomes, again_read, outcome._replace(missing=[]))
         self._check_read_again(outcome.digests, filled)
         return outcome.result
 
+    def _stored(self) -> RDD[Handle]:
+        """Returns the paths and facts of the files."""
+        assert self._handles is not None, "close removes the files"
+        return self._handles
+
     def _check_read_again(self, digests: dict[int, int], filled: list[int]) -> None:
+        """Compares the digests of all partitions with those of the first pass.
+
+        Raises:
+            RuntimeError: A partition has other rows than before.
+        """
         changed = [index for index in filled if digests.get(index) != self._partitions[index].digest]
         if changed:
             raise RuntimeError(
-                f"Rows of {len(changed)} partitions are others than before, must be the same when an executor is lost and "
-                "they are read again. Write the DataFrame to a table and fit on that."
+                f"{len(changed)} partitions were read again after an executor was lost, and their rows have changed. "
+                "Write the DataFrame to a table and fit on that."
             )
 
     def _remove_files(self) -> None:
-        """Removes the files of this fit; reads nothing again for it, and never hides the error that led here."""
+        """Removes the files of this fit. It reads no source again, and raises nothing that could hide another error."""
         if self._handles is None:
             return
         self._context.setLocalProperty(SKIP, "true")
         try:
             self._context.runJob(self._handles, _remove_folders)
         except Exception as error:  # the folders go with the executors
-            logger.debug("files of the fit were left to Spark: %s", error)
+            logger.debug("Spark will remove the files of the fit, because this failed: %s", error)
         finally:
             self._context.setLocalProperty(SKIP, None)
             self._handles.unpersist()
             self._handles = None
 
 
-def _indexed(index: int, rows) -> list[tuple[int, Partition]]:
+def _indexed(index: int, rows: Iterable[Row]) -> list[Handle]:
+    """Returns the facts of a partition with its number."""
     return [(index, Partition(*row)) for row in rows]
 
 
-def _write_splits(index: int, parts, columns: list[str], fit_id: str) -> list[tuple[int, Partition]]:
+def _write_splits(index: int, parts: Iterable[list[Split]], columns: list[str], fit_id: str) -> list[Handle]:
+    """Stores the rows of a partition's splits and returns its facts with its number."""
     batches = chain.from_iterable(read_splits(splits, columns) for splits in parts)
     return [(index, write_partition(batches, fit_id, weighted=False))]
 
 
-def _same(rows):
+def _same(rows: Iterable[Handle]) -> Iterable[Handle]:
+    """Returns what it is given, for an RDD that is persisted apart from the one it derives from."""
     return rows
 
 
-def _remove_folders(rows) -> list[int]:
+def _remove_folders(rows: Iterable[Handle]) -> list[int]:
+    """Removes the files of the fit on this executor."""
     for _, partition in rows:
         remove_folder(partition.stem)
     return []

@@ -1,8 +1,8 @@
-"""A frozen bank of items on disk, in shards: what `NearestItems` searches.
+"""A frozen bank of items on disk, in shards, which ``NearestItems`` searches.
 
-In: item IDs and embeddings. Out: a folder with, per shard, ``shard-<n>.arrow`` (item_id, embedding, copy; memory-mapped,
-never read whole), for large banks ``shard-<n>.faiss``, and ``bank.json`` with their sha256. Rows lie in the order of their
-IDs, so a row's position in the bank decides ties as its ID does.
+In: item IDs and embeddings. Out: a folder with ``shard-<n>.arrow`` per shard (item_id, embedding, copy; mapped into memory,
+never read whole), ``shard-<n>.faiss`` for large banks, and ``bank.json`` with the SHA-256 of all files. Rows are in the order
+of their IDs, so the position of a row in the bank decides between equal similarities as its ID would.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,16 @@ MANIFEST = "bank.json"
 
 
 class ShardFacts(NamedTuple):
-    """What the worker that wrote a shard says of it."""
+    """What the worker that wrote a shard reports.
+
+    Attributes:
+        shard: Number of the shard, from 0.
+        rows: Number of rows.
+        repeated_ids: Number of rows whose item ID stands in an earlier row.
+        max_norm: Largest Euclidean norm of an embedding.
+        sha256: SHA-256 of the Arrow file.
+        lists_sha256: SHA-256 of the file of inverted lists, None without lists.
+    """
 
     shard: int
     rows: int
@@ -37,10 +47,12 @@ class ShardFacts(NamedTuple):
 
 
 class Bank(NamedTuple):
-    """A bank on disk: its folder, which every executor must reach, and what ``bank.json`` says.
+    """A bank on disk.
 
-    The manifest has rows, dim, item_id_type (Spark's name), exact (whether there are no lists) and shards: per shard name,
-    rows, max_norm, sha256, lists_sha256.
+    Attributes:
+        folder: Path of its folder, which every executor must reach.
+        manifest: Content of ``bank.json``: ``rows``, ``dim``, ``item_id_type`` (Spark's name), ``exact`` (True if there are
+            no lists), and ``shards`` with ``name``, ``rows``, ``max_norm``, ``sha256`` and ``lists_sha256`` of each.
     """
 
     folder: str
@@ -50,8 +62,11 @@ class Bank(NamedTuple):
     def open(cls, folder: str | Path) -> Bank:
         """Opens a bank.
 
+        Args:
+            folder: Folder of the bank.
+
         Raises:
-            ValueError: There is none.
+            ValueError: The folder holds no bank.
         """
         file = Path(folder) / MANIFEST
         if not file.is_file():
@@ -62,19 +77,26 @@ class Bank(NamedTuple):
 
     @classmethod
     def create(cls, folder: str, facts: list[ShardFacts], **manifest: Any) -> Bank:
-        """Writes ``bank.json`` beside shards that have been written.
+        """Writes ``bank.json`` beside shards that are already written.
+
+        Args:
+            folder: Folder of the bank.
+            facts: Facts of each shard, in order.
+            manifest: Further entries of ``bank.json``.
 
         Raises:
-            ValueError: A shard is not there.
+            ValueError: The file of a shard is missing.
         """
         lost = [fact.shard for fact in facts if not Path(folder, f"{shard_name(fact.shard)}.arrow").is_file()]
         if lost:
             raise ValueError(
-                f"bankPath is {folder}, must be a folder that the driver and every executor reach: {len(lost)} of "
-                f"{len(facts)} shards were written elsewhere. Mount one on all machines."
+                f"bankPath is {folder}, must be a folder that the driver and every executor reach, but {len(lost)} of "
+                f"{len(facts)} shards were written elsewhere. Mount one folder on all machines."
             )
-        of_shard = [{"name": shard_name(fact.shard), **{name: getattr(fact, name) for name in _KEPT}} for fact in facts]
-        content = {**manifest, "rows": sum(fact.rows for fact in facts), "shards": of_shard}
+        shards = [
+            {"name": shard_name(fact.shard), **{name: getattr(fact, name) for name in _IN_MANIFEST}} for fact in facts
+        ]
+        content = {**manifest, "rows": sum(fact.rows for fact in facts), "shards": shards}
         write_json(Path(folder) / MANIFEST, content)
         return cls(folder, content)
 
@@ -92,11 +114,16 @@ class Bank(NamedTuple):
         return self
 
 
-_KEPT = ("rows", "max_norm", "sha256", "lists_sha256")
+_IN_MANIFEST = ("rows", "max_norm", "sha256", "lists_sha256")
 
 
 def shard_name(number: int) -> str:
-    """Returns the name of a shard's files, without suffix."""
+    """Returns the name of the files of a shard, without suffix.
+
+    Example:
+        >>> shard_name(3)
+        'shard-00003'
+    """
     return f"shard-{number:05d}"
 
 
@@ -106,11 +133,11 @@ def write_shard(
     """Writes one shard, in the order of item IDs.
 
     Args:
-        folder: of the bank.
-        number: of the shard, from 0.
-        item_ids: N IDs, int or string, without nulls.
-        embeddings: (N, D) float32, finite.
-        seed: of the lists, at least 0; None: the shard is searched exactly and has none.
+        folder: Folder of the bank.
+        number: Number of the shard, from 0.
+        item_ids: N item IDs, integers or strings, without nulls.
+        embeddings: Embeddings (N, D) float32, finite.
+        seed: Seed for training inverted lists, at least 0; None builds no lists, for a bank that is searched exactly.
     """
     order = pc.sort_indices(item_ids)
     item_ids, embeddings = item_ids.take(order), np.ascontiguousarray(embeddings[order.to_numpy()])
@@ -118,29 +145,29 @@ def write_shard(
     batch = pa.record_batch([item_ids, values, pa.array(_count_copies(embeddings))], ["item_id", "embedding", "copy"])
     os.makedirs(folder, exist_ok=True)
     path = Path(folder, shard_name(number))
-    digests: list[str | None] = [_place(path.with_suffix(".arrow"), lambda draft: _write_arrow(draft, batch)), None]
+    digest, lists_digest = _place(path.with_suffix(".arrow"), lambda draft: _write_arrow(draft, batch)), None
     if seed is not None:
-        digests[1] = _place(path.with_suffix(".faiss"), lambda draft: build_lists(embeddings, draft, seed=seed))
+        lists_digest = _place(path.with_suffix(".faiss"), lambda draft: build_lists(embeddings, draft, seed=seed))
     repeated = len(item_ids) - len(item_ids.unique())
     norms = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings, dtype=np.float64))
-    return ShardFacts(number, len(item_ids), repeated, float(norms.max()), *digests)
+    return ShardFacts(number, len(item_ids), repeated, float(norms.max()), digest, lists_digest)
 
 
 def find_nearest(bank: Bank, item_ids: pa.Array, embeddings: np.ndarray, *, k: int, num_probes: int | None) -> pa.Array:
     """Finds the k items of the bank that are nearest to each query by inner product; an item never finds itself.
 
     Args:
-        bank: the bank.
-        item_ids: B IDs of the queries, of the bank's type, without nulls.
-        embeddings: (B, D) float32, finite.
-        k: at least 1.
-        num_probes: lists of a shard that are looked through; None: all rows.
+        bank: Bank to search.
+        item_ids: B item IDs of the queries, of the same type as in the bank, without nulls.
+        embeddings: Embeddings (B, D) float32 of the queries, finite.
+        k: Number of nearest items, at least 1.
+        num_probes: Number of lists of a shard to search, at least 1; None compares all rows.
 
     Returns:
-        B structs of item_ids, at most k, the nearest first, equally near ones by ID, and similarities, float32.
+        B structs of at most k ``item_ids``, the nearest first and equally near ones by ID, and ``similarities``, float32.
 
     Raises:
-        ValueError: A shard is not on this machine.
+        ValueError: The file of a shard is not on this machine.
     """
     shards = _open_shards(bank.folder, tuple((shard["name"], shard["sha256"]) for shard in bank.manifest["shards"]))
     best, offset = Nearest.none(len(embeddings), k), 0
@@ -158,7 +185,13 @@ def find_nearest(bank: Bank, item_ids: pa.Array, embeddings: np.ndarray, *, k: i
 
 
 class _Shard(NamedTuple):
-    """A memory-mapped shard: IDs, embeddings (N, D) float32, copies (N,) int32."""
+    """A shard that is mapped into memory.
+
+    Attributes:
+        item_ids: N item IDs.
+        embeddings: Embeddings (N, D) float32.
+        copies: Number (N,) int32 of equal rows before each row.
+    """
 
     item_ids: pa.Array
     embeddings: np.ndarray
@@ -167,13 +200,18 @@ class _Shard(NamedTuple):
 
 @functools.lru_cache(maxsize=2)
 def _open_shards(folder: str, named: tuple[tuple[str, str], ...]) -> list[_Shard]:
-    """Maps the shards of these names and sha256 once per Python worker, which Spark reuses from task to task."""
+    """Maps shards with these names and SHA-256 into memory, once per Python worker, which Spark reuses for many tasks."""
     return [_open_shard(Path(folder, f"{name}.arrow")) for name, _ in named]
 
 
 def _open_shard(file: Path) -> _Shard:
+    """Maps the file of a shard into memory.
+
+    Raises:
+        ValueError: The file is not on this machine.
+    """
     if not file.is_file():
-        raise ValueError(f"{file} is not on this machine, must be in a folder that every executor reaches. Mount it.")
+        raise ValueError(f"{file} is not on this machine. Mount the folder of the bank on every executor.")
     batch = pa.ipc.open_file(pa.memory_map(str(file))).get_batch(0)
     values = batch["embedding"]
     matrix = values.flatten().to_numpy().reshape(len(values), values.type.list_size)
@@ -181,7 +219,7 @@ def _open_shard(file: Path) -> _Shard:
 
 
 def _to_structs(best: Nearest, shards: list[_Shard]) -> pa.Array:
-    """Replaces positions by item IDs, and leaves out the empty places."""
+    """Returns structs of item IDs and similarities, without the empty places."""
     found = best.positions != NO_POSITION
     positions = best.positions[found]
     ends = np.cumsum([len(shard.item_ids) for shard in shards])
@@ -202,7 +240,7 @@ def _to_structs(best: Nearest, shards: list[_Shard]) -> pa.Array:
 
 
 def _count_copies(embeddings: np.ndarray) -> np.ndarray:
-    """Returns for each row (N,) int32 how many rows before it are equal to it."""
+    """Returns the number (N,) int32 of equal rows before each row (N, D)."""
     _, group = np.unique(embeddings.view(f"V{embeddings.shape[1] * 4}").ravel(), return_inverse=True)
     order = np.argsort(group, kind="stable")
     sorted_groups = group[order]
@@ -214,12 +252,16 @@ def _count_copies(embeddings: np.ndarray) -> np.ndarray:
 
 
 def _write_arrow(draft: str, batch: pa.RecordBatch) -> None:
+    """Writes a batch as an Arrow file."""
     with pa.ipc.new_file(draft, batch.schema) as writer:
         writer.write_batch(batch)
 
 
-def _place(file: Path, write) -> str:
-    """Writes a file by ``write(path)``, moves it to its place and returns its sha256; a task run twice does no harm."""
+def _place(file: Path, write: Callable[[str], None]) -> str:
+    """Writes a file by ``write(path)``, moves it to its place, and returns its SHA-256.
+
+    Two attempts of a task may do this at the same time, because each writes a draft of its own.
+    """
     draft = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
     write(str(draft))
     digest = sha256(draft)

@@ -1,10 +1,10 @@
-"""The executor's side of the data plane: each partition as one file of float32 on its local disk.
+"""The files of a fit on the local disk of an executor, one file of float32 per partition and level.
 
 In: Arrow batches of a partition, once. Out: a file of rows (N, D) per level, read through the page cache, and one row that
-describes the partition. Level -1 holds the rows as they came, level 0 the same on the grid, level l + 1 what centroids
-of level l left over. A level's file is made when it is first asked for, from the highest level below that is there.
+describes the partition. Level -1 holds the rows as they were read, level 0 the same rows on the grid, and level l + 1 the
+residuals of level l. The file of a level is computed when it is first needed, from the highest level below that has a file.
 
-The folder lies under Spark's own local directories, so it goes with the executor at the latest.
+The folder lies in Spark's own local directories, so Spark removes it with the executor at the latest.
 """
 
 from __future__ import annotations
@@ -14,29 +14,38 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pyspark import TaskContext
 
 from qarm_features.quantizers.arrays.grid import Grid
 from qarm_features.quantizers.arrays.lloyd import nearest_codes
 from qarm_features.quantizers.passes.embedding_batches import near_norms, row_norms, to_matrix
-from qarm_features.quantizers.passes.task_device import task_device
+from qarm_features.quantizers.passes.task_device import task_context, task_device
 from qarm_features.quantizers.passes.weights import on_weight_grid, weight_facts
 
-SKIP = "qarm.quantizers.skip"  # a local property of jobs that only remove files: nothing is read again for them
-_CHUNK_BYTES = 1 << 22  # larger temporaries cost a page fault per page, in every pass
-_CHUNK_ROWS = 8192  # at least: each chunk also costs work of the size of the centroids
+SKIP = "qarm.quantizers.skip"  # local property of jobs that only remove files, so that they read no source again
+_CHUNK_BYTES = 1 << 22  # larger temporary arrays cost a page fault per page, in every pass
+_CHUNK_ROWS = 8192  # least size of a chunk, because each chunk has a cost that depends on the centroids
 _RAW = -1
 
 
 class Partition(NamedTuple):
-    """What is known of one partition; `stem` is the path of its files without their ending.
+    """What the one pass over the source found in a partition.
 
-    min_dim, max_dim and max_norm are None where no row tells; digest does not depend on the order of rows; weight_steps is
-    the exact sum of weights, see `weights`.
+    Attributes:
+        stem: Path of the files of the partition, without their ending.
+        rows: Number of rows.
+        null_rows: Number of rows that are null.
+        bad_rows: Number of rows with NaN or infinite values.
+        zero_rows: Number of rows of norm 0.
+        min_dim: Least dimension of a row, None if there is none.
+        max_dim: Largest dimension of a row, None if there is none.
+        max_norm: Largest Euclidean norm of a row, None if there is none.
+        digest: Digest of the values, which does not depend on the order of the rows.
+        bad_weights: Number of weights that are null, negative or not finite.
+        weight_steps: Exact sum of the other weights as text, in the steps of ``weights.weight_facts``.
     """
 
     stem: str
@@ -59,18 +68,30 @@ PARTITION_SCHEMA = (
 
 
 class Recipe(NamedTuple):
-    """How each level comes from the one before: all that makes a lost file again."""
+    """All that is needed to compute a lost file again, level by level.
+
+    Attributes:
+        grid: Grid of the fit.
+        weight_bits: Bits of the grid of the weights, None without weights.
+        levels: Centroids (K, D) float32 on the grid, of each level before the current one.
+        device: Name of the device of the products, see ``task_device``.
+    """
 
     grid: Grid
-    weight_bits: int | None  # None without weights
-    levels: tuple[np.ndarray, ...]  # centroids (K, D) float32 on the grid
-    device: str = "cpu"  # name of the device of the products, see ``task_device``
+    weight_bits: int | None
+    levels: tuple[np.ndarray, ...]
+    device: str = "cpu"
 
 
 class Chunk(NamedTuple):
-    """Some rows of a level: (B, D) float32, weights (B,) int64 or None, and the codes (B,) that led there or None.
+    """Some rows of a level.
 
-    In a step codes is what the step fills, and before the codes (B,) of the step before, or None.
+    Attributes:
+        embeddings: Rows (B, D) float32.
+        weights: Weights (B,) int64, None without weights.
+        codes: In a Lloyd step, the codes (B,) int32 that the step fills in. Otherwise the codes in the level before, or None
+            if they are not known.
+        before: In a Lloyd step, the codes (B,) int32 of the step before, or None if they are not known.
     """
 
     embeddings: np.ndarray
@@ -80,7 +101,7 @@ class Chunk(NamedTuple):
 
 
 def write_rows(batches: Iterator[pa.RecordBatch], fit_id: str, weighted: bool) -> Iterator[pa.RecordBatch]:
-    """Writes a partition to local files, see `write_partition`; yields one row about it."""
+    """Writes a partition to local files, see ``write_partition``, and yields one row about it."""
     facts = write_partition(batches, fit_id, weighted)
     schema = {"stem": pa.string(), "min_dim": pa.int32(), "max_dim": pa.int32(), "max_norm": pa.float64()}
     schema["weight_steps"] = pa.string()
@@ -89,8 +110,17 @@ def write_rows(batches: Iterator[pa.RecordBatch], fit_id: str, weighted: bool) -
 
 
 def write_partition(batches: Iterator[pa.RecordBatch], fit_id: str, weighted: bool) -> Partition:
-    """Writes a partition's embeddings, and weights in a second column, to local files; returns what is known of it."""
-    context = TaskContext.get()
+    """Writes the rows of a partition to local files.
+
+    Args:
+        batches: Embeddings and, in a second column, weights.
+        fit_id: Identifier of the fit, which names its folder.
+        weighted: True if there are weights.
+
+    Returns:
+        What the pass found in the partition.
+    """
+    context = task_context()
     facts = Partition(_stem(fit_id, context.partitionId()), 0, 0, 0, 0, None, None, None, 0, 0, "0")
     if context.getLocalProperty(SKIP) is None:
         os.makedirs(os.path.dirname(facts.stem), exist_ok=True)
@@ -102,13 +132,13 @@ def write_partition(batches: Iterator[pa.RecordBatch], fit_id: str, weighted: bo
     return facts
 
 
-def _write_batch(batch: pa.RecordBatch, facts: Partition, rows, weights) -> Partition:
-    """Appends one batch to the open files and returns the facts with those of the batch."""
+def _write_batch(batch: pa.RecordBatch, facts: Partition, rows: IO[bytes], weights: IO[bytes] | None) -> Partition:
+    """Appends one batch to the open files, and returns the facts of all batches so far."""
     embeddings, found = to_matrix(batch.column(0))
-    dims = [dim for dim in (facts.min_dim, facts.max_dim, found["min_dim"], found["max_dim"]) if dim is not None]
+    dims = [dim for dim in (facts.min_dim, facts.max_dim, found.min_dim, found.max_dim) if dim is not None]
     facts = facts._replace(
         rows=facts.rows + batch.num_rows,
-        null_rows=facts.null_rows + found["null_rows"],
+        null_rows=facts.null_rows + found.null_rows,
         min_dim=min(dims, default=None),
         max_dim=max(dims, default=None),
     )
@@ -134,7 +164,7 @@ def _write_batch(batch: pa.RecordBatch, facts: Partition, rows, weights) -> Part
 
 
 def is_here(partition: Partition, level: int) -> bool:
-    """Tells whether this executor has files that lead to a level of the partition."""
+    """Returns True if this executor has a file from which it can compute a level of the partition."""
     return any(os.path.exists(_file(partition.stem, below)) for below in range(_RAW, level + 1))
 
 
@@ -142,21 +172,21 @@ def level_chunks(partition: Partition, recipe: Recipe, level: int, *, again: boo
     """Yields all rows of a level, some at a time.
 
     Args:
-        partition: with its facts.
-        recipe: of at least this level.
-        level: from 0.
-        again: make the level from the one before, although it may be there, which tells the codes.
+        partition: Facts of the partition.
+        recipe: Recipe of at least this level.
+        level: Index of the level, from 0.
+        again: True computes the level from the one before, although its file may exist, to learn the codes.
     """
-    target, dim = _file(partition.stem, level), partition.max_dim
+    target = _file(partition.stem, level)
     if os.path.exists(target) and not again:
         _remove_below(partition.stem, level)
-        for rows, weights in _read(partition, level, recipe, dim):
+        for rows, weights in _read(partition, level, recipe.weight_bits):
             yield Chunk(rows, weights, None)
         return
     device = task_device(recipe.device)
     made = [below for below in range(_RAW, level) if os.path.exists(_file(partition.stem, below))]
     with _replacing(target) as file:
-        for rows, weights in _read(partition, made[-1], recipe, dim):
+        for rows, weights in _read(partition, made[-1], recipe.weight_bits):
             codes = None
             for step in range(made[-1] + 1, level + 1):
                 if step == 0:
@@ -169,13 +199,13 @@ def level_chunks(partition: Partition, recipe: Recipe, level: int, *, again: boo
 
 
 def step_chunks(partition: Partition, recipe: Recipe, level: int, step: int) -> Iterator[Chunk]:
-    """Yields all rows of a level with the codes of the step before, where they are here, and keeps what the step fills in.
+    """Yields all rows of a level with the codes of the step before, and stores the codes that the step fills in.
 
     Args:
-        partition: with its facts.
-        recipe: of at least this level.
-        level: from 0.
-        step: the step's number, from 1, over all levels. An attempt at it that fails leaves nothing.
+        partition: Facts of the partition.
+        recipe: Recipe of at least this level.
+        level: Index of the level, from 0.
+        step: Number of the step over all levels, from 1. An attempt at the step that fails leaves no file.
     """
     before, start = None, 0
     if os.path.exists(last := f"{partition.stem}.codes.{step - 1}"):
@@ -191,49 +221,52 @@ def step_chunks(partition: Partition, recipe: Recipe, level: int, step: int) -> 
 
 
 def remove_folder(stem: str) -> None:
-    """Removes all files of the fit that a partition belongs to, on this executor's disk."""
+    """Removes all files of the fit of a partition from the disk of this executor."""
     shutil.rmtree(os.path.dirname(stem), ignore_errors=True)
 
 
 def fit_folders(fit_id: str) -> list[str]:
-    """Returns where the files of a fit lie on this executor, one folder per local directory of Spark."""
+    """Returns the folders of the files of a fit on this executor, one per local directory of Spark."""
     local = os.environ.get("SPARK_LOCAL_DIRS", tempfile.gettempdir()).split(",")
     return [os.path.join(directory, f"qarm-{fit_id}") for directory in local]
 
 
 def _stem(fit_id: str, partition: int) -> str:
+    """Returns the path of the files of a partition, without their ending."""
     folders = fit_folders(fit_id)
     return os.path.join(folders[partition % len(folders)], str(partition))
 
 
 def _file(stem: str, level: int) -> str:
+    """Returns the path of the file of a level."""
     return f"{stem}.raw" if level == _RAW else f"{stem}.{level}"
 
 
 def _remove_below(stem: str, level: int) -> None:
+    """Removes the files of all levels below one."""
     for below in range(_RAW, level):
         with contextlib.suppress(FileNotFoundError):
             os.remove(_file(stem, below))
 
 
-def _read(partition: Partition, level: int, recipe: Recipe, dim: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Yields rows (B, D) of a file, mapped into memory, and their weights (B,) int64 or None."""
+def _read(partition: Partition, level: int, weight_bits: int | None) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yields rows (B, D) of a file, mapped into memory, and their weights (B,) int64, or None without ``weight_bits``."""
+    dim = partition.max_dim or 1
     rows = np.memmap(_file(partition.stem, level), np.float32, mode="r").reshape(-1, dim)
-    raw_weights = None
-    if recipe.weight_bits is not None:
+    if weight_bits is not None:
         raw_weights = np.memmap(f"{partition.stem}.weights", np.float32, mode="r")
     size = max(_CHUNK_ROWS, _CHUNK_BYTES // (4 * dim))
     for start in range(0, len(rows), size):
         chunk = np.asarray(rows[start : start + size])
-        if raw_weights is None:
+        if weight_bits is None:
             yield chunk, None
         else:
-            yield chunk, on_weight_grid(raw_weights[start : start + size], recipe.weight_bits)
+            yield chunk, on_weight_grid(raw_weights[start : start + size], weight_bits)
 
 
 @contextlib.contextmanager
-def _replacing(path: str):
-    """Opens a new file that takes its place only when it is complete: another attempt at the task may write it too."""
+def _replacing(path: str) -> Iterator[IO[bytes]]:
+    """Opens a new file that gets its path only when it is complete, because another attempt of the task may write it too."""
     with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
         try:
             yield file

@@ -1,10 +1,11 @@
-"""Plain Parquet files read by Arrow where the task runs, instead of by Spark and then row by row into Arrow.
+"""Reading of plain Parquet files by Arrow inside a task, instead of by Spark and then row by row into Arrow.
 
-In: a DataFrame that selects columns of Parquet files or of a Delta table, perhaps of some partitions of it, and nothing else.
-Out: Spark's own splits of the files, and their rows in Arrow batches, in Spark's order. For any other DataFrame, a filter of
-rows, a deletion vector, a join, a file system other than the local one: None, and Spark reads it.
+In: a DataFrame that only selects columns of Parquet files or of a Delta table, perhaps of some of its partitions. Out:
+Spark's own splits of the files, and their rows in Arrow batches, in Spark's order. For any other DataFrame, for example
+with a filter of rows, a deletion vector, a join or a file system that is not local, the result is None, and Spark has
+to read it.
 
-Why: of a million rows x 128 Spark's way through its own rows takes 1.5 s of a core, Arrow's 0.6.
+Reason: For a million rows of dimension 128 Spark needs 1.5 s of a core, and Arrow 0.6 s.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ _WRAPPERS = {"WholeStageCodegenExec", "InputAdapter", "ColumnarToRowExec"}
 
 
 class Split(NamedTuple):
-    """A part of a file: the row groups whose middle lies in its bytes, as Spark takes them."""
+    """A part of a file. As in Spark, its row groups are those whose middle lies in its bytes.
+
+    Attributes:
+        path: Path of the file.
+        start: First byte of the part.
+        length: Number of bytes of the part.
+    """
 
     path: str
     start: int
@@ -34,29 +41,42 @@ class Split(NamedTuple):
 
 
 class ParquetScan(NamedTuple):
-    """Splits of each partition, and the columns' names in the files."""
+    """The files behind a DataFrame.
+
+    Attributes:
+        partitions: Splits of each partition.
+        columns: Names of the columns in the files.
+    """
 
     partitions: list[list[Split]]
     columns: list[str]
 
     def packed(self, count: int) -> ParquetScan:
-        """Returns the same splits in fewer partitions, neighbors together."""
+        """Returns the same splits in ``count`` partitions; neighbors stay together."""
         bounds = np.linspace(0, len(self.partitions), count + 1).astype(int)
         groups = [self.partitions[low:high] for low, high in pairwise(bounds)]
         return self._replace(partitions=[[split for part in group for split in part] for group in groups])
 
 
 def plain_scan(rows: DataFrame) -> ParquetScan | None:
-    """Returns the files behind a DataFrame whose rows are all rows of these files, or None."""
+    """Returns the files behind a DataFrame if its rows are all rows of these files, else None."""
     try:
         return _scan(rows._jdf.queryExecution().executedPlan())
-    except Exception as error:  # Spark Connect, or a Spark whose plans look otherwise
-        logger.debug("rows are read by Spark: %s", error)
+    except Exception as error:  # Spark Connect, or another version of Spark's plans
+        logger.debug("Spark reads the rows, because its plan could not be read: %s", error)
         return None
 
 
 def read_splits(splits: list[Split], columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yields the columns of splits, by one thread; embeddings that a file lacks are null."""
+    """Reads splits by one thread.
+
+    Args:
+        splits: Parts of files.
+        columns: Names of the columns; a column of embeddings that a file lacks is null.
+
+    Yields:
+        Batches of these columns.
+    """
     nothing = pa.list_(pa.float32())
     for split in splits:
         with pq.ParquetFile(split.path) as file:
@@ -70,7 +90,10 @@ def read_splits(splits: list[Split], columns: list[str]) -> Iterator[pa.RecordBa
 
 
 def _row_groups(metadata: pq.FileMetaData, split: Split) -> list[int]:
-    """Returns the row groups whose middle lies in the split. Source: parquet-java, ``filterFileMetaDataByMidpoint``."""
+    """Returns the indices of the row groups whose middle lies in the split.
+
+    Source: parquet-java, ``filterFileMetaDataByMidpoint``.
+    """
     chosen = []
     for group in range(metadata.num_row_groups):
         columns = [metadata.row_group(group).column(i) for i in range(metadata.num_columns)]
@@ -84,7 +107,7 @@ def _row_groups(metadata: pq.FileMetaData, split: Split) -> list[int]:
 
 
 def _scan(node: Any) -> ParquetScan | None:
-    """Walks down a physical plan that is nothing but a scan, and perhaps a choice of columns."""
+    """Returns the files of a physical plan that consists of a scan, and perhaps a choice of columns; else None."""
     chosen = None
     while (kind := node.getClass().getSimpleName()) != "FileSourceScanExec":
         if kind == "ProjectExec" and chosen is None:
@@ -94,8 +117,9 @@ def _scan(node: Any) -> ParquetScan | None:
         node = node.child()
     in_files = {_id(column): column.name() for column in _items(node.output())}
     chosen = [_without_alias(column) for column in chosen or _items(node.output())]
-    names = [column and in_files.get(_id(column)) for column in chosen]
-    if not _is_plain(node) or not set(names) <= set(node.requiredSchema().fieldNames()):
+    names = [in_files[_id(column)] for column in chosen if column is not None and _id(column) in in_files]
+    all_found = len(names) == len(chosen) and set(names) <= set(node.requiredSchema().fieldNames())
+    if not all_found or not _is_plain(node):
         return None
     partitions = []
     for partition in _items(node.inputRDD().filePartitions()):
@@ -107,23 +131,26 @@ def _scan(node: Any) -> ParquetScan | None:
 
 
 def _is_plain(scan: Any) -> bool:
+    """Returns True if Arrow finds the columns of the files by the same names as Spark."""
     file_format = scan.relation().fileFormat()
     kind = file_format.getClass().getSimpleName()
     if kind == "DeltaParquetFileFormat":
-        return file_format.columnMappingMode().name() == "none"
-    return kind == "ParquetFileFormat"
+        return bool(file_format.columnMappingMode().name() == "none")
+    return bool(kind == "ParquetFileFormat")
 
 
 def _without_alias(column: Any) -> Any:
-    """Returns the attribute that an expression is, perhaps by another name; None for any other expression."""
+    """Returns the attribute that an expression names or renames; None for any other expression."""
     if column.getClass().getSimpleName() == "Alias":
         column = column.child()
     return column if column.getClass().getSimpleName() == "AttributeReference" else None
 
 
 def _id(column: Any) -> int:
+    """Returns the identifier of a column in a plan."""
     return column.exprId().id()
 
 
 def _items(sequence: Any) -> Iterator[Any]:
+    """Yields the items of a sequence of Scala."""
     return (sequence.apply(index) for index in range(sequence.size()))

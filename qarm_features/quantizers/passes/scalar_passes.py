@@ -1,9 +1,11 @@
-"""The passes over a DataFrame that `FiniteScalar` needs: facts, exact second moments, histograms.
+"""The passes over a DataFrame that ``FiniteScalar`` needs, for facts, exact second moments and histograms.
 
-In: a column of rows, array<float>, and perhaps one of weights. Out: a few numbers; a task yields one row, another task adds
-them, the driver sees the sum. Moments are sums of products of integers below 2**53, so that they are the same in any order:
-rows are rounded to a grid whose step is the finest with which this holds, 2**-15 of the largest norm for two million rows,
-2**-11 where they have weights, of which the mean is then at least 128 steps.
+In: a column of rows, array<float>, and perhaps one of weights. Out: a few numbers. Each task yields one row, another
+task adds these rows, and the driver receives the sum.
+
+Moments are sums of products of integers below 2**53, so they are the same in any order. For this, rows are rounded to the
+finest grid that keeps the sums in this range. For two million rows its step is 2**-15 of the largest norm. With weights it is
+2**-11, and the mean weight is at least 128 steps.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from qarm_features.quantizers.arrays.scalar_rounding import BINS, histogram, project
-from qarm_features.quantizers.passes.embedding_batches import row_norms, to_matrix
+from qarm_features.quantizers.passes.embedding_batches import row_norms, to_matrix, valid_matrix
 from qarm_features.quantizers.passes.weights import choose_weight_bits, on_weight_grid, weight_facts
 
 Batches = Iterator[pa.RecordBatch]
@@ -27,11 +29,22 @@ _FACTS = (
     "weight_steps string"
 )
 _EXACT_BITS, _MOST_BITS, _WEIGHT_BITS = 53, 18, 8
-_EXTREMES = {"min_dim": min, "max_dim": max, "max_norm": max}
+_EXTREMES = ("min_dim", "max_dim", "max_norm")
 
 
 class RowFacts(NamedTuple):
-    """What one pass over the rows found; weight_steps is the exact sum of their weights, see `weights`, 0 without any."""
+    """What one pass over the rows found.
+
+    Attributes:
+        rows: Number of rows.
+        null_rows: Number of rows that are null.
+        bad_rows: Number of rows with NaN or infinite values.
+        min_dim: Least dimension of a row, None if there is none.
+        max_dim: Largest dimension of a row, None if there is none.
+        max_norm: Largest Euclidean norm of a row, None if there is none.
+        bad_weights: Number of weights that are null, negative or not finite.
+        weight_steps: Exact sum of the other weights, in the steps of ``weights.weight_facts``; 0 without weights.
+    """
 
     rows: int
     null_rows: int
@@ -44,30 +57,50 @@ class RowFacts(NamedTuple):
 
     @property
     def weight_bits(self) -> int | None:
-        """The bits of the weights' grid, None without weights."""
+        """Bits of the grid of the weights, None without weights."""
         if not self.weight_steps:
             return None
         return choose_weight_bits(self.weight_steps, total_bits=self.rows.bit_length() + _WEIGHT_BITS)
 
     @property
     def total_bits(self) -> int:
-        """All weights, or rows, are below two to the power of this."""
+        """Binary logarithm of a bound on the sum of all weights in their steps, or on the number of rows."""
         return self.rows.bit_length() + (_WEIGHT_BITS + 1 if self.weight_steps else 0)
 
 
 def describe_rows(rows: DataFrame) -> RowFacts:
-    """Counts rows and what is wrong with them, and finds the largest norm; one row per partition reaches the driver."""
+    """Counts rows, and those with faults, and finds the largest norm.
+
+    Args:
+        rows: Rows, array<float>, and perhaps weights, double.
+
+    Returns:
+        The facts, added up by the driver from one row per partition.
+    """
     found = rows.mapInArrow(_describe_batches, _FACTS).collect()
     sums = {name: sum(int(part[name]) for part in found) for name in RowFacts._fields if name not in _EXTREMES}
     known = {name: [part[name] for part in found if part[name] is not None] for name in _EXTREMES}
-    return RowFacts(**sums, **{name: pick(known[name], default=None) for name, pick in _EXTREMES.items()})
+    return RowFacts(
+        **sums,
+        min_dim=min(known["min_dim"], default=None),
+        max_dim=max(known["max_dim"], default=None),
+        max_norm=max(known["max_norm"], default=None),
+    )
 
 
 def mean_and_covariance(rows: DataFrame, facts: RowFacts) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean (D,) and the covariance (D, D) float64 of the rows on the grid, the same for any partitioning."""
+    """Computes exact moments, which are the same for any partitioning.
+
+    Args:
+        rows: Rows, array<float>, and perhaps weights, double.
+        facts: Facts of these rows, which must have passed validation.
+
+    Returns:
+        Mean (D,) and covariance (D, D) float64 of the rows on the grid.
+    """
     bits = min(_MOST_BITS, (_EXACT_BITS - facts.total_bits) // 2)
     exponent = math.frexp(facts.max_norm)[1] if facts.max_norm else 0
-    dim = facts.max_dim
+    dim = facts.max_dim or 0
     worker = partial(_moment_batches, shift=bits - exponent, dim=dim, weight_bits=facts.weight_bits)
     sums = np.frombuffer(_summed(rows.mapInArrow(worker, "sums binary")))
     weight, total = sums[0], sums[1:].reshape(dim + 1, dim)
@@ -79,41 +112,66 @@ def mean_and_covariance(rows: DataFrame, facts: RowFacts) -> tuple[np.ndarray, n
 def histograms(
     rows: DataFrame, facts: RowFacts, mean: np.ndarray, projection: np.ndarray, deviations: np.ndarray
 ) -> np.ndarray:
-    """Returns the histograms (d, BINS) int64 of the rows, or their weights in steps, in the axes (d, D) of a projection."""
-    axes = {"mean": mean, "projection": projection, "deviations": deviations}
-    worker = partial(_histogram_batches, **axes, weight_bits=facts.weight_bits)
+    """Counts the projected rows by bins.
+
+    Args:
+        rows: Rows, array<float>, and perhaps weights, double.
+        facts: Facts of these rows, which must have passed validation.
+        mean: Mean (D,) of the rows.
+        projection: Axes (d, D).
+        deviations: Standard deviation (d,) along each axis.
+
+    Returns:
+        Number of rows, or sum of their weights in steps, of each bin, (d, BINS) int64.
+    """
+    worker = partial(
+        _histogram_batches, mean=mean, projection=projection, deviations=deviations, weight_bits=facts.weight_bits
+    )
     counts = np.frombuffer(_summed(rows.mapInArrow(worker, "sums binary")))
     return counts.reshape(len(projection), BINS).astype(np.int64)
 
 
 def _summed(parts: DataFrame) -> bytes:
-    return parts.repartition(1).mapInArrow(_add_batches, "sums binary").first()["sums"]
+    """Returns the sum of the arrays that the tasks yielded, added by one task."""
+    (total,) = parts.repartition(1).mapInArrow(_add_batches, "sums binary").collect()
+    return bytes(total["sums"])
 
 
 def _describe_batches(batches: Batches) -> Batches:
-    total = dict.fromkeys(RowFacts._fields, 0) | dict.fromkeys(_EXTREMES)
+    """Yields one row of facts for the partition."""
+    rows = null_rows = bad_rows = bad_weights = weight_steps = 0
+    dims: list[int] = []
+    norms_found: list[float] = []
     for batch in batches:
         matrix, facts = to_matrix(batch.column(0))
         norms = np.empty(0) if matrix is None else row_norms(matrix)
         finite = np.isfinite(norms)
-        bad_weights, steps = weight_facts(batch.column(1))[1:] if batch.num_columns > 1 else (0, 0)
-        added = {"rows": batch.num_rows, "null_rows": facts["null_rows"], "bad_rows": int(np.count_nonzero(~finite))}
-        for name, value in (added | {"bad_weights": bad_weights, "weight_steps": steps}).items():
-            total[name] += value
-        facts["max_norm"] = float(norms[finite].max(initial=0.0))
-        for name, pick in _EXTREMES.items():
-            total[name] = pick((v for v in (total[name], facts[name]) if v is not None), default=None)
-    total["weight_steps"] = str(total["weight_steps"])
-    kinds = [*[pa.int64()] * 3, pa.int32(), pa.int32(), pa.float64(), pa.int64(), pa.string()]
-    yield pa.RecordBatch.from_arrays([pa.array([v], kind) for v, kind in zip(total.values(), kinds)], list(total))
+        rows, null_rows = rows + batch.num_rows, null_rows + facts.null_rows
+        bad_rows += int(np.count_nonzero(~finite))
+        if batch.num_columns > 1:
+            _, bad, steps = weight_facts(batch.column(1))
+            bad_weights, weight_steps = bad_weights + bad, weight_steps + steps
+        dims += [dim for dim in (facts.min_dim, facts.max_dim) if dim is not None]
+        norms_found.append(float(norms[finite].max(initial=0.0)))
+    found = {
+        "rows": pa.array([rows], pa.int64()),
+        "null_rows": pa.array([null_rows], pa.int64()),
+        "bad_rows": pa.array([bad_rows], pa.int64()),
+        "min_dim": pa.array([min(dims, default=None)], pa.int32()),
+        "max_dim": pa.array([max(dims, default=None)], pa.int32()),
+        "max_norm": pa.array([max(norms_found, default=None)], pa.float64()),
+        "bad_weights": pa.array([bad_weights], pa.int64()),
+        "weight_steps": pa.array([str(weight_steps)], pa.string()),
+    }
+    yield pa.RecordBatch.from_arrays(list(found.values()), list(found))
 
 
 def _moment_batches(batches: Batches, shift: int, dim: int, weight_bits: int | None) -> Batches:
-    """Yields the sums of weights, of weighted rows (D) and of their weighted products (D, D)."""
+    """Yields the sum of weights, the weighted sum of rows (D,) and that of their products (D, D), in one flat array."""
     weight, total = 0.0, np.zeros((dim + 1, dim))
     for batch in batches:
         if batch.num_rows:
-            steps = np.rint(np.ldexp(to_matrix(batch.column(0))[0].astype(np.float64), shift))
+            steps = np.rint(np.ldexp(valid_matrix(batch.column(0)).astype(np.float64), shift))
             weights = _weights(batch, weight_bits)
             weighted = steps if weights is None else steps * weights[:, None]
             weight += batch.num_rows if weights is None else weights.sum()
@@ -125,28 +183,31 @@ def _moment_batches(batches: Batches, shift: int, dim: int, weight_bits: int | N
 def _histogram_batches(
     batches: Batches, mean: np.ndarray, projection: np.ndarray, deviations: np.ndarray, weight_bits: int | None
 ) -> Batches:
+    """Yields the histograms (d, BINS) of the partition."""
     total = np.zeros((len(projection), BINS))
     for batch in batches:
         if batch.num_rows:
-            values = project(to_matrix(batch.column(0))[0], mean, projection)
+            values = project(valid_matrix(batch.column(0)), mean, projection)
             total += histogram(values, deviations, _weights(batch, weight_bits))
     yield _sums_batch(total)
 
 
 def _weights(batch: pa.RecordBatch, bits: int | None) -> np.ndarray | None:
-    """Returns the weights (B,) float64 of a batch in whole steps, None without a column of weights."""
+    """Returns the weights (B,) float64 of a batch in whole steps, or None without a column of weights."""
     return None if bits is None else on_weight_grid(weight_facts(batch.column(1))[0], bits).astype(np.float64)
 
 
 def _add_batches(batches: Batches) -> Batches:
-    """Adds up what the tasks found."""
-    total = None
+    """Adds up the arrays that the tasks yielded, of which there is at least one."""
+    total: np.ndarray | None = None
     for batch in batches:
         for part in batch.column(0):
             values = np.frombuffer(part.as_buffer())
             total = values.copy() if total is None else np.add(total, values, out=total)
-    yield _sums_batch(total)
+    if total is not None:
+        yield _sums_batch(total)
 
 
 def _sums_batch(total: np.ndarray) -> pa.RecordBatch:
+    """Returns a batch of one row that holds an array."""
     return pa.RecordBatch.from_arrays([pa.array([total.tobytes()], pa.binary())], ["sums"])

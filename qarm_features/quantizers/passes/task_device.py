@@ -1,6 +1,6 @@
-"""Where the matrix products of a Spark task run.
+"""What a Spark task knows about itself.
 
-In: the param ``device``. Out: a device of torch, on the GPU that Spark gave to the task, or None for numpy.
+In: the task that calls. Out: the number of its partition, and the device of its matrix products.
 """
 
 from __future__ import annotations
@@ -8,6 +8,25 @@ from __future__ import annotations
 from pyspark import TaskContext
 
 from qarm_features.quantizers.arrays.torch_products import torch_device
+
+
+def task_context() -> TaskContext:
+    """Returns the context of the task that calls it.
+
+    Raises:
+        RuntimeError: No Spark task is running in this process.
+    """
+    context = TaskContext.get()
+    if context is None:
+        raise RuntimeError(
+            "This function was called outside a Spark task. Call it in a function that Spark distributes."
+        )
+    return context
+
+
+def task_partition() -> int:
+    """Returns the number of the partition of the task that calls it, from 0."""
+    return task_context().partitionId()
 
 
 def task_device(name: str) -> str | None:

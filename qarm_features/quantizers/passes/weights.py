@@ -1,8 +1,8 @@
 """Weights of rows as integers, so that weighted sums are exact.
 
-In: one weight per row, at least 0, for example an item's popularity. Out: int64 multiples of a power of two that sum up to
-2**36 at most over all of up to 2**35 rows: with 10 million rows the mean weight has 13 bits, and a weight above 0 never
-becomes 0.
+In: one weight per row, at least 0, for example the popularity of an item. Out: int64 multiples of a power of two with a
+sum of at most 2**36 over all rows, of which there may be 2**35. With 10 million rows the mean weight has 13 bits. A
+weight above 0 never becomes 0.
 """
 
 from __future__ import annotations
@@ -23,8 +23,13 @@ def weight_facts(column: pa.Array) -> tuple[np.ndarray, int, int]:
         column: B numbers.
 
     Returns:
-        Weights (B,) float32, how many are null, negative, NaN or infinite, and the exact sum of the others in steps of
-        ``2**-173``.
+        Weights (B,) float32, the number of those that are null, negative, NaN or infinite, and the exact sum of the others
+        in steps of ``2**-173``.
+
+    Example:
+        >>> weights, bad, steps = weight_facts(pa.array([0.5, None, 2.0]))
+        >>> bad, steps / 2**173
+        (1, 2.5)
     """
     with np.errstate(over="ignore"):
         values = column.cast(pa.float64()).fill_null(float("nan")).to_numpy(zero_copy_only=False).astype(np.float32)
@@ -38,11 +43,14 @@ def weight_facts(column: pa.Array) -> tuple[np.ndarray, int, int]:
 
 
 def choose_weight_bits(steps: int, *, total_bits: int = _TOTAL_BITS) -> int:
-    """Returns bits such that N weights rounded up to multiples of ``2**-bits`` sum up to 2**total_bits + N of these at most.
+    """Chooses the grid of the weights.
 
     Args:
-        steps: the sum of all weights in steps of ``2**-173``, above 0.
-        total_bits: by default 35.
+        steps: Sum of all weights in steps of ``2**-173``, above 0.
+        total_bits: Binary logarithm of the sum of all weights on the grid, default 35.
+
+    Returns:
+        Bits such that N weights, rounded up to multiples of ``2**-bits``, have a sum of at most 2**total_bits + N of these.
     """
     total_exponent = steps.bit_length() - _UNIT_BITS  # total < 2**total_exponent
     return total_bits - total_exponent

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qarm_features.quantizers import ResidualKMeans
-from qarm_features.quantizers.arrays.capacity import Prices, beside_prices
+from qarm_features.quantizers.arrays.capacity import Prices, with_price_column
 from qarm_features.quantizers.arrays.grid import Grid
 from qarm_features.quantizers.arrays.lloyd import nearest_codes
 from qarm_features.quantizers.arrays.splits import without_poorest
@@ -57,8 +57,8 @@ def test_a_code_over_capacity_grows_dearer_and_one_below_cheaper_down_to_nothing
     centroids = np.zeros((4, 1), np.float32)
 
     for counts in ([8, 0, 0, 0], [2, 2, 2, 2]):
-        prices.follow(np.array(counts), np.ones(4), 16 * 20.0)  # the error is 20, in squared steps of 1/4
-        roots = prices.beside(centroids)[:, 1]
+        prices.update(np.array(counts), np.ones(4), 16 * 20.0)  # the error is 20, in squared steps of 1/4
+        roots = prices.append_to(centroids)[:, 1]
 
     assert roots.tolist() == [0.75, 0, 0, 0]  # 0.05 * 20 * 1 at twice the capacity, then 0.05 * 20 * -1/2; root of 1/2
 
@@ -66,9 +66,9 @@ def test_a_code_over_capacity_grows_dearer_and_one_below_cheaper_down_to_nothing
 def test_a_code_that_splits_another_takes_on_its_price():
     prices = Prices(4, 2.0, Grid(0, 2))
 
-    prices.follow(np.array([8, 0, 0, 0]), np.array([8, 0, 1, 1]), 16 * 20.0)
+    prices.update(np.array([8, 0, 0, 0]), np.array([8, 0, 1, 1]), 16 * 20.0)
 
-    assert prices.beside(np.zeros((4, 1), np.float32))[:, 1].tolist() == [1, 1, 0, 0]
+    assert prices.append_to(np.zeros((4, 1), np.float32))[:, 1].tolist() == [1, 1, 0, 0]
 
 
 def test_a_code_of_nearly_all_rows_is_cut_into_many_at_once():
@@ -81,7 +81,7 @@ def test_a_code_of_nearly_all_rows_is_cut_into_many_at_once():
 def test_a_row_goes_to_the_nearest_centroid_after_prices():
     rows, centroids = np.array([[0.5], [2.0]], np.float32), np.array([[0.0, 1.5], [2.0, 0.0]], np.float32)
 
-    codes = nearest_codes(beside_prices(rows, centroids), centroids)
+    codes = nearest_codes(with_price_column(rows, centroids), centroids)
 
     assert codes.tolist() == [1, 1]  # 0.25 + 2.25 against 2.25, 4 + 2.25 against 0
 
