@@ -1,4 +1,4 @@
-"""VQ codes reach their table: new items are asked of the frozen bank; an item that has a code keeps it."""
+"""VQ codes reach their table. New items find neighbors in the frozen bank, and an item with a code keeps it."""
 
 from __future__ import annotations
 

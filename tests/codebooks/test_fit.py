@@ -1,4 +1,4 @@
-"""Codebooks as settings ask for them, through the jobs: levels of different sizes, an fsq level, popular items that count."""
+"""Codebooks through the jobs, by settings: levels of different sizes, an fsq level, and items weighed by popularity."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.toy_catalog import add_clustered_embeddings
 
 @pytest.fixture
 def embedded(fresh_project):
-    """The toy project with embeddings (8) in four clusters in place of encoded texts."""
+    """The toy project with embeddings (D = 8) in four clusters in place of encoded texts."""
     ingest_catalog(fresh_project)
     add_clustered_embeddings(fresh_project, range(64))
     return fresh_project
@@ -77,8 +77,8 @@ def test_an_fsq_level_goes_through_the_jobs_and_a_refit(embedded):
     assert len({tuple(row) for row in codes}) > 48
     assert refitted.manifest["level_sizes"] == load_codebooks(refitted).level_sizes == first.manifest["level_sizes"]
     kept = refitted.manifest["refit"]["kept"]["semantic_ids"]
-    assert kept > 0.75  # from nothing: 1 of 8 items or fewer
-    assert (all_codes(embedded, 1) == codes).all(axis=1).mean() >= kept - 1 / 64  # the cap may move one
+    assert kept > 0.75  # a fit without a start keeps at most 1 of 8 items
+    assert (all_codes(embedded, 1) == codes).all(axis=1).mean() >= kept - 1 / 64  # the cap may move one item
     assert "kept from v0" in counts.remark
 
 
@@ -107,7 +107,7 @@ def test_settings_choose_the_estimator():
 def test_a_refit_starts_from_the_newest_codebooks_of_the_same_shape_and_kind(tmp_path):
     codebooks, plain = Artifacts(tmp_path, "codebooks"), Codebooks(codebook_size=7)
     unnamed = plain.model_dump()
-    del unnamed["last_level"]  # as before there was a choice
+    del unnamed["last_level"]  # old manifests have no such entry
     for manifest in (unnamed, plain.model_dump() | {"last_level": "fsq"}, unnamed | {"codebook_size": 8}):
         codebooks.publish(lambda folder: None, **manifest, seed=1)
 

@@ -1,4 +1,4 @@
-"""A refit keeps most semantic IDs; truth is scipy's assignment on whole matrices and numpy's least squares."""
+"""A refit keeps most semantic IDs. It is compared with scipy's assignment on whole matrices and numpy's least squares."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_each_new_centroid_takes_the_label_that_most_of_its_items_had():
 
 
 def test_a_label_that_two_centroids_want_goes_where_the_total_is_largest():
-    # both prefer label 0: 5 + 1 or 4 + 4
+    # both centroids prefer label 0; the totals are 5 + 1 and 4 + 4
     labels = match_codes(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.array([5.0, 4, 4, 1]), codebook_size=2)
 
     assert labels.tolist() == [1, 0]
@@ -64,7 +64,7 @@ def test_the_total_is_that_of_an_assignment_of_the_whole_matrix(seed):
 
 
 def test_a_level_counts_first_the_items_that_kept_the_level_before(spark):
-    # New centroid 0 of level 0 is old code 1, by two items; of these one votes for the swap at level 1, as they are.
+    # Two items make new centroid 0 of level 0 the old code 1. Both of them count for the swap at level 1.
     rows = coded(spark, ([1, 0], [0, 1]), ([1, 0], [0, 1]), ([0, 0], [0, 0]), ([0, 1], [1, 1]))
 
     labels = relabeling(rows, level_sizes=[2, 2])
@@ -82,7 +82,7 @@ def test_a_transition_says_where_the_items_of_a_code_went_and_how_many_stayed(sp
 
 
 def test_a_row_keeps_its_old_codes_where_the_extra_error_is_within_the_limit():
-    rows = np.array([[0.55, 0], [0.7, 0]], np.float32)  # extra errors of code 0: .1 and .4
+    rows = np.array([[0.55, 0], [0.7, 0]], np.float32)  # code 0 adds errors of .1 and .4
     old = np.zeros((2, 2), np.int32)
 
     codes = keep_codes(rows, assign_codes(rows, CODEBOOKS), old, CODEBOOKS, limit=0.2)
@@ -124,7 +124,7 @@ def test_a_level_becomes_the_mean_of_what_the_other_levels_leave_over(spark):
 
 @pytest.fixture(scope="module")
 def refitted(spark):
-    """2,000 items, and the same a while later: 100 others changed, 200 came."""
+    """Refits for 2,000 items of which 100 changed, with 200 new ones."""
     before, changed, came = clustered(2000, 1), clustered(100, 2), clustered(200, 3)
     after = np.concatenate([before[:1900], changed, came])
     estimator = ResidualKMeans(numLevels=2, codebookSize=8, maxIter=20, seed=0)
@@ -145,7 +145,7 @@ def test_a_refit_keeps_most_ids_at_the_error_of_a_fresh_fit(refitted):
     (refit, _, _), fresh_sse = refitted
 
     assert refit.kept["items"] == 2000
-    assert refit.kept["semantic_ids"] > 0.9 * 0.95  # the changed ones move
+    assert refit.kept["semantic_ids"] > 0.9 * 0.95  # the changed items move
     assert refit.levels[-1]["sse"] < 1.01 * fresh_sse
 
 
@@ -177,7 +177,7 @@ def test_a_refit_with_an_fsq_level_keeps_most_ids_at_the_error_of_a_fresh_fit(sp
 
     fresh = fitted_levels(estimator.copy({estimator.seed: 7}).fit(after), after)
     assert refit.kept["items"] == 2000
-    assert refit.kept["semantic_ids"] > 0.9 * 0.95  # the changed ones move
+    assert refit.kept["semantic_ids"] > 0.9 * 0.95  # the changed items move
     assert refit.levels[-1]["sse"] < 1.01 * fresh[-1]["sse"]
     assert refit.model.rounding.levels == last_levels
     assert np.array_equal(refit.model.codebooks, again.model.codebooks, equal_nan=True)
@@ -186,7 +186,7 @@ def test_a_refit_with_an_fsq_level_keeps_most_ids_at_the_error_of_a_fresh_fit(sp
 
 @pytest.mark.slow
 def test_an_fsq_level_of_another_space_may_have_lost_codes(spark):
-    """The old codes are in the range of 64 codes, the new level has 4: no old code from 4 on is kept."""
+    """The old level has 64 codes, the new one has 4, so no old code of 4 or more is kept."""
     rows = clustered(200, 1)
     estimator = ResidualKMeansFiniteScalar(numLevels=1, codebookSize=4, lastLevels=[8, 8], maxIter=5)
     old = estimator.fit(items(spark, rows))
@@ -239,7 +239,7 @@ def test_weighted_rows_pull_their_centroid_and_their_scalars(spark):
 def test_a_fit_from_nothing_is_relabeled_so_that_more_than_chance_stays(refitted):
     (_, _, relabeled), _ = refitted
 
-    assert relabeled.kept["levels"][0] > 0.5  # chance: 1 / 8
+    assert relabeled.kept["levels"][0] > 0.5  # by chance it would be 1 / 8
 
 
 def test_errors_fall_level_by_level_and_are_those_of_the_codes():

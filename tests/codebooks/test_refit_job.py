@@ -1,4 +1,4 @@
-"""A refit of a whole project: a new version, most semantic IDs as they were, and old tables that lack a column."""
+"""A refit of a whole project makes a new version, keeps most semantic IDs, and reads old tables that lack a column."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.toy_catalog import add_clustered_embeddings, toy_items
 
 @pytest.fixture
 def embedded(fresh_project):
-    """The toy project with embeddings in four clusters in place of encoded texts."""
+    """The toy project with embeddings (D = 8) in four clusters in place of encoded texts."""
     ingest_catalog(fresh_project)
     add_clustered_embeddings(fresh_project, range(64))
     return fresh_project

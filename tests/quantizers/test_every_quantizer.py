@@ -1,4 +1,4 @@
-"""What every quantizer promises: the same result for any partitions and row order, for a saved model, clear errors."""
+"""The contract of all quantizers: one result for any partitions and row order, models that can be saved, clear errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`FiniteScalar` on Spark, alone and as the last level of residual k-means."""
+"""``FiniteScalar`` on Spark, alone and as the last level of residual k-means."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_axes_and_mean_are_those_of_scikit_learn(catalog, residuals):
     assert model.rounding.levels == [8, 4]
 
 
-def test_codes_are_shared_out_and_their_error_is_reported(catalog, residuals):
+def test_codes_are_divided_among_dimensions_and_their_error_is_reported(catalog, residuals):
     model = FiniteScalar(codebookSize=64).fit(catalog)
 
     codes = codes_of(model, catalog)
@@ -90,7 +90,7 @@ def test_fewer_dimensions_than_codes_could_fill_are_enough(spark):
 
 
 def test_a_row_of_weight_three_counts_as_three_rows(spark, residuals):
-    weights = np.arange(len(residuals)) % 4  # and one of weight 0 as none
+    weights = np.arange(len(residuals)) % 4  # a row of weight 0 does not count
     pairs = [(i, row.tolist(), float(w)) for i, (row, w) in enumerate(zip(residuals, weights))]
     weighted = spark.createDataFrame(pairs, SCHEMA + ", clicks double")
     repeated = spark.createDataFrame([row[:2] for row in pairs for _ in range(int(row[2]))], SCHEMA)
@@ -104,7 +104,7 @@ def test_a_row_of_weight_three_counts_as_three_rows(spark, residuals):
         assert (values == again.to_arrays()[name]).all()
 
 
-def test_a_fit_from_a_rounding_keeps_its_axes_and_shares_rows_out_anew(spark, catalog, residuals):
+def test_a_fit_from_a_rounding_keeps_its_axes_and_divides_the_rows_again(spark, catalog, residuals):
     before = FiniteScalar(levels=[4, 2]).fit(catalog)
     drifted = 1.5 * residuals + np.float32(0.3)
     rows = spark.createDataFrame([(i, row.tolist()) for i, row in enumerate(drifted)], SCHEMA)
@@ -140,7 +140,7 @@ def test_weights_that_cannot_be_used_are_refused(spark, weight, message):
         FiniteScalar(weightCol="clicks").fit(rows)
 
 
-def test_the_last_level_quantizes_what_k_means_left_over(spark, residuals):
+def test_the_last_level_quantizes_the_residuals_of_k_means(spark, residuals):
     rows = spark.createDataFrame([(i, row.tolist()) for i, row in enumerate(residuals)], "item_id long, e array<float>")
     estimator = ResidualKMeansFiniteScalar(inputCol="e", numLevels=2, codebookSize=4, lastCodebookSize=64, maxIter=3)
     kmeans = ResidualKMeans(inputCol="e", numLevels=2, codebookSize=4, maxIter=3).fit(rows)

@@ -1,4 +1,4 @@
-"""A fit goes on when an executor is killed in the middle of it, and ends with the same codebooks."""
+"""A fit continues if an executor is killed in the middle of it, and ends with the same codebooks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ SCRIPT = """
 import logging, os, signal, sys
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from pyspark.sql import SparkSession
-from qarm_features.quantizers import ResidualKMeans, embedding_files
+from qarm_features.quantizers import ResidualKMeans
+from qarm_features.quantizers.passes import embedding_files
 
 logging.basicConfig(level=logging.WARNING)
 rows = np.random.default_rng(0).normal(size=(4000, 8)).astype(np.float32)

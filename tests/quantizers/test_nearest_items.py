@@ -1,4 +1,4 @@
-"""`NearestItems` on Spark: exact against scikit-learn, approximate against exact, frozen for new items."""
+"""``NearestItems`` on Spark, compared with scikit-learn; its approximate search is compared with the exact one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_exact_search_equals_scikit_learn(model, catalog, embeddings):
 
     found = found_by(model, catalog)
 
-    assert expected[:, 0].tolist() == list(range(900))  # itself, which we leave out
+    assert expected[:, 0].tolist() == list(range(900))  # each row finds itself first, which our search leaves out
     assert [found[item][0] for item in range(900)] == expected[:, 1:].tolist()
     np.testing.assert_allclose([found[item][1] for item in range(900)], 1 - distances[:, 1:], atol=1e-5)
 
@@ -60,18 +60,18 @@ def test_the_bank_lies_in_shards_and_is_described(model):
     assert model.bank.verify() is model.bank
 
 
-def test_new_items_are_asked_of_the_frozen_bank(spark, model, embeddings, catalog):
+def test_new_items_find_neighbors_in_the_frozen_bank(spark, model, embeddings, catalog):
     new = spark.createDataFrame(rows_of(embeddings[[3, 4]], [3, 7000]), SCHEMA)
 
     found = found_by(model, new)
 
     known = found_by(model, catalog)
-    assert found[3] == known[3]  # an item of the bank, and never its own neighbor
-    assert found[7000][0] == [4, *known[4][0][:9]]  # a new one with the embedding of item 4
+    assert found[3] == known[3]  # an item of the bank is never its own neighbor
+    assert found[7000][0] == [4, *known[4][0][:9]]  # the new item has the embedding of item 4
     assert 7000 not in found[7000][0]
 
 
-def test_the_approximate_search_says_its_recall_of_the_exact_one(catalog, model):
+def test_the_approximate_search_reports_its_recall_of_the_exact_one(catalog, model):
     lists = NearestItems(k=10, shardRows=300, exactUpTo=899, numProbes=2).fit(catalog)
 
     found, exact = found_by(lists, catalog), found_by(model, catalog)

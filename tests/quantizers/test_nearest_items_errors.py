@@ -1,4 +1,4 @@
-"""Every error of `NearestItems` and its model."""
+"""Every error of ``NearestItems`` and its model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ResidualKMeans` on Spark: against scikit-learn, for any partitioning."""
+"""``ResidualKMeans`` on Spark, compared with scikit-learn, for any partitioning."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_empty_clusters_split_the_largest_one(spark):
     assert model.training_summary[0]["sse"] == 0.0
 
 
-def test_a_level_with_nothing_left_over_uses_one_code(spark):
+def test_a_level_of_zero_residuals_uses_one_code(spark):
     catalog = spark.createDataFrame([(0, [1.0]), (1, [3.0]), (2, [3.0])], SCHEMA)
 
     model = ResidualKMeans(numLevels=2, codebookSize=2).fit(catalog)

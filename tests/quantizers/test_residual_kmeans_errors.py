@@ -1,4 +1,4 @@
-"""Every error of `ResidualKMeans` and its model."""
+"""Every error of ``ResidualKMeans`` and its model."""
 
 from __future__ import annotations
 

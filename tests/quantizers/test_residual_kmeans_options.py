@@ -1,4 +1,4 @@
-"""The options of `ResidualKMeans`, and its recovery when files of the fit are lost."""
+"""The options of ``ResidualKMeans``, and its recovery when files of the fit are lost."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_device_that_is_none_is_refused(catalog):
         fit(catalog, device="tpu")
 
 
-def test_centroids_at_rest_are_not_asked_again_and_it_changes_no_bit(catalog, monkeypatch):
+def test_centroids_that_did_not_move_are_skipped_and_it_changes_no_bit(catalog, monkeypatch):
     asked = []
 
     def moved(files, centroids):

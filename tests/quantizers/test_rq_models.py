@@ -1,4 +1,4 @@
-"""Both residual quantizers answer the same questions; here they are built by hand, without Spark."""
+"""Both residual quantizers have the same methods. These tests build the models by hand, without Spark."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def model(name):
 
 
 class Means:
-    """Gives each level the same new values, and notes what it was asked for."""
+    """Returns simple new values for each level, and records the calls."""
 
     def __init__(self):
         self.asked = []

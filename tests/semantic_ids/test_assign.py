@@ -1,4 +1,4 @@
-"""New items get codes; an item that has some keeps them."""
+"""New items get codes, and an item with codes keeps them."""
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def test_items_without_codes_get_them_and_assigned_ones_do_not_move(spark):
 
     names = ("rq_codes", "codebook_version", "encoder_version", "collision_index")
     found = {r["item_id"]: tuple(r[name] for name in names) for r in rows.collect()}
-    assert found == {1: ([0, 0], 0, 0, 0), 2: ([1, 1], 0, 0, 1)}  # item 3 is in item 2's bucket already
+    assert found == {1: ([0, 0], 0, 0, 0), 2: ([1, 1], 0, 0, 1)}  # item 3 was in the bucket of item 2 before
 
 
 def test_codebooks_come_back_from_their_artifact_bit_by_bit(tmp_path, spark):

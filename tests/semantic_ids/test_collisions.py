@@ -1,4 +1,4 @@
-"""Places in a bucket, and what moves out of an over-full one."""
+"""The collision index of items in a bucket, and moves out of full buckets."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from qarm_features.semantic_ids.collisions import (
     with_collision_index,
 )
 
-# One first level at the origin; the last level's centroids lie on a line at 0, 1 and 2.
+# The first level has one centroid at the origin. Those of the last level lie on a line at 0, 1 and 2.
 CODEBOOKS = np.array([[[0, 0], [9, 9], [9, 9]], [[0, 0], [1, 0], [2, 0]]], dtype=np.float32)
 
 
@@ -85,7 +85,7 @@ def test_the_overflow_for_which_moving_is_cheapest_moves(spark, partitions):
 
     rows = resolve_overflow(new.repartition(partitions), assigned(spark), CODEBOOKS, bucket_cap=1, most_extra=0.5)
 
-    # item 2 (extra error .36 - .16 = .2) goes first and takes code 1; item 3 finds code 2 taken and stays
+    # Item 2 (extra error .36 - .16 = .2) moves first and takes code 1. Item 3 has no code with room and stays.
     assert last_codes(rows) == {1: 0, 2: 1, 3: 0, 4: 2}
     assert {row["item_id"] for row in rows.where("moved").collect()} == {2}
 

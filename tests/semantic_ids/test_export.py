@@ -1,4 +1,4 @@
-"""Exported semantic IDs are what other projects' loaders read; truth is json, NumPy and a real tokenizer."""
+"""Exported semantic IDs can be read by loaders of other projects. They are compared with json, NumPy and a tokenizer."""
 
 from __future__ import annotations
 

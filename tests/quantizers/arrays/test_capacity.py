@@ -1,4 +1,4 @@
-"""The capacity of codes: prices alone, and in fits of `ResidualKMeans`."""
+"""The capacity of codes: prices on their own, and in fits of ``ResidualKMeans``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROWS, SIZE = 1000, 16
 
 @pytest.fixture(scope="module")
 def catalog(spark):
-    """1,000 rows (D = 16) in 12 clusters, the largest of a third of them."""
+    """1,000 rows (D = 16) in 12 clusters, of which the largest has a third of the rows."""
     generator = np.random.default_rng(0)
     shares = 1.0 / np.arange(1, 13)
     clusters = generator.choice(12, ROWS, p=shares / shares.sum())
@@ -42,7 +42,7 @@ def balanced(catalog):
 
 
 def largest_load(model, catalog, weight="1"):
-    """Returns what the fullest code of the first level holds by the mean."""
+    """Returns the number of rows of the fullest code of the first level, relative to the mean."""
     codes = model.transform(catalog).selectExpr("rq_codes[0] AS code", f"{weight} AS weight").toPandas()
     loads = codes.groupby("code")["weight"].sum()
     return loads.max() * SIZE / loads.sum()

@@ -22,12 +22,12 @@ from qarm_features.quantizers.starts import draw_centroids
 
 
 def steps(generator, *shape, bits=10):
-    """Returns random multiples of 2**-bits in [-1, 1], on which int64 arithmetic is the truth."""
+    """Returns random multiples of 2**-bits in [-1, 1], for which int64 arithmetic is exact."""
     return generator.integers(-(2**bits), 2**bits, shape, endpoint=True)
 
 
 def brute_force(embeddings, centroids):
-    """Returns the lowest index of the least squared distance, in int64 arithmetic."""
+    """Returns the lowest index with the least squared distance, in int64 arithmetic."""
     return np.array([np.square(centroids - row).sum(axis=1).argmin() for row in embeddings])
 
 
@@ -43,7 +43,7 @@ def test_codes_and_distances_equal_brute_force():
 
 
 def test_rows_that_float32_cannot_decide_are_decided_exactly():
-    # Far from zero, scores are about 2**22 * 8 and float32 rounds them by more than the distances differ.
+    # Far from zero, scores are about 2**22 * 8. In float32 their rounding errors exceed the differences of distances.
     generator = np.random.default_rng(1)
     embeddings = 2**11 * 1000 + steps(generator, 500, 8, bits=4)
     centroids = 2**11 * 1000 + steps(generator, 40, 8, bits=4)

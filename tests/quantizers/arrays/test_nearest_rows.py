@@ -1,4 +1,4 @@
-"""The k nearest rows on arrays, without Spark: against faiss and numpy."""
+"""The k nearest rows on arrays, without Spark, compared with faiss and numpy."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def test_neighbors_and_similarities_equal_those_of_faiss(rows, dim, k):
     found = nearest(queries, shard(embeddings), k)
 
     agreeing = found.positions == positions
-    assert agreeing.mean() > 0.999  # faiss rounds to float32, in which near ties change places
+    assert agreeing.mean() > 0.999  # faiss rounds to float32, which changes the order of near ties
     np.testing.assert_allclose(found.similarities, similarities, atol=1e-6)
 
 
 def test_near_ties_that_float32_cannot_tell_apart_are_told_apart():
-    # Similarities are 1 + j * 2**-22 and exact; in float32 a sum of 64 terms of this size is off by more.
+    # Similarities are exactly 1 + j * 2**-22. The rounding error of a float32 sum of 64 such terms is larger.
     query = np.full((1, 64), 1 / 8, np.float32)
     rows = np.full((5000, 64), 1 / 8, np.float32)
     steps = np.random.default_rng(1).permutation(5000)

@@ -21,7 +21,7 @@ from qarm_features.quantizers.arrays.scalar_rounding import (
 
 @pytest.fixture
 def rounding():
-    """3 x 2 codes over the axes x and z of (D = 3)."""
+    """A rounding to 3 x 2 codes along the axes x and z (D = 3)."""
     axes = np.array([[1, 0, 0], [0, 0, 1]], np.float32)
     scalars = [np.array([-1.0, 0.0, 1.0]), np.array([-2.0, 2.0])]
     return ScalarRounding(np.array([0, 5, 0], np.float32), axes, [np.array([-0.5, 0.5]), np.array([0.0])], scalars)

@@ -1,4 +1,4 @@
-"""Columns of embeddings become arrays; faults are counted."""
+"""Columns of embeddings become arrays, and their faults are counted."""
 
 from __future__ import annotations
 

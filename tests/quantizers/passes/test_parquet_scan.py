@@ -1,4 +1,4 @@
-"""Which DataFrames are plain scans, and that Arrow reads of their files what Spark reads."""
+"""Plain scans are recognized, and Arrow reads the same rows from their files as Spark does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMA = "item_id long, embedding array<float>, version int"
 
 @pytest.fixture(scope="module")
 def rows(spark):
-    """900 rows (D = 4) of two versions."""
+    """900 rows (D = 4) of two encoder versions."""
     embeddings = np.random.default_rng(0).normal(size=(900, 4)).astype(np.float32)
     return spark.createDataFrame([(i, row.tolist(), i % 2) for i, row in enumerate(embeddings)], SCHEMA).coalesce(2)
 

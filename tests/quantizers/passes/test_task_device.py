@@ -1,4 +1,4 @@
-"""A task takes the GPU that Spark gave it; torch is asked only if the param asks for it."""
+"""A task uses the GPU that Spark gave it, and imports torch only if the param ``device`` needs it."""
 
 from __future__ import annotations
 
