@@ -30,8 +30,10 @@ def quantizer(wanted: Codebooks, *, seed: int) -> ResidualKMeans | ResidualKMean
         seed: Seed for all draws.
     """
     kind = ResidualKMeansFiniteScalar if wanted.last_level == "fsq" else ResidualKMeans
-    weight = {} if wanted.popularity_power is None else {"weightCol": WEIGHT}
-    return kind(**wanted.options(), **weight, seed=seed)
+    params: dict[str, Any] = {**wanted.options(), "seed": seed}
+    if wanted.popularity_power is not None:
+        params["weightCol"] = WEIGHT
+    return kind(**params)
 
 
 def last_alike(codebooks: Artifacts, wanted: Codebooks, *, seed: int) -> Artifact | None:

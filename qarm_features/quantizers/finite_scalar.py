@@ -188,7 +188,7 @@ class FiniteScalar(Estimator["FiniteScalarModel"], FiniteScalarParams, DefaultPa
                     f"{name} has dimension {facts.max_dim}, must be {len(start.mean)} as in the rounding to start from. "
                     "Fit without it."
                 )
-        elif levels and len(levels) > facts.max_dim:
+        elif levels and len(levels) > (facts.max_dim or 0):
             raise ValueError(
                 f"levels has {len(levels)} numbers, must have at most one per dimension of {name}, {facts.max_dim}. "
                 "Name fewer."

@@ -87,9 +87,8 @@ class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
         both = self._search(sample, exact=True).withColumn("exact", F.col("found.item_ids")).drop("found")
         both = self._search(both, exact=False)
         shared = F.sum(F.size(F.array_intersect("exact", F.col("found.item_ids"))))
-        found = both.agg(shared.alias("shared"), F.sum(F.size("exact")).alias("exact"))
-        (found,) = found.collect()
-        return float(found["shared"] / found["exact"]) if found["exact"] else 1.0
+        (counts,) = both.agg(shared.alias("shared"), F.sum(F.size("exact")).alias("exact")).collect()
+        return float(counts["shared"] / counts["exact"]) if counts["exact"] else 1.0
 
     def write(self) -> MLWriter:
         """Returns a writer that saves the params and a copy of the bank."""

@@ -6,7 +6,7 @@ In: values that a user sets. Out: checked values, and the columns of a DataFrame
 from __future__ import annotations
 
 from functools import partial
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from pyspark.ml.functions import vector_to_array
@@ -44,6 +44,8 @@ class WeightFacts(Protocol):
 
 class EmbeddingColumns(HasInputCol, HasOutputCol):
     """The columns that the estimator and the model share."""
+
+    _input_kwargs: dict[str, Any]  # the arguments of the last call, which pyspark's keyword_only stores
 
     def __init__(self) -> None:
         super().__init__()

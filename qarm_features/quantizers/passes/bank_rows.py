@@ -102,9 +102,9 @@ def _describe_batches(batches: Batches) -> Batches:
     for batch in batches:
         matrix, facts = to_matrix(batch["embedding"])
         bad = 0 if matrix is None else int(np.count_nonzero(~np.isfinite(matrix).all(axis=1)))
-        values = (batch.num_rows, batch["item_id"].null_count, facts["null_rows"], bad)
+        values = (batch.num_rows, batch["item_id"].null_count, facts.null_rows, bad)
         types = [*[pa.int64()] * 4, pa.int32(), pa.int32()]
-        columns = [pa.array([v], t) for v, t in zip((*values, facts["min_dim"], facts["max_dim"]), types)]
+        columns = [pa.array([v], t) for v, t in zip((*values, facts.min_dim, facts.max_dim), types)]
         yield pa.RecordBatch.from_arrays(columns, list(BankFacts._fields))
 
 

@@ -167,12 +167,18 @@ class EmbeddingFiles:
 
     def facts(self) -> Facts:
         """Returns what the one pass over the source found."""
-        names = ("rows", "null_rows", "bad_rows", "zero_rows", "bad_weights")
-        sums = [sum(getattr(p, name) for p in self._partitions) for name in names]
-        steps = sum(int(p.weight_steps) for p in self._partitions)
         dims = [dim for p in self._partitions for dim in (p.min_dim, p.max_dim) if dim is not None]
-        norm = max((p.max_norm for p in self._partitions if p.max_norm is not None), default=0.0)
-        return Facts(*sums, steps, min(dims, default=None), max(dims, default=None), norm)
+        return Facts(
+            rows=sum(p.rows for p in self._partitions),
+            null_rows=sum(p.null_rows for p in self._partitions),
+            bad_rows=sum(p.bad_rows for p in self._partitions),
+            zero_rows=sum(p.zero_rows for p in self._partitions),
+            bad_weights=sum(p.bad_weights for p in self._partitions),
+            weight_steps=sum(int(p.weight_steps) for p in self._partitions),
+            min_dim=min(dims, default=None),
+            max_dim=max(dims, default=None),
+            max_norm=max((p.max_norm for p in self._partitions if p.max_norm is not None), default=0.0),
+        )
 
     def start(self) -> Moments:
         """Puts all rows, which must have passed validation, on the grid, as level 0; returns their moments."""
@@ -303,7 +309,8 @@ class EmbeddingFiles:
         except Exception as error:  # the folders go with the executors
             logger.debug("Spark will remove the files of the fit, because this failed: %s", error)
         finally:
-            self._context.setLocalProperty(SKIP, None)
+            # None removes the property.
+            self._context.setLocalProperty(SKIP, None)  # type: ignore[arg-type]  # pyspark's annotation lacks None
             self._handles.unpersist()
             self._handles = None
 
