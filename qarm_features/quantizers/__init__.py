@@ -2,7 +2,8 @@
 
 In: a DataFrame with a column of embeddings (D). Out: the same DataFrame with a column of codes.
 
-To add a quantizer, write its file in this folder and add its names to ``_HOME`` and to the imports for type checkers.
+To add a quantizer, write its file in this folder, and add its names to ``_HOME``, to ``__all__`` and to the imports for
+type checkers.
 """
 
 from __future__ import annotations
