@@ -1,7 +1,7 @@
-"""What every residual quantizer answers, so that its callers need not know which one it is.
+"""The common methods of all residual quantizers, as types.
 
 In: ``ResidualKMeansModel``, ``ResidualKMeansFiniteScalarModel`` and their estimators. Out: the types ``RQModel`` and
-``RQEstimator``, which name their common methods.
+``RQEstimator``. Code that uses only these types works with every residual quantizer.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from qarm_features.quantizers.arrays.scalar_rounding import ScalarRounding
 
 
 class LevelMeans(Protocol):
-    """Means over all items of what the other levels leave over, while the codes of the items are held."""
+    """Computes means of residuals over all items, while the codes of the items are held.
+
+    The residual of an item in a level is its embedding less the centroids of all other levels.
+    """
 
     def centroids(self, codebooks: np.ndarray, level: int) -> np.ndarray:
-        """Returns the codebooks (L, K, D) float32 in which one level consists of such means."""
+        """Returns the codebooks (L, K, D) float32 with the means of one level as its centroids."""
         ...
 
     def scalars(self, codebooks: np.ndarray, rounding: ScalarRounding) -> ScalarRounding:
-        """Returns the rounding of the last level with such means as its scalars."""
+        """Returns the rounding of the last level with the means as its scalars."""
         ...
 
 
@@ -47,7 +50,7 @@ class RQModel(Protocol):
         ...
 
     def level_figures(self) -> list[dict[str, Any]]:
-        """Returns what the fit found, one dict per level.
+        """Returns the figures of the fit, one dict per level.
 
         A level without an entry ``sse`` was fitted without counting its error. The list is empty for a model that was
         not fitted here.
@@ -87,7 +90,7 @@ class RQEstimator(Protocol):
     """An estimator that fits an ``RQModel``."""
 
     def fit(self, dataset: DataFrame) -> Any:
-        """Returns an ``RQModel`` that is fitted from nothing."""
+        """Returns an ``RQModel`` that is fitted without a start."""
         ...
 
     def fit_from(self, dataset: DataFrame, start: Any, *, max_iter: int | None = None) -> Any:
