@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
 from pyspark.sql.types import ArrayType, IntegerType
 
 from qarm_features.codebooks.errors import matrix, residual_errors
@@ -30,6 +29,7 @@ from qarm_features.codebooks.joint_updates import WHOLE_WEIGHT, JointUpdates, wi
 from qarm_features.codebooks.level_figures import fitted_levels, measured_levels
 from qarm_features.codebooks.relabeling import code_transitions, relabeling
 from qarm_features.quantizers.arrays.codebooks import level_sizes
+from qarm_features.quantizers.passes.column_functions import column_function
 from qarm_features.quantizers.rq_models import RQEstimator, RQModel
 
 WARM_STEPS = 3  # Lloyd steps of a level; more steps change many codes and lower the error little
@@ -149,7 +149,7 @@ def kept_codes(codebooks: np.ndarray, limit: float) -> Column:
         offsets = np.arange(len(given) + 1, dtype=np.int32) * len(codebooks)
         return pa.ListArray.from_arrays(offsets, given.ravel())
 
-    return arrow_udf(codes, ArrayType(IntegerType()), ArrowUDFType.SCALAR)("embedding", "rq_codes", "old_codes")
+    return column_function(codes, ArrayType(IntegerType()))("embedding", "rq_codes", "old_codes")
 
 
 def _coded(rows: DataFrame, model: RQModel, limit: float) -> DataFrame:

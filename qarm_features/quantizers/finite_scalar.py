@@ -29,7 +29,6 @@ from pyspark.ml.util import (
     MLWriter,
 )
 from pyspark.sql import DataFrame
-from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
 from pyspark.sql.types import IntegerType
 
 from qarm_features.quantizers.arrays.scalar_rounding import (
@@ -45,6 +44,7 @@ from qarm_features.quantizers.arrays.scalar_rounding import (
 from qarm_features.quantizers.model_files import ArraysReader, ArraysWriter
 from qarm_features.quantizers.params.finite_scalar_params import FiniteScalarParams
 from qarm_features.quantizers.params.residual_kmeans_params import EmbeddingColumns
+from qarm_features.quantizers.passes.column_functions import column_function
 from qarm_features.quantizers.passes.embedding_batches import check_facts, checked_rows
 from qarm_features.quantizers.passes.scalar_passes import RowFacts, describe_rows, histograms, mean_and_covariance
 
@@ -244,8 +244,7 @@ class FiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWritable):
         self.check_new_columns(dataset, "outputCol")
         rounding, name = self.rounding, self.getInputCol()
 
-        @arrow_udf(IntegerType(), ArrowUDFType.SCALAR)
         def codes(batch: pa.Array) -> pa.Array:
             return pa.array(rounding.encode(checked_rows(batch, len(rounding.mean), name, "in the projection")))
 
-        return dataset.withColumn(self.getOutputCol(), codes(rows))
+        return dataset.withColumn(self.getOutputCol(), column_function(codes, IntegerType())(rows))

@@ -21,9 +21,9 @@ from pyspark.ml.util import (
 )
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
 
 from qarm_features.quantizers.params.nearest_items_params import NearestItemsColumns
+from qarm_features.quantizers.passes.column_functions import column_function
 from qarm_features.quantizers.passes.embedding_batches import checked_rows
 from qarm_features.quantizers.passes.item_bank import Bank, find_nearest
 
@@ -130,7 +130,7 @@ class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
             return find_nearest(bank, item_ids, matrix, k=k, num_probes=num_probes)
 
         kind = f"item_ids array<{bank.manifest['item_id_type']}>, similarities array<float>"
-        return arrow_udf(nearest, kind, ArrowUDFType.SCALAR)
+        return column_function(nearest, kind)
 
 
 def local_folder(path: str, name: str) -> Path:

@@ -30,7 +30,6 @@ from pyspark.ml.util import (
     MLWriter,
 )
 from pyspark.sql import Column, DataFrame
-from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
 from pyspark.sql.types import ArrayType, FloatType, IntegerType
 
 from qarm_features.quantizers.arrays.codebooks import level_sizes, levels_of, pad_levels, permute_levels
@@ -40,6 +39,7 @@ from qarm_features.quantizers.finite_scalar import FiniteScalar
 from qarm_features.quantizers.model_files import ArraysReader, ArraysWriter
 from qarm_features.quantizers.params.finite_scalar_params import check_levels
 from qarm_features.quantizers.params.residual_kmeans_params import EmbeddingColumns, ResidualKMeansParams
+from qarm_features.quantizers.passes.column_functions import column_function
 from qarm_features.quantizers.passes.embedding_batches import checked_rows
 from qarm_features.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansModel
 from qarm_features.quantizers.rq_models import LevelMeans
@@ -281,11 +281,10 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
         self.check_new_columns(dataset, "outputCol")
         encode = self.encoder()
 
-        @arrow_udf(ArrayType(IntegerType()), ArrowUDFType.SCALAR)
         def codes(batch: pa.Array) -> pa.Array:
             return encode(batch)
 
-        return dataset.withColumn(self.getOutputCol(), codes(embeddings))
+        return dataset.withColumn(self.getOutputCol(), column_function(codes, ArrayType(IntegerType()))(embeddings))
 
 
 def _encode(batch: pa.Array, codebooks: np.ndarray, rounding: ScalarRounding, name: str) -> pa.Array:
@@ -300,12 +299,11 @@ def _residuals(kmeans: ResidualKMeansModel, dataset: DataFrame) -> Column:
     """Returns the column of residuals (D): rows less the centroids of all their codes."""
     codebooks, name = kmeans.codebooks, kmeans.getInputCol()
 
-    @arrow_udf(ArrayType(FloatType()), ArrowUDFType.SCALAR)
     def residuals(batch: pa.Array) -> pa.Array:
         rest = quantize(checked_rows(batch, codebooks.shape[2], name, "in the codebooks"), codebooks)[1]
         return pa.ListArray.from_arrays(np.arange(len(rest) + 1, dtype=np.int32) * rest.shape[1], rest.ravel())
 
-    return residuals(kmeans.embeddings(dataset))
+    return column_function(residuals, ArrayType(FloatType()))(kmeans.embeddings(dataset))
 
 
 def _centroid_sums(codes: np.ndarray, codebooks: np.ndarray) -> np.ndarray:

@@ -24,7 +24,6 @@ from pyspark.ml import Estimator, Model
 from pyspark.ml.param import Param
 from pyspark.ml.util import DefaultParamsReadable, MLReadable, MLReader, MLWritable, MLWriter
 from pyspark.sql import DataFrame
-from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
 from pyspark.sql.types import ArrayType, IntegerType
 
 from qarm_features.quantizers.arrays.codebooks import (
@@ -38,6 +37,7 @@ from qarm_features.quantizers.fit_levels import fit_levels
 from qarm_features.quantizers.level_settings import LevelSettings
 from qarm_features.quantizers.model_files import CodebooksReader, CodebooksWriter, EstimatorWriter
 from qarm_features.quantizers.params.residual_kmeans_params import EmbeddingColumns, HasDevice, ResidualKMeansParams
+from qarm_features.quantizers.passes.column_functions import column_function
 from qarm_features.quantizers.passes.embedding_batches import assign_batch, check_facts
 from qarm_features.quantizers.passes.embedding_files import EmbeddingFiles, Facts
 from qarm_features.quantizers.rq_models import LevelMeans
@@ -315,8 +315,7 @@ class ResidualKMeansModel(Model, EmbeddingColumns, HasDevice, MLReadable, MLWrit
         encode = self.encoder()
 
         # If the codebooks are larger than 1 MiB, Spark broadcasts the function with them and frees them with the plan.
-        @arrow_udf(ArrayType(IntegerType()), ArrowUDFType.SCALAR)
         def codes(batch: pa.Array) -> pa.Array:
             return encode(batch)
 
-        return dataset.withColumn(self.getOutputCol(), codes(embeddings))
+        return dataset.withColumn(self.getOutputCol(), column_function(codes, ArrayType(IntegerType()))(embeddings))
