@@ -71,6 +71,14 @@ def test_the_reference_names_every_table_and_every_section_of_the_settings():
     assert [name for name in Settings.model_fields if f"`{name}`" not in settings] == []
 
 
+def test_the_reference_pages_say_what_the_code_says():
+    written = generator().pages()
+
+    lagging = [file for file, text in written.items() if (REFERENCE / file).read_text() != text]
+
+    assert lagging == [], "The code and these pages differ. Run: make docs"
+
+
 def test_every_command_that_the_docs_name_exists():
     pages = [page.read_text() for page in PAGES]
     named = {name for page in pages for name in re.findall(r"\bqarm ([a-z][a-z-]+)", page)}
