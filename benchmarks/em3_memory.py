@@ -65,7 +65,7 @@ def main() -> None:
         print(f"{way:>18}: {trained}, {memory / 1e6:>7,.1f} MB of a step, {1000 * seconds:>7.1f} ms a step")
     for way in WAYS[1:]:
         weights, state, memory, seconds = (other / ours for other, ours in zip(found[way], found["LoRA"]))
-        print(f"{way:>18}: by LoRA's: {state:.1f} times the state, {memory:.2f} the memory, {seconds:.2f} the time")
+        print(f"{way:>18}: ratio to LoRA: state {state:.1f}, memory {memory:.2f}, time {seconds:.2f}")
 
 
 def measure(way: str, options: argparse.Namespace) -> tuple[int, int, int, float]:

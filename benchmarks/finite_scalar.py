@@ -110,14 +110,17 @@ def compare(name: str, rows: np.ndarray, args: argparse.Namespace) -> None:
             )
     before = np.square(residuals).sum() / total
     print(f"{name}: {len(rows)} x {dim}, 2 levels of {args.codebook_size}, error {before:.4f}, then {size} codes:")
+    peer_error = None
     for way, quantize in ways.items():
         start = time.perf_counter()
         codes, left, levels = quantize()
         ids = np.stack([*firsts, codes])
         _, group, sizes = np.unique(ids, axis=1, return_inverse=True, return_counts=True)
         shared = float((sizes[group] > 1).mean())
+        error = np.square(left).sum() / total
+        peer_error = peer_error or error  # k-means comes first
         print(
-            f"  {way:28} error {np.square(left).sum() / total:.4f}, {shared:6.1%} share their ID, "
+            f"  {way:28} error {error:.4f}, ratio to k-means {error / peer_error:.2f}, {shared:6.1%} share their ID, "
             f"{len(np.unique(codes))} codes in use, levels {levels}, {time.perf_counter() - start:.1f} s"
         )
 

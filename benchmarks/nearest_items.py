@@ -127,8 +127,8 @@ def main() -> None:
     for name, of_two, of_one in zip(("exact", "approximate"), two, one):
         codes, seconds, summary = of_two
         print(
-            f"NearestItems {name} {seconds:.2f} s, {seconds / faiss_seconds:.2f} of faiss, {seconds / sklearn_seconds:.2f} "
-            f"of scikit-learn; bank built in {summary['seconds']:.2f} s; one worker {of_one[1]:.2f} s, "
+            f"NearestItems {name} {seconds:.2f} s, ratio to faiss {seconds / faiss_seconds:.2f}, ratio to scikit-learn "
+            f"{seconds / sklearn_seconds:.2f}; bank built in {summary['seconds']:.2f} s; one worker {of_one[1]:.2f} s, "
             f"speed-up {of_one[1] / seconds:.2f}; same as faiss {agreement(codes, faiss_found):.5f}"
             + ("" if summary["exact"] else f", recall on the model's own sample {summary['recall']:.5f}")
         )
