@@ -94,12 +94,12 @@ class Codebooks(Section):
     def _levels_agree(self) -> Self:
         if isinstance(self.codebook_size, list) and len(self.codebook_size) != self.num_levels:
             raise ValueError(
-                f"codebook_size has {len(self.codebook_size)} sizes, must have one for each of num_levels = {self.num_levels}"
+                f"codebook_size has {len(self.codebook_size)} numbers, must have {self.num_levels}, one per level"
             )
         if self.last_level == "fsq" and self.num_levels == 1:
-            raise ValueError("num_levels is 1, must be at least 2 with last_level fsq: k-means comes first")
+            raise ValueError("num_levels is 1, must be at least 2 if last_level is fsq")
         if self.fsq_levels is not None and self.last_level != "fsq":
-            raise ValueError("fsq_levels is set, must not be unless last_level is fsq")
+            raise ValueError("fsq_levels must not be set unless last_level is fsq")
         return self
 
     def options(self) -> dict[str, Any]:

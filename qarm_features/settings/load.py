@@ -166,4 +166,5 @@ def _explain(error: ErrorDetails, path: Path) -> str:
     if error["type"] == "missing":
         return f"{name} in {path} is missing, must be set."
     variable = "QARM_" + name.upper().replace(".", "__")
-    return f"{name} is {error.get('input')!r}: {error['msg']}. Change it in {path} or by {variable}."
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{name} is {error.get('input')!r}: {message}. Change it in {path} or by {variable}."

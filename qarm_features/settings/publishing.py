@@ -25,7 +25,7 @@ class UserEmbeddings(Source):
     @model_validator(mode="after")
     def _holds_arrays(self) -> Self:
         if self.resolved_format == "csv":
-            raise ValueError("format is csv, must be parquet, delta, jsonl or a table: a vector is an array")
+            raise ValueError("format is csv, must be parquet, delta or jsonl, because a vector is an array")
         return self
 
 

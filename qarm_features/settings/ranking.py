@@ -91,7 +91,7 @@ class Ranking(Section):
     @model_validator(mode="after")
     def _one_split(self) -> Self:
         if (self.valid_from is None) != (self.test_from is None):
-            raise ValueError("valid_from and test_from: both of them must be set, or none")
+            raise ValueError("valid_from and test_from must be set together")
         if self.valid_from is None or self.test_from is None:
             return self
         if self.valid_from >= self.test_from:

@@ -40,9 +40,11 @@ class Source(Section):
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if (self.path is None) == (self.table is None):
-            raise ValueError("path and table: exactly one of them must be set")
+            raise ValueError("exactly one of path and table must be set")
         if self.path and self.format is None and Path(self.path).suffix not in _FORMAT_BY_SUFFIX:
-            raise ValueError(f"format of {self.path} is not known from its suffix, must be set")
+            raise ValueError(
+                f"format is not set, and the suffix of {self.path} does not tell it: set parquet, delta, csv or jsonl"
+            )
         return self
 
     @property
@@ -76,9 +78,9 @@ class ItemSource(Source):
     @model_validator(mode="after")
     def _content_is_named(self) -> Self:
         if self.precomputed is not None and self.precomputed_dim is None:
-            raise ValueError("precomputed_dim is not set, must be the count of numbers in a vector of precomputed")
+            raise ValueError("precomputed_dim is not set, must be the length of the vectors in precomputed")
         if not (self.text or self.image or self.audio or self.precomputed):
-            raise ValueError("text, image, audio and precomputed: at least one of them must name a column")
+            raise ValueError("at least one of text, image, audio and precomputed must name a column")
         return self
 
 

@@ -145,9 +145,9 @@ def test_popular_items_pull_centroids_and_new_ones_count_once(spark):
     [
         ({"codebook_size": 1}, "codebook_size is 1, must be 2 to 65536"),
         ({"codebook_size": [8, 65537, 8]}, "codebook_size is 65537, must be 2 to 65536"),
-        ({"codebook_size": [8]}, "codebook_size has 1 sizes, must have one for each of num_levels = 3"),
-        ({"num_levels": 1, "last_level": "fsq"}, "num_levels is 1, must be at least 2 with last_level fsq"),
-        ({"fsq_levels": [4]}, "fsq_levels is set, must not be unless last_level is fsq"),
+        ({"codebook_size": [8]}, "codebook_size has 1 numbers, must have 3, one per level"),
+        ({"num_levels": 1, "last_level": "fsq"}, "num_levels is 1, must be at least 2 if last_level is fsq"),
+        ({"fsq_levels": [4]}, "fsq_levels must not be set unless last_level is fsq"),
     ],
 )
 def test_settings_that_disagree_are_refused(values, message):

@@ -213,9 +213,9 @@ def test_broken_media_are_rejected_with_their_reason_and_the_other_items_are_ser
     [
         (
             "precomputed: v",
-            "precomputed_dim is not set, must be the count of numbers in a vector of precomp",
+            "precomputed_dim is not set, must be the length of the vectors in precomputed",
         ),
-        ("text: []", "text, image, audio and precomputed: at least one of them must name a column"),
+        ("text: []", "at least one of text, image, audio and precomputed must name a column"),
     ],
 )
 def test_content_that_is_not_named_whole_is_refused(tmp_path, items, message):

@@ -46,9 +46,9 @@ def test_a_section_whose_lines_are_all_commented_out_has_its_defaults(config):
         (MINIMAL + "codebooks: {num_level: 2}", r"codebooks.num_level in .* is not a setting. Did you mean num_levels\?"),
         ("items: {path: a.csv}", "interactions in .* is missing, must be set."),
         (MINIMAL + "codebooks: {num_levels: 0}", "codebooks.num_levels is 0: .*or equal to 1.* QARM_CODEBOOKS__NUM_LEVELS"),
-        ("items: {path: a.csv, table: b}\ninteractions: {path: a.csv}", "path and table: exactly one of them must be set"),
-        ("items: {path: a.bin}\ninteractions: {path: a.csv}", "format of a.bin is not known from its suffix, must be set"),
-        (MINIMAL + "ranking: {valid_from: 2002-04-01}", "valid_from and test_from: both of them must be set, or none"),
+        ("items: {path: a.csv, table: b}\ninteractions: {path: a.csv}", "exactly one of path and table must be set"),
+        ("items: {path: a.bin}\ninteractions: {path: a.csv}", "format is not set, and the suffix of a.bin does not tell it: set"),
+        (MINIMAL + "ranking: {valid_from: 2002-04-01}", "valid_from and test_from must be set together"),
         (MINIMAL + "ranking: {valid_from: 2002-04-02, test_from: 2002-04-01}", "valid_from is 2002-04-02 .*, must be before"),
         (MINIMAL + "ranking: {valid_from: 2002-04-01, test_from: 2002-04-02, test_share: 0.2}",
          "valid_share and test_share must not be set beside valid_from and test_from"),
@@ -57,6 +57,11 @@ def test_a_section_whose_lines_are_all_commented_out_has_its_defaults(config):
 def test_a_wrong_setting_is_named(config, text, message):
     with pytest.raises(SettingsError, match=message):
         load_settings(config(text))
+
+
+def test_an_error_of_a_section_has_no_words_of_the_library(config):
+    with pytest.raises(SettingsError, match="items is {.*}: exactly one of path and table must be set. Change it in"):
+        load_settings(config("items: {}\ninteractions: {path: a.csv}"))
 
 
 def test_a_missing_file_says_what_to_run(tmp_path):
@@ -104,8 +109,8 @@ def test_codebooks_of_a_manifest_without_later_options_are_found_under_their_def
             "{path: u.parquet, vector: v}",
             "publishing.user_embeddings.vector in .* is not a setting. Known settings: path",
         ),
-        ("{path: u.csv}", "publishing.user_embeddings .* format is csv, must be parquet, delta, jsonl or a table"),
-        ("{}", "publishing.user_embeddings .* path and table: exactly one of them must be set"),
+        ("{path: u.csv}", "publishing.user_embeddings .* format is csv, must be parquet, delta or jsonl"),
+        ("{}", "publishing.user_embeddings .* exactly one of path and table must be set"),
     ],
 )
 def test_embeddings_of_users_are_checked_like_any_source(config, users, message):
