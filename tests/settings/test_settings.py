@@ -47,7 +47,7 @@ def test_a_section_whose_lines_are_all_commented_out_has_its_defaults(config):
         ("items: {path: a.csv}", "interactions in .* is missing, must be set."),
         (MINIMAL + "codebooks: {num_levels: 0}", "codebooks.num_levels is 0: .*or equal to 1.* QARM_CODEBOOKS__NUM_LEVELS"),
         ("items: {path: a.csv, table: b}\ninteractions: {path: a.csv}", "exactly one of path and table must be set"),
-        ("items: {path: a.bin}\ninteractions: {path: a.csv}", "format is not set, and the suffix of a.bin does not tell it: set"),
+        ("items: {path: a.bin}\ninteractions: {path: a.csv}", "and the suffix of a.bin does not tell it: set parquet, delta"),
         (MINIMAL + "ranking: {valid_from: 2002-04-01}", "valid_from and test_from must be set together"),
         (MINIMAL + "ranking: {valid_from: 2002-04-02, test_from: 2002-04-01}", "valid_from is 2002-04-02 .*, must be before"),
         (MINIMAL + "ranking: {valid_from: 2002-04-01, test_from: 2002-04-02, test_share: 0.2}",
