@@ -134,5 +134,5 @@ def test_without_content_tokens_the_export_says_what_to_run(context):
     add_ranking_model(context, trained_model(token_dims={"precomputed": 6}))
     shutil.rmtree(context.artifacts("item_content").folder)
 
-    with pytest.raises(ValueError, match="There are no content tokens yet, .* Run: qarm write-content-tokens"):
+    with pytest.raises(ValueError, match="There are no content tokens, which .* Run: qarm write-content-tokens"):
         export_encoder(context)
