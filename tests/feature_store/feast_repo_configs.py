@@ -1,7 +1,8 @@
-"""What Feast's own universal tests run against, in a process of theirs: the bulk engine, Spark offline, Redis and SQLite.
+"""Configurations for Feast's own universal tests: the bulk engine, the Spark offline store, Redis and SQLite.
 
-Feast imports this module by the name in FULL_REPO_CONFIGS_MODULE. Its tests ask for online stores here, but name the batch
-engine and the default offline store themselves: both are replaced before they are read.
+Feast imports this module in the process of its tests, by the name in FULL_REPO_CONFIGS_MODULE. Its tests take the online
+stores from here, but name the batch engine and the default offline store themselves. This module replaces both before the
+tests read them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class OneSparkSession(SparkDataSourceCreator):
     """Feast's own data sources on Spark, with one session for all tests."""
 
     def teardown(self):
-        """Leaves the session, and the tables to the temporary folder that holds them."""
+        """Does nothing: all tests share the session, and the tables stand in a temporary folder."""
 
 
 @dataclass(eq=False, repr=False)

@@ -1,4 +1,4 @@
-"""Small Feast repos over Parquet files, loaded by a named engine; and what then stands in the online store, byte for byte."""
+"""Small Feast repos over Parquet files that a given engine loads, and the bytes that the online store then holds."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def open_store(folder: Path, online_store: dict, *, engine: str = BULK, **batch_
     """Opens a new Feast repo in a folder.
 
     Args:
-        folder: An empty folder, or one that is made.
-        online_store: The section of feature_store.yaml.
-        engine: The type of the batch engine.
-        **batch_engine: Its further settings.
+        folder: Empty folder, which is made if it does not exist.
+        online_store: Section ``online_store`` of feature_store.yaml.
+        engine: Type of the batch engine.
+        **batch_engine: Further settings of the batch engine.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = RepoConfig(
@@ -45,10 +45,10 @@ def parquet_view(rows, path: Path, features: dict[str, FeastType], *, entities=(
 
     Args:
         rows: Spark DataFrame with the join keys, the features and ``event_timestamp``.
-        path: Where to write.
+        path: Folder to write to.
         features: Feast type of each feature.
-        entities: The view's entities; their join keys are INT64 where no schema says otherwise.
-        name: The view's name.
+        entities: Entities of the view. Their join keys are INT64 unless a schema says otherwise.
+        name: Name of the view.
         **source: Further arguments of the source.
     """
     rows.write.mode("overwrite").parquet(str(path))
@@ -75,6 +75,6 @@ def redis_hashes(client) -> dict[bytes, dict[bytes, bytes]]:
 
 
 def read(store: FeatureStore, *item_ids: int, feature: str = "item_view:rating") -> list:
-    """Returns what stock Feast serves."""
+    """Returns the values that stock Feast serves."""
     rows = store.get_online_features([feature], entity_rows=[{"item_id": item_id} for item_id in item_ids])
     return rows.to_dict()[feature.split(":")[1]]

@@ -1,4 +1,4 @@
-"""A feature store with a release that stock Feast wrote, without Spark: what readers and their benchmark read."""
+"""A feature store with a release that stock Feast wrote without Spark, for the tests and the benchmark of the readers."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def stock_store(
 
     Args:
         folder: An empty folder.
-        online_store: The section of ``feature_store.yaml``.
-        codes: Of each item, L codes.
-        behaviors: Of each user, (item IDs, timestamps in seconds).
-        impressions: Of each user, (item IDs, labels, timestamps, positives, impressions).
-        counters: Of each item, (positives, impressions).
-        cache_seconds: How long Feast keeps its snapshot of the registry.
+        online_store: Section ``online_store`` of ``feature_store.yaml``.
+        codes: L codes of each item.
+        behaviors: (item IDs, timestamps in seconds) of each user.
+        impressions: (item IDs, labels, timestamps, positives, impressions) of each user.
+        counters: (positives, impressions) of each item.
+        cache_seconds: Seconds for which Feast keeps its snapshot of the registry.
     """
     folder.mkdir(exist_ok=True)
     id_type = "string" if isinstance(next(iter(codes)), str) else "integer"
@@ -70,7 +70,7 @@ def stock_store(
 
 
 def add_release(store: FeatureStore, folder: Path, version: int, codes: dict) -> FeatureView:
-    """Applies and loads the view of a codebook version; the service stays where it is."""
+    """Applies and loads the view of a codebook version; the service is not moved."""
     view = release_view(load_settings(folder / "qarm.yaml"), _release(version, codes))
     store.apply([view])
     write(store, view.name, codes, lambda row: code_values(row, version))

@@ -1,4 +1,4 @@
-"""`feast materialize` by the bulk engine leaves what Feast's own Spark engine leaves; truth is stock Feast and raw Redis."""
+"""``feast materialize`` by the bulk engine writes the same rows as Feast's own Spark engine, byte for byte."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_the_latest_row_of_the_window_wins_then_the_latest_created(ratings, tmp_
     view = ratings(
         (1, 10, 2, 0), (1, 11, 4, 0), (1, 12, 3, 0),  # the latest event
         (2, 20, 2, 5), (2, 21, 2, 6),  # the latest created
-        (3, 30, 1, 0), (3, 31, 30, 0),  # the window's ends are in it
+        (3, 30, 1, 0), (3, 31, 30, 0),  # the ends of the window belong to it
         (4, 40, 31, 0),  # after the window
         created_timestamp_column="created",
     )  # fmt: skip

@@ -1,9 +1,10 @@
 """Feast's own universal online and materialization tests, run against the bulk engine.
 
-They are not in Feast's package. FEAST_CHECKOUT names a checkout of Feast's repository (its tests alone are copied from it:
-the installed Feast is tested), and FEAST_CHECKOUT_PYTHON a Python that has this project's packages and what those tests
-import: testcontainers, minio, assertpy, python-keycloak, grpcio, grpcio-health-checking, grpcio-reflection, cryptography,
-boto3, google-cloud-bigquery, -bigtable, -datastore and -storage, pytest-xdist, pytest-asyncio, pytest-env and pytest-mock.
+Feast's package does not hold these tests. FEAST_CHECKOUT names a checkout of Feast's repository. Only the tests are copied
+from it, and the installed Feast is tested. FEAST_CHECKOUT_PYTHON names a Python with this project's packages and with those
+that the tests import: testcontainers, minio, assertpy, python-keycloak, grpcio, grpcio-health-checking, grpcio-reflection,
+cryptography, boto3, google-cloud-bigquery, -bigtable, -datastore and -storage, pytest-xdist, pytest-asyncio, pytest-env and
+pytest-mock.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def test_feasts_universal_tests_pass_with_the_bulk_engine(tmp_path, redis_server
         "QARM_TEST_REDIS": redis_server.connection_string,
     }
     files = [f"tests/integration/{name}" for name in FILES]
-    without_docker = ["-k", "not dynamo"]  # a test of DynamoDB starts its container whatever stores are asked for
+    without_docker = ["-k", "not dynamo"]  # a test of DynamoDB starts its container even if that store is not asked for
     flags = ["--integration", "--junitxml=report.xml", "-p", "no:cacheprovider", *without_docker]
     command = [PYTHON, "-m", "pytest", *files, *flags]
 

@@ -1,4 +1,4 @@
-"""A release on a real Redis server: loaded by executors, read back, flipped, read as tensors."""
+"""A release on a real Redis server is loaded by executors, read back, promoted and read as tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stock Feast, with none of our code imported, reads what was published."""
+"""Stock Feast reads a published release in a process that imports none of our code."""
 
 from __future__ import annotations
 

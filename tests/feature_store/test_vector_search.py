@@ -1,4 +1,4 @@
-"""Published item embeddings are searched by stock Feast, where an online store can; truth is numpy."""
+"""Stock Feast searches published item embeddings in a store with a vector index. Numpy gives the expected items."""
 
 from __future__ import annotations
 

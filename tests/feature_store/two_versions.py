@@ -1,4 +1,4 @@
-"""A project whose table holds codebook versions 0 and 1 for the same three items; nothing is published."""
+"""A project whose table holds codebook versions 0 and 1 of the same three items, before anything is published."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.toy_catalog import open_project, write_toy_project
 def write_two_versions(
     folder: Path, spark, *, registry: str | None = None, online_store: dict | None = None
 ) -> JobContext:
-    """Writes the project and its tables; item i has the codes (codebook version, i).
+    """Writes the project and its tables. Item i has the codes (codebook version, i).
 
     Args:
-        folder: An empty folder.
-        spark: The suite's session.
+        folder: Empty folder for the project.
+        spark: Session of the test suite.
         registry: Path of the registry; by default a SQLite file.
         online_store: Section of feature_store.yaml; by default a SQLite file.
     """

@@ -101,5 +101,5 @@ def test_the_latest_impressions_and_counters_are_served_online_by_stock_feast(pr
 
 
 def test_without_a_promoted_release_it_says_what_to_run(fresh_project):
-    with pytest.raises(ValueError, match="No release is promoted, must be one. Run: qarm publish-features"):
+    with pytest.raises(ValueError, match="No release is promoted. Run: qarm publish-features"):
         build_training_set(fresh_project)

@@ -30,7 +30,7 @@ def byte_column(data: np.ndarray, ends: np.ndarray) -> pa.LargeBinaryArray:
 
 
 def varints(values: np.ndarray) -> pa.LargeBinaryArray:
-    """Encodes integers as protobuf does: seven bits a byte, the lowest first, the top bit set where more follow.
+    r"""Encodes integers as protobuf does: seven bits a byte, the lowest first, the top bit set where more follow.
 
     Args:
         values: (B,) of any integer type. A negative number takes ten bytes, as protobuf's int32 and int64 do.
@@ -40,7 +40,7 @@ def varints(values: np.ndarray) -> pa.LargeBinaryArray:
     Example:
         >>> import numpy as np
         >>> varints(np.array([5, 300])).to_pylist()
-        [b'\\x05', b'\\xac\\x02']
+        [b'\x05', b'\xac\x02']
     """
     unsigned = values.astype(np.int64, copy=False).view(np.uint64)
     sizes = np.ones(len(unsigned), dtype=np.int64)

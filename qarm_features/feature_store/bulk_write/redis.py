@@ -1,19 +1,20 @@
-"""Writes encoded rows to Redis in Feast's layout: single server, sentinel or cluster, as feature_store.yaml says.
+"""Writes encoded rows to Redis in Feast's layout: to a single server, behind sentinels or to a cluster.
 
-A chunk is one buffer over one connection of the Spark task. A lost connection is tried again; a chunk that was written in
-part is written whole, which changes nothing.
+In: Arrow batches of a view's latest rows, and the connection that feature_store.yaml names. Out: hashes in Redis. A Spark
+task sends each chunk as one buffer over its own connection. After a lost connection the whole chunk is sent again, which
+gives the same rows.
 """
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from google.protobuf.timestamp_pb2 import Timestamp
-from redis import Redis, RedisCluster, exceptions
+from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]  # protobuf ships no type stubs
+from redis import ConnectionPool, Redis, RedisCluster, exceptions
 
 from qarm_features.feature_store.bulk_write.back_off import try_again
 from qarm_features.feature_store.bulk_write.byte_columns import contents
@@ -25,7 +26,8 @@ from qarm_features.feature_store.bulk_write.redis_commands import (
     hset_commands,
     timestamp_field,
 )
-from qarm_features.feature_store.bulk_write.redis_lines import line_pool
+from qarm_features.feature_store.bulk_write.redis_lines import ReplyLines, line_pool
+from qarm_features.feature_store.feast_internals import redis_client, redis_server_options
 
 if TYPE_CHECKING:
     from feast.infra.online_stores.redis import RedisOnlineStoreConfig
@@ -39,18 +41,20 @@ _PASSING = (
     exceptions.MasterDownError,
 )
 _LASTING = (exceptions.AuthenticationError, exceptions.AuthorizationError)
-_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
 class RedisTarget:
-    """Where and how to write; travels to executors.
+    """The Redis to write to and the way to write, which Spark sends to executors.
 
     Attributes:
-        view: The view.
-        server: Keyword arguments of ``redis.Redis`` for a single server; None for sentinel and cluster, which Feast's own
-            store opens from ``config``.
-        config: The ``online_store`` section.
+        view: View of the rows.
+        server: Keyword arguments of ``redis.Redis`` for a single server; None for sentinels and clusters.
+        config: Section ``online_store``, from which Feast connects to sentinels and clusters; None for a single server, so
+            that executors need no Feast.
+        ttl_seconds: Seconds after which a hash expires; None for never.
+        skip_dedup: True to write all rows, False to leave out rows that are no newer than the stored ones.
         patience: Seconds for which a lost server is tried again.
     """
 
@@ -63,13 +67,8 @@ class RedisTarget:
 
     @classmethod
     def of(cls, view: OnlineView, config: RedisOnlineStoreConfig, patience: float) -> RedisTarget:
-        """Reads the settings as Feast's Redis store does."""
-        from feast.infra.online_stores.redis import RedisOnlineStore, RedisType
-
-        server = None
-        if config.redis_type == RedisType.redis:
-            nodes, server = RedisOnlineStore._parse_connection_string(config.connection_string)
-            server |= nodes[0]
+        """Makes the target of a view from the settings of Feast's Redis store."""
+        server = redis_server_options(config)
         return cls(
             view=view,
             server=server,
@@ -80,50 +79,48 @@ class RedisTarget:
         )
 
     def open(self) -> RedisWriter:
-        """Returns a writer with a connection of its own; it connects when it first writes."""
+        """Returns a writer with a connection of its own, which connects with its first write."""
         if self.server is not None:
             return RedisWriter(self, Redis(**(self.server | {"protocol": 2})))
-        from feast.infra.online_stores.redis import RedisOnlineStore
-
+        assert self.config is not None
         old_protocol = {"connection_string": f"{self.config.connection_string},protocol=2"}
-        return RedisWriter(self, RedisOnlineStore()._get_client(self.config.model_copy(update=old_protocol)))
+        return RedisWriter(self, redis_client(self.config.model_copy(update=old_protocol)))
 
 
 class RedisWriter:
     """Writes chunks over one connection.
 
     Args:
-        target: Where and how.
-        client: A client that has made no connection yet, or of a cluster.
+        target: The Redis to write to and the way to write.
+        client: Client of a cluster, or a client that has opened no connection yet.
     """
 
-    def __init__(self, target: RedisTarget, client: Redis | RedisCluster):
+    def __init__(self, target: RedisTarget, client: Redis | RedisCluster) -> None:
         self._target = target
         self._client = client
-        self._lines = None if isinstance(client, RedisCluster) else line_pool(client.connection_pool)
-        self._connection = None
+        self._pool = None if isinstance(client, RedisCluster) else line_pool(client.connection_pool)
+        self._connection: ReplyLines | None = None
 
     def write(self, batch: pa.RecordBatch) -> int:
         """Writes a chunk.
 
         Returns:
-            How many rows were written: without ``skip_dedup`` those that are no newer than the stored ones are left out.
+            Number of rows written. Without ``skip_dedup``, rows that are no newer than the stored ones are left out.
         """
         rows = encode_rows(batch, self._target.view)
-        found = hashes(rows, self._target.view)
+        encoded = hashes(rows, self._target.view)
         if not self._target.skip_dedup:
-            newer = self._patiently(lambda: self._newer(found.keys, rows.timestamps))
-            chosen = pa.array(newer)
-            found = Hashes(found.keys.take(chosen), found.fields, [value.take(chosen) for value in found.values])
-        if len(found.keys):
-            self._patiently(lambda: self._set(found))
-        return len(found.keys)
+            newer = pa.array(self._patiently(lambda: self._newer(encoded.keys, rows.timestamps)))
+            encoded = Hashes(encoded.keys.take(newer), encoded.fields, [value.take(newer) for value in encoded.values])
+        if len(encoded.keys):
+            self._patiently(lambda: self._set(encoded))
+        return len(encoded.keys)
 
     def close(self) -> None:
         """Closes the connection."""
         self._client.close()
 
-    def _patiently(self, attempt):
+    def _patiently(self, attempt: Callable[[], _Result]) -> _Result:
         return try_again(
             attempt,
             lost=lambda error: isinstance(error, _PASSING) and not isinstance(error, _LASTING),
@@ -133,8 +130,9 @@ class RedisWriter:
 
     def _set(self, rows: Hashes) -> None:
         ttl = self._target.ttl_seconds
-        if self._lines is not None:
-            self._send(hset_commands(rows, ttl)).integers(len(rows.keys) * (2 if ttl else 1))
+        if self._pool is not None:
+            replies = 2 if ttl else 1  # of a row: to HSET, and to EXPIRE
+            self._send(self._pool, hset_commands(rows, ttl)).integers(len(rows.keys) * replies)
             return
         with self._client.pipeline(transaction=False) as pipe:
             names = rows.fields
@@ -145,10 +143,15 @@ class RedisWriter:
             pipe.execute()
 
     def _newer(self, keys: pa.LargeBinaryArray, microseconds: np.ndarray) -> np.ndarray:
-        """Returns the positions of rows newer than the stored one and than those before them in the chunk."""
+        """Returns the positions of the rows that are newer than the stored row and than earlier rows of the chunk.
+
+        Args:
+            keys: (B,) keys of the hashes.
+            microseconds: (B,) int64, event times since 1970.
+        """
         name = timestamp_field(self._target.view)
-        if self._lines is not None:
-            stored = self._send(hget_commands(keys, name)).strings(len(keys))
+        if self._pool is not None:
+            stored = self._send(self._pool, hget_commands(keys, name)).strings(len(keys))
         else:
             with self._client.pipeline(transaction=False) as pipe:
                 for key in keys.to_pylist():
@@ -158,20 +161,23 @@ class RedisWriter:
         newer = []
         for position, (key, before, now) in enumerate(zip(keys.to_pylist(), stored, microseconds.tolist())):
             seen = max(_microseconds(before), latest.get(key, 0))
-            if not seen or now > seen:  # 0 is "never" to Feast
+            if not seen or now > seen:  # Feast reads 0 as "never"
                 latest[key] = now
                 newer.append(position)
         return np.array(newer, dtype=np.int64)
 
-    def _send(self, commands: pa.LargeBinaryArray):
-        if self._connection is None:
-            self._connection = self._lines.get_connection()
+    def _send(self, pool: ConnectionPool, commands: pa.LargeBinaryArray) -> ReplyLines:
+        """Sends commands over the writer's connection, and returns the connection to read the replies from."""
+        connection = self._connection or pool.get_connection()
+        assert isinstance(connection, ReplyLines)
+        self._connection = connection
         data, offsets = contents(commands)
-        self._connection.send_packed_command([memoryview(data)[offsets[0] : offsets[-1]]], check_health=False)
-        return self._connection
+        connection.send_packed_command([data[offsets[0] : offsets[-1]].data], check_health=False)
+        return connection
 
 
 def _microseconds(stored: bytes | None) -> int:
+    """Returns a stored event time in microseconds since 1970, 0 where there is none."""
     if not stored:
         return 0
     timestamp = Timestamp.FromString(stored)

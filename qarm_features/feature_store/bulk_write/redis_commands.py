@@ -54,7 +54,7 @@ def hashes(rows: EncodedRows, view: OnlineView) -> Hashes:
 
 
 def timestamp_bytes(microseconds: np.ndarray) -> pa.LargeBinaryArray:
-    """Serializes times as protobuf's ``Timestamp``: seconds and nanoseconds, each left out where it is 0.
+    r"""Serializes times as protobuf's ``Timestamp``: seconds and nanoseconds, each left out where it is 0.
 
     Args:
         microseconds: (B,) int64, microseconds since 1970.
@@ -62,7 +62,7 @@ def timestamp_bytes(microseconds: np.ndarray) -> pa.LargeBinaryArray:
     Example:
         >>> import numpy as np
         >>> timestamp_bytes(np.array([0, 1_000_000])).to_pylist()
-        [b'', b'\\x08\\x01']
+        [b'', b'\x08\x01']
     """
     seconds, nanos = microseconds // 1_000_000, microseconds % 1_000_000 * 1000
     return joined(_number(b"\x08", seconds), _number(b"\x10", nanos))

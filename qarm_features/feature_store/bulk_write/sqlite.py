@@ -1,6 +1,7 @@
-"""Writes encoded rows to a SQLite file in Feast's layout: a row per entity key and feature.
+"""Writes encoded rows to a SQLite file in Feast's layout, one row per entity key and feature.
 
-Each chunk is one short transaction; executors that write the same file take turns.
+In: Arrow batches of a view's latest rows. Out: rows of the view's table. Each chunk is one short transaction, so that
+executors that write to the same file wait for each other only briefly.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -21,11 +23,11 @@ _COLUMNS = ("entity_key", "feature_name", "value", "value_text", "event_ts", "cr
 
 @dataclass(frozen=True)
 class SqliteTarget:
-    """Where and how to write; travels to executors.
+    """The file to write to, which Spark sends to executors.
 
     Attributes:
-        view: The view.
-        path: The file.
+        view: View of the rows.
+        path: Path of the SQLite file.
         patience: Seconds for which a locked file is tried again.
     """
 
@@ -41,10 +43,13 @@ class SqliteTarget:
 class SqliteWriter:
     """Writes chunks over one connection.
 
+    Args:
+        target: The file to write to.
+
     Source: feast/infra/online_stores/sqlite.py, ``online_write_batch``.
     """
 
-    def __init__(self, target: SqliteTarget):
+    def __init__(self, target: SqliteTarget) -> None:
         self._target = target
         self._database = sqlite3.connect(target.path, timeout=_BUSY_SECONDS)
         table = f"{target.view.project}_{target.view.name}".replace('"', '""')
@@ -55,7 +60,7 @@ class SqliteWriter:
         )
 
     def write(self, batch: pa.RecordBatch) -> int:
-        """Writes a chunk, and returns how many rows were written: all of them."""
+        """Writes a chunk and returns the number of its rows."""
         rows = encode_rows(batch, self._target.view, with_texts=True)
         keys = rows.keys.to_pylist()
         event = [_feast_time(time) for time in rows.timestamps.tolist()]
@@ -77,14 +82,14 @@ class SqliteWriter:
         """Closes the file."""
         self._database.close()
 
-    def _insert(self, cells: list[tuple]) -> None:
+    def _insert(self, cells: list[tuple[Any, ...]]) -> None:
         with self._database:
             self._database.execute("BEGIN IMMEDIATE")
             self._database.executemany(self._upsert, cells)
 
 
 def _feast_time(microseconds: int | None) -> int | None:
-    """Returns the number that Feast's adapter stores: it takes the time in UTC for a local time of this machine."""
+    """Returns the number that Feast's adapter stores, which reads a time in UTC as a local time of this machine."""
     if microseconds is None:
         return None
     return int(datetime.fromtimestamp(microseconds / 1_000_000, UTC).replace(tzinfo=None).timestamp())

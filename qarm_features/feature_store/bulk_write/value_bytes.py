@@ -1,14 +1,15 @@
-"""A column of features as the bytes of Feast's ``Value`` messages, the same as Feast's own conversion and protobuf give.
+"""Serialized ``Value`` messages of whole feature columns, with the bytes that Feast's own conversion and protobuf give.
 
-In: an Arrow column and the name of its Feast value type. Out: one serialized ``Value`` per row; a null is an empty message.
-Types and Arrow types that are not known here go through Feast's own ``python_values_to_proto_values``. One difference is
-kept on purpose: Feast sends integers of a column with nulls through float64 and so rounds those beyond 2^53; here they stay.
+In: an Arrow column and the name of its Feast value type. Out: one serialized ``Value`` per row, an empty message for a null.
+Other value types and Arrow types are converted by Feast's own ``python_values_to_proto_values``. There is one intended
+difference: in a column with nulls, Feast converts integers by way of float64 and so rounds those beyond 2^53. Here they stay
+exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -27,39 +28,51 @@ _NO_TIMESTAMP = np.iinfo(np.int64).min
 _INT32 = np.iinfo(np.int32)
 _NULL = pa.scalar(None, pa.large_binary())
 
+_Payload: TypeAlias = Callable[[pa.Array], pa.LargeBinaryArray | None]
+
 
 class _Encoding(NamedTuple):
-    """How a value type is written: the number of its field in ``Value``, and its payload."""
+    """The encoding of a value type.
+
+    Attributes:
+        field: Number of its field in ``Value``.
+        payload: Function that encodes a column; it returns None for a column that Feast must convert.
+        is_delimited: True if the size of the payload stands before it.
+    """
 
     field: int
-    payload: Callable[[pa.Array], pa.LargeBinaryArray | None]
+    payload: _Payload
     is_delimited: bool
 
 
 def value_bytes(column: pa.Array, value_type: str) -> pa.LargeBinaryArray:
-    """Serializes a column as Feast's ``Value`` messages.
+    r"""Serializes a column as Feast's ``Value`` messages.
 
     Args:
-        column: (B,) Arrow array, as Spark hands it over.
+        column: (B,) Arrow array with Spark's Arrow types.
         value_type: Name of a Feast ``ValueType``, such as ``"INT32_LIST"``.
 
     Returns:
         (B,) bytes, without nulls.
 
     Source: feast/types/Value.proto; protobuf's encoding guide.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> value_bytes(pa.array([5, None]), "INT64").to_pylist()
+        [b' \x05', b'']
     """
     encoding = _ENCODINGS.get(value_type)
     payload = encoding.payload(column) if encoding else None
-    if payload is None:
+    if encoding is None or payload is None:
         return _bytes_by_feast(column, value_type)
-    wire_type = 2 if encoding.is_delimited else 0
-    wire_type = {"FLOAT": 5, "DOUBLE": 1}.get(value_type, wire_type)
+    wire_type = {"FLOAT": 5, "DOUBLE": 1}.get(value_type, 2 if encoding.is_delimited else 0)
     tag = varints(np.array([encoding.field << 3 | wire_type]))[0].as_py()
     return pc.fill_null(joined(tag, delimited(payload) if encoding.is_delimited else payload), b"")
 
 
 def value_texts(column: pa.Array, value_type: str) -> list[str | None]:
-    """Returns what Feast's SQL stores keep beside a value as text: of strings, numbers and booleans; else None.
+    """Returns the texts that Feast's SQL stores keep beside strings, numbers and booleans; None for other types.
 
     Args:
         column: (B,) Arrow array.
@@ -74,6 +87,7 @@ def value_texts(column: pa.Array, value_type: str) -> list[str | None]:
 
 
 def _bytes_by_feast(column: pa.Array, value_type: str) -> pa.LargeBinaryArray:
+    """Serializes a column by Feast's own code, row by row."""
     from feast import ValueType
     from feast.type_map import python_values_to_proto_values
 
@@ -82,7 +96,7 @@ def _bytes_by_feast(column: pa.Array, value_type: str) -> pa.LargeBinaryArray:
 
 
 def integers(column: pa.Array, value_type: str) -> np.ndarray | None:
-    """Returns integers (B,) int64, 0 where null; None where the column holds others, or some beyond the value type."""
+    """Returns integers (B,) int64, 0 where null; None if the column has another type or an integer out of range."""
     if not pa.types.is_signed_integer(column.type):
         return None
     values = pc.fill_null(column, 0).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
@@ -96,36 +110,37 @@ def integers(column: pa.Array, value_type: str) -> np.ndarray | None:
 
 
 def timestamp_seconds(column: pa.Array) -> np.ndarray | None:
-    """Returns whole seconds since 1970 (B,) int64, rounded down; Feast's null where null; None for other columns."""
+    """Returns whole seconds since 1970 (B,) int64, rounded down, with Feast's mark for nulls; None for other columns."""
     if not pa.types.is_timestamp(column.type) or column.type.unit != "us":
         return None
     microseconds = pc.fill_null(column.cast(pa.int64()), 0).to_numpy()
     return np.where(pc.is_null(column).to_numpy(zero_copy_only=False), _NO_TIMESTAMP, microseconds // 1_000_000)
 
 
-def _nulls_of(column: pa.Array, encoded: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
+def _with_nulls(column: pa.Array, encoded: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
+    """Sets the rows of an encoded column to null where ``column`` is null."""
     return pc.if_else(pc.is_valid(column), encoded, _NULL) if column.null_count else encoded
 
 
 def _nan_as_null(column: pa.Array) -> pa.Array:
-    """To Feast, NaN is a null; inside a list it stays NaN."""
+    """Replaces NaN by null, as Feast does outside of lists."""
     return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
 
 
-def _integer(value_type: str):
+def _integer(value_type: str) -> _Payload:
     def payload(column: pa.Array) -> pa.LargeBinaryArray | None:
         values = integers(column, value_type)
-        return None if values is None else _nulls_of(column, varints(values))
+        return None if values is None else _with_nulls(column, varints(values))
 
     return payload
 
 
-def _floating(arrow_type: pa.DataType):
+def _floating(arrow_type: pa.DataType) -> _Payload:
     def payload(column: pa.Array) -> pa.LargeBinaryArray | None:
         if column.type != arrow_type:
             return None
         values = fixed_width(pc.fill_null(column, 0).to_numpy())
-        return _nulls_of(_nan_as_null(column), values)
+        return _with_nulls(_nan_as_null(column), values)
 
     return payload
 
@@ -133,7 +148,7 @@ def _floating(arrow_type: pa.DataType):
 def _boolean(column: pa.Array) -> pa.LargeBinaryArray | None:
     if not pa.types.is_boolean(column.type):
         return None
-    return _nulls_of(column, fixed_width(pc.fill_null(column, False).to_numpy(zero_copy_only=False).astype(np.uint8)))
+    return _with_nulls(column, fixed_width(pc.fill_null(column, False).to_numpy(zero_copy_only=False).astype(np.uint8)))
 
 
 def _timestamp(column: pa.Array) -> pa.LargeBinaryArray | None:
@@ -141,12 +156,12 @@ def _timestamp(column: pa.Array) -> pa.LargeBinaryArray | None:
     return None if seconds is None else varints(seconds)
 
 
-def _text(is_kind: Callable[[pa.DataType], bool]):
-    return lambda column: as_bytes(column) if is_kind(column.type) else None
+def _text(has_type: Callable[[pa.DataType], bool]) -> _Payload:
+    return lambda column: as_bytes(column) if has_type(column.type) else None
 
 
-def _list_of(element: Callable[[pa.Array], pa.LargeBinaryArray | None]):
-    """Returns the payload of lists: a message whose field 1 holds all elements; empty where there are none."""
+def _list_of(element: _Payload) -> _Payload:
+    """Returns the payload of lists: the encoded elements one after the other, null for a null list."""
 
     def payload(column: pa.Array) -> pa.LargeBinaryArray | None:
         if not pa.types.is_list(column.type):
@@ -155,13 +170,13 @@ def _list_of(element: Callable[[pa.Array], pa.LargeBinaryArray | None]):
         if inner is None:
             return None
         ends = np.cumsum(pc.fill_null(pc.list_value_length(column), 0).to_numpy(), dtype=np.int64)
-        return _nulls_of(column, grouped(inner, ends))
+        return _with_nulls(column, grouped(inner, ends))
 
     return payload
 
 
-def _packed(elements: Callable[[pa.Array], pa.LargeBinaryArray | None]):
-    """Returns the payload of lists of numbers: their bytes in one run, with one tag and size before it."""
+def _packed(elements: _Payload) -> _Payload:
+    """Returns the payload of lists of numbers: the bytes of all elements, with one tag and one size before them."""
 
     def payload(column: pa.Array) -> pa.LargeBinaryArray | None:
         runs = _list_of(elements)(column)
@@ -172,11 +187,11 @@ def _packed(elements: Callable[[pa.Array], pa.LargeBinaryArray | None]):
     return payload
 
 
-def _whole(elements: Callable[[pa.Array], pa.LargeBinaryArray | None]):
-    return lambda flat: None if flat.null_count else elements(flat)  # a null among numbers: Feast decides
+def _without_nulls(elements: _Payload) -> _Payload:
+    return lambda flat: None if flat.null_count else elements(flat)  # Feast converts numbers with nulls among them
 
 
-def _floats(arrow_type: pa.DataType):
+def _floats(arrow_type: pa.DataType) -> _Payload:
     return lambda flat: fixed_width(flat.to_numpy()) if flat.type == arrow_type else None
 
 
@@ -184,13 +199,13 @@ def _timestamps(flat: pa.Array) -> pa.LargeBinaryArray | None:
     if not pa.types.is_timestamp(flat.type) or flat.type.unit != "us":
         return None
     microseconds = flat.cast(pa.int64()).to_numpy()
-    seconds = np.abs(microseconds) // 1_000_000 * np.sign(microseconds)  # inside lists Feast rounds toward zero
+    seconds = np.abs(microseconds) // 1_000_000 * np.sign(microseconds)  # Feast rounds toward zero inside lists
     return varints(seconds)
 
 
-def _strings(is_kind: Callable[[pa.DataType], bool]):
+def _strings(has_type: Callable[[pa.DataType], bool]) -> _Payload:
     def element(flat: pa.Array) -> pa.LargeBinaryArray | None:
-        return joined(b"\x0a", delimited(pc.fill_null(as_bytes(flat), b""))) if is_kind(flat.type) else None
+        return joined(b"\x0a", delimited(pc.fill_null(as_bytes(flat), b""))) if has_type(flat.type) else None
 
     return element
 
@@ -208,10 +223,10 @@ _ENCODINGS = {
     "UNIX_TIMESTAMP": _Encoding(8, _timestamp, False),
     "BYTES_LIST": _Encoding(11, _list_of(_strings(pa.types.is_binary)), True),
     "STRING_LIST": _Encoding(12, _list_of(_strings(pa.types.is_string)), True),
-    "INT32_LIST": _Encoding(13, _packed(_whole(_integer("INT32"))), True),
-    "INT64_LIST": _Encoding(14, _packed(_whole(_integer("INT64"))), True),
-    "DOUBLE_LIST": _Encoding(15, _packed(_whole(_floats(pa.float64()))), True),
-    "FLOAT_LIST": _Encoding(16, _packed(_whole(_floats(pa.float32()))), True),
-    "BOOL_LIST": _Encoding(17, _packed(_whole(_boolean)), True),
-    "UNIX_TIMESTAMP_LIST": _Encoding(18, _packed(_whole(_timestamps)), True),
+    "INT32_LIST": _Encoding(13, _packed(_without_nulls(_integer("INT32"))), True),
+    "INT64_LIST": _Encoding(14, _packed(_without_nulls(_integer("INT64"))), True),
+    "DOUBLE_LIST": _Encoding(15, _packed(_without_nulls(_floats(pa.float64()))), True),
+    "FLOAT_LIST": _Encoding(16, _packed(_without_nulls(_floats(pa.float32()))), True),
+    "BOOL_LIST": _Encoding(17, _packed(_without_nulls(_boolean)), True),
+    "UNIX_TIMESTAMP_LIST": _Encoding(18, _packed(_without_nulls(_timestamps)), True),
 }

@@ -1,1 +1,1 @@
-"""A release is loaded, verified, promoted and retired, by one publisher at a time."""
+"""The life of a release: it is loaded, verified, promoted and retired, by one publisher at a time."""

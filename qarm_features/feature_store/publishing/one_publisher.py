@@ -1,4 +1,7 @@
-"""Whoever changes what readers get does it alone, by a lease in the registry that all publishers share."""
+"""Exclusive access for a publisher, by a lease in the registry that all publishers share.
+
+In: a feature store and settings. Out: a context in which no other publisher changes what readers are served.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 from feast import FeatureStore
 
+from qarm_features.feature_store.feast_internals import registry_engine
 from qarm_features.feature_store.publishing.publisher_lease import PublisherLease
 from qarm_features.feature_store.publishing.release_manifest import publisher
 from qarm_features.settings.load import Settings
@@ -19,14 +23,22 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def one_publisher(store: FeatureStore, settings: Settings) -> Iterator[Callable[[], None]]:
-    """Takes the lease of publishing and gives it back; yields what checks that it is still held.
+    """Takes the publishing lease and gives it back at the end.
+
+    Args:
+        store: Feature store.
+        settings: Settings of the project.
+
+    Yields:
+        Function that renews the lease, and raises ``LeaseError`` if another publisher has taken it.
 
     Raises:
-        LeaseError: Another publisher is at work.
+        LeaseError: Another publisher holds the lease.
     """
-    engine = getattr(store.registry, "write_engine", None)
+    engine = registry_engine(store.registry)
     if engine is None:
-        _log.warning("The registry is %s, not sql: publishers are not kept apart.", type(store.registry).__name__)
+        kind = type(store.registry).__name__
+        _log.warning("The registry is a %s, not a SQL registry. Two publishers could run at the same time.", kind)
         yield lambda: None
         return
     holder = f"{publisher(settings)}@{socket.gethostname()} (process {os.getpid()})"

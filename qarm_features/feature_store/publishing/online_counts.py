@@ -1,7 +1,8 @@
-"""How many rows of a view an online store holds, counted where they are: nothing is loaded but numbers and keys' pages.
+"""Counts of the rows of a view in an online store.
 
-In: the configuration of a feature repo and a view. Out: of each feature how many entities have a value. SQLite and
-PostgreSQL count by themselves; Redis is walked by SCAN, at a limited rate. Other stores have no way to be counted.
+In: the configuration of a feature repo and a view. Out: for each feature the number of entities that have a value. SQLite
+and PostgreSQL count in a query. The keys of Redis are read by SCAN, page by page and at a limited rate. Rows of other stores
+cannot be counted.
 """
 
 from __future__ import annotations
@@ -11,26 +12,26 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from feast import FeatureView
-from feast.infra.online_stores.helpers import compute_table_id
-from feast.infra.online_stores.sqlite import SqliteOnlineStore
 from feast.repo_config import RepoConfig
 
-_MARKS = {"sqlite": "?", "postgres": "%s"}  # how their drivers mark parameters
+from qarm_features.feature_store.feast_internals import postgres_connection, sqlite_connection, stored_table_name
+
+_MARKS = {"sqlite": "?", "postgres": "%s"}  # the mark of a parameter in each driver's SQL
 
 
 def count_online_rows(
     config: RepoConfig, view: FeatureView, constants: Mapping[str, bytes], keys_per_second: int
 ) -> dict[str, int] | None:
-    """Counts the entities that have a value of each feature; null is none.
+    """Counts the entities that have a value of each feature. A null is not a value.
 
     Args:
-        config: The feature repo.
-        view: The view.
-        constants: Serialized values of features that are the same in all rows: only rows with that value are counted.
-        keys_per_second: Keys of Redis looked at in a second, at most.
+        config: Configuration of the feature repo.
+        view: View to count.
+        constants: Serialized values of the features that must be equal in all rows. Only rows with that value are counted.
+        keys_per_second: Largest number of Redis keys to read per second.
 
     Returns:
-        A count per feature, or None where the store cannot be counted.
+        A count per feature; None if the rows of the store cannot be counted.
     """
     if config.online_store.type == "redis" and config.entity_key_serialization_version == 3:
         from qarm_features.feature_store.publishing.redis_views import count_rows
@@ -45,24 +46,21 @@ def count_online_rows(
 @contextlib.contextmanager
 def _connection(config: RepoConfig) -> Iterator[Any]:
     if config.online_store.type == "postgres":
-        from feast.infra.utils.postgres.connection_utils import _get_conn
-
-        with _get_conn(config.online_store) as connection:
+        with postgres_connection(config) as connection:
             yield connection
     else:
-        with contextlib.closing(SqliteOnlineStore()._get_conn(config)) as connection:
+        with contextlib.closing(sqlite_connection(config)) as connection:
             yield connection
 
 
 def _table(config: RepoConfig, view: FeatureView) -> str:
-    name = compute_table_id(config.project, view, config.registry.enable_online_feature_view_versioning)
-    return '"' + name.replace('"', '""') + '"'
+    return '"' + stored_table_name(config, view).replace('"', '""') + '"'
 
 
-def _count(connection, table: str, view: FeatureView, constants: Mapping[str, bytes], mark: str) -> dict[str, int]:
+def _count(connection: Any, table: str, view: FeatureView, constants: Mapping[str, bytes], mark: str) -> dict[str, int]:
     filled = f"SELECT feature_name, COUNT(*) FROM {table} WHERE length(value) > 0 GROUP BY feature_name"
-    found = dict(connection.execute(filled).fetchall())
+    counts = dict(connection.execute(filled).fetchall())
     same = f"SELECT COUNT(*) FROM {table} WHERE feature_name = {mark} AND value = {mark}"
     for name, value in constants.items():
-        found[name] = connection.execute(same, (name, value)).fetchone()[0]
-    return {feature.name: found.get(feature.name, 0) for feature in view.features}
+        counts[name] = connection.execute(same, (name, value)).fetchone()[0]
+    return {feature.name: counts.get(feature.name, 0) for feature in view.features}

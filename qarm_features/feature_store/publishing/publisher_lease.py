@@ -1,7 +1,8 @@
-"""One publisher at a time: a lease in a table of the registry's own database, which all publishers share.
+"""The publishing lease: a row in a table of the registry's own database, which all publishers share.
 
-In: the engine of the registry's database. Out: a lease that a thread renews while its holder lives. One that was
-killed blocks the next until its lease has run out, no longer. Times are those of the database's clock: others may differ.
+In: the engine of the registry's database. Out: a lease that a thread renews while its holder runs. A holder that was killed
+blocks the next one only until its lease expires. All times are read from the database's clock, because the clocks of the
+publishers may differ.
 """
 
 from __future__ import annotations
@@ -14,7 +15,21 @@ import uuid
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sqlalchemy import Column, Double, Engine, MetaData, String, Table, delete, insert, inspect, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Double,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    delete,
+    insert,
+    inspect,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
@@ -27,16 +42,16 @@ _LEASES = Table(
     Column("holder", String(255), nullable=False),
     Column("expires_at", Double, nullable=False),
 )
-_BEATS = 3  # renewals within the time of a lease
+_BEATS = 3  # renewals during the time of a lease
 _log = logging.getLogger(__name__)
 
 
 class LeaseError(ValueError):
-    """Another publisher is at work."""
+    """Another publisher holds the lease."""
 
 
 class _DatabaseClock(FunctionElement):
-    """Seconds since 1970 as the database counts them."""
+    """Seconds since 1970 by the database's clock."""
 
     type = Double()
     inherit_cache = True
@@ -51,6 +66,8 @@ for _dialect in ("mysql", "mariadb"):
 
 
 class _Held(NamedTuple):
+    """A lease that is held, by the database's clock in seconds since 1970."""
+
     token: str
     holder: str
     expires_at: float
@@ -58,16 +75,21 @@ class _Held(NamedTuple):
 
 
 class PublisherLease:
-    """A lease on publishing in one project; use `held`.
+    """A lease on publishing in one project, taken by ``held``.
 
     Args:
-        engine: Of the registry's database.
-        project: Feast's project.
-        holder: Who asks, for the message that others get.
-        seconds: For how long it holds without being renewed.
+        engine: SQLAlchemy engine of the registry's database.
+        project: Name of the Feast project.
+        holder: Name of the publisher, for the error that others get.
+        seconds: Time in seconds after which the lease expires unless it is renewed.
+
+    Example:
+        >>> from sqlalchemy import create_engine
+        >>> with PublisherLease(create_engine("sqlite://"), "qarm", "anna@host", seconds=30).held() as lease:
+        ...     lease.check()
     """
 
-    def __init__(self, engine: Engine, project: str, holder: str, seconds: float):
+    def __init__(self, engine: Engine, project: str, holder: str, seconds: float) -> None:
         self._engine, self._project, self._holder, self._seconds = engine, project, holder, seconds
         self._token = uuid.uuid4().hex
         self._ended = threading.Event()
@@ -76,10 +98,10 @@ class PublisherLease:
     def held(self) -> Iterator[PublisherLease]:
         """Takes the lease, renews it in a thread, and gives it back.
 
-        A holder that renews is alive: the caller is told at once. One that does not is waited for until its lease ends.
+        If another holder renews the lease, the error comes at once. If it does not, this call waits until the lease expires.
 
         Raises:
-            LeaseError: A living publisher holds it.
+            LeaseError: Another publisher holds the lease and renews it.
         """
         _create_table(self._engine)
         self._acquire()
@@ -94,15 +116,15 @@ class PublisherLease:
                 database.execute(delete(_LEASES).where(self._is_mine()))
 
     def check(self) -> None:
-        """Renews the lease, so that what follows at once is done as its only holder.
+        """Renews the lease, so that the caller is its only holder for the next ``seconds``.
 
         Raises:
-            LeaseError: It ran out while this process stood still, and another took it.
+            LeaseError: The lease expired while this process was suspended, and another publisher took it.
         """
         if not self._renew():
             raise LeaseError(
-                f"The lease of {self._seconds:g} s ran out and another publisher took it, must be renewed in time. "
-                "Nothing was flipped. Raise publishing.lease_seconds, and run it again."
+                f"The publishing lease of {self._seconds:g} s expired and another publisher took it. Readers keep the "
+                "release they had. Raise publishing.lease_seconds and run the command again."
             )
 
     def _acquire(self) -> None:
@@ -113,11 +135,11 @@ class PublisherLease:
                 continue
             if first is None:
                 first = held
-                _log.info("%s holds the lease of publishing; is it alive?", held.holder)
+                _log.info("%s holds the publishing lease. Waiting to see if it is renewed.", held.holder)
             elif (held.token, held.expires_at) != (first.token, first.expires_at):
                 raise LeaseError(
-                    f"{held.holder} is publishing in project {self._project}, must be the only one. "
-                    "Run it again when that has ended."
+                    f"{held.holder} is publishing in project {self._project}, and only one publisher may run at a time. "
+                    "Run the command again when it has ended."
                 )
             time.sleep(min(max(held.seconds_left, 0.0) + 0.01, self._seconds / (2 * _BEATS), 1.0))
 
@@ -139,7 +161,7 @@ class PublisherLease:
         columns = (_LEASES.c.token, _LEASES.c.holder, _LEASES.c.expires_at, _LEASES.c.expires_at - _DatabaseClock())
         with self._engine.connect() as database:
             row = database.execute(select(*columns).where(_LEASES.c.project_id == self._project)).first()
-        return row and _Held(*row)
+        return None if row is None else _Held(*row)
 
     def _renew(self) -> bool:
         with self._engine.begin() as database:
@@ -151,10 +173,10 @@ class PublisherLease:
             try:
                 if not self._renew():
                     return
-            except DBAPIError as error:  # its text may name the database's address
-                _log.warning("The lease of publishing was not renewed (%s); trying again.", type(error).__name__)
+            except DBAPIError as error:  # the text of the error may hold the database's address
+                _log.warning("The publishing lease was not renewed (%s). Trying again.", type(error).__name__)
 
-    def _is_mine(self):
+    def _is_mine(self) -> ColumnElement[bool]:
         return (_LEASES.c.project_id == self._project) & (_LEASES.c.token == self._token)
 
 

@@ -1,7 +1,7 @@
-"""All rows of one view in Redis: counted, or deleted without touching the other views of the same entities.
+"""Operations on all rows of one view in Redis: count them, or delete them and keep other views of the same entities.
 
-In: the configuration of a feature repo and a view. Feast keeps an entity's rows of all views in one hash; SCAN walks the
-keys, page by page and at a limited rate, on every primary of a cluster.
+In: the configuration of a feature repo and a view. Out: numbers of entities. Feast keeps an entity's rows of all views in one
+hash. SCAN reads the keys on every primary server of a cluster, page by page and at a limited rate.
 """
 
 from __future__ import annotations
@@ -13,29 +13,33 @@ import time
 from collections.abc import Iterator, Mapping
 
 from feast import FeatureView
-from feast.infra.key_encoding_utils import serialize_entity_key_prefix
-from feast.infra.online_stores.helpers import _mmh3, compute_versioned_name
-from feast.infra.online_stores.redis import RedisOnlineStore
 from feast.repo_config import RepoConfig
-from redis import RedisCluster
+from redis import Redis, RedisCluster
+
+from qarm_features.feature_store.feast_internals import (
+    entity_key_prefix,
+    redis_client,
+    redis_field,
+    stored_view_name,
+)
 
 _PAGE = 1_000
-_SPOKEN_SECONDS = 10.0
+_PROGRESS_SECONDS = 10.0
 _GLOB = re.compile(rb"([*?\[\]\\])")
-_HEAD = struct.Struct("<II")  # type and size of the value behind a key's prefix
+_HEAD = struct.Struct("<II")  # type and size of the value after a key's prefix
 _log = logging.getLogger(__name__)
 
 
 def count_rows(
     config: RepoConfig, view: FeatureView, constants: Mapping[str, bytes], keys_per_second: int
 ) -> dict[str, int]:
-    """Counts the entities that have each feature; see `online_counts.count_online_rows`.
+    """Counts the entities that have each feature; see ``online_counts.count_online_rows``.
 
-    SCAN may show a key twice while Redis resizes its table; it never leaves one out that is there all the time.
+    SCAN may return a key twice while Redis resizes its table. It never leaves out a key that exists all the time.
     """
     fields = _fields(config, view)
     counts = dict.fromkeys(fields, 0)
-    client = RedisOnlineStore()._get_client(config.online_store)
+    client = redis_client(config.online_store)
     try:
         for keys in _pages(client, config, view, keys_per_second):
             with client.pipeline(transaction=False) as pipe:
@@ -44,21 +48,28 @@ def count_rows(
                         _ = pipe.hget(key, field) if name in constants else pipe.hstrlen(key, field)
                 answers = pipe.execute()
             for position, name in enumerate(fields):
-                found = answers[position :: len(fields)]
-                counts[name] += found.count(constants[name]) if name in constants else sum(map(bool, found))
+                values = answers[position :: len(fields)]
+                counts[name] += values.count(constants[name]) if name in constants else sum(map(bool, values))
     finally:
         client.close()
     return counts
 
 
 def delete_rows(config: RepoConfig, view: FeatureView, keys_per_second: int) -> int:
-    """Deletes a view's fields from every entity's hash. One that is left without fields is gone; doing it again is no harm.
+    """Deletes the fields of a view from every entity's hash. Redis removes a hash that has no fields left.
+
+    A second call has no further effect.
+
+    Args:
+        config: Configuration of the feature repo.
+        view: View to delete.
+        keys_per_second: Largest number of Redis keys to read per second.
 
     Returns:
-        How many entities had such fields.
+        Number of entities that had such fields.
     """
-    fields, deleted = [*_fields(config, view).values(), b"_ts:" + _name(config, view).encode()], 0
-    client = RedisOnlineStore()._get_client(config.online_store)
+    fields, deleted = [*_fields(config, view).values(), b"_ts:" + stored_view_name(config, view).encode()], 0
+    client = redis_client(config.online_store)
     try:
         for keys in _pages(client, config, view, keys_per_second):
             with client.pipeline(transaction=False) as pipe:
@@ -70,45 +81,45 @@ def delete_rows(config: RepoConfig, view: FeatureView, keys_per_second: int) -> 
     return deleted
 
 
-def _pages(client, config: RepoConfig, view: FeatureView, keys_per_second: int) -> Iterator[list[bytes]]:
-    """Yields the keys of the view's entities, page by page; counts every key that SCAN looks at against the rate."""
-    prefix = serialize_entity_key_prefix(view.join_keys, entity_key_serialization_version=3)
+def _pages(
+    client: Redis | RedisCluster, config: RepoConfig, view: FeatureView, keys_per_second: int
+) -> Iterator[list[bytes]]:
+    """Yields the keys of the view's entities, page by page. Every key that SCAN reads counts against the rate."""
+    prefix = entity_key_prefix(view.join_keys)
     project = config.project.encode()
     match = _GLOB.sub(rb"\\\1", prefix) + b"*" + _GLOB.sub(rb"\\\1", project)
-    started, looked_at, spoken = time.monotonic(), 0, time.monotonic()
+    started, keys_read, logged = time.monotonic(), 0, time.monotonic()
     for server in _servers(client):
         cursor = None
         while cursor != 0:
             cursor, keys = server.scan(cursor or 0, match=match, count=_PAGE)
-            own = [key for key in keys if _is_of(key, prefix, project)]
-            if own:
-                yield own
-            looked_at += _PAGE
+            project_keys = [key for key in keys if isinstance(key, bytes) and _is_in_project(key, prefix, project)]
+            if project_keys:
+                yield project_keys
+            keys_read += _PAGE
             now = time.monotonic()
-            time.sleep(max(0.0, started + looked_at / keys_per_second - now))
-            if now - spoken > _SPOKEN_SECONDS:
-                spoken = now
-                _log.info("%s: about %s keys of Redis looked at", view.name, f"{looked_at:,}")
+            time.sleep(max(0.0, started + keys_read / keys_per_second - now))
+            if now - logged > _PROGRESS_SECONDS:
+                logged = now
+                _log.info("%s: about %s keys of Redis were read", view.name, f"{keys_read:,}")
 
 
-def _servers(client) -> list:
+def _servers(client: Redis | RedisCluster) -> list[Redis]:
+    """Returns a client of each server that holds keys."""
     if isinstance(client, RedisCluster):
         return [client.get_redis_connection(node) for node in client.get_primaries()]
     return [client]
 
 
-def _is_of(key: bytes, prefix: bytes, project: bytes) -> bool:
-    """Tells whether a key is an entity's of this project, and not of one whose name only ends alike."""
+def _is_in_project(key: bytes, prefix: bytes, project: bytes) -> bool:
+    """Tells if a key belongs to an entity of this project, not of a project whose name has the same ending."""
     if len(key) < len(prefix) + _HEAD.size:
         return False
     _, size = _HEAD.unpack_from(key, len(prefix))
     return key.startswith(prefix) and key[len(prefix) + _HEAD.size + size :] == project
 
 
-def _name(config: RepoConfig, view: FeatureView) -> str:
-    return compute_versioned_name(view, config.registry.enable_online_feature_view_versioning)
-
-
 def _fields(config: RepoConfig, view: FeatureView) -> dict[str, bytes]:
-    name = _name(config, view)
-    return {feature.name: _mmh3(f"{name}:{feature.name}") for feature in view.features}
+    """Returns the field of each feature in an entity's hash."""
+    name = stored_view_name(config, view)
+    return {feature.name: redis_field(name, feature.name) for feature in view.features}

@@ -1,16 +1,17 @@
-"""Are a release's rows what they should be: in Delta before they are loaded, and in the online store afterwards?
+"""Checks of a release's rows: in Delta before they are loaded, and in the online store afterwards.
 
-In: rows as a view's source gives them, and a feature store. Out: nothing, or a `ReleaseError` that says what is wrong.
+In: rows of a view's source, and a feature store. Out: nothing, or a ``ReleaseError`` that names the first fault.
 """
 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 from feast import FeatureStore, FeatureView
 from feast.protos.feast.types.Value_pb2 import Value
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from qarm_features.feature_store.publishing.online_counts import count_online_rows
@@ -18,23 +19,28 @@ from qarm_features.feature_store.publishing.release_manifest import ReleaseError
 from qarm_features.feature_store.views.feature_views import Release
 
 _READ_BATCH = 500
-_COUNTS = 3  # Redis may count a key twice while it resizes its table
+_COUNTS = 3  # attempts, because Redis may return a key twice while it resizes its table
 _log = logging.getLogger(__name__)
 
 
 def check_codes(codes: DataFrame, release: Release) -> None:
-    """Refuses semantic IDs that would be served wrongly: Feast serves a null inside a list as code 0.
+    """Refuses semantic IDs that would be served wrongly. Feast, for example, serves a null inside a list as code 0.
+
+    Args:
+        codes: Rows of ``item_semantic_ids`` of the release's codebook version.
+        release: Release to publish.
 
     Raises:
-        ReleaseError: Rows are missing, occur twice, or hold other codes than the codebooks have.
+        ReleaseError: Rows are missing or occur twice, or a code is outside the range of the codebooks.
     """
     in_range = F.forall("rq_codes", lambda code: code.isNotNull() & code.between(0, release.codebook_size - 1))
     good = F.coalesce((F.size("rq_codes") == release.num_levels) & in_range, F.lit(False))
-    counts = codes.agg(
+    counts = only_row(
+        codes,
         F.count("*").alias("rows"),
         F.count_distinct("item_id").alias("items"),
         F.count_if(~good).alias("bad"),
-    ).first()
+    )
     if counts["rows"] != release.rows or counts["items"] != release.rows:
         raise ReleaseError(
             f"item_semantic_ids holds {counts['rows']:,} rows of {counts['items']:,} items for codebook version "
@@ -47,20 +53,28 @@ def check_codes(codes: DataFrame, release: Release) -> None:
         )
 
 
+def only_row(rows: DataFrame, *aggregates: Column) -> Row:
+    """Returns the aggregates of all rows as one row."""
+    (row,) = rows.agg(*aggregates).collect()
+    return row
+
+
 def view_rows(rows: DataFrame, view: FeatureView) -> ViewRows:
-    """Counts a view's rows and sums them up, by Spark: keys and features, in any order and any partitions.
+    """Counts a view's rows and computes their checksum, by Spark.
+
+    The checksum covers the keys and the features. It depends neither on the order of the rows nor on partitions.
 
     Args:
-        rows: The rows of the view's source; no key occurs twice.
-        view: The view.
+        rows: Rows of the view's source, in which no key occurs twice.
+        view: View of the rows.
     """
     names = [view.entity_columns[0].name, *[feature.name for feature in view.features]]
-    whole = rows.agg(F.count("*").alias("rows"), F.bit_xor(F.xxhash64(*names)).alias("sum")).first()
-    return ViewRows(rows=whole["rows"], checksum=f"{(whole['sum'] or 0) % 2**64:016x}")
+    totals = only_row(rows, F.count("*").alias("rows"), F.bit_xor(F.xxhash64(*names)).alias("checksum"))
+    return ViewRows(rows=totals["rows"], checksum=f"{(totals['checksum'] or 0) % 2**64:016x}")
 
 
 def newest_rows(rows: DataFrame, view: FeatureView) -> DataFrame:
-    """Returns the newest row of each key of a view, up to now."""
+    """Returns the newest row of each key of a view, without rows whose event time lies in the future."""
     key, past = view.entity_columns[0].name, rows.where(F.col("event_timestamp") <= F.current_timestamp())
     latest = F.max_by(F.struct(*[feature.name for feature in view.features]), "event_timestamp").alias("latest")
     return past.groupBy(key).agg(latest).select(key, "latest.*")
@@ -69,55 +83,62 @@ def newest_rows(rows: DataFrame, view: FeatureView) -> DataFrame:
 def check_count(
     store: FeatureStore, view: FeatureView, rows: int, *, codebook_version: int, keys_per_second: int
 ) -> bool:
-    """Compares how many rows the online store holds with how many it should, of every feature.
+    """Compares the number of rows in the online store with the number in Delta, for every feature.
 
     Args:
-        store: The feature store.
-        view: A view of a release.
-        rows: What Delta holds.
-        codebook_version: What each row's ``codebook_version`` must be, where the view has one.
-        keys_per_second: Limit for Redis.
+        store: Feature store.
+        view: View of a release.
+        rows: Number of rows in Delta.
+        codebook_version: Codebook version that each row must have, if the view has the feature ``codebook_version``.
+        keys_per_second: Largest number of Redis keys to read per second.
 
     Returns:
-        False where the store cannot be counted.
+        False if the rows of the store cannot be counted.
 
     Raises:
-        ReleaseError: A feature has more rows or fewer, is null, or is of another codebook version.
+        ReleaseError: A feature has more or fewer rows, is null in some, or belongs to another codebook version.
     """
     has_version = any(feature.name == "codebook_version" for feature in view.features)
     version = Value(int32_val=codebook_version).SerializeToString()
     constants = {"codebook_version": version} if has_version else {}
     for _ in range(_COUNTS):
-        found = count_online_rows(store.config, view, constants, keys_per_second)
-        if found is None:
-            _log.info("%s: a %s store cannot be counted, only sampled", view.name, store.config.online_store.type)
+        counts = count_online_rows(store.config, view, constants, keys_per_second)
+        if counts is None:
+            kind = store.config.online_store.type
+            _log.info("%s: rows of a %s store cannot be counted, only a sample is read back", view.name, kind)
             return False
-        wrong = {name: count for name, count in found.items() if count != rows}
+        wrong = {name: count for name, count in counts.items() if count != rows}
         if not wrong:
             _log.info("%s: %s rows in Delta and in the online store", view.name, f"{rows:,}")
             return True
     name, count = next(iter(wrong.items()))
-    of_version = f" = {codebook_version}" if name in constants else ""
-    mend = f"Run: qarm release publish --codebook-version {codebook_version}"
+    condition = f"{name} = {codebook_version}" if name in constants else name
+    remedy = f"Run: qarm release publish --codebook-version {codebook_version}"
     if count > rows:
-        mend = f"Rows of an earlier load are left. Run: qarm release retire {codebook_version}, then publish it again"
+        remedy = f"Rows of an earlier load are left. Run: qarm release retire {codebook_version}, then publish it again"
     raise ReleaseError(
-        f"{view.name} has {count:,} rows with {name}{of_version} in the online store, must have {rows:,} as in Delta. {mend}"
+        f"{view.name} has {count:,} rows with {condition} in the online store, must have {rows:,} as in Delta. {remedy}"
     )
 
 
 def check_served(store: FeatureStore, view: FeatureView, rows: DataFrame, sample: int) -> int:
-    """Reads a sample of rows back as any Feast client would, and compares each value.
+    """Reads a sample of rows back as any Feast client does, and compares each value.
+
+    Args:
+        store: Feature store.
+        view: View to read.
+        rows: Rows of the view in Delta, in which no key occurs twice.
+        sample: Largest number of rows to read.
 
     Returns:
-        How many rows were read.
+        Number of rows read.
 
     Raises:
         ReleaseError: A value differs.
     """
     key = view.entity_columns[0].name
     names = [feature.name for feature in view.features]
-    order = [F.xxhash64(key), F.col(key)]  # a sample that does not depend on partitions, bounded by its size
+    order = [F.xxhash64(key), F.col(key)]  # the sample does not depend on partitions
     expected = rows.select(key, *names).orderBy(*order).limit(sample).collect()
     for start in range(0, len(expected), _READ_BATCH):
         batch = expected[start : start + _READ_BATCH]
@@ -128,14 +149,14 @@ def check_served(store: FeatureStore, view: FeatureView, rows: DataFrame, sample
                 if not _is_same(served[name][position], row[name]):
                     raise ReleaseError(
                         f"{view.name} serves {name} = {served[name][position]} for {key} = {row[key]}, must be {row[name]}."
-                        " Nothing was flipped to it. Run: qarm publish-features"
+                        " Readers keep the release they had. Run: qarm publish-features"
                     )
     _log.info("%s: %d rows read back, all equal", view.name, len(expected))
     return len(expected)
 
 
-def _is_same(served, stored) -> bool:
-    """Compares values, floats of a list bit by bit."""
+def _is_same(served: Any, stored: Any) -> bool:
+    """Compares two values, lists of floats bit by bit."""
     if isinstance(stored, list) and stored and isinstance(stored[0], float):
         return np.array(served, np.float64).tobytes() == np.array(stored, np.float64).tobytes()
     return served == stored

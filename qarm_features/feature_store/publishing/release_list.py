@@ -1,25 +1,29 @@
-"""Every release that is known here: by its manifest, or because the registry has its view.
+"""The list of all releases that have a manifest here or a view in the registry.
 
-In: settings. Out: one line per codebook version, for people.
+In: settings. Out: one line per codebook version, for ``qarm release list``.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from qarm_features.feature_store.publishing.release_manifest import Deed, manifests
+from qarm_features.feature_store.publishing.release_manifest import ReleaseAction, manifests
 from qarm_features.feature_store.publishing.retirement import services_of
 from qarm_features.feature_store.views.feature_views import ITEM_SERVICE, open_feature_store
 from qarm_features.settings.load import Settings
 
 
 class ReleaseLine(NamedTuple):
-    """A release as a person sees it.
+    """A line of the list.
 
     Attributes:
-        state: Of the manifest; ``elsewhere`` where another machine's artifacts hold it.
-        served_by: Feature services that name it.
-        promoted: The last time that readers were pointed at it.
+        codebook_version: Codebook version of the release.
+        rows: Number of items with a semantic ID.
+        encoder_version: Encoder version of the embeddings.
+        delta_version: Delta version of ``item_semantic_ids``.
+        state: State in the manifest; ``elsewhere`` if only the artifacts of another machine hold the manifest.
+        served_by: Names of the feature services that name the release.
+        promoted: The latest promotion or rollback to this release; None if there was none.
     """
 
     codebook_version: int
@@ -28,31 +32,35 @@ class ReleaseLine(NamedTuple):
     delta_version: int
     state: str
     served_by: list[str]
-    promoted: Deed | None
+    promoted: ReleaseAction | None
 
 
 def release_lines(settings: Settings) -> list[ReleaseLine]:
     """Returns all releases, by codebook version."""
     store = open_feature_store(settings.feature_repo_path)
     services = services_of(store)
-    found = {}
+    lines: dict[int, ReleaseLine] = {}
     for view in store.registry.list_feature_views(store.project, allow_cache=False):
         if view.name.startswith(f"{ITEM_SERVICE}__cb"):
-            named = services.get(view.name, [])
-            numbers = (
-                int(view.tags[name]) for name in ("codebook_version", "rows", "encoder_version", "delta_version")
+            version = int(view.tags["codebook_version"])
+            lines[version] = ReleaseLine(
+                codebook_version=version,
+                rows=int(view.tags["rows"]),
+                encoder_version=int(view.tags["encoder_version"]),
+                delta_version=int(view.tags["delta_version"]),
+                state="elsewhere",
+                served_by=services.get(view.name, []),
+                promoted=None,
             )
-            line = ReleaseLine(*numbers, state="elsewhere", served_by=named, promoted=None)
-            found[line.codebook_version] = line
     for manifest in manifests(settings):
-        of = manifest.release
-        found[of.codebook_version] = ReleaseLine(
-            of.codebook_version,
-            of.rows,
-            of.encoder_version,
-            of.delta_version,
+        release = manifest.release
+        lines[release.codebook_version] = ReleaseLine(
+            codebook_version=release.codebook_version,
+            rows=release.rows,
+            encoder_version=release.encoder_version,
+            delta_version=release.delta_version,
             state=manifest.state,
-            served_by=services.get(of.view_name, []),
+            served_by=services.get(release.view_name, []),
             promoted=manifest.promotions[-1] if manifest.promotions else None,
         )
-    return [found[version] for version in sorted(found)]
+    return [lines[version] for version in sorted(lines)]

@@ -1,7 +1,7 @@
-"""What is known of each release, as files beside the artifacts: ``releases/cb<n>.json`` and ``releases/promoted.json``.
+"""Records of each release beside the artifacts: ``releases/cb<n>.json`` and ``releases/promoted.json``.
 
-In: settings. Out: what a release was made from, its rows and their checksum, its state, who promoted it and when. Files
-appear whole or not at all. The registry says what is served; these files say why it may be.
+In: settings. Out: the versions that a release was made from, its rows and their checksum, its state, and its promotions. A
+file appears whole or not at all. The registry holds which release is served, and these files hold the evidence for it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,19 @@ State = Literal["loading", "verified", "retiring", "retired"]
 
 
 class ReleaseError(ValueError):
-    """A release is not what it should be; readers keep what they had."""
+    """A release cannot be published or changed as asked. Readers keep the release they had."""
 
 
 @dataclass(frozen=True)
-class Deed:
-    """Who did something to a release, when, and what: ``promote``, ``rollback``, ``verify`` or ``retire``."""
+class ReleaseAction:
+    """An action on a release. The names of the fields are keys of the saved files.
+
+    Attributes:
+        what: ``promote``, ``rollback``, ``verify`` or ``retire``.
+        by: Name of the publisher.
+        host: Name of the publisher's machine.
+        at: Time in UTC, in ISO format.
+    """
 
     what: str
     by: str
@@ -36,79 +43,90 @@ class Deed:
     at: str
 
     @classmethod
-    def now(cls, settings: Settings, what: str) -> Deed:
-        """Returns what is done at this moment by this process."""
+    def now(cls, settings: Settings, what: str) -> ReleaseAction:
+        """Returns an action of this process at this moment."""
         at = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(what=what, by=publisher(settings), host=socket.gethostname(), at=at)
 
 
 @dataclass(frozen=True)
 class ViewRows:
-    """A view of a release: how many rows it has, and a checksum of them that does not depend on their order."""
+    """The rows of a view of a release.
+
+    Attributes:
+        rows: Number of rows.
+        checksum: Checksum of all rows as 16 hexadecimal digits, independent of their order.
+    """
 
     rows: int
     checksum: str
 
+    def __str__(self) -> str:
+        """Returns number and checksum for an error."""
+        return f"{self.rows:,} rows (checksum {self.checksum})"
+
 
 @dataclass(frozen=True)
 class ReleaseManifest:
-    """One file ``cb<n>.json``.
+    """The content of a file ``cb<n>.json``.
 
     Attributes:
-        release: What it was made from.
-        state: ``loading`` until its rows were read back; ``retiring`` while they are deleted.
-        views: Of each view of the release its rows, as they were verified.
-        verified: Who verified it last.
-        promotions: Every time that readers were pointed at it.
-        retired: Who retired it.
+        release: Versions and sizes that the release was made from.
+        state: ``loading`` until its rows have been read back, then ``verified``; ``retiring`` while its rows are deleted,
+            then ``retired``.
+        views: Verified rows of each view of the release, by the view's name.
+        verified: The latest verification.
+        promotions: All promotions and rollbacks to this release, the latest last.
+        retired: The retirement.
     """
 
     release: Release
     state: State = "verified"
     views: dict[str, ViewRows] = field(default_factory=dict)
-    verified: Deed | None = None
-    promotions: tuple[Deed, ...] = ()
-    retired: Deed | None = None
+    verified: ReleaseAction | None = None
+    promotions: tuple[ReleaseAction, ...] = ()
+    retired: ReleaseAction | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the content of the file: the fields of `Release` on top, beside the others."""
+        """Returns the content of the file. The fields of ``Release`` stand beside the other fields, not in an object."""
         content = dataclasses.asdict(self)
         return {**content.pop("release"), **content, "checksum": self.checksum}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> ReleaseManifest:
-        """Reads a file; one that holds the fields of `Release` alone is a verified release."""
-        names = {one.name for one in dataclasses.fields(Release)}
+        """Reads the content of a file. A file of an older version, with the fields of ``Release`` alone, is verified."""
+        names = {field.name for field in dataclasses.fields(Release)}
         return cls(
             release=Release(**{name: value for name, value in content.items() if name in names}),
             state=content.get("state", "verified"),
             views={name: ViewRows(**rows) for name, rows in content.get("views", {}).items()},
-            verified=_deed(content.get("verified")),
-            promotions=tuple(Deed(**deed) for deed in content.get("promotions", ())),
-            retired=_deed(content.get("retired")),
+            verified=_action(content.get("verified")),
+            promotions=tuple(ReleaseAction(**action) for action in content.get("promotions", ())),
+            retired=_action(content.get("retired")),
         )
 
     @property
     def checksum(self) -> str | None:
-        """Checksum of the rows of semantic IDs; None of a release that was made before there were any."""
+        """Checksum of the semantic IDs; None for a release of an older version that computed none."""
         rows = self.views.get(self.release.view_name)
-        return rows and rows.checksum
+        return None if rows is None else rows.checksum
 
 
 def publisher(settings: Settings) -> str:
-    """Returns the name that is kept beside what this process does to a release."""
+    """Returns the name of the publisher: the setting ``publishing.publisher``, else the user of this process."""
     if settings.publishing.publisher:
         return settings.publishing.publisher
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
+    except (OSError, KeyError):  # the user of a container may have no name
         return "unknown"
 
 
 def manifests(settings: Settings) -> list[ReleaseManifest]:
-    """Returns every manifest, by codebook version."""
-    found = [ReleaseManifest.from_json(json.loads(path.read_text())) for path in _folder(settings).glob("cb*.json")]
-    return sorted(found, key=lambda manifest: manifest.release.codebook_version)
+    """Returns all manifests in the order of their codebook versions."""
+    paths = _folder(settings).glob("cb*.json")
+    unsorted = [ReleaseManifest.from_json(json.loads(path.read_text())) for path in paths]
+    return sorted(unsorted, key=lambda manifest: manifest.release.codebook_version)
 
 
 def find_manifest(settings: Settings, codebook_version: int) -> ReleaseManifest | None:
@@ -121,59 +139,59 @@ def require_manifest(settings: Settings, codebook_version: int) -> ReleaseManife
     """Returns the manifest of a codebook version.
 
     Raises:
-        ReleaseError: It was never published.
+        ReleaseError: The codebook version was never published.
     """
     manifest = find_manifest(settings, codebook_version)
     if manifest is None:
         present = ", ".join(str(one.release.codebook_version) for one in manifests(settings)) or "none"
         raise ReleaseError(
-            f"Codebook version {codebook_version} has no release, must have one. Present: {present}. "
+            f"Codebook version {codebook_version} has no release. Present: {present}. "
             f"Run: qarm release publish --codebook-version {codebook_version}"
         )
     return manifest
 
 
 def write_manifest(settings: Settings, manifest: ReleaseManifest) -> None:
-    """Writes a manifest; a reader sees the one before it or this one."""
+    """Writes a manifest in one step, so that a reader sees either the one before it or this one."""
     write_json(_path(settings, manifest.release.codebook_version), manifest.to_json())
 
 
 def published_releases(settings: Settings) -> list[Release]:
-    """Returns the releases that were loaded and verified, by codebook version."""
+    """Returns the verified releases in the order of their codebook versions."""
     return [manifest.release for manifest in manifests(settings) if manifest.state == "verified"]
 
 
 def promoted_release(settings: Settings) -> Release | None:
-    """Returns the release that was flipped to last, or None."""
+    """Returns the release that readers were pointed at last, or None."""
     version = _promoted(settings).get("codebook_version")
     return None if version is None else require_manifest(settings, version).release
 
 
 def require_promoted_release(settings: Settings) -> Release:
-    """Returns the release that was flipped to last.
+    """Returns the release that readers were pointed at last.
 
     Raises:
-        ReleaseError: There is none yet.
+        ReleaseError: No release is promoted yet.
     """
     release = promoted_release(settings)
     if release is None:
-        raise ReleaseError("No release is promoted, must be one. Run: qarm publish-features")
+        raise ReleaseError("No release is promoted. Run: qarm publish-features")
     return release
 
 
 def record_promotion(settings: Settings, codebook_version: int, what: Literal["promote", "rollback"]) -> None:
-    """Keeps who pointed readers at a release, in its manifest and in the history of all."""
-    deed = Deed.now(settings, what)
+    """Records a promotion or a rollback, in the manifest of the release and in the history of all releases."""
+    action = ReleaseAction.now(settings, what)
     manifest = require_manifest(settings, codebook_version)
-    write_manifest(settings, dataclasses.replace(manifest, promotions=(*manifest.promotions, deed)))
-    history = [*_history(settings), {"codebook_version": codebook_version, **dataclasses.asdict(deed)}]
+    write_manifest(settings, dataclasses.replace(manifest, promotions=(*manifest.promotions, action)))
+    history = [*_history(settings), {"codebook_version": codebook_version, **dataclasses.asdict(action)}]
     write_json(_folder(settings) / "promoted.json", {"codebook_version": codebook_version, "history": history})
 
 
 def promoted_before(settings: Settings) -> list[int]:
-    """Returns the codebook versions that readers were pointed at one after the other; the last is the one of now.
+    """Returns the codebook versions that readers were pointed at, one after the other. The last one is served now.
 
-    Going back takes the last away, so that going back twice leads two releases back, not to and fro.
+    A rollback removes the versions after its target from this list, so that two rollbacks lead two releases back.
     """
     versions: list[int] = []
     for entry in _history(settings):
@@ -204,5 +222,5 @@ def _path(settings: Settings, codebook_version: int) -> Path:
     return _folder(settings) / f"cb{codebook_version}.json"
 
 
-def _deed(content: dict[str, str] | None) -> Deed | None:
-    return None if content is None else Deed(**content)
+def _action(content: dict[str, str] | None) -> ReleaseAction | None:
+    return None if content is None else ReleaseAction(**content)

@@ -1,8 +1,8 @@
-"""A codebook version becomes readable online: views, load, read-back, and only then the flip; and the way back.
+"""Publication of a codebook version: its views are loaded, read back and only then served. Rollback to earlier releases.
 
-In: ``item_semantic_ids`` of one codebook version and the tables of the log. Out: loaded, verified views and the service
-``item_semantic_id`` that points at them. Whenever the publisher is stopped, readers see the last whole release; running it
-again finishes the work. Two publishers at once: one wins, the other is told.
+In: ``item_semantic_ids`` of one codebook version and the tables of the click log. Out: loaded and verified views, and the
+feature service ``item_semantic_id`` that names them. A publisher may be stopped at any moment: readers keep the last whole
+release, and a second run finishes the work. Of two publishers at the same time, one gets an error.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from qarm_features.feature_store.publishing.release_checks import (
     view_rows,
 )
 from qarm_features.feature_store.publishing.release_manifest import (
-    Deed,
+    ReleaseAction,
     ReleaseError,
     ReleaseManifest,
+    ViewRows,
     find_manifest,
     promoted_before,
     promoted_release,
@@ -80,18 +81,24 @@ _log = logging.getLogger(__name__)
 
 
 def publish_release(spark: SparkSession, settings: Settings, release: Release, *, promote: bool = True) -> None:
-    """Publishes a release: views, load of the online store, verification, then the flip.
+    """Publishes a release: applies its views, loads the online store, verifies the rows, then points readers at it.
 
     Args:
-        spark: The session that reads Delta and loads the online store from its executors.
-        settings: The project's settings.
-        release: What to publish.
-        promote: False leaves readers where they are; `promote_release` flips later.
+        spark: Session that reads Delta and loads the online store from its executors.
+        settings: Settings of the project.
+        release: Release to publish.
+        promote: False leaves readers at the release they have. ``promote_release`` can point them at this one later.
 
     Raises:
-        ReleaseError: The table holds other rows than the release says, or a row read back differs. Readers keep the
-            release they had.
-        LeaseError: Another publisher is at work.
+        ReleaseError: The table holds other rows than ``release`` says, or a row that was read back differs. Readers keep
+            the release they had.
+        LeaseError: Another publisher holds the lease.
+
+    Example:
+        The job ``publish-features`` does this::
+
+            publish_release(spark, settings, Release(codebook_version=1, encoder_version=0, num_levels=3,
+                                                     codebook_size=256, delta_version=7, rows=100_000))
     """
     store = open_feature_store(settings.feature_repo_path)
     with one_publisher(store, settings) as check_lease:
@@ -100,15 +107,15 @@ def publish_release(spark: SparkSession, settings: Settings, release: Release, *
             promotions = known.promotions if known else ()
             write_manifest(settings, ReleaseManifest(release, state="loading", promotions=promotions))
         check_codes(_source_rows(spark, release_view(settings, release)), release)
-        vectors, of_users = vectors_to_publish(spark, settings, store, release), user_embedding_views(settings)
-        for user_view in of_users:
-            check_user_embeddings(spark, user_view)
-        of_the_log = log_views(settings)
-        views = [release_view(settings, release), *vector_views(settings, vectors), *of_the_log, *of_users]
+        vectors, user_views = vectors_to_publish(spark, settings, store, release), user_embedding_views(settings)
+        for view in user_views:
+            check_user_embeddings(spark, view)
+        other_views = [*log_views(settings), *user_views]
+        views = [release_view(settings, release), *vector_views(settings, vectors), *other_views]
         store.apply([*entities(settings), *views])
         _materialize(store, [view.name for view in views])
         _verify(spark, settings, store, release, vectors)
-        for view in [*of_the_log, *of_users]:
+        for view in other_views:
             check_served(store, view, _newest(spark, settings, view), settings.publishing.verify_items)
         record_vectors(settings, vectors)
         if promote:
@@ -117,11 +124,11 @@ def publish_release(spark: SparkSession, settings: Settings, release: Release, *
 
 
 def promote_release(settings: Settings, codebook_version: int) -> None:
-    """Points readers at a release that was verified before, in one transaction of the registry; loads nothing.
+    """Points readers at a release that was verified before, in one transaction of the registry. It loads nothing.
 
     Raises:
-        ReleaseError: It was not published, not verified, or is retired.
-        LeaseError: Another publisher is at work.
+        ReleaseError: The release was not published, was not verified, or is retired.
+        LeaseError: Another publisher holds the lease.
     """
     store = open_feature_store(settings.feature_repo_path)
     with one_publisher(store, settings) as check_lease:
@@ -131,23 +138,23 @@ def promote_release(settings: Settings, codebook_version: int) -> None:
 
 
 def roll_back(settings: Settings) -> Release:
-    """Points readers at the release before the one they have; loads nothing. Twice leads two releases back.
+    """Points readers at the release before the one they have. It loads nothing, and two calls lead two releases back.
 
     Returns:
         The release that is served now.
 
     Raises:
-        ReleaseError: There is none before, or it is retired.
-        LeaseError: Another publisher is at work.
+        ReleaseError: There is no release before, or it is retired.
+        LeaseError: Another publisher holds the lease.
     """
     store = open_feature_store(settings.feature_repo_path)
     with one_publisher(store, settings) as check_lease:
         versions, served = promoted_before(settings), _served_version(store)
-        if served is not None and versions[-1:] != [served]:  # a flip that died before it was recorded
+        if served is not None and versions[-1:] != [served]:  # the process was stopped before it recorded the flip
             versions.append(served)
         if len(versions) < 2:
             raise ReleaseError(
-                f"Releases promoted before are {versions}, must be two to go back. Run: qarm release list"
+                f"Releases promoted so far are {versions}, must be at least two to roll back. Run: qarm release list"
             )
         release = _verified_release(settings, store, versions[-2])
         check_lease()
@@ -156,14 +163,14 @@ def roll_back(settings: Settings) -> Release:
 
 
 def verify_release(spark: SparkSession, settings: Settings, codebook_version: int) -> ReleaseManifest:
-    """Compares the online store with Delta: counts of both, one codebook version, no null, and a sample read back.
+    """Compares the online store with Delta: the number of rows, one codebook version, no nulls, and a sample of rows.
 
     Returns:
-        The manifest, with who verified it now.
+        The manifest with this verification.
 
     Raises:
-        ReleaseError: Something differs, or Delta no longer holds what was published.
-        LeaseError: A publisher is at work.
+        ReleaseError: The stores differ, or Delta no longer holds the rows that were published.
+        LeaseError: A publisher holds the lease.
     """
     store = open_feature_store(settings.feature_repo_path)
     with one_publisher(store, settings):
@@ -176,19 +183,24 @@ def definitions(config: str | Path) -> list[Entity | FeatureView | FeatureServic
 
     Args:
         config: Path of ``qarm.yaml``.
+
+    Example:
+        ``feature_repo/feature_definitions.py`` does this::
+
+            globals().update({f"{type(one).__name__}_{one.name}": one for one in definitions("qarm.yaml")})
     """
     settings = load_settings(config)
     views = {view.name: view for release in published_releases(settings) for view in release_views(settings, release)}
-    found = [*entities(settings), *views.values(), *log_views(settings), *user_embedding_views(settings)]
+    objects = [*entities(settings), *views.values(), *log_views(settings), *user_embedding_views(settings)]
     promoted = promoted_release(settings)
     if promoted is not None:
         vectors = published_vectors(settings, promoted.encoder_version)
-        found += [item_service(release_view(settings, promoted)), *vector_services(settings, vectors)]
-    return found
+        objects += [item_service(release_view(settings, promoted)), *vector_services(settings, vectors)]
+    return objects
 
 
 def _served_version(store: FeatureStore) -> int | None:
-    """Returns the codebook version that the service names now, as the registry is."""
+    """Returns the codebook version that the service names now in the registry."""
     try:
         service = store.registry.get_feature_service(ITEM_SERVICE, store.project)
     except FeastObjectNotFoundException:
@@ -214,7 +226,7 @@ def _verified_release(settings: Settings, store: FeatureStore, codebook_version:
     try:
         store.registry.get_feature_view(release.view_name, store.project)
     except FeastObjectNotFoundException as error:
-        raise ReleaseError(f"{release.view_name} is not in the registry, must be. {again}") from error
+        raise ReleaseError(f"The registry has no view {release.view_name}. {again}") from error
     return release
 
 
@@ -223,32 +235,33 @@ def _verify(
 ) -> ReleaseManifest:
     options, version = settings.publishing, release.codebook_version
     before = require_manifest(settings, version)
-    found = {}
+    verified: dict[str, ViewRows] = {}
     for view in [release_view(settings, release), *vector_views(settings, vectors)]:
         rows = _source_rows(spark, view)
-        found[view.name] = of_view = view_rows(rows, view)
-        is_own = view.name == release.view_name  # those of its encoder grow with another release
-        if is_own and before.release == release and before.views.get(view.name, of_view) != of_view:
+        totals = view_rows(rows, view)
+        verified[view.name] = totals
+        published = before.views.get(view.name, totals) if before.release == release else totals
+        if view.name == release.view_name and totals != published:  # views of the encoder grow with other releases
             raise ReleaseError(
-                f"Delta holds {of_view} for {view.name}, must be {before.views[view.name]} as published. "
+                f"Delta holds {totals} for {view.name}, must be {published} as published. "
                 f"Run: qarm release publish --codebook-version {version}"
             )
-        check_count(store, view, of_view.rows, codebook_version=version, keys_per_second=options.keys_per_second)
+        check_count(store, view, totals.rows, codebook_version=version, keys_per_second=options.keys_per_second)
         check_served(store, view, rows, options.verify_items)
     after = dataclasses.replace(
-        before, release=release, state="verified", views=found, verified=Deed.now(settings, "verify")
+        before, release=release, state="verified", views=verified, verified=ReleaseAction.now(settings, "verify")
     )
     write_manifest(settings, after)
     return after
 
 
 def _source_rows(spark: SparkSession, view: FeatureView) -> DataFrame:
-    """Returns the rows of a release's view: those that its source names, at its Delta version."""
+    """Returns the rows of the source of a release's view, at its Delta version."""
     return spark.sql(view.batch_source.query)
 
 
 def _newest(spark: SparkSession, settings: Settings, view: FeatureView) -> DataFrame:
-    """Returns the newest row of each key of a view that is no release's."""
+    """Returns the newest row of each key of a view that belongs to no release."""
     if view.batch_source.query:
         return newest_rows(_source_rows(spark, view), view)
     table = next(table for table in TABLES if table.name == view.name)
@@ -256,6 +269,6 @@ def _newest(spark: SparkSession, settings: Settings, view: FeatureView) -> DataF
 
 
 def _materialize(store: FeatureStore, views: list[str]) -> None:
-    # Feast prints its progress to stdout; the job's own line says what happened.
+    # Feast prints its progress to stdout. The job logs a line of its own.
     with contextlib.redirect_stdout(io.StringIO()):
         store.materialize(_EPOCH, datetime.now(UTC), feature_views=views)

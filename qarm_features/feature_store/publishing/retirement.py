@@ -1,6 +1,7 @@
-"""A release goes: its views leave the registry, then its rows the online store. Nothing that is asked for is taken away.
+"""Retirement of a release: its views are deleted from the registry, then its rows from the online store.
 
-In: settings and a codebook version. Out: what was deleted. It may be stopped at any moment and run again.
+In: settings and a codebook version. Out: the names of the deleted views. A release that is in use is refused. The process may
+be stopped at any moment and run again.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import time
 
 from feast import FeatureStore, FeatureView
 from feast.errors import FeastObjectNotFoundException
-from feast.infra.online_stores.helpers import get_online_store_from_config
 
+from qarm_features.feature_store.feast_internals import online_store
 from qarm_features.feature_store.publishing.one_publisher import one_publisher
 from qarm_features.feature_store.publishing.online_counts import count_online_rows
 from qarm_features.feature_store.publishing.release_manifest import (
-    Deed,
+    ReleaseAction,
     ReleaseError,
     manifests,
     require_manifest,
@@ -32,19 +33,19 @@ _log = logging.getLogger(__name__)
 
 
 def services_of(store: FeatureStore) -> dict[str, list[str]]:
-    """Returns the names of the feature services by the name of each view that they name, as the registry is now."""
-    found: dict[str, list[str]] = {}
+    """Returns, for the name of each view, the names of the feature services that name it now in the registry."""
+    services: dict[str, list[str]] = {}
     for service in store.registry.list_feature_services(store.project, allow_cache=False):
         for projection in service.feature_view_projections:
-            found.setdefault(projection.name, []).append(service.name)
-    return found
+            services.setdefault(projection.name, []).append(service.name)
+    return services
 
 
 def rows_to_retire(settings: Settings, codebook_version: int, *, force: bool = False) -> dict[str, int]:
-    """Returns how many rows of each view `retire_release` would delete; changes nothing.
+    """Returns the number of rows of each view that ``retire_release`` would delete, without a change.
 
     Raises:
-        ReleaseError: It would be refused.
+        ReleaseError: ``retire_release`` would refuse the release.
     """
     store = open_feature_store(settings.feature_repo_path)
     release = require_manifest(settings, codebook_version).release
@@ -53,21 +54,21 @@ def rows_to_retire(settings: Settings, codebook_version: int, *, force: bool = F
 
 
 def retire_release(settings: Settings, codebook_version: int, *, force: bool = False) -> list[str]:
-    """Deletes a release that no service names: its views from the registry, its rows from the online store.
+    """Deletes a release that no service names: its views from the registry, then its rows from the online store.
 
-    Between the two it waits for as long as readers may keep a snapshot of the registry.
+    Between the two steps it waits for as long as readers may keep a snapshot of the registry.
 
     Args:
-        settings: The project's settings.
-        codebook_version: Which release.
-        force: Retire it though ranking models, or a service named as its view, pin it.
+        settings: Settings of the project.
+        codebook_version: Codebook version of the release.
+        force: True to retire the release even if ranking models, or a service with the name of its view, pin it.
 
     Returns:
-        The views deleted.
+        Names of the deleted views.
 
     Raises:
-        ReleaseError: A service names it, or models pin it and ``force`` is not set.
-        LeaseError: A publisher is at work.
+        ReleaseError: A service names the release, or ranking models pin it and ``force`` is False.
+        LeaseError: A publisher holds the lease.
     """
     store = open_feature_store(settings.feature_repo_path)
     with one_publisher(store, settings) as check_lease:
@@ -84,46 +85,50 @@ def retire_release(settings: Settings, codebook_version: int, *, force: bool = F
             with contextlib.suppress(FeastObjectNotFoundException):
                 store.registry.delete_data_source(view.batch_source.name, store.project)
         seconds = store.config.registry.cache_ttl_seconds
-        _log.info("%s left the registry; waiting %d s for readers to see it", release.view_name, seconds)
+        _log.info(
+            "%s was deleted from the registry. Waiting %d s until no reader holds an older snapshot.",
+            release.view_name,
+            seconds,
+        )
         time.sleep(seconds)
         check_lease()
         for view in views:
             _delete_rows(settings, store, view)
-        if len(views) == len(release_views(settings, release)):  # nobody shares the encoder
+        if len(views) == len(release_views(settings, release)):  # no other release shares the encoder
             forget_vectors(settings, release.encoder_version)
-        retired = Deed.now(settings, "retire")
+        retired = ReleaseAction.now(settings, "retire")
         write_manifest(settings, dataclasses.replace(manifest, state="retired", views={}, retired=retired))
         return [view.name for view in views]
 
 
 def _refuse_what_is_used(settings: Settings, store: FeatureStore, release: Release, *, force: bool) -> list[str]:
-    """Refuses a release that is asked for; returns the services that pin it, which go with it."""
+    """Refuses a release that is in use, and returns the services that pin it, which are deleted with it."""
     named = services_of(store).get(release.view_name, [])
     pins = [name for name in named if name == release.view_name]
     others = sorted(set(named) - set(pins))
     if others:
         raise ReleaseError(
-            f"{release.view_name} is named by the service {', '.join(others)}, must be named by none. "
-            "Run: qarm release promote or qarm release rollback"
+            f"{release.view_name} is in use by the feature service {', '.join(others)}. Point the service at another "
+            "release first. Run: qarm release promote or qarm release rollback"
         )
     models = Artifacts(settings.artifacts_path, "ranking_models")
     version = release.codebook_version
     trained = [f"v{n}" for n in models.versions() if models.get(n).manifest.get("codebook_version") == version]
     if (pins or trained) and not force:
-        by = [f"ranking model {model}" for model in trained] + [f"the service {name}" for name in pins]
+        users = [f"ranking model {model}" for model in trained] + [f"the feature service {name}" for name in pins]
         raise ReleaseError(
-            f"{release.view_name} is pinned by {', '.join(by)}, must be pinned by none. Models read it by name; "
-            f"if they are gone: qarm release retire {version} --force"
+            f"{release.view_name} is pinned by {', '.join(users)}, which reads it by name. If none of them is in use any "
+            f"more, run: qarm release retire {version} --force"
         )
     return pins
 
 
 def _own_views(settings: Settings, store: FeatureStore, release: Release) -> list[FeatureView]:
-    """Returns the views that no other release shares, and of vectors those that no service names."""
+    """Returns the views of a release that no other release shares and no service names."""
     others = [manifest.release for manifest in manifests(settings) if manifest.state in ("loading", "verified")]
     shared = {view.name for other in others if other != release for view in release_views(settings, other)}
-    kept = shared | (services_of(store).keys() - {release.view_name})
-    return [view for view in release_views(settings, release) if view.name not in kept]
+    in_use = shared | (services_of(store).keys() - {release.view_name})
+    return [view for view in release_views(settings, release) if view.name not in in_use]
 
 
 def _count(settings: Settings, store: FeatureStore, view: FeatureView, release: Release) -> int:
@@ -132,14 +137,14 @@ def _count(settings: Settings, store: FeatureStore, view: FeatureView, release: 
 
 
 def _delete_rows(settings: Settings, store: FeatureStore, view: FeatureView) -> None:
-    online = store.config.online_store
-    if online.type == "redis":
+    kind = store.config.online_store.type
+    if kind == "redis":
         from qarm_features.feature_store.publishing.redis_views import delete_rows
 
         rows = delete_rows(store.config, view, settings.publishing.keys_per_second)
         _log.info("%s: %s rows deleted from Redis", view.name, f"{rows:,}")
         return
-    get_online_store_from_config(online).update(
+    online_store(store.config).update(
         config=store.config,
         tables_to_delete=[view],
         tables_to_keep=[],
@@ -147,4 +152,4 @@ def _delete_rows(settings: Settings, store: FeatureStore, view: FeatureView) -> 
         entities_to_keep=[],
         partial=False,
     )
-    _log.info("%s deleted from the %s store", view.name, online.type)
+    _log.info("%s: deleted from the %s store", view.name, kind)

@@ -1,1 +1,1 @@
-"""Feature views are derived from the tables."""
+"""Feature views of the tables: codes, behavior, impressions, counters and vectors."""

@@ -1,7 +1,7 @@
-"""Feast's view of our tables: entities, one immutable view per codebook version, the service that readers ask for.
+"""Feast objects for our tables: entities, one immutable view per codebook version, and the service that readers name.
 
-In: settings, and the releases published so far. Out: Feast objects whose schemas are derived from ``tables.py``.
-A view of a release reads one Delta version and one codebook version, so it can never show another's codes.
+In: settings and a release. Out: Feast objects whose schemas are derived from ``tables.py``. A view of a release reads one
+Delta version and one codebook version, so it can never show the codes of another release.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 import os
 import re
-import warnings
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import feast.infra.offline_stores.contrib.spark_offline_store.spark  # noqa: F401
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, ValueType
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
 from feast.repo_config import RepoConfig, load_repo_config
 from feast.table_format import DeltaFormat
-from feast.types import Array, Int32, Int64, String
+from feast.types import Array, FeastType, Int32, Int64, String
 
+from qarm_features.feature_store.feast_internals import silence_spark_store_warnings
+from qarm_features.feature_store.missing_packages import naming_the_extra
 from qarm_features.settings.load import Settings
 from qarm_features.settings.sections import IdType
 from qarm_features.storage.tables import (
@@ -33,9 +33,7 @@ from qarm_features.storage.tables import (
 )
 from qarm_features.storage.warehouse import Warehouse
 
-# Feast's Spark store warns on every use that it is experimental; our tests pin its behavior. Its module is imported
-# above because importing it turns such warnings on again.
-warnings.filterwarnings("ignore", message="The spark (data source API|offline store) is an experimental feature")
+silence_spark_store_warnings()
 
 ITEM_SERVICE = "item_semantic_id"
 USER_VIEW = "user_behavior"
@@ -58,7 +56,16 @@ SERVED = {
 
 @dataclass(frozen=True)
 class Release:
-    """What a published codebook version was made from; stored beside the artifacts as ``cb<n>.json``."""
+    """The versions and sizes that a published codebook version was made from, saved beside the artifacts as ``cb<n>.json``.
+
+    Attributes:
+        codebook_version: Codebook version.
+        encoder_version: Encoder version of the embeddings.
+        num_levels: L, number of codes of each semantic ID.
+        codebook_size: K, number of centroids of each level.
+        delta_version: Delta version of ``item_semantic_ids``.
+        rows: Number of items with a semantic ID.
+    """
 
     codebook_version: int
     encoder_version: int
@@ -69,41 +76,47 @@ class Release:
 
     @property
     def view_name(self) -> str:
-        """Name of the release's view; a model that trained on this codebook version pins it."""
+        """Name of the release's view, which a model that was trained on this codebook version reads."""
         return f"{ITEM_SERVICE}__cb{self.codebook_version}"
 
 
 def open_feature_store(repo_path: str | Path) -> FeatureStore:
     """Opens a feature repo from any working directory.
 
+    Args:
+        repo_path: Folder of ``feature_store.yaml``.
+
     Raises:
-        ValueError: There is no ``feature_store.yaml``, a variable that it names is not set, or its registry is a file:
-            readers of a file registry see it half-written while a release is flipped.
+        ValueError: There is no ``feature_store.yaml``, a variable that it names is not set, or its registry is a file.
+            Readers could see a file registry half-written while a release is promoted.
+        ImportError: A package that the online store needs is not installed.
     """
     folder = Path(repo_path).resolve()
     if not (folder / "feature_store.yaml").is_file():
         raise ValueError(f"feature_repo is {repo_path}, must be a folder with feature_store.yaml. Run: qarm init DIR")
     logging.getLogger("feast").setLevel(logging.WARNING)
     _require_variables(folder / "feature_store.yaml")
-    config: RepoConfig = load_repo_config(folder, folder / "feature_store.yaml")
+    with naming_the_extra():
+        config: RepoConfig = load_repo_config(folder, folder / "feature_store.yaml")
     registry = config.registry
     if registry.registry_type == "file":
         raise ValueError("registry_type in feature_store.yaml is file, must be sql. A file registry is not atomic.")
     if registry.path.startswith(_SQLITE) and not registry.path.startswith(_SQLITE + "/"):
         registry.path = f"{_SQLITE}{folder / registry.path.removeprefix(_SQLITE)}"
-    return FeatureStore(config=config)
+    with naming_the_extra():
+        return FeatureStore(config=config)
 
 
 def _require_variables(path: Path) -> None:
-    """Feast leaves ``${NAME}`` as it stands where there is no such variable, and fails later on what that is not."""
+    """Refuses a file that names a variable that is not set. Feast would keep ``${NAME}`` as text and fail later."""
     lines = [line.split("#")[0] for line in path.read_text().splitlines()]
     for name in re.findall(r"\$\{(\w+)\}", "\n".join(lines)):
         if name not in os.environ:
-            raise ValueError(f"{name} of feature_store.yaml is not set, must be. Run: export {name}=...")
+            raise ValueError(f"feature_store.yaml names the variable {name}, which is not set. Run: export {name}=...")
 
 
 def entities(settings: Settings) -> tuple[Entity, Entity]:
-    """Returns the entities ``item`` and ``user`` with the ID types of the settings."""
+    """Returns the entities ``item`` and ``user`` with the ID types that the settings name."""
     return (
         _entity("item", "item_id", settings.items.item_id_type),
         _entity("user", "user_id", settings.interactions.user_id_type),
@@ -123,18 +136,16 @@ def release_view(settings: Settings, release: Release) -> FeatureView:
 
 
 def log_views(settings: Settings) -> list[FeatureView]:
-    """Returns the views of what the click log says, each named as its table, of those tables that are there."""
-    kept = settings.behavior.impression_length > 0
-    tables = (USER_BEHAVIOR, USER_IMPRESSIONS, ITEM_COUNTERS) if kept else (USER_BEHAVIOR,)
-    return [
-        log_view(settings, table)
-        for table in tables
-        if Warehouse(settings.warehouse_path, **settings.id_types).exists(table)
-    ]
+    """Returns the views of the tables that are derived from the click log and exist. Each view has its table's name."""
+    tables = [USER_BEHAVIOR]
+    if settings.behavior.impression_length > 0:
+        tables += [USER_IMPRESSIONS, ITEM_COUNTERS]
+    warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
+    return [log_view(settings, table) for table in tables if warehouse.exists(table)]
 
 
 def log_view(settings: Settings, table: Table) -> FeatureView:
-    """Returns the view of one table that says what the click log says, named as the table."""
+    """Returns the view of one table that is derived from the click log. It has the table's name."""
     warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
     source = SparkSource(
         name=table.name,
@@ -147,7 +158,7 @@ def log_view(settings: Settings, table: Table) -> FeatureView:
 
 
 def item_service(view: FeatureView) -> FeatureService:
-    """Returns the service that points at a release; applying it is the flip. Served names stay the same."""
+    """Returns the service that names a release. Applying it points readers at the release under unchanged feature names."""
     return FeatureService(
         name=ITEM_SERVICE,
         features=[view.with_name(ITEM_SERVICE)],
@@ -162,14 +173,16 @@ def _entity(name: str, join_key: str, id_type: IdType) -> Entity:
 def _view(
     name: str, table: Table, entity: Entity, source: SparkSource, warehouse: Warehouse, tags: dict[str, str]
 ) -> FeatureView:
-    fields = [table.column(entity.join_key), *[table.column(served) for served in SERVED[table]]]
-    schema = [Field(name=c.name, dtype=_feast_type(c, warehouse), description=c.doc) for c in fields]
+    columns = [table.column(entity.join_key), *[table.column(name) for name in SERVED[table]]]
+    schema = [
+        Field(name=column.name, dtype=_feast_type(column, warehouse), description=column.doc) for column in columns
+    ]
     return FeatureView(
         name=name, entities=[entity], ttl=timedelta(0), schema=schema, source=source, online=True, tags=tags
     )
 
 
-def _feast_type(column: Column, warehouse: Warehouse):
+def _feast_type(column: Column, warehouse: Warehouse) -> FeastType:
     spark_type = warehouse.spark_type(column)
     if spark_type.startswith("array<"):
         return Array(_FEAST_TYPE[spark_type[len("array<") : -1]])

@@ -1,9 +1,9 @@
-"""Views of vectors: item embeddings by encoder version, nearest items by bank version, users' embeddings of your own.
+"""Views of vectors: item embeddings by encoder version, nearest items by bank version, embeddings of users.
 
-In: settings, and what was published of an encoder version. Out: Feast objects. ``item_embedding__enc<N>`` and
-``item_nearest_items__bank<N>`` are named after what identifies their rows and read one Delta version; the services
-``item_embedding`` and ``item_nearest_items`` move with the release. A vector index is declared where the online store has
-``vector_enabled: true``; elsewhere vectors are plain lists of floats.
+In: settings, and the vectors that are published of an encoder version. Out: Feast objects. The views
+``item_embedding__enc<N>`` and ``item_nearest_items__bank<N>`` each read one Delta version. The services ``item_embedding``
+and ``item_nearest_items`` move with the release. A vector index is declared if the online store has ``vector_enabled: true``,
+else vectors are plain lists of floats.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from feast.types import Array, Float32, Int32, Int64, String
 
 from qarm_features.feature_store.views.feature_views import Release, entities, release_view
 from qarm_features.settings.load import Settings
+from qarm_features.settings.publishing import UserEmbeddings
 from qarm_features.storage.artifacts import write_json
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS
 from qarm_features.storage.warehouse import Warehouse
@@ -29,16 +30,16 @@ _METRIC = "cosine"
 
 @dataclass(frozen=True)
 class PublishedVectors:
-    """What is published of one encoder version; stored beside the releases as ``vectors/enc<n>.json``.
+    """The vectors that are published of one encoder version, saved beside the releases as ``vectors/enc<n>.json``.
 
     Attributes:
-        encoder_version: The encoder that made the embeddings.
-        embeddings_at: Delta version of ``item_embeddings``; None where they are not published.
-        dim: D of the embeddings.
-        bank_version: The bank whose VQ codes are published; None where none are.
-        nearest_at: Delta version of ``item_nearest_items``.
-        vector_index: Whether the online store searches vectors.
-        older_banks: Earlier banks of this encoder, which stay readable: (bank version, Delta version) each.
+        encoder_version: Version of the encoder that made the embeddings.
+        embeddings_at: Delta version of ``item_embeddings``; None if embeddings are not published.
+        dim: D, length of an embedding; None if embeddings are not published.
+        bank_version: Version of the bank whose VQ codes are published; None if VQ codes are not published.
+        nearest_at: Delta version of ``item_nearest_items``; None if VQ codes are not published.
+        vector_index: True if the online store has a vector index.
+        older_banks: (bank version, Delta version) of earlier banks of this encoder, which stay readable.
     """
 
     encoder_version: int
@@ -51,38 +52,46 @@ class PublishedVectors:
 
 
 def published_vectors(settings: Settings, encoder_version: int) -> PublishedVectors:
-    """Returns what was loaded and verified of an encoder version; nothing of it where nothing was."""
+    """Returns the vectors of an encoder version that were loaded and verified, without any if there are none."""
     path = _record(settings, encoder_version)
     return PublishedVectors(**json.loads(path.read_text())) if path.is_file() else PublishedVectors(encoder_version)
 
 
 def record_vectors(settings: Settings, vectors: PublishedVectors) -> None:
-    """Keeps what is published of an encoder version."""
+    """Saves which vectors of an encoder version are published."""
     write_json(_record(settings, vectors.encoder_version), asdict(vectors))
 
 
 def forget_vectors(settings: Settings, encoder_version: int) -> None:
-    """Lets nothing be published of an encoder version."""
+    """Deletes the record of the published vectors of an encoder version."""
     _record(settings, encoder_version).unlink(missing_ok=True)
 
 
 def release_views(settings: Settings, release: Release) -> list[FeatureView]:
-    """Returns all views that belong to a release, each with a query as its source: its own, and those of its encoder, which
-    other releases may share."""
+    """Returns all views of a release, each with a query as its source.
+
+    They are the view of its semantic IDs and the views of its encoder version, which other releases may share.
+    """
     vectors = published_vectors(settings, release.encoder_version)
-    older = [replace(vectors, bank_version=bank, nearest_at=at) for bank, at in vectors.older_banks]
+    older = [
+        replace(vectors, bank_version=bank, nearest_at=delta_version) for bank, delta_version in vectors.older_banks
+    ]
     nearest = [_nearest_view(settings, one) for one in older]
     return [release_view(settings, release), *vector_views(settings, vectors), *nearest]
 
 
 def vector_views(settings: Settings, vectors: PublishedVectors) -> list[FeatureView]:
-    """Returns the views of what is published of an encoder version: none, one or two."""
-    views = [_embedding_view(settings, vectors)] if vectors.embeddings_at is not None else []
-    return views + ([_nearest_view(settings, vectors)] if vectors.nearest_at is not None else [])
+    """Returns the views of the published vectors of an encoder version: none, one or two."""
+    views = []
+    if vectors.embeddings_at is not None:
+        views.append(_embedding_view(settings, vectors))
+    if vectors.nearest_at is not None:
+        views.append(_nearest_view(settings, vectors))
+    return views
 
 
 def vector_services(settings: Settings, vectors: PublishedVectors) -> list[FeatureService]:
-    """Returns the services that point at the views of an encoder version, under names that stay the same."""
+    """Returns the services that name the views of an encoder version. The names of the services never change."""
     services = []
     for view in vector_views(settings, vectors):
         name = view.name.split("__")[0]
@@ -91,19 +100,27 @@ def vector_services(settings: Settings, vectors: PublishedVectors) -> list[Featu
 
 
 def user_embedding_views(settings: Settings) -> list[FeatureView]:
-    """Returns the view of the users' embeddings that ``publishing.user_embeddings`` names; none where it is not set."""
-    of = settings.publishing.user_embeddings
-    if of is None:
+    """Returns the view of the embeddings of users that ``publishing.user_embeddings`` names; an empty list if not set."""
+    source = settings.publishing.user_embeddings
+    if source is None:
         return []
     _, user = entities(settings)
     id_type = "bigint" if settings.interactions.user_id_type == "integer" else "string"
-    rows = of.table if of.table else f"{of.resolved_format.replace('jsonl', 'json')}.`{settings.path(of.path)}`"
     query = (
-        f"SELECT CAST(`{of.user_id}` AS {id_type}) AS user_id, CAST(`{of.embedding}` AS array<float>) AS user_embedding, "
-        f"CAST(`{of.event_timestamp}` AS timestamp) AS event_timestamp FROM {rows}"
+        f"SELECT CAST(`{source.user_id}` AS {id_type}) AS user_id, "
+        f"CAST(`{source.embedding}` AS array<float>) AS user_embedding, "
+        f"CAST(`{source.event_timestamp}` AS timestamp) AS event_timestamp FROM {_rows(settings, source)}"
     )
     schema = [_id_field("user_id", settings.interactions.user_id_type), Field(name=USER_EMBEDDING_VIEW, dtype=_VECTOR)]
     return [_view(USER_EMBEDDING_VIEW, user, schema, query, {})]
+
+
+def _rows(settings: Settings, source: UserEmbeddings) -> str:
+    """Returns the table or the files of a source as Spark SQL names them."""
+    if source.table:
+        return source.table
+    assert source.path is not None  # the settings refuse a source without table and path
+    return f"{source.resolved_format.replace('jsonl', 'json')}.`{settings.path(source.path)}`"
 
 
 _VECTOR = Array(Float32)

@@ -1,4 +1,4 @@
-"""Bytes of whole columns, equal to what Feast's own conversion and protobuf give row by row."""
+"""Bytes of whole columns equal the bytes that Feast's own conversion and protobuf give row by row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two publishers at once: one wins, the other is told; one that was killed keeps nobody waiting for long."""
+"""Of two publishers at the same time one gets the lease and the other an error. A killed one blocks others only briefly."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def lease(engine, holder, seconds=1.5, project="shop"):
 def test_the_second_publisher_is_told_who_is_at_work(engine):
     with lease(engine, "ann@here").held():
         started = time.monotonic()
-        told = pytest.raises(LeaseError, match="ann@here is publishing in project shop, must be the only one")
+        told = pytest.raises(
+            LeaseError, match="ann@here is publishing in project shop, and only one publisher may run at a time"
+        )
         with told, lease(engine, "bob@there").held():
             pass
         assert time.monotonic() - started < 1.5  # as soon as the first one has renewed
@@ -94,10 +96,10 @@ def test_of_publishers_that_begin_at_once_one_wins(engine):
 
 def test_a_publisher_that_stood_still_for_too_long_does_not_flip(engine):
     with lease(engine, "ann").held() as held:
-        with engine.begin() as database:  # what another does after ann's lease has run out
+        with engine.begin() as database:  # what another publisher does after ann's lease has expired
             database.execute(text("UPDATE qarm_publisher_lease SET token = 'bob'"))
 
-        with pytest.raises(LeaseError, match="The lease of 1.5 s ran out and another publisher took it"):
+        with pytest.raises(LeaseError, match="The publishing lease of 1.5 s expired and another publisher took it"):
             held.check()
 
     with engine.connect() as database:

@@ -1,4 +1,4 @@
-"""A view in Redis is counted and deleted whatever the topology; what stands beside it in the same hashes stays."""
+"""A view in Redis is counted and deleted in every topology. Other views in the same hashes stay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RATE = 100_000
 
 @pytest.fixture(params=["cluster", "sentinel", "TLS and a password"])
 def online_store(request, tmp_path):
-    """The section of ``feature_store.yaml``."""
+    """The section ``online_store`` of ``feature_store.yaml``."""
     section = {"type": "redis", "skip_dedup": True}
     if request.param == "cluster":
         with one_server_cluster(tmp_path / "cluster") as address:
@@ -66,4 +66,4 @@ def test_no_more_keys_are_looked_at_in_a_second_than_was_said(tmp_path, redis_se
     counts = count_online_rows(store.config, view, {}, 10_000)
 
     assert counts == {"rq_codes": 300, "codebook_version": 300}
-    assert time.monotonic() - started >= 0.28  # 2,800 keys at 10,000 in a second
+    assert time.monotonic() - started >= 0.28  # 2,800 keys at 10,000 keys per second

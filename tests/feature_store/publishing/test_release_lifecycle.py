@@ -1,4 +1,4 @@
-"""A release is published, listed, promoted, rolled back and retired; readers have one whole release all the time."""
+"""A release is published, listed, promoted, rolled back and retired. Readers have one whole release all the time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.feature_store.two_versions import release, write_two_versions
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory, spark):
-    """Release 0 is promoted, release 1 is loaded and verified and nothing more."""
+    """A project whose release 0 is promoted and whose release 1 is only loaded and verified."""
     context = write_two_versions(tmp_path_factory.mktemp("lifecycle"), spark)
     publish_release(spark, context.settings, release(0))
     publish_release(spark, context.settings, release(1), promote=False)
@@ -43,7 +43,7 @@ def published(tmp_path_factory, spark):
 
 @pytest.fixture
 def settings(published):
-    """Settings of the two releases; readers are back at release 0 afterwards."""
+    """Settings of the two releases. Afterwards readers are pointed at release 0 again."""
     yield published.settings
     promote_release(published.settings, 0)
 
@@ -79,7 +79,7 @@ def test_a_promotion_and_a_rollback_load_nothing_and_are_kept_with_who_and_when(
     assert record["verified"]["what"] == "verify"
     assert (record["promotions"][-1]["what"], record["promotions"][-1]["by"]) == ("promote", getpass.getuser())
     assert len(record["checksum"]) == 16
-    with pytest.raises(ReleaseError, match=r"Releases promoted before are \[0\], must be two to go back"):
+    with pytest.raises(ReleaseError, match=r"Releases promoted so far are \[0\], must be at least two to roll back"):
         roll_back(settings)
 
 
@@ -210,13 +210,15 @@ def test_verify_finds_that_delta_holds_other_rows_than_were_published(published,
 
 def test_a_release_that_is_asked_for_is_not_retired(settings):
     store = open_feature_store(settings.feature_repo_path)
-    with pytest.raises(ReleaseError, match="item_semantic_id__cb0 is named by the service item_semantic_id, must be"):
+    with pytest.raises(
+        ReleaseError, match="item_semantic_id__cb0 is in use by the feature service item_semantic_id. Point"
+    ):
         retire_release(settings, 0, force=True)
 
     Artifacts(settings.artifacts_path, "ranking_models").publish(lambda folder: None, codebook_version=1)
     store.apply([FeatureService(name="item_semantic_id__cb1", features=[release_view(settings, release(1))])])
     pinned = (
-        "item_semantic_id__cb1 is pinned by ranking model v0, the service item_semantic_id__cb1, must be pinned by none"
+        "item_semantic_id__cb1 is pinned by ranking model v0, the feature service item_semantic_id__cb1, which reads it"
     )
     for attempt in (retire_release, rows_to_retire):
         with pytest.raises(ReleaseError, match=pinned):
@@ -250,7 +252,7 @@ def test_the_command_line_lists_promotes_and_says_what_would_go(settings):
 def test_a_retired_release_is_gone_and_can_be_published_again(published, settings, monkeypatch):
     from qarm_features.feature_store.publishing import retirement
 
-    with monkeypatch.context() as patched:  # killed between the registry and the online store
+    with monkeypatch.context() as patched:  # the process is killed between the registry and the online store
         patched.setattr(retirement, "_delete_rows", _die)
         with pytest.raises(KeyboardInterrupt):
             retire_release(settings, 1, force=True)

@@ -1,4 +1,4 @@
-"""Registries and stores that industry runs: PostgreSQL for both, Redis beside it; credentials stay where they belong."""
+"""Releases in the registries and stores of a cluster: PostgreSQL for both, and Redis. Credentials are never logged."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_redis_loses_the_fields_of_the_retired_view_and_no_others(spark, redis_s
     publish_release(spark, settings, release(0))
     promote_release(settings, 1)
     (some,) = [key for key in alone if len(client.hgetall(key)) == 6][:1]
-    client.hset(some + b"2", mapping=client.hgetall(some))  # an item of another project whose name ends alike
+    client.hset(some + b"2", mapping=client.hgetall(some))  # an item of another project whose name has the same ending
     verify_release(spark, settings, 0)
     assert rows_to_retire(settings, 0) == {"item_semantic_id__cb0": 3}
 
@@ -84,7 +84,10 @@ def test_credentials_come_from_the_environment_and_a_missing_one_is_named(settin
     production = (repo / "feature_store.production.yaml").read_text()
     (repo / "feature_store.yaml").write_text(production)
     monkeypatch.setenv("QARM_REDIS", "127.0.0.1:6379,password=a#b: 1")
-    with pytest.raises(ValueError, match="QARM_REGISTRY_URL of feature_store.yaml is not set, must be"):
+    with pytest.raises(
+        ValueError,
+        match="feature_store.yaml names the variable QARM_REGISTRY_URL, which is not set. Run: export QARM_REGISTRY_URL",
+    ):
         open_feature_store(repo)
 
     url = postgres_server.registry_url(postgres_server.new_database())

@@ -1,4 +1,4 @@
-"""Readers see a whole release or the one before it; truth is stock Feast."""
+"""Readers see a whole release or the one before it. The expected values come from stock Feast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache of codes: bounded, of one release, and never wrong about another."""
+"""The cache of codes has a fixed size and holds one release, and never returns codes of another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors out, from one release, by a process that never loads Spark."""
+"""A reader returns tensors of one release and starts no Spark session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.feature_store.stock_store import code_values, flip, stock_store, writ
 
 @pytest.fixture
 def sqlite_store(tmp_path):
-    """A store that no Spark wrote, with items 0 to 3 of 2 codes, and its repo."""
+    """A store that was written without Spark, with items 0 to 3 of 2 codes each, and its repo."""
     online_store = {"type": "sqlite", "path": str(tmp_path / "online.db")}
     store = stock_store(tmp_path, online_store, {item: [0, item] for item in range(4)})
     return store, tmp_path / "feature_repo"

@@ -1,4 +1,4 @@
-"""Every way of reading gives what stock Feast's ``get_online_features`` gives on the same store."""
+"""Every way of reading returns the values of stock Feast's ``get_online_features`` on the same store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BEHAVIORS = {7: ([5, 9, 299], [100, 200, 300]), 8: ([], [])}
 
 @pytest.fixture(params=["redis", "sqlite", "any other store"])
 def online_store(request, tmp_path):
-    """The section of ``feature_store.yaml``; "any other store" is read as Feast reads it."""
+    """The section ``online_store`` of ``feature_store.yaml``. "any other store" is read through Feast."""
     if request.param == "redis":
         server = request.getfixturevalue("redis_server")
         return {"type": "redis", "connection_string": server.connection_string, "skip_dedup": True}
@@ -30,7 +30,7 @@ def online_store(request, tmp_path):
 
 
 def stock_codes(store, ids, levels=3):
-    """Codes as stock Feast serves them, -1 where it serves none."""
+    """Returns the codes that stock Feast serves, -1 where it serves none."""
     rows = store.get_online_features(store.get_feature_service("item_semantic_id"), entity_rows={"item_id": ids})
     return [codes or [-1] * levels for codes in rows.to_dict()["rq_codes"]]
 

@@ -1,4 +1,4 @@
-"""What a reader does when the store stalls, breaks or refuses; the stalls are real ones."""
+"""A reader reports a store that stalls, breaks or refuses. The tests stop and kill real servers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BEHAVIORS = {7: ([1, 2], [10, 20])}
 
 
 class OnALoop:
-    """An asyncio reader, called as a blocking one."""
+    """An asyncio reader with the methods of a blocking one."""
 
     def __init__(self, *args, **options):
         self._runner = asyncio.Runner()
@@ -66,7 +66,7 @@ def test_a_stalled_redis_raises_in_time_and_no_late_answer_reaches_the_next_call
     ):
         reader.item_codes([3, 4])
 
-    assert time.monotonic() - started < 3.0  # redis-py itself waits for 5 s
+    assert time.monotonic() - started < 3.0  # redis-py's own time limit is 5 s
     on_redis.go_on()
     assert reader.item_codes([5]).codes.tolist() == [[0, 5]]
 

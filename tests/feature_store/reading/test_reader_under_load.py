@@ -1,4 +1,4 @@
-"""Eight threads read one reader while the service is flipped back and forth: every batch is of one release."""
+"""Eight threads share one reader while the service moves back and forth. Every batch comes from one release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoding of Feast's bytes; truth is Feast's own message classes."""
+"""Decoding of Feast's bytes, compared with Feast's own message classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Item embeddings, VQ codes and embeddings of users go online with a release; truth is stock Feast and the tables."""
+"""Item embeddings, VQ codes and embeddings of users are published with a release, as the tables hold them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def release(version):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory, spark):
-    """A project with codebook version and encoder version 0, published, and 1, not yet; both of items 1 to 3."""
+    """A project with items 1 to 3 in codebook and encoder versions 0, which are published, and 1, which are not yet."""
     from tests.toy_catalog import SETTINGS, open_project, write_toy_project
 
     folder = write_toy_project(tmp_path_factory.mktemp("vectors"))
@@ -151,7 +151,7 @@ def test_a_row_of_another_encoder_is_refused(published, monkeypatch):
         ([(1, [0.5, float("nan")])], "1 rows of encoder_version = 5 have embedding null, empty or not finite"),
         ([(1, [0.5, None])], "1 rows of encoder_version = 5 have embedding null, empty or not finite"),
         ([(1, [0.5, 0.5]), (2, [0.5])], "embedding of encoder_version = 5 has 1 to 2 numbers, must have the same"),
-        ([(1, [0.5]), (1, [0.6])], "2 rows of encoder_version = 5 are of 1 keys, must be one a key"),
+        ([(1, [0.5]), (1, [0.6])], "2 rows of encoder_version = 5 have 1 keys, must have one row per key"),
     ],
 )
 def test_vectors_that_would_be_served_wrongly_are_not_published(spark, rows, message):
