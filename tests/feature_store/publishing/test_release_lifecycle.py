@@ -86,7 +86,7 @@ def test_a_promotion_and_a_rollback_load_nothing_and_are_kept_with_who_and_when(
 def test_while_one_publisher_is_at_work_another_is_told_by_every_command(settings):
     publishing = settings.publishing.model_copy(update={"lease_seconds": 1.0, "publisher": "ann"})
     settings = settings.model_copy(update={"publishing": publishing})
-    told = r"ann@.* \(process \d+\) is publishing in project qarm, must be the only one"
+    told = r"ann@.* \(process \d+\) is publishing in project qarm, and only one publisher may run at a time"
     with one_publisher(open_feature_store(settings.feature_repo_path), settings):
         with pytest.raises(LeaseError, match=told):
             promote_release(settings, 1)
