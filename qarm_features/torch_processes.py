@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -38,9 +38,9 @@ class Processes:
         """
         if self.world_size == 1:
             return compute()
-        box = [compute() if self.rank == 0 else None]
-        dist.broadcast_object_list(box, src=0)
-        return box[0]
+        values: list[Any] = [compute() if self.rank == 0 else None]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
     def gather(self, value: Value) -> list[Value]:
         """Returns the values of all processes in the order of their ranks on rank 0, and an empty list elsewhere.
@@ -50,7 +50,7 @@ class Processes:
         """
         if self.world_size == 1:
             return [value]
-        values = [None] * self.world_size if self.rank == 0 else None
+        values: list[Any] | None = [None] * self.world_size if self.rank == 0 else None
         dist.gather_object(value, values, dst=0)
         return values or []
 

@@ -1,4 +1,4 @@
-"""A handful of random rows with every field, the item features they need, and one config per switch."""
+"""Four random rows with every field, the item features that they need, and one configuration per switch."""
 
 import numpy as np
 import torch

@@ -29,6 +29,11 @@ class ContentTokens(NamedTuple):
     Attributes:
         values: (U, N, D) float32, zeros where there is no token.
         mask: (U, N) bool, True where there is a token.
+
+    Example:
+        >>> tokens = ContentTokens(values=torch.zeros(2, 3, 4), mask=torch.zeros(2, 3, dtype=torch.bool))
+        >>> tokens.values.shape
+        torch.Size([2, 3, 4])
     """
 
     values: Tensor
@@ -198,7 +203,7 @@ def write_item_content(
 
 def create_blocks(
     folder: str | Path, items: int, shapes: Mapping[str, tuple[int, int]], dtype: str
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+) -> dict[str, tuple[np.memmap, np.memmap]]:
     """Creates the files of all modalities, filled with zeros, and maps them for writing.
 
     Args:
@@ -219,7 +224,7 @@ def create_blocks(
     }
 
 
-def write_content_json(folder: str | Path, blocks: Mapping[str, tuple[np.ndarray, np.ndarray]], **known: Any) -> None:
+def write_content_json(folder: str | Path, blocks: Mapping[str, tuple[np.memmap, np.memmap]], **known: Any) -> None:
     """Writes content.json, as the last file of a store.
 
     Args:

@@ -50,6 +50,7 @@ def count_items(batches: Iterable[RankingBatch], num_items: int) -> ItemCounts:
     """
     counts = _Counts(num_items)
     for batch in batches:
+        assert batch.label is not None, "counts need labels"
         counts.add(batch.item_index.cpu().numpy(), batch.label.cpu().numpy())
     return counts.counts
 

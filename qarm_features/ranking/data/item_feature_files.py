@@ -90,7 +90,7 @@ def write_item_features(folder: str | Path, vocabulary: ItemVocabulary, sources:
     known = {
         "num_items": len(vocabulary),
         "num_known": vocabulary.num_known,
-        "content_folder": None if store is None else str(Path(sources.content_folder).absolute()),
+        "content_folder": None if store is None else str(store.folder.absolute()),
     }
     (folder / FEATURES_FILE).write_text(json.dumps(known, indent=2))
     return vocabulary
@@ -111,6 +111,12 @@ def open_item_features(
 
     Raises:
         ValueError: If the folder holds no item features.
+
+    Example:
+        The vectors of the items of a folder::
+
+            vocabulary, features = open_item_features("item_features")
+            vectors = features.rows("vectors", torch.from_numpy(vocabulary.index(pa.array(["sku-1"]))))
     """
     folder = Path(folder)
     if not (folder / FEATURES_FILE).is_file():
@@ -132,8 +138,8 @@ def _item_ids(sources: ItemSources, store: ItemContentStore | None) -> pa.Chunke
     files = [*sources.embedding_files, *sources.nearest_item_files]
     ids = [pc.unique(batch.column(0)) for batch in _read(files, ("item_id",))]
     if store is not None:
-        of_store = pa.array(np.asarray(store.item_ids))
-        ids.append(of_store if pa.types.is_integer(of_store.type) else of_store.cast(pa.string()))
+        store_ids = pa.array(np.asarray(store.item_ids))
+        ids.append(store_ids if pa.types.is_integer(store_ids.type) else store_ids.cast(pa.string()))
     kinds = {"int64" if pa.types.is_integer(array.type) else "string" for array in ids}
     if len(kinds) > 1:
         raise ValueError("item_id is int64 in one source and string in another. Write all sources from one catalog.")

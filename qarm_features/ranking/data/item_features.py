@@ -52,8 +52,10 @@ class TokensInMemory:
         Args:
             rows: (U,) int64 rows of the arrays, at least 0.
         """
-        rows = torch.as_tensor(rows)
-        return {name: ContentTokens(values[rows].float(), mask[rows]) for name, (values, mask) in self.tokens.items()}
+        places = torch.as_tensor(rows)
+        return {
+            name: ContentTokens(values[places].float(), mask[places]) for name, (values, mask) in self.tokens.items()
+        }
 
 
 class ItemFeatures:
@@ -87,9 +89,13 @@ class ItemFeatures:
         if (content is None) != (content_rows is None):
             missing = "content" if content is None else "content_rows"
             raise ValueError(f"{missing} is missing. Give content and content_rows together.")
-        arrays = {"nearest_items": nearest_items, "nearest_distances": nearest_distances, "vectors": vectors}
-        arrays = {name: array for name, array in (arrays | {"content_rows": content_rows}).items() if array is not None}
-        sizes = {name: len(array) for name, array in arrays.items()}
+        arrays = {
+            "nearest_items": nearest_items,
+            "nearest_distances": nearest_distances,
+            "vectors": vectors,
+            "content_rows": content_rows,
+        }
+        sizes = {name: len(array) for name, array in arrays.items() if array is not None}
         if len(set(sizes.values())) > 1:
             said = ", ".join(f"{name} {size}" for name, size in sizes.items())
             raise ValueError(
@@ -143,11 +149,10 @@ class ItemFeatures:
         Args:
             most_rows: Largest number of rows to read, at least 1.
         """
-        step = -(-len(self.vectors) // most_rows)
-        rows = self.vectors[::step]
-        if not isinstance(rows, Tensor):
-            rows = torch.from_numpy(np.array(rows))  # a copy: a memory map cannot be written to
-        rows = rows.float()
+        assert self.vectors is not None, "only a model that reads vectors asks for their mean"
+        sample = self.vectors[:: -(-len(self.vectors) // most_rows)]
+        # A memory map is copied, because torch refuses memory that cannot be written to.
+        rows = (sample if isinstance(sample, Tensor) else torch.from_numpy(np.array(sample))).float()
         rows = rows[rows.any(dim=1)]
         return rows.mean(dim=0) if len(rows) else torch.zeros(self.vectors.shape[1])
 

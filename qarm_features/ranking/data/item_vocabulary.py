@@ -6,6 +6,7 @@ model, because an item-ID table means nothing without it.
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -122,20 +123,28 @@ class ItemVocabulary:
 
 def _distinct(ids: Iterable[str] | Iterable[int] | pa.Array) -> pd.Index:
     """Returns distinct IDs in ascending order, without turning a whole Arrow array into Python objects."""
-    is_arrow = isinstance(ids, pa.Array | pa.ChunkedArray)
-    values = ids if is_arrow else list(ids)
-    if is_arrow and values.null_count == 0:
-        kinds = (
-            ["int"] if pa.types.is_integer(values.type) else ["str"] if _is_string(values.type) else [str(values.type)]
-        )
+    if isinstance(ids, pa.Array | pa.ChunkedArray):
+        return _distinct_of_arrow(ids)
+    values: list[Any] = list(ids)
+    return pd.Index(sorted(set(values)), dtype=_dtype({type(value).__name__ for value in values}))
+
+
+def _distinct_of_arrow(ids: pa.Array) -> pd.Index:
+    if ids.null_count:
+        kinds = {type(value).__name__ for value in ids.to_pylist()}
+    elif pa.types.is_integer(ids.type):
+        kinds = {"int"}
     else:
-        kinds = sorted({type(value).__name__ for value in (values.to_pylist() if is_arrow else values)})
-    if kinds not in (["int"], ["str"], []):
-        raise ValueError(f"ids are of type {', '.join(kinds)}, must be all str or all int.")
-    if not is_arrow:
-        return pd.Index(sorted(set(values)), dtype="int64" if kinds == ["int"] else "object")
-    values = pc.unique(values).sort()
-    return pd.Index(values.to_numpy(zero_copy_only=False), dtype="int64" if kinds == ["int"] else "object")
+        kinds = {"str" if _is_string(ids.type) else str(ids.type)}
+    dtype = _dtype(kinds)
+    return pd.Index(pc.unique(ids).sort().to_numpy(zero_copy_only=False), dtype=dtype)
+
+
+def _dtype(kinds: set[str]) -> Literal["int64", "object"]:
+    """Returns the pandas type of IDs of some Python types, and refuses a mixture of types."""
+    if kinds not in ({"int"}, {"str"}, set()):
+        raise ValueError(f"ids are of type {', '.join(sorted(kinds))}, must be all str or all int.")
+    return "int64" if kinds == {"int"} else "object"
 
 
 def _is_string(type_: pa.DataType) -> bool:

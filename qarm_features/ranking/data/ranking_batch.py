@@ -44,8 +44,8 @@ class RankingBatch(NamedTuple):
     behavior_index: Tensor  # (B, T) int64, most recent last, then padding
     behavior_codes: Tensor  # (B, T, L) int64
     behavior_mask: Tensor  # (B, T) bool, False = padding
-    label: Tensor  # (B,) float32, 0 or 1
-    user_group: Tensor  # (B,) int64, one value per user: the ID, or the hash of a string ID
+    label: Tensor | None  # (B,) float32, 0 or 1; None where nothing is trained
+    user_group: Tensor | None  # (B,) int64, one value per user: the ID, or the hash of a string ID
     behavior_age: Tensor | None = None  # (B, T) float32, days before the row, 0 = padding
     impression_index: Tensor | None = None  # (B, T2) int64, most recent last, then padding
     impression_codes: Tensor | None = None  # (B, T2, L) int64
@@ -70,4 +70,4 @@ def map_tensors(function: Callable[..., Tensor], *batches: RankingBatch) -> Rank
         function: Function of one tensor per batch.
         batches: Batches with the same fields.
     """
-    return RankingBatch(*(None if fields[0] is None else function(*fields) for fields in zip(*batches)))
+    return RankingBatch._make(None if fields[0] is None else function(*fields) for fields in zip(*batches))

@@ -97,7 +97,8 @@ def shuffled_batches(
         shuffle_rows: Size of the buffer, at least 1.
         generator: Random generator of the permutations.
     """
-    skip, held, cutter = start, None, None
+    skip, cutter = start, None
+    held: list[pa.RecordBatch] = []
     rest: list[pa.RecordBatch] = []  # first rows of a batch that goes on in the next round
     for drawn in rounds(num_rows, shuffle_rows, generator):
         if skip >= drawn.out:

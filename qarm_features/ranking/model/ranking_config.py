@@ -134,7 +134,7 @@ class RankingConfig:
     cold_weight: float = 1.0
     attention_dim: int = 32
     hidden_dims: Sequence[int] = (128, 64)
-    dropout: float = 0.2
+    dropout: float = 0.0
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

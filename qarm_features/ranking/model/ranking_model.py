@@ -74,6 +74,10 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         torch.Size([2])
     """
 
+    train_positives: Tensor  # (num_items + 1,) int64
+    train_impressions: Tensor  # (num_items + 1,) int64
+    positive_rate: Tensor  # () float32
+
     def __init__(self, **switches: Any) -> None:
         super().__init__(switches.get("codebook_version"))
         self.config = config = RankingConfig(**switches)
@@ -178,6 +182,7 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         Args:
             batch: B rows with their labels.
         """
+        assert batch.label is not None, "a loss needs labels"
         known = self._look_up(batch)
         log_loss = binary_cross_entropy_with_logits(self._score(batch, known), batch.label)
         content_id = torch.zeros_like(log_loss)
@@ -198,9 +203,9 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         (known,) = self.items.look_up([item_index], self.item_features)
         return self.items(item_index, item_codes, known)
 
-    def linear_weights(self) -> list[nn.Parameter]:
+    def linear_weights(self) -> list[Tensor]:
         """Returns the weights of the linear parts of the logit that read numbers, not those that read a vector."""
-        own = [] if self.linear is None else [self.linear.weight]
+        own: list[Tensor] = [] if self.linear is None else [self.linear.weight]
         return own + self.history.linear_weights()
 
     @torch.no_grad()
@@ -210,13 +215,15 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         Args:
             chunk_items: Number of items that are fused at a time, at least 1.
         """
-        if self.items.fusion is None:
+        fusion, features = self.items.fusion, self.item_features
+        if fusion is None:
             return
-        features = self.item_features
+        assert features is not None, "a model with a fusion has item features"
+        content, content_rows = features.content_and_rows()
         features.fused, was_training = None, self.training
         self.eval()
-        chunks = np.array_split(features.content_rows, max(1, len(features.content_rows) // chunk_items))
-        fused = torch.cat([self.items.fusion(features.content, rows) for rows in chunks])
+        chunks = np.array_split(content_rows, max(1, len(content_rows) // chunk_items))
+        fused = torch.cat([fusion(content, rows) for rows in chunks])
         fused[0] = 0.0
         features.fused = fused
         self.train(was_training)
@@ -267,7 +274,8 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
 
     def _content_id_loss(self, item_index: Tensor, content: Tensor) -> Tensor:
         """Returns the loss over the distinct target items that have both an ID embedding and content."""
-        config = self.config
+        config, item_ids = self.config, self.items.item_ids
+        assert item_ids is not None, "content_id_weight needs use_item_ids"
         item, inverse = torch.unique(item_index, return_inverse=True)
         row = torch.zeros_like(item).scatter_(0, inverse, torch.arange(len(item_index), device=item.device))
         both = (item > 0) & (item <= config.num_items) & (content[row] != 0).any(dim=1)
@@ -280,7 +288,7 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         )
         return content_id_contrastive_loss(
             self.items.content_as_id(content[row]),
-            self.items.item_ids(item),
+            item_ids(item),
             temperature=config.content_id_temperature,
             weight=weight,
             num_negatives=config.content_id_negatives,

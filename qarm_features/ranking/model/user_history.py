@@ -1,7 +1,7 @@
-"""All readings of a batch: what the model knows of the user and the target beside the target's own representation.
+"""All readings of a batch, side by side.
 
 In: a batch, and the representations of its items. Out: inputs of the MLP (B, F) and a linear part of the logit (B,).
-User-side tensors may have one row for all B targets: what does not depend on the target is computed once.
+User-side tensors may have one row for all B targets, so that what does not depend on the target is computed once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class UserHistory(nn.Module):
             readings[name] = reading
         return readings
 
-    def linear_weights(self) -> list[nn.Parameter]:
+    def linear_weights(self) -> list[Tensor]:
         """Returns the weights of the readings' linear parts of the logit."""
         return [weight for reading in self.readings.values() for weight in reading.linear_weights()]
 

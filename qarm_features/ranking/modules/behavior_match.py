@@ -24,6 +24,11 @@ class BehaviorMatches(NamedTuple):
     Attributes:
         features: (B, F) float32, depth 1's features first.
         pooled: (B, L, D) float32, the matching behaviors pooled per depth; D = 0 without ``dim``.
+
+    Example:
+        >>> matches = BehaviorMatch(1)(torch.tensor([[3]]), torch.tensor([[[3], [5]]]), torch.tensor([[True, True]]))
+        >>> matches.pooled.shape
+        torch.Size([1, 1, 0])
     """
 
     features: Tensor
@@ -47,6 +52,12 @@ class BehaviorMatch(nn.Module):
 
     Raises:
         ValueError: If num_levels or dim is below 1 or smoothing is not above 0.
+
+    Example:
+        >>> target, behaviors = torch.tensor([[3, 0]]), torch.tensor([[[3, 0], [3, 7], [5, 0]]])
+        >>> matches = BehaviorMatch(2)(target, behaviors, torch.ones(1, 3, dtype=torch.bool))
+        >>> matches.features.expm1()[0, [0, 3]].round()  # number of matches at depths 1 and 2
+        tensor([2., 1.])
 
     Source: QARM, arXiv 2411.11739, section 3.3.
     """

@@ -81,7 +81,7 @@ class CodeLookup(CodebookVersioned, ItemFeature):
         return embeddings.flatten(-2) if self.pooling == "concat" else embeddings.sum(-2)
 
     def embed(self, items: Items) -> Tensor:
-        """Embeds the codes of items: what makes the table an item feature of ``RankingModel``."""
+        """Embeds the codes of items, which makes the table an item feature of ``RankingModel``."""
         return self(items.codes)
 
     def forward_bags(self, values: Tensor, offsets: Tensor, *, mode: Literal["mean", "sum"] = "mean") -> Tensor:

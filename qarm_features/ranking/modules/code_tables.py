@@ -34,6 +34,10 @@ def centroid_table(
 
     Raises:
         ValueError: If codebooks do not have this shape, or embedding_dim or std is outside its range.
+
+    Example:
+        >>> centroid_table(np.eye(4, dtype=np.float32)[None], embedding_dim=3).shape  # one level of 4 codes
+        torch.Size([5, 3])
     """
     if embedding_dim < 1:
         raise ValueError(f"embedding_dim is {embedding_dim}, must be at least 1.")
@@ -64,6 +68,10 @@ def start_from_centroids(
 
     Raises:
         ValueError: If codebooks have another L or K, or ``centroid_table`` refuses them.
+
+    Example:
+        >>> embedding = SemanticIDEmbedding(num_levels=1, codebook_size=4, embedding_dim=3)
+        >>> start_from_centroids(embedding, np.eye(4, dtype=np.float32)[None])
     """
     _check_sizes(embedding, codebooks, name="codebooks")
     rows = centroid_table(codebooks, embedding.table.embedding_dim, seed=seed, std=std)
@@ -96,6 +104,13 @@ def remap(
     Raises:
         ValueError: If codebooks do not have these shapes, if L or D differ, if old_codebooks do not have the embedding's
             L and K, or if codebook_version is negative or the embedding's own.
+
+    Example:
+        >>> embedding = SemanticIDEmbedding(num_levels=1, codebook_size=4, embedding_dim=3, codebook_version=0)
+        >>> old = np.eye(4, dtype=np.float32)[None]
+        >>> remapped = remap(embedding, old, old[:, ::-1], codebook_version=1)
+        >>> torch.equal(remapped(torch.tensor([[3]])), embedding(torch.tensor([[0]])))
+        True
     """
     _check_next_version(embedding, codebook_version)
     _check_sizes(embedding, old_codebooks, name="old_codebooks")

@@ -65,19 +65,19 @@ class ContentFusion(ItemFeature):
             return fused
         if not bool(has_token.all()):
             tokens = {name: type(pair)(*(part[has_token] for part in pair)) for name, pair in tokens.items()}
-        at = torch.from_numpy(known)[has_token].to(device)
+        places = torch.from_numpy(known)[has_token].to(device)
         tokens = {
             name: type(pair)(*(part.to(device, non_blocking=True) for part in pair)) for name, pair in tokens.items()
         }
-        return fused.index_copy(0, at, self.q_former(tokens).pooled)
+        return fused.index_copy(0, places, self.q_former(tokens).pooled)
 
     def look_up(self, unique: UniqueItems) -> Tensor:
         """Fuses the content of U distinct items, (U, D) float32; in eval mode it reads content that was fused before."""
         features = unique.features
         if features.fused is not None and not self.training:
-            return features.rows("fused", unique.index)
+            return features.rows("fused", unique.item_index)
         content, content_rows = features.content_and_rows()
-        index = unique.index.cpu().numpy()
+        index = unique.item_index.cpu().numpy()
         rows = content_rows[index.clip(max=features.num_items)]
         rows[(index == 0) | (index > features.num_items)] = -1
         return self(content, rows)

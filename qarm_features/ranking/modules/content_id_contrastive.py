@@ -43,6 +43,11 @@ def content_id_contrastive_loss(
         ValueError: If the shapes differ, temperature is not above 0, num_negatives is below 1 or stop_gradient is
             unknown.
 
+    Example:
+        >>> content = torch.eye(3)
+        >>> content_id_contrastive_loss(content, content) < content_id_contrastive_loss(content, content.flip(0))
+        tensor(True)
+
     Source: EM3, arXiv 2404.06078.
     """
     _check(content, item_id_embedding, temperature, stop_gradient, num_negatives)
@@ -81,6 +86,10 @@ def popularity_weights(counts: Tensor, *, cold_below: int, popular_weight: float
 
     Raises:
         ValueError: If an option is below 0.
+
+    Example:
+        >>> popularity_weights(torch.tensor([2, 9]), cold_below=5, popular_weight=1.0, cold_weight=3.0)
+        tensor([3., 1.])
     """
     options = {"cold_below": cold_below, "popular_weight": popular_weight, "cold_weight": cold_weight}
     for name, option in options.items():

@@ -65,6 +65,11 @@ class ContentInterest(nn.Module):
     Raises:
         ValueError: If a size is below 1 or output_dim is not a multiple of num_heads.
 
+    Example:
+        >>> interest = ContentInterest(8, 4, num_heads=2)
+        >>> interest(torch.randn(2, 8), torch.randn(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)).shape
+        torch.Size([2, 4])
+
     Source: EM3, arXiv 2404.06078, content-interest sequence.
     """
 

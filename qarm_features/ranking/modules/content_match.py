@@ -32,6 +32,12 @@ class ContentMatch(nn.Module):
     Raises:
         ValueError: If sharpness is empty or not above 0, or smoothing is not above 0.
 
+    Example:
+        >>> past = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+        >>> features = ContentMatch()(torch.tensor([[1.0, 0.0]]), past, torch.ones(1, 2, dtype=torch.bool))
+        >>> features[0, :2]  # mean and largest cosine
+        tensor([0.5000, 1.0000], grad_fn=<SliceBackward0>)
+
     Source: Nadaraya-Watson kernel regression of the label on content.
     """
 

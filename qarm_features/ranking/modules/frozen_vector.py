@@ -25,7 +25,7 @@ class FrozenVector(ItemFeature, nn.Linear):
 
     def look_up(self, unique: UniqueItems) -> Tensor:
         """Returns the centered vectors of U distinct items, (U, vector_dim) float32."""
-        vectors = unique.features.rows("vectors", unique.index).float()
+        vectors = unique.features.rows("vectors", unique.item_index).float()
         return (vectors - unique.vector_mean) * vectors.any(dim=1, keepdim=True)
 
     def embed(self, items: Items) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the past says without a look at content: labeled impressions, and counts of user and item.
+"""Readings of the past that do not look at content: labeled impressions, and counts of user and item.
 
 In: impressions with labels, counts of user and item, all strictly before the row. Out: inputs of the ranking model.
 """
@@ -117,7 +117,7 @@ class Counters(Reading):
         """Returns the linear part of the logit, (B,) float32."""
         return self.wide(inputs).squeeze(1) + rows.counts.positive_rate.logit()
 
-    def linear_weights(self) -> list[nn.Parameter]:
+    def linear_weights(self) -> list[Tensor]:
         """Returns the weight of the linear part."""
         return [self.wide.weight]
 

@@ -27,7 +27,7 @@ class ItemIDs(ItemFeature, nn.Embedding):
 
     def embed(self, items: Items) -> Tensor:
         """Embeds item IDs, (..., D) float32."""
-        row = items.index.masked_fill(items.index >= self.num_embeddings, 0)
+        row = items.item_index.masked_fill(items.item_index >= self.num_embeddings, 0)
         if self.training and self.id_dropout:
             row = row.masked_fill(torch.rand(row.shape, device=row.device) < self.id_dropout, 0)
         ids = self(row)

@@ -1,6 +1,6 @@
 """Tensors of unique items, seen from the places of a batch where these items occur.
 
-In: what was computed once per unique item of a batch. Out: the same numbers for every occurrence, and cosines of content.
+In: tensors that were computed once per distinct item of a batch. Out: these tensors for every occurrence, and cosines.
 """
 
 from collections.abc import Mapping

@@ -33,6 +33,11 @@ class NearestItemsEmbedding(nn.Module):
     Raises:
         ValueError: If a number is outside its range, or item_ids is not (num_items + 1, D).
 
+    Example:
+        >>> embedding = NearestItemsEmbedding(100, 16)
+        >>> embedding(torch.tensor([[4, 7, 0]]), distances=torch.tensor([[0.1, 0.2, 0.0]])).shape
+        torch.Size([1, 16])
+
     Source: QARM, arXiv 2411.11739, section 3.2; the weights are this project's own.
     """
 
@@ -134,11 +139,11 @@ class NearestItems(ItemFeature, NearestItemsEmbedding):
     def look_up(self, unique: UniqueItems) -> Tensor:
         """Embeds the VQ codes of U distinct items, (U, D) float32."""
         features = unique.features
-        nearest = features.rows("nearest_items", unique.index).long()
+        nearest = features.rows("nearest_items", unique.item_index).long()
         nearest = nearest.masked_fill(nearest > self.num_items, 0)
         distances = None
         if features.nearest_distances is not None:
-            distances = features.rows("nearest_distances", unique.index).float()
+            distances = features.rows("nearest_distances", unique.item_index).float()
         return self(nearest, distances=distances)
 
     def embed(self, items: Items) -> Tensor:

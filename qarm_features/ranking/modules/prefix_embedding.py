@@ -32,14 +32,22 @@ class PrefixEmbedding(CodeLookup):
         max_depth: P, the longest prefix, in [1, L]; None means L.
         num_rows: Largest number of rows of one depth, in [1, 2**31].
         seed: Seed of the hash, in [0, 2**32). It is stored with the weights, because it says which prefix a row belongs to.
-        codebook_version: The codebook the codes come from, from 0; None if unknown. It is stored with the weights.
+        codebook_version: Version of the codebooks, from 0; None if unknown. It is stored with the weights.
         pooling: "sum", as in the paper, adds the P vectors of an item (..., D); "concat" joins them (..., P*D).
 
     Raises:
         ValueError: If a number is outside its range or pooling is neither "concat" nor "sum".
 
+    Example:
+        >>> embedding = PrefixEmbedding(num_levels=3, codebook_size=4, embedding_dim=8)
+        >>> embedding(torch.tensor([[0, 1, 2], [-1, -1, -1]])).shape
+        torch.Size([2, 8])
+
     Source: arXiv 2504.02137, prefix-ngram.
     """
+
+    seed: Tensor  # () int64
+    missing_rows: Tensor  # (P,) int64
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """The two kinds of ranking inputs, and how to add one of your own.
 
-An item feature says what an item is; targets, behaviors and impressions share it. A reading says something about the
-user and the target together. In: items, or the rows of a batch. Out: one tensor each, which ``RankingModel`` puts side
+An item feature describes an item; targets, behaviors and impressions share it. A reading describes the user and the target
+together. In: items, or the rows of a batch. Out: one tensor each, which ``RankingModel`` puts side
 by side as inputs of its MLP.
 
 To add a ranking input, write one class and register it. Nothing else changes: its file may stand in this folder, which is
@@ -45,6 +45,10 @@ class ModelSizes(NamedTuple):
         codebook_size: K of the codebooks; 0 for a model without codes.
         dim: D of an item's whole representation; 0 while item features are built.
         content_dim: D of an item's content; 0 while item features are built, and for a model without content.
+
+    Example:
+        >>> ModelSizes(num_items=100, num_levels=3, codebook_size=256).dim
+        0
     """
 
     num_items: int
@@ -72,12 +76,18 @@ class UniqueItems(NamedTuple):
     """The distinct items of a batch, as ``ItemFeature.look_up`` sees them.
 
     Attributes:
-        index: (U,) int64 item indexes, ascending; above num_items = an item without an ID embedding.
+        item_index: (U,) int64 item indexes, ascending; above num_items = an item without an ID embedding.
         features: What is known of the items beside their codes.
         vector_mean: (D,) float32 mean of the frozen vectors; empty for a model without them.
+
+    Example:
+        An item feature reads what it needs of the distinct items of a batch::
+
+            def look_up(self, unique: UniqueItems) -> Tensor:
+                return unique.features.rows("vectors", unique.item_index)
     """
 
-    index: Tensor
+    item_index: Tensor
     features: ItemFeatures
     vector_mean: Tensor
 
@@ -86,13 +96,19 @@ class Items(NamedTuple):
     """Items at places of any shape, as ``ItemFeature.embed`` sees them.
 
     Attributes:
-        index: (...) int64 item indexes, at least 0; above num_items = an item without an ID embedding.
+        item_index: (...) int64 item indexes, at least 0; above num_items = an item without an ID embedding.
         codes: (..., L) int64 in [-1, K); -1 = missing.
         looked_up: (..., looked_up_dim) float32, what the feature's own ``look_up`` returned for these items.
         content_as_id: (..., item_dim) float32, the content mapped into the space of item IDs; None without this map.
+
+    Example:
+        An item feature embeds items from their codes::
+
+            def embed(self, items: Items) -> Tensor:
+                return self.table(items.codes[..., 0] + 1)
     """
 
-    index: Tensor
+    item_index: Tensor
     codes: Tensor
     looked_up: Tensor
     content_as_id: Tensor | None
@@ -108,6 +124,12 @@ class Rows:
         looked_up: What was looked up of targets (B,), behaviors (B, T) and, if any input reads them, impressions (B, T2).
         counts: Counts of the training rows.
         represent: Function that represents items, from their index, codes and looked-up tensors.
+
+    Example:
+        A reading reads a field of the batch and the representation of the target::
+
+            def read(self, rows: Rows) -> Tensor:
+                return rows.target * rows.field("counters")[:, 2:3].log1p()
     """
 
     batch: RankingBatch
@@ -152,6 +174,14 @@ class ItemFeature(nn.Module):
             "content".
         looked_up_dim: Width of what ``look_up`` returns; 0 for an item feature that looks nothing up.
         is_content: True if what was looked up is content, which content readings then read too.
+
+    Example:
+        >>> class IsKnown(ItemFeature):
+        ...     output_dim = 1
+        ...     def embed(self, items: Items) -> Tensor:
+        ...         return (items.item_index > 0).float().unsqueeze(-1)
+        >>> IsKnown().needs
+        frozenset()
     """
 
     output_dim: int
@@ -175,6 +205,14 @@ class Reading(nn.Module):
         output_dim: Width of what ``read`` returns, at least 1.
         needs: Names of what it reads: optional fields of ``RankingBatch``, "item_codes", "behavior_codes", and arrays of
             ``ItemFeatures``.
+
+    Example:
+        >>> class NumberOfBehaviors(Reading):
+        ...     output_dim = 1
+        ...     def read(self, rows: Rows) -> Tensor:
+        ...         return rows.batch.behavior_mask.sum(dim=1, keepdim=True).float()
+        >>> NumberOfBehaviors().output_dim
+        1
     """
 
     output_dim: int
@@ -188,7 +226,7 @@ class Reading(nn.Module):
         """Returns a part of the logit (B,) that is linear in ``inputs``, which ``read`` returned; None adds nothing."""
         return None
 
-    def linear_weights(self) -> list[nn.Parameter]:
+    def linear_weights(self) -> list[Tensor]:
         """Returns the weights of the linear part of the logit, which have no weight decay."""
         return []
 
@@ -209,6 +247,14 @@ def ranking_input(name: str) -> Callable[[InputClass], InputClass]:
     Raises:
         ValueError: If the name is not an identifier, or another class has it.
         TypeError: If the class is neither an ItemFeature nor a Reading.
+
+    Example:
+        See the docstring of this module for a whole ranking input::
+
+            @ranking_input("recent_share")
+            class RecentShare(Reading): ...
+
+            RankingModel(num_items=3, use_semantic_ids=False, inputs={"recent_share": {"days": 30.0}})
     """
     if not name.isidentifier():
         raise ValueError(f'name is "{name}", must be a Python identifier. The weights are saved under this name.')

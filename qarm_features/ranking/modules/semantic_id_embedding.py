@@ -24,14 +24,21 @@ class SemanticIDEmbedding(CodeLookup):
         num_levels: L, at least 1.
         codebook_size: K, at least 1.
         embedding_dim: D, the width of one code's vector, at least 1.
-        codebook_version: The codebook the codes come from, from 0; None if unknown. It is stored with the weights.
+        codebook_version: Version of the codebooks, from 0; None if unknown. It is stored with the weights.
         pooling: "concat" puts the L vectors of an item side by side (..., L*D); "sum" adds them (..., D).
 
     Raises:
         ValueError: If a size is below 1 or pooling is neither "concat" nor "sum".
 
+    Example:
+        >>> embedding = SemanticIDEmbedding(num_levels=3, codebook_size=4, embedding_dim=8, codebook_version=0)
+        >>> embedding(torch.tensor([[0, 1, 2], [-1, -1, -1]])).shape
+        torch.Size([2, 24])
+
     Source: QARM, arXiv 2411.11739, section 3.3.
     """
+
+    missing_rows: Tensor  # (L,) int64
 
     def __init__(
         self,

@@ -27,6 +27,11 @@ class TargetAttention(nn.Module):
     Raises:
         ValueError: If a size is below 1.
 
+    Example:
+        >>> attention = TargetAttention(8)
+        >>> attention(torch.randn(2, 8), torch.randn(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)).shape
+        torch.Size([2, 8])
+
     Source: DIN, arXiv 1706.06978, section 4.3.
     """
 

@@ -231,17 +231,24 @@ def score_candidates(
 
     Raises:
         ValueError: If ``Scorer.score`` raises one.
+
+    Example:
+        A request of one user::
+
+            reader = SemanticIDReader("feature_repo", "item_semantic_id__cb0")
+            chances = score_candidates(Scorer.open("model"), reader, user_id=7, item_ids=[50, 181])
     """
     missing = set(scorer.model.optional_fields) - {"behavior_age"} - optional_fields.keys()
-    lengths = {"max_length": scorer.behavior_length}
-    if missing:
-        lengths["max_impressions"] = scorer.impression_length
-    read = reader.user_and_candidates(user_id, item_ids, **lengths)
-    if missing:
-        optional_fields["impressions"] = read.impressions
-    if "counters" in missing:
+    read = reader.user_and_candidates(
+        user_id,
+        item_ids,
+        max_length=scorer.behavior_length,
+        max_impressions=scorer.impression_length if missing else 0,
+    )
+    if "counters" in missing and read.counters is not None:
         optional_fields["counters"] = read.counters
-    return scorer.score(item_ids, read.candidates, read.behavior, at=at, **optional_fields)
+    impressions = read.impressions if missing else None
+    return scorer.score(item_ids, read.candidates, read.behavior, at=at, impressions=impressions, **optional_fields)
 
 
 def _open_features(

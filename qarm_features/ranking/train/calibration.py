@@ -8,10 +8,14 @@ Source: Guo et al., arXiv 1706.04599: expected calibration error, section 3; tem
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Values = TypeVar("Values", "np.ndarray", "Tensor")
 _STEPS, _RIDGE = 50, 1e-9
 
 
@@ -41,7 +45,7 @@ class Calibration:
                 "The logits do not rise with the labels. Do not calibrate such a model."
             )
 
-    def apply(self, logits: np.ndarray) -> np.ndarray:
+    def apply(self, logits: Values) -> Values:
         """Returns calibrated logits.
 
         Args:
@@ -72,6 +76,11 @@ def fit_calibration(
     Raises:
         ValueError: If method is unknown, or the best slope is not above 0.
 
+    Example:
+        >>> calibration = fit_calibration(np.array([0, 1, 0, 1]), np.array([-1.0, 1.0, 1.0, -0.5]))
+        >>> calibration.slope > 0
+        True
+
     Source: Guo et al., arXiv 1706.04599, section 4.
     """
     if method not in ("platt", "temperature"):
@@ -101,6 +110,10 @@ def expected_calibration_error(labels: np.ndarray, logits: np.ndarray, *, num_bi
         labels: (B,) 0 or 1.
         logits: (B,) log-odds.
         num_bins: Number of bins, at least 1.
+
+    Example:
+        >>> expected_calibration_error(np.array([0, 1]), np.array([0.0, 0.0]), num_bins=1)
+        0.0
 
     Source: Guo et al., arXiv 1706.04599, equation 3, which has bins of equal width.
     """

@@ -30,6 +30,12 @@ class Predictions(NamedTuple):
         user_group: (R,) int64, one value per user.
         item_index: (R,) int64; 0 for an item without an ID embedding.
         num_behaviors: (R,) int64 number of behaviors before the row that the batch holds.
+
+    Example:
+        >>> zeros = np.zeros(2, dtype=np.int64)
+        >>> predictions = Predictions(np.array([0.0, 1.0]), np.array([-1.0, 2.0]), zeros, zeros, zeros)
+        >>> measure(predictions)["auc"]
+        1.0
     """
 
     label: np.ndarray
@@ -49,6 +55,11 @@ def predict(model: RankingModel, batches: Iterable[RankingBatch], processes: Pro
 
     Returns:
         The predictions of the rows of all processes on rank 0; predictions of no rows elsewhere.
+
+    Example:
+        The logits of a split::
+
+            logits = predict(model, DataLoader(rows, batch_size=None)).logit
     """
     was_training = model.training
     model.eval()
@@ -58,8 +69,9 @@ def predict(model: RankingModel, batches: Iterable[RankingBatch], processes: Pro
         for batch in batches:
             logit = model(batch.to(processes.device)).cpu()
             item = batch.item_index.masked_fill(batch.item_index > model.config.num_items, 0)
-            of_batch = (batch.label, logit, batch.user_group, item, batch.behavior_mask.sum(dim=1))
-            columns.append(tuple(tensor.cpu().numpy() for tensor in of_batch))
+            assert batch.label is not None and batch.user_group is not None, "metrics need labels and users"
+            columns_of_batch = (batch.label, logit, batch.user_group, item, batch.behavior_mask.sum(dim=1))
+            columns.append(tuple(tensor.cpu().numpy() for tensor in columns_of_batch))
     model.train(was_training)
     gathered = processes.gather(tuple(np.concatenate(parts) for parts in zip(*columns)))
     if not gathered:
@@ -86,6 +98,12 @@ def evaluate(
 
     Returns:
         The return value of ``measure``.
+
+    Example:
+        The metrics of a split, with those of its slices::
+
+            metrics = evaluate(model, DataLoader(rows, batch_size=None), with_slices=True)
+            print(metrics["auc"], metrics["slices"]["new_items"]["auc"])
     """
     predictions = predict(model, batches, processes)
     return processes.broadcast(lambda: measure(predictions, model if with_slices else None, calibration=calibration))
@@ -105,9 +123,14 @@ def measure(
         ``auc`` and ``user_auc`` in [0, 1], None where no user or no row pair has both labels; ``log_loss`` in nats;
         ``calibration_error`` in [0, 1]; ``rows``; with calibration ``calibrated``: log_loss and calibration_error;
         with a model ``slices``: auc, user_auc, log_loss and rows of each.
+
+    Example:
+        >>> zeros = np.zeros(2, dtype=np.int64)
+        >>> measure(Predictions(np.array([1.0, 1.0]), np.array([0.0, 0.0]), zeros, zeros, zeros))["auc"] is None
+        True
     """
     label, logit = predictions.label, predictions.logit
-    measured = _measure_rows(predictions)
+    measured: dict[str, Any] = {**_measure_rows(predictions)}
     measured["calibration_error"] = _number(expected_calibration_error(label, logit))
     if calibration is not None:
         logit = calibration.apply(logit)

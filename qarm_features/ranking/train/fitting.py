@@ -12,10 +12,12 @@ from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms import Join
+from torch.distributed.algorithms.join import Joinable
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
@@ -36,6 +38,10 @@ class Fitted(NamedTuple):
         epochs: One entry per epoch: train_log_loss and train_content_id_loss in nats, valid (metrics), seconds,
             rows_per_second.
         best_epoch: Number of the best epoch, from 0; the model has its weights.
+
+    Example:
+        >>> Fitted(epochs=[{"valid": {"auc": 0.7}}, {"valid": {"auc": 0.6}}], best_epoch=0).valid
+        {'auc': 0.7}
     """
 
     epochs: list[dict[str, Any]]
@@ -87,19 +93,22 @@ def fit(
 
 
 class _Fit:
-    """One training: what its epochs share."""
+    """One training: the state that its epochs share."""
 
     def __init__(self, model: RankingModel, options: TrainingOptions, processes: Processes) -> None:
         self.model, self.options, self.processes = model, options, processes
         self.optimizer = _optimizer(model, options)
         self.losses: nn.Module = _Losses(model)
+        self.joinable: list[Joinable] = []
         if processes.world_size > 1:
             # Buffers are equal in all processes already. A whole batch may lack content.
-            self.losses = DistributedDataParallel(
+            parallel = DistributedDataParallel(
                 self.losses, broadcast_buffers=False, find_unused_parameters=bool(model.items.content_dim)
             )
+            self.losses, self.joinable = parallel, [parallel]
         self.epochs: list[dict[str, Any]] = []
-        self.best_epoch, self.best_weights = 0, {}
+        self.best_epoch = 0
+        self.best_weights: dict[str, Tensor] = {}
 
     def run(self, train: Iterable[RankingBatch], valid: Iterable[RankingBatch]) -> Fitted:
         for epoch in range(self.options.epochs):
@@ -133,14 +142,14 @@ class _Fit:
         started = time.perf_counter()
         total = torch.zeros(3, dtype=torch.float64, device=self.processes.device)  # two summed losses, rows
         # A process may have one batch less than others: Join takes part in their reductions when it is done.
-        with Join([self.losses]) if self.processes.world_size > 1 else nullcontext():
+        with Join(self.joinable) if self.joinable else nullcontext():
             for batch in batches:
                 batch = batch.to(self.processes.device)
                 loss, log_loss, content_id = self.losses(batch)
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 self.optimizer.step()
-                rows = len(batch.label)
+                rows = len(batch.item_index)
                 means = torch.stack([log_loss.detach(), content_id.detach(), torch.ones_like(log_loss)])
                 total += rows * means
         if self.processes.world_size > 1:
@@ -168,19 +177,21 @@ class _Losses(nn.Module):
 
     def forward(self, batch: RankingBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the total, the log loss and the Content-ID-Contrastive loss."""
-        return tuple(self.model.losses(batch))
+        losses = self.model.losses(batch)
+        return losses.total, losses.log_loss, losses.content_id
 
 
 def _count(model: RankingModel, batches: Iterable[RankingBatch], processes: Processes) -> None:
-    counts = processes.gather(count_items(batches, model.config.num_items))
-    counts = processes.broadcast(lambda: [sum(parts) for parts in zip(*counts)])
-    model.set_item_counts(*counts)
+    gathered = processes.gather(count_items(batches, model.config.num_items))
+    positives, impressions = processes.broadcast(lambda: [np.sum(parts, axis=0) for parts in zip(*gathered)])
+    model.set_item_counts(positives, impressions)
 
 
 def _set_epoch(batches: Iterable[RankingBatch], epoch: int) -> None:
     for owner in (batches, getattr(batches, "dataset", None)):
-        if hasattr(owner, "set_epoch"):
-            owner.set_epoch(epoch)
+        set_epoch = getattr(owner, "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(epoch)
 
 
 def _optimizer(model: RankingModel, options: TrainingOptions) -> AdamW:

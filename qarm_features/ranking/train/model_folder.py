@@ -57,6 +57,7 @@ def save_model_folder(
     (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2, allow_nan=False))
     if model.config.use_fusion:
         model.fuse_all()
+        assert model.item_features is not None and model.item_features.fused is not None
         np.save(folder / FUSED_FILE, model.item_features.fused.cpu().numpy())
         vocabulary.save(folder / FUSED_ITEMS_FILE)
 
@@ -84,8 +85,10 @@ def load_fused(folder: str | Path, model: RankingModel, vocabulary: ItemVocabula
     rows = ItemVocabulary.load(folder / FUSED_ITEMS_FILE).index(pa.array(vocabulary.ids))
     known = torch.from_numpy(np.load(folder / FUSED_FILE, mmap_mode="r")[np.append(0, rows)])
     new = np.flatnonzero(rows == 0) + 1
-    if features.content is not None:
-        new = new[features.content_rows[new] >= 0]
+    fusion = model.items.fusion
+    if fusion is not None and features.content is not None:
+        content, content_rows = features.content_and_rows()
+        new = new[content_rows[new] >= 0]
         for chunk in np.array_split(new, -(-len(new) // _CHUNK_ITEMS)) if len(new) else ():
-            known[chunk] = model.items.fusion(features.content, features.content_rows[chunk]).cpu()
+            known[chunk] = fusion(content, content_rows[chunk]).cpu()
     return known

@@ -63,6 +63,14 @@ def train_ranking_model(
     Raises:
         ValueError: If a split has no rows, the valid split has one label only, a file's path names another codebook
             version than model_config, or item_features are missing or belong to other items.
+
+    Example:
+        One model on item IDs and semantic IDs::
+
+            metrics = train_ranking_model(
+                train_files, valid_files, test_files, "model", num_levels=3, codebook_size=256, codebook_version=0
+            )
+            print(metrics["test"]["auc"])
     """
     options = options or TrainingOptions()
     splits = {"train_files": train_files, "valid_files": valid_files, "test_files": test_files}
@@ -125,6 +133,13 @@ def train_ranking_models(
 
     Raises:
         ValueError: If ``train_ranking_model`` raises one.
+
+    Example:
+        A model with and one without semantic IDs::
+
+            splits = {"train_files": train, "valid_files": valid, "test_files": test}
+            models = [{"output_dir": "ids", "use_semantic_ids": False}, {"output_dir": "codes"}]
+            train_ranking_models(models, **splits, num_levels=3, codebook_size=256)
     """
     options = options or TrainingOptions()
     with joined_processes(seed=options.seed, num_threads=options.num_threads, use_gpu=options.use_gpu):
@@ -153,7 +168,9 @@ def _known_items(
 
 
 def _widths(features: ItemFeatures | None, config: Mapping[str, Any]) -> dict[str, Any]:
-    widths = {}
+    widths: dict[str, Any] = {}
+    if features is None:
+        return widths
     if config.get("use_frozen_vector") and features.vectors is not None:
         widths["vector_dim"] = features.vectors.shape[1]
     if config.get("use_fusion") and features.content is not None:

@@ -11,6 +11,8 @@ from typing import Literal
 class TrainingOptions:
     """Holds the options of training a ranking model.
 
+    The defaults are those of the section ``ranking`` of qarm.yaml; a test compares them.
+
     Args:
         epochs: Largest number of passes over the training rows, at least 1.
         batch_size: B of one process, at least 1.
@@ -37,7 +39,7 @@ class TrainingOptions:
     """
 
     epochs: int = 10
-    batch_size: int = 512
+    batch_size: int = 1024
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     patience: int = 2

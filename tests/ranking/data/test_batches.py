@@ -1,4 +1,4 @@
-"""TrainingRows: Parquet files in, padded tensors out, each row exactly once over all ranks and workers."""
+"""TrainingRows: Parquet files become padded tensors, each row exactly once over all ranks and workers."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq

@@ -1,4 +1,4 @@
-"""Content tokens come from memory-mapped files; truth is numpy."""
+"""ItemContentStore: content tokens in memory-mapped files, compared with numpy arrays."""
 
 from __future__ import annotations
 

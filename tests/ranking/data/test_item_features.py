@@ -1,4 +1,4 @@
-"""Item features: looked up by item index, each unique item of a batch once."""
+"""ItemFeatures: look-ups by item index, once for each distinct item of a batch."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""ItemVocabulary: item ids in, rows of an embedding table out."""
+"""ItemVocabulary: item IDs become rows of an embedding table."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq

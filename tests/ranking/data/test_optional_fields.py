@@ -1,4 +1,4 @@
-"""Optional columns of training rows become optional fields of a batch; what is not asked for is not read."""
+"""Optional columns of training rows become optional fields of a batch. Columns that are not asked for are not read."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""A pass that is resumed gives the batches that an undisturbed pass would still have given, by value."""
+"""A resumed pass yields, by value, the batches that a pass without interruption would have yielded."""
 
 import numpy as np
 import pyarrow as pa

@@ -52,8 +52,8 @@ class LengthOfVector(ItemFeature):
         self.scale = nn.Parameter(torch.ones(1))
 
     def look_up(self, unique: UniqueItems) -> Tensor:
-        self.asked.append(unique.index.tolist())
-        return unique.features.rows("vectors", unique.index).float().norm(dim=1, keepdim=True)
+        self.asked.append(unique.item_index.tolist())
+        return unique.features.rows("vectors", unique.item_index).float().norm(dim=1, keepdim=True)
 
     def embed(self, items: Items) -> Tensor:
         return self.scale * items.looked_up

@@ -1,4 +1,4 @@
-"""RankingModel: what it is made of, what it must not depend on, and that it is saved as safetensors only."""
+"""RankingModel: its parts, the things its logits must not depend on, and its saved form, safetensors only."""
 
 import json
 

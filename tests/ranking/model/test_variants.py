@@ -1,4 +1,4 @@
-"""Variants: names of qarm.yaml in, switches of the ranking model out."""
+"""Variants: names of qarm.yaml become switches of the ranking model."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Bags of items: jagged tensors in, one vector per bag out, for PrefixEmbedding and SemanticIDEmbedding."""
+"""Bags of items: jagged tensors become one vector per bag, with PrefixEmbedding and SemanticIDEmbedding."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""BehaviorMatch: which behaviors share the target's code prefix."""
+"""BehaviorMatch: the behaviors that share the target's code prefix, counted and pooled."""
 
 import math
 

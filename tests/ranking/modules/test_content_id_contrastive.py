@@ -1,4 +1,4 @@
-"""content_id_contrastive_loss: an item's content and its ID embedding are drawn together."""
+"""content_id_contrastive_loss: the loss that brings an item's content and its ID embedding together."""
 
 import numpy as np
 import pytest

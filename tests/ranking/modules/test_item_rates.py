@@ -1,4 +1,4 @@
-"""The target's positive rate among the training rows, the row itself left out."""
+"""The target's positive rate among the training rows, without the row itself."""
 
 from __future__ import annotations
 

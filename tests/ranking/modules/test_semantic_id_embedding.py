@@ -1,4 +1,4 @@
-"""SemanticIDEmbedding: codes in, trainable vectors out."""
+"""SemanticIDEmbedding: codes become trainable vectors."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""TargetAttention: which behaviors matter for the target item."""
+"""TargetAttention: the weights of behaviors for a target item."""
 
 import numpy as np
 import pytest

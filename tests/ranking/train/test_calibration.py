@@ -1,4 +1,4 @@
-"""Calibration: logits become chances that are true."""
+"""Calibration: logits become chances that match the shares of positives."""
 
 import numpy as np
 import pytest

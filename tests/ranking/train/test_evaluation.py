@@ -1,4 +1,4 @@
-"""Slices of the metrics: which rows are of head, tail, new items and new users."""
+"""Slices of the metrics: the rows of head, torso and tail items, of new items and of new users."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""train_ranking_model with item features: what is known of items by content ranks those that training never saw."""
+"""train_ranking_model with item features: a model ranks items that training never saw by their content."""
 
 import json
 from dataclasses import replace
@@ -8,6 +8,8 @@ import pytest
 
 from qarm_features.ranking import ItemSources, ItemVocabulary, RankingModel, TrainingOptions, train_ranking_model
 from qarm_features.ranking.data.item_feature_files import write_item_features
+from qarm_features.ranking.modules.history_features import BehaviorCount
+from qarm_features.ranking.modules.ranking_input import RANKING_INPUTS, ModelSizes, ranking_input
 from tests.planted_rows import write_planted_features, write_planted_rows
 
 MODEL = {"num_levels": 2, "codebook_size": 8, "codebook_version": 0, "item_dim": 8, "use_semantic_ids": False}
@@ -72,3 +74,16 @@ def test_item_features_of_other_training_rows_are_refused(splits, tmp_path):
         ValueError, match="The item features belong to 100 trained items that are not the 200 of train_files"
     ):
         train_ranking_model(**splits, output_dir=tmp_path, item_features=tmp_path / "features", **MODEL)
+
+
+def test_an_input_of_ones_own_that_reads_item_features_is_not_trained_without(splits, tmp_path):
+    @ranking_input("reads_vectors")
+    class ReadsVectors(BehaviorCount):
+        needs = frozenset({"vectors"})
+
+        def __init__(self, sizes: ModelSizes) -> None:
+            super().__init__()
+
+    with pytest.raises(ValueError, match="item_features is None, must be a folder for the inputs reads_vectors"):
+        train_ranking_model(**splits, output_dir=tmp_path, **MODEL, inputs={"reads_vectors": {}})
+    del RANKING_INPUTS["reads_vectors"]
