@@ -126,7 +126,8 @@ def _distinct(ids: Iterable[str] | Iterable[int] | pa.Array) -> pd.Index:
     if isinstance(ids, pa.Array | pa.ChunkedArray):
         return _distinct_of_arrow(ids)
     values: list[Any] = list(ids)
-    return pd.Index(sorted(set(values)), dtype=_dtype({type(value).__name__ for value in values}))
+    dtype = _dtype({type(value).__name__ for value in values})
+    return pd.Index(sorted(set(values)), dtype=dtype)
 
 
 def _distinct_of_arrow(ids: pa.Array) -> pd.Index:

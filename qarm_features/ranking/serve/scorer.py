@@ -239,12 +239,13 @@ def score_candidates(
             chances = score_candidates(Scorer.open("model"), reader, user_id=7, item_ids=[50, 181])
     """
     missing = set(scorer.model.optional_fields) - {"behavior_age"} - optional_fields.keys()
-    read = reader.user_and_candidates(
-        user_id,
-        item_ids,
-        max_length=scorer.behavior_length,
-        max_impressions=scorer.impression_length if missing else 0,
-    )
+    length = scorer.behavior_length
+    if missing:
+        read = reader.user_and_candidates(
+            user_id, item_ids, max_length=length, max_impressions=scorer.impression_length
+        )
+    else:
+        read = reader.user_and_candidates(user_id, item_ids, max_length=length)
     if "counters" in missing and read.counters is not None:
         optional_fields["counters"] = read.counters
     impressions = read.impressions if missing else None
