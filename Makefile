@@ -39,7 +39,7 @@ coverage: setup ## the test suite, with the lines of qarm_features that it runs;
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 test-slow: setup ## the suites that take minutes: a standalone cluster, kill -9 at every stage, every quantizer, refits
-	$(BIN)/python -m pytest -m slow
+	QARM_TEST_CODEGEN=1 $(BIN)/python -m pytest -m slow
 
 check: setup ## format and lint
 	$(BIN)/ruff format --check .

@@ -35,6 +35,9 @@ def spark():
     # generated classes fill: a quarter of the JVM's time then went into sweeping it.
     java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m -XX:-UseCodeCacheFlushing -XX:+UseSerialGC -Xss8m"
     conf = {"spark.sql.shuffle.partitions": "4", "spark.driver.extraJavaOptions": java}
+    # To generate and compile Java for a plan costs more than to interpret it on a few rows. `make test-slow` compiles.
+    if not os.environ.get("QARM_TEST_CODEGEN"):
+        conf |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
     session = start_session(SparkOptions(master="local[2]", conf=conf), name="tests")
     yield session
     session.stop()

@@ -32,12 +32,26 @@ def fit(catalog, **params):
     return ResidualKMeans(**({"numLevels": 2, "codebookSize": 5, "maxIter": 3} | params)).fit(catalog)
 
 
+@pytest.fixture(scope="module")
+def fitted(catalog):
+    """Returns ``fit`` on the catalog, which fits each set of parameters once; for models that a test only compares with."""
+    models = {}
+
+    def model(**params):
+        key = repr(sorted(params.items()))
+        if key not in models:
+            models[key] = fit(catalog, **params)
+        return models[key]
+
+    return model
+
+
 def first_error(model):
     return model.training_summary[0]["relative_error"]
 
 
-def test_lost_files_are_read_again_and_change_no_bit(catalog, monkeypatch):
-    expected, step, lost = fit(catalog), embedding_files.EmbeddingFiles.step, []
+def test_lost_files_are_read_again_and_change_no_bit(catalog, fitted, monkeypatch):
+    expected, step, lost = fitted(), embedding_files.EmbeddingFiles.step, []
 
     def losing(files, centroids):
         if len(lost) < 4:
@@ -94,12 +108,12 @@ def test_a_weight_of_three_counts_as_three_rows(catalog):
 
 
 @pytest.mark.parametrize("partitions", [1, 5])
-def test_weighted_fits_do_not_depend_on_partitions(catalog, partitions):
+def test_weighted_fits_do_not_depend_on_partitions(catalog, fitted, partitions):
     params = {"weightCol": "clicks", "initMode": "k-means||", "warmupIter": 1}
 
     other = fit(catalog.repartition(partitions, "item_id"), **params)
 
-    assert other.codebooks.tobytes() == fit(catalog, **params).codebooks.tobytes()
+    assert other.codebooks.tobytes() == fitted(**params).codebooks.tobytes()
 
 
 def test_spherical_centroids_have_norm_one_in_the_first_level(catalog):
@@ -110,10 +124,10 @@ def test_spherical_centroids_have_norm_one_in_the_first_level(catalog):
 
 
 @pytest.mark.parametrize("mode", ["k-means||", "random"])
-def test_other_starts_end_near_the_error_of_the_default(catalog, mode):
+def test_other_starts_end_near_the_error_of_the_default(catalog, fitted, mode):
     error = first_error(fit(catalog, initMode=mode, maxIter=20))
 
-    assert error < 1.2 * first_error(fit(catalog, maxIter=20))
+    assert error < 1.2 * first_error(fitted(maxIter=20))
 
 
 def test_warm_up_on_the_sample_spares_full_passes(catalog):
@@ -145,10 +159,10 @@ def test_each_iteration_reports_its_error(catalog):
     assert errors == sorted(errors, reverse=True)
 
 
-def test_the_device_of_products_changes_no_bit(catalog):
+def test_the_device_of_products_changes_no_bit(catalog, fitted):
     by_torch = fit(catalog, device="torch-cpu")
 
-    assert by_torch.codebooks.tobytes() == fit(catalog).codebooks.tobytes()
+    assert by_torch.codebooks.tobytes() == fitted().codebooks.tobytes()
     assert by_torch.getOrDefault("device") == "torch-cpu"
 
 
