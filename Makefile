@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
 DEMO := demo
 export HF_HUB_OFFLINE ?= 1
+# Waiting threads of OpenMP sleep; spinning ones would take the cores of Spark and of other processes.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup java demo test coverage test-slow check format docs lock bench clean

@@ -7,6 +7,8 @@ import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("FEAST_USAGE", "False")
+# Threads of OpenMP sleep while they wait. By default they spin, and take the cores of Spark and of other processes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["PYSPARK_PYTHON"] = sys.executable
 
 
