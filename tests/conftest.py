@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("FEAST_USAGE", "False")
@@ -21,6 +22,8 @@ from qarm_features.settings.sections import SparkOptions
 from tests.server_programs import count_skipped
 from tests.toy_catalog import all_jobs, open_project, write_toy_project
 
+ROOT = Path(__file__).parents[1]
+
 
 def pytest_terminal_summary(terminalreporter):
     """Counts in one line the tests that were skipped because a server program is not installed."""
@@ -37,6 +40,7 @@ def spark():
     # generated classes fill: a quarter of the JVM's time then went into sweeping it.
     java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m -XX:-UseCodeCacheFlushing -XX:+UseSerialGC -Xss8m"
     conf = {"spark.sql.shuffle.partitions": "4", "spark.driver.extraJavaOptions": java}
+    conf |= {"spark.python.daemon.module": "tests.spark_daemon", "spark.executorEnv.PYTHONPATH": str(ROOT)}
     # To generate and compile Java for a plan costs more than to interpret it on a few rows. `make test-slow` compiles.
     if not os.environ.get("QARM_TEST_CODEGEN"):
         conf |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
