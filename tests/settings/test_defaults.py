@@ -22,8 +22,6 @@ from qarm_features.settings.sections import Alignment, Encoder, Section
 # and published figures of library calls come from the second.
 DIFFERENT = {
     ("ResidualKMeans", "max_iter"): (20, 10),
-    ("TrainingOptions", "batch_size"): (1024, 512),
-    ("RankingConfig", "dropout"): (0.0, 0.2),
     ("ItemEncoder", "tokens_kept"): (16, None),
     ("ItemEncoder", "frozen_weight"): (1.0, 0.0),
     ("FusionQFormer", "num_queries"): (4, 8),
