@@ -120,9 +120,8 @@ def _fit_level(
         sums, counts = files.step(prices.append_to(centroids))
         errors.append(_error(moments.energy, sums, counts, centroids, grid.bits))
         moved = update_centroids(sums, counts, centroids, grid.bits)
-        split_above = (
-            load if 2 * iteration < settings.max_iter else 0.0
-        )  # the later steps split nothing, so that the centroids settle
+        # The later steps split nothing, so that the centroids settle.
+        split_above = load if 2 * iteration < settings.max_iter else 0.0
         moved, counts_after_splits = _repair(moved, counts, offset, split_above, settings.capacity > 0, generator)
         moved = to_unit_norm(moved, grid) if spherical else moved
         prices.update(counts, counts_after_splits, errors[-1] / moments.weight)
@@ -131,8 +130,8 @@ def _fit_level(
         share = errors[-1] / moments.energy if moments.energy else 0.0
         logger.debug("level %d, iteration %d: %.6f of the error left, %d codes in use", level, iteration, share, used)
         slow = len(errors) > 1 and errors[-2] - errors[-1] < settings.error_tol * errors[-2]
-        at_rest = shift <= settings.tol * moments.variance
-        if prices.capacity_holds(counts) and (slow or at_rest):
+        settled = shift <= settings.tol * moments.variance
+        if prices.capacity_holds(counts) and (slow or settled):
             break
     if settings.capacity and level + 1 == len(settings.codebook_sizes):
         sums, counts = files.step(centroids)  # the last step did not choose the nearest centroids

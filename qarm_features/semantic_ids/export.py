@@ -160,7 +160,10 @@ def _write_format(codes: DataFrame, shape: CodeShape, draft: Path, index: str, f
         strings = codes.schema["item_id"].dataType.simpleString() == "string"
         written = write_npy(batches, draft, rows=shape.rows, width=len(shape.sizes), string_ids=strings)
     if written != shape.rows:
-        raise ValueError(f"{written:,} items were written, must be {shape.rows:,}. Pin the rows to one Delta version.")
+        raise ValueError(
+            f"The rows changed during the export: {written:,} items were written instead of {shape.rows:,}. "
+            "Pin the rows to one Delta version."
+        )
 
 
 def _batches(codes: DataFrame, shape: CodeShape) -> Iterator[tuple[pa.Array, np.ndarray]]:

@@ -97,7 +97,7 @@ def test_an_output_column_that_is_there_already_is_refused(spark, model, param):
 
 
 def test_a_folder_without_a_bank_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"has no bank\.json, must be the folder of a bank\."):
+    with pytest.raises(ValueError, match=r"has no bank\.json, so it is not the folder of a bank\."):
         NearestItemsModel.from_bank(tmp_path)
 
 
@@ -129,5 +129,5 @@ def test_a_shard_that_an_executor_does_not_see_is_named(spark, tmp_path):
 def test_shards_that_were_written_on_other_machines_are_missed(tmp_path):
     elsewhere = ShardFacts(0, rows=2, repeated_ids=0, max_norm=1.0, sha256="0", lists_sha256=None)
 
-    with pytest.raises(ValueError, match=r"a folder that the driver and every executor reach, but 1 of 1 shards"):
+    with pytest.raises(ValueError, match=r"1 of 1 shards are not in bankPath .*, because executors wrote them to"):
         Bank.create(str(tmp_path), [elsewhere], dim=2)

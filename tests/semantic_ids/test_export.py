@@ -162,7 +162,9 @@ def test_a_folder_with_files_and_rows_that_are_not_as_released_are_refused(spark
         code_shape(codes, num_levels=2, codebook_size=4, rows=4)
     with pytest.raises(ValueError, match="collision_index of 1 items is null, must be a number"):
         code_shape(older, num_levels=2, codebook_size=4, rows=1)
-    with pytest.raises(ValueError, match="3 items were written, must be 9. Pin the rows"):
+    with pytest.raises(
+        ValueError, match="The rows changed during the export: 3 items were written instead of 9. Pin the rows"
+    ):
         export_semantic_ids(codes, CodeShape(9, 2, 4, 2), tmp_path / "x", file_format=ExportFormat.NPY)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

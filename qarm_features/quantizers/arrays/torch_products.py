@@ -40,7 +40,7 @@ def torch_device(name: str, *, gpu: int = 0) -> str | None:
     if not torch.cuda.is_available():
         if name == "auto":
             return None
-        raise RuntimeError("device is cuda, must be auto or cpu where an executor has no GPU that torch sees.")
+        raise RuntimeError("device is cuda, but torch finds no GPU on this executor. Set it to auto or cpu.")
     return f"cuda:{gpu}"
 
 

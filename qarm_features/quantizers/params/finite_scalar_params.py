@@ -32,7 +32,7 @@ def check_levels(levels: list[int], name: str) -> None:
     """
     if not levels or min(levels) < 2 or math.prod(levels) > _MOST_CODES:
         raise ValueError(
-            f"{name} is {levels}, must be numbers from 2 with a product of at most 2**31, as [8, 8, 8, 5]."
+            f"{name} is {levels}, must be numbers from 2 with a product of at most 2**31, such as [8, 8, 8, 5]."
         )
 
 

@@ -252,11 +252,9 @@ class ResidualKMeansParams(WeightedColumns, HasDevice, HasMaxIter, HasTol, HasSe
             if (value := self.getOrDefault(name)) not in choices:
                 raise ValueError(f"{name} is {value}, must be one of {', '.join(choices)}.")
         if (load := self.getOrDefault(self.maxLoad)) and not load > 1:
-            raise ValueError(f"maxLoad is {load}, must be above 1, or 0 to leave large clusters alone.")
+            raise ValueError(f"maxLoad is {load}, must be above 1, or 0 to split no clusters.")
         if (capacity := self.getOrDefault(self.capacity)) and not 1 < capacity < float("inf"):
-            raise ValueError(
-                f"capacity is {capacity}, must be above 1 and finite, or 0 for codes of any number of rows."
-            )
+            raise ValueError(f"capacity is {capacity}, must be above 1 and finite, or 0 for no limit.")
         if sizes is not None and (len(sizes) != self.getNumLevels() or min(sizes) < 1):
             raise ValueError(
                 f"codebookSizes is {sizes}, must be numLevels = {self.getNumLevels()} sizes of at least 1."

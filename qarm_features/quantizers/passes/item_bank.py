@@ -71,7 +71,7 @@ class Bank(NamedTuple):
         file = Path(folder) / MANIFEST
         if not file.is_file():
             raise ValueError(
-                f"{folder} has no {MANIFEST}, must be the folder of a bank. Fit NearestItems with bankPath."
+                f"{folder} has no {MANIFEST}, so it is not the folder of a bank. Fit NearestItems with bankPath."
             )
         return cls(str(folder), json.loads(file.read_text()))
 
@@ -90,8 +90,8 @@ class Bank(NamedTuple):
         lost = [fact.shard for fact in facts if not Path(folder, f"{shard_name(fact.shard)}.arrow").is_file()]
         if lost:
             raise ValueError(
-                f"bankPath is {folder}, must be a folder that the driver and every executor reach, but {len(lost)} of "
-                f"{len(facts)} shards were written elsewhere. Mount one folder on all machines."
+                f"{len(lost)} of {len(facts)} shards are not in bankPath {folder}, because executors wrote them to the disks "
+                "of other machines. Mount one folder on all machines."
             )
         shards = [
             {"name": shard_name(fact.shard), **{name: getattr(fact, name) for name in _IN_MANIFEST}} for fact in facts

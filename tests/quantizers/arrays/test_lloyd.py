@@ -220,7 +220,7 @@ def test_a_gpu_that_is_not_there_is_missed_or_done_without():
         assert nearest_codes(rows, rows, torch_device("cuda")).tolist() == [0, 1]
         return
     assert nearest_codes(rows, rows, torch_device("auto")).tolist() == [0, 1]
-    with pytest.raises(RuntimeError, match=r"device is cuda, must be auto or cpu where an executor has no GPU"):
+    with pytest.raises(RuntimeError, match=r"device is cuda, but torch finds no GPU on this executor\. Set it to auto"):
         nearest_codes(rows, rows, torch_device("cuda"))
 
 
