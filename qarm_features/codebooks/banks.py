@@ -24,7 +24,7 @@ _TASK_QUERIES = 10_000  # number of items that a task looks up
 
 
 def publish_bank(artifacts: Artifacts, embeddings: DataFrame, estimator: NearestItems, **manifest: Any) -> Artifact:
-    """Freezes embeddings as the next bank version.
+    """Freeze embeddings as the next bank version.
 
     Args:
         artifacts: Artifacts of the banks, in a folder that the driver and every executor can reach.
@@ -43,7 +43,7 @@ def publish_bank(artifacts: Artifacts, embeddings: DataFrame, estimator: Nearest
 
 
 def load_bank(artifact: Artifact) -> NearestItemsModel:
-    """Returns the model of a bank version, which adds ``vq_codes`` and ``vq_similarities`` to ``embedding``."""
+    """Return the model of a bank version, which adds ``vq_codes`` and ``vq_similarities`` to ``embedding``."""
     manifest = artifact.verify().manifest
     return NearestItemsModel.from_bank(artifact.path / _BANK, k=manifest["k"], numProbes=manifest["num_probes"])
 
@@ -51,7 +51,7 @@ def load_bank(artifact: Artifact) -> NearestItemsModel:
 def find_nearest_items(
     embeddings: DataFrame, found: DataFrame, *, model: NearestItemsModel, bank_version: int, encoder_version: int
 ) -> DataFrame:
-    """Finds the nearest items of all items that ``found`` does not hold under this bank version.
+    """Find the nearest items of all items that ``found`` does not hold under this bank version.
 
     Args:
         embeddings: Rows of ``item_embeddings`` of this encoder version.

@@ -37,7 +37,7 @@ class ErrorSums(NamedTuple):
 
 
 def residual_errors(embeddings: np.ndarray, codes: np.ndarray, codebooks: np.ndarray) -> np.ndarray:
-    """Computes the squared error after each level, with the same bits on every CPU.
+    """Compute the squared error after each level, with the same bits on every CPU.
 
     Args:
         embeddings: Embeddings (B, D) float32.
@@ -60,7 +60,7 @@ def residual_errors(embeddings: np.ndarray, codes: np.ndarray, codebooks: np.nda
 
 
 def matrix(column: pa.Array, dtype: type = np.float32) -> np.ndarray:
-    """Returns a column of B lists of equal length as an array (B, length).
+    """Return a column of B lists of equal length as an array (B, length).
 
     Args:
         column: Lists of numbers, without nulls.
@@ -71,7 +71,7 @@ def matrix(column: pa.Array, dtype: type = np.float32) -> np.ndarray:
 
 
 def sum_errors(rows: DataFrame, codebooks: np.ndarray, *, weight: str | None = None) -> tuple[ErrorSums, ErrorSums]:
-    """Sums errors over all rows.
+    """Sum errors over all rows.
 
     Args:
         rows: Rows of ``embedding`` (D) of about unit norm, ``rq_codes`` (L), and perhaps integer weights of at least 0.
@@ -92,7 +92,7 @@ def sum_errors(rows: DataFrame, codebooks: np.ndarray, *, weight: str | None = N
 
 
 def _sum_batches(batches: Iterator[pa.RecordBatch], codebooks: np.ndarray) -> Iterator[pa.RecordBatch]:
-    """Yields one row for the partition with the sums of weights, L errors, energy and D features, plain and weighted."""
+    """Yield one row for the partition with the sums of weights, L errors, energy and D features, plain and weighted."""
     total = np.zeros((2, 2 + len(codebooks) + codebooks.shape[2]), np.int64)
     for batch in batches:
         if batch.num_rows == 0:
@@ -112,7 +112,7 @@ def _sum_batches(batches: Iterator[pa.RecordBatch], codebooks: np.ndarray) -> It
 
 
 def _error_sums(sums: list[int], num_levels: int) -> ErrorSums:
-    """Returns exact sums, as ``_sum_batches`` orders them, in the unit of the data."""
+    """Return exact sums, as ``_sum_batches`` orders them, in the unit of the data."""
     weight, errors, energy, features = sums[0], sums[1 : 1 + num_levels], sums[1 + num_levels], sums[2 + num_levels :]
     in_data = [math.ldexp(value, -_BITS) for value in (*errors, energy)]
     squared_mean = math.fsum(math.ldexp(value, -_BITS) ** 2 for value in features) / max(weight, 1)

@@ -21,7 +21,7 @@ WEIGHT = "popularity_weight"
 
 
 def quantizer(wanted: Codebooks, *, seed: int) -> ResidualKMeans | ResidualKMeansFiniteScalar:
-    """Returns the estimator that the settings ask for.
+    """Return the estimator that the settings ask for.
 
     It reads ``embedding`` and, if the settings weigh items by popularity, the column ``WEIGHT``.
 
@@ -37,7 +37,7 @@ def quantizer(wanted: Codebooks, *, seed: int) -> ResidualKMeans | ResidualKMean
 
 
 def last_alike(codebooks: Artifacts, wanted: Codebooks, *, seed: int) -> Artifact | None:
-    """Returns the codebook version from which a refit starts.
+    """Return the codebook version from which a refit starts.
 
     Args:
         codebooks: Artifacts of the codebooks.
@@ -54,7 +54,7 @@ def last_alike(codebooks: Artifacts, wanted: Codebooks, *, seed: int) -> Artifac
 
 
 def with_popularity(embeddings: DataFrame, interactions: DataFrame, power: float) -> DataFrame:
-    """Adds the weight of each item in a fit, (1 + number of its positives) ** power, so that new items count too.
+    """Add the weight of each item in a fit, (1 + number of its positives) ** power, so that new items count too.
 
     Args:
         embeddings: Rows of ``item_id`` and other columns.
@@ -71,7 +71,7 @@ def with_popularity(embeddings: DataFrame, interactions: DataFrame, power: float
 
 
 def fit_model(embeddings: DataFrame, estimator: RQEstimator) -> tuple[RQModel, list[dict[str, Any]]]:
-    """Fits codebooks without a start.
+    """Fit codebooks without a start.
 
     Args:
         embeddings: Rows of ``embedding`` (D) of about unit norm, and the column of weights of the estimator.

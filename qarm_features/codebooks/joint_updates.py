@@ -30,7 +30,7 @@ WHOLE_WEIGHT = "whole_weight"
 
 
 def with_whole_weights(rows: DataFrame, name: str) -> DataFrame:
-    """Adds ``WHOLE_WEIGHT``, the weights as whole steps with a sum of at most 2**36.
+    """Add ``WHOLE_WEIGHT``, the weights as whole steps with a sum of at most 2**36.
 
     Args:
         rows: Rows with a column of weights of at least 0.
@@ -46,7 +46,7 @@ def with_whole_weights(rows: DataFrame, name: str) -> DataFrame:
 
 
 def update_level(coded: DataFrame, codebooks: np.ndarray, level: int) -> np.ndarray:
-    """Moves the centroids of one level to the means of the residuals; the (weighted) squared error never rises.
+    """Move the centroids of one level to the means of the residuals; the (weighted) squared error never rises.
 
     Args:
         coded: Rows of ``embedding`` (D) of about unit norm, ``rq_codes`` (L) and perhaps ``WHOLE_WEIGHT``. They should be
@@ -67,7 +67,7 @@ def update_level(coded: DataFrame, codebooks: np.ndarray, level: int) -> np.ndar
 
 
 def update_scalars(coded: DataFrame, codebooks: np.ndarray, rounding: ScalarRounding) -> ScalarRounding:
-    """Moves the scalars of an fsq level to the means of the projected residuals; axes and boundaries stay.
+    """Move the scalars of an fsq level to the means of the projected residuals; axes and boundaries stay.
 
     Args:
         coded: Rows as ``update_level`` takes them.
@@ -96,16 +96,16 @@ class JointUpdates(NamedTuple):
     coded: DataFrame
 
     def centroids(self, codebooks: np.ndarray, level: int) -> np.ndarray:
-        """Returns what ``update_level`` returns."""
+        """Return what ``update_level`` returns."""
         return update_level(self.coded, codebooks, level)
 
     def scalars(self, codebooks: np.ndarray, rounding: ScalarRounding) -> ScalarRounding:
-        """Returns what ``update_scalars`` returns."""
+        """Return what ``update_scalars`` returns."""
         return update_scalars(self.coded, codebooks, rounding)
 
 
 def residuals_without(embeddings: np.ndarray, codes: np.ndarray, codebooks: np.ndarray, level: int) -> np.ndarray:
-    """Computes the residuals of all levels but one.
+    """Compute the residuals of all levels but one.
 
     Args:
         embeddings: Embeddings (B, D) float32.
@@ -123,7 +123,7 @@ def residuals_without(embeddings: np.ndarray, codes: np.ndarray, codebooks: np.n
 
 
 def _summed(coded: DataFrame, worker: Callable, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns sums (size,) and counts of all partitions, as a worker yields them for each, both int64."""
+    """Return sums (size,) and counts of all partitions, as a worker yields them for each, both int64."""
     rows = coded.select("embedding", "rq_codes", *([WHOLE_WEIGHT] if WHOLE_WEIGHT in coded.columns else []))
     parts = rows.mapInArrow(worker, _SUMS)
     partitions = rows.rdd.getNumPartitions()
@@ -136,7 +136,7 @@ def _summed(coded: DataFrame, worker: Callable, size: int) -> tuple[np.ndarray, 
 
 
 def _sum_weights(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yields the exact sum of the weights of the partition as text."""
+    """Yield the exact sum of the weights of the partition as text."""
     steps = sum(weight_facts(batch.column(0))[2] for batch in batches)
     yield pa.RecordBatch.from_pydict({"steps": [str(steps)]})
 
@@ -144,7 +144,7 @@ def _sum_weights(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def _sum_residuals(
     batches: Iterator[pa.RecordBatch], codebooks: np.ndarray, level: int, size: int
 ) -> Iterator[pa.RecordBatch]:
-    """Yields the sums (size, D) of residuals by code, and the counts (size,), for the partition."""
+    """Yield the sums (size, D) of residuals by code, and the counts (size,), for the partition."""
     sums, counts = np.zeros((size, codebooks.shape[2]), np.int64), np.zeros(size, np.int64)
     for batch in batches:
         if batch.num_rows == 0:
@@ -161,7 +161,7 @@ def _sum_residuals(
 def _sum_scalars(
     batches: Iterator[pa.RecordBatch], codebooks: np.ndarray, rounding: ScalarRounding
 ) -> Iterator[pa.RecordBatch]:
-    """Yields the sums of projected residuals by scalar, those of all axes in one array, and the counts."""
+    """Yield the sums of projected residuals by scalar, those of all axes in one array, and the counts."""
     starts = np.cumsum([0, *rounding.levels[:-1]])
     sums, counts = (np.zeros(sum(rounding.levels), np.int64) for _ in range(2))
     for batch in batches:
@@ -177,21 +177,21 @@ def _sum_scalars(
 
 
 def _weights(batch: pa.RecordBatch) -> np.ndarray:
-    """Returns the weights (B,) int64 of a batch, 1 without a column of weights."""
+    """Return the weights (B,) int64 of a batch, 1 without a column of weights."""
     if batch.num_columns > 2:
         return batch.column(2).to_numpy(zero_copy_only=False).astype(np.int64)
     return np.ones(batch.num_rows, np.int64)
 
 
 def _add(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yields the sum of the rows of the partition, unless it has none."""
+    """Yield the sum of the rows of the partition, unless it has none."""
     total = _total((row["sums"], row["counts"]) for batch in batches for row in batch.to_pylist())
     if total is not None:
         yield _row(*total)
 
 
 def _total(parts: Iterable[tuple[bytes, bytes]]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Adds partial sums and counts, each a flat array of int64; returns None if there are none."""
+    """Add partial sums and counts, each a flat array of int64; the sum of none is None."""
     total: tuple[np.ndarray, np.ndarray] | None = None
     for part in parts:
         sums, counts = (np.frombuffer(buffer, np.int64) for buffer in part)
@@ -200,5 +200,5 @@ def _total(parts: Iterable[tuple[bytes, bytes]]) -> tuple[np.ndarray, np.ndarray
 
 
 def _row(sums: np.ndarray, counts: np.ndarray) -> pa.RecordBatch:
-    """Returns a batch of one row of sums and counts."""
+    """Return a batch of one row of sums and counts."""
     return pa.RecordBatch.from_pydict({"sums": [sums.tobytes()], "counts": [counts.tobytes()]})

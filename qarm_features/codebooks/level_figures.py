@@ -17,7 +17,7 @@ from qarm_features.quantizers.rq_models import RQModel
 
 
 def fitted_levels(model: RQModel, embeddings: DataFrame) -> list[dict[str, Any]]:
-    """Returns the figures of a fit.
+    """Return the figures of a fit.
 
     Args:
         model: Model as an estimator returned it.
@@ -32,7 +32,7 @@ def fitted_levels(model: RQModel, embeddings: DataFrame) -> list[dict[str, Any]]
 
 
 def measured_levels(coded: DataFrame, codebooks: np.ndarray, fitted: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Replaces the figures of a fit by those of given codes, with each item counted once.
+    """Replace the figures of a fit by those of given codes, with each item counted once.
 
     Args:
         coded: Rows of ``embedding`` (D) of about unit norm and ``rq_codes`` (L).

@@ -64,7 +64,7 @@ def refit_codebooks(
     old_sizes: list[int],
     keep_within: float,
 ) -> Refit:
-    """Refits codebooks so that most items keep their semantic ID.
+    """Refit codebooks so that most items keep their semantic ID.
 
     Args:
         embeddings: Rows of ``item_id``, ``embedding`` (D) of about unit norm, and the column of weights of the estimator,
@@ -105,7 +105,7 @@ def refit_codebooks(
 def keep_codes(
     embeddings: np.ndarray, nearest: np.ndarray, old: np.ndarray, codebooks: np.ndarray, limit: float
 ) -> np.ndarray:
-    """Returns the old codes of rows that they decode nearly as well as the nearest codes, and else the nearest codes.
+    """Return the old codes of rows that they decode nearly as well as the nearest codes, and else the nearest codes.
 
     Args:
         embeddings: Embeddings (B, D) float32.
@@ -128,7 +128,7 @@ def keep_codes(
 
 
 def kept_codes(codebooks: np.ndarray, limit: float) -> Column:
-    """Returns the column of the codes that ``keep_codes`` gives.
+    """Return the column of the codes that ``keep_codes`` gives.
 
     It reads ``embedding``, ``rq_codes`` (the nearest codes) and ``old_codes`` (null for new items). If a level has become
     smaller, old codes beyond its size are not kept.
@@ -153,12 +153,12 @@ def kept_codes(codebooks: np.ndarray, limit: float) -> Column:
 
 
 def _coded(rows: DataFrame, model: RQModel, limit: float) -> DataFrame:
-    """Adds ``rq_codes``, the old codes where they add little error, else the nearest."""
+    """Add ``rq_codes``, the old codes where they add little error, else the nearest."""
     return model.transform(rows).withColumn("rq_codes", kept_codes(model.codebooks, limit))
 
 
 def _relabeled(rows: DataFrame, fitted: RQModel) -> RQModel:
-    """Permutes the codes of a model so that most items keep theirs."""
+    """Permute the codes of a model so that most items keep theirs."""
     codes = fitted.transform(rows.where(F.col("old_codes").isNotNull())).select("old_codes", "rq_codes").persist()
     labels = relabeling(codes, level_sizes=fitted.permutable_sizes)
     codes.unpersist()

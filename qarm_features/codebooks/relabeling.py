@@ -22,7 +22,7 @@ from qarm_features.codebooks.errors import matrix
 
 
 def match_codes(new: np.ndarray, old: np.ndarray, weights: np.ndarray, codebook_size: int) -> np.ndarray:
-    """Gives each new centroid the label of an old one, so that the total weight of the chosen pairs is the largest.
+    """Give each new centroid the label of an old one, so that the total weight of the chosen pairs is the largest.
 
     A pair with more weight than all other pairs of its new and its old centroid together is part of a best assignment,
     because an exchange for it never lowers the total. Such pairs are chosen first. Only the others become a dense
@@ -67,7 +67,7 @@ def match_codes(new: np.ndarray, old: np.ndarray, weights: np.ndarray, codebook_
 
 
 def relabeling(codes: DataFrame, *, level_sizes: list[int]) -> list[np.ndarray]:
-    """Chooses the labels of new centroids, level by level.
+    """Choose the labels of new centroids, level by level.
 
     A level counts the items that keep all codes before it. The semantic IDs of the other items change in any case, so these
     only decide between equal choices.
@@ -91,7 +91,7 @@ def relabeling(codes: DataFrame, *, level_sizes: list[int]) -> list[np.ndarray]:
 
 
 def code_transitions(codes: DataFrame, *, num_levels: int, codebook_size: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """Finds the code that most items of each old code have now, and the share of items that kept their codes.
+    """Find the code that most items of each old code have now, and the share of items that kept their codes.
 
     Args:
         codes: Rows of ``old_codes`` and ``rq_codes`` (L) of the items that have both.
@@ -114,7 +114,7 @@ def code_transitions(codes: DataFrame, *, num_levels: int, codebook_size: int) -
 
 
 def kept_shares(codes: DataFrame, *, num_levels: int) -> dict[str, Any]:
-    """Counts the items whose codes have not changed.
+    """Count the items whose codes have not changed.
 
     Args:
         codes: Rows of ``old_codes`` and ``rq_codes`` (L) of the items that have both.
@@ -136,13 +136,13 @@ def kept_shares(codes: DataFrame, *, num_levels: int) -> dict[str, Any]:
 
 
 def _code_pair(level: Column) -> Column:
-    """Returns a level with its old and its new code as a struct."""
+    """Return a level with its old and its new code as a struct."""
     old, new = F.get("old_codes", level), F.get("rq_codes", level)
     return F.struct(level.alias("level"), old.alias("old"), new.alias("new"))
 
 
 def _count_pairs(batches: Iterator[pa.RecordBatch], level: int, labels: list[np.ndarray]) -> Iterator[pa.RecordBatch]:
-    """Counts items by their new and old code of a level, all of them and those that keep all codes before."""
+    """Count items by their new and old code of a level, all of them and those that keep all codes before."""
     for batch in batches:
         if batch.num_rows == 0:
             continue

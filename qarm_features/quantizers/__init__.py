@@ -47,7 +47,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a quantizer on first use.
+    """Import a quantizer on first use.
 
     Raises:
         ImportError: pyspark is not installed.

@@ -21,7 +21,7 @@ from qarm_features.quantizers.rq_models import RQModel
 
 
 def codes_beside(model: RQModel, dataset: DataFrame, *keys: str) -> DataFrame:
-    """Quantizes rows and returns some of their columns with the codes.
+    """Quantize rows and return some of their columns with the codes.
 
     Args:
         model: Fitted model.
@@ -50,7 +50,7 @@ def _code_splits(
     names: list[str],
     encode: Callable[[pa.Array], pa.Array],
 ) -> Iterator[pa.RecordBatch]:
-    """Yields keys and codes of the partitions of a scan that are named in the batches."""
+    """Yield keys and codes of the partitions of a scan that are named in the batches."""
     for part in (part for batch in batches for part in batch.column(0).to_pylist()):
         for rows in read_splits(scan.partitions[part], scan.columns):
             keys = [column.cast(kind) for column, kind in zip(rows.columns, types)]

@@ -93,11 +93,11 @@ class FiniteScalar(Estimator["FiniteScalarModel"], FiniteScalarParams, DefaultPa
 
     @keyword_only
     def setParams(self, **params: Any) -> FiniteScalar:
-        """Sets any of the constructor's arguments."""
+        """Set any of the constructor's arguments."""
         return self._set(**self._input_kwargs)
 
     def fit_from(self, dataset: DataFrame, rounding: ScalarRounding) -> FiniteScalarModel:
-        """Fits a new mean, new boundaries and new scalars on the axes of a fitted model, so that most rows keep their code.
+        """Fit a new mean, new boundaries and new scalars on the axes of a fitted model, so that most rows keep their code.
 
         The params ``levels``, ``codebookSize`` and ``projection`` have no effect, because the axes and their numbers of
         scalars stay.
@@ -115,7 +115,7 @@ class FiniteScalar(Estimator["FiniteScalarModel"], FiniteScalarParams, DefaultPa
         return self._copyValues(self._fitted(dataset, None))
 
     def _fitted(self, dataset: DataFrame, start: ScalarRounding | None) -> FiniteScalarModel:
-        """Returns a fitted model without params, whose axes are those of ``start`` unless it is None."""
+        """Return a fitted model without params, whose axes are those of ``start`` unless it is None."""
         self.check_params()
         began = time.perf_counter()
         row, *weight = self.columns(dataset)
@@ -141,7 +141,7 @@ class FiniteScalar(Estimator["FiniteScalarModel"], FiniteScalarParams, DefaultPa
         return FiniteScalarModel(rounding, summary)
 
     def _axes(self, covariance: np.ndarray) -> np.ndarray:
-        """Returns the axes (d, D) of the projection, as many as the levels or codes can use."""
+        """Return the axes (d, D) of the projection, as many as the levels or codes can use."""
         dim, levels = len(covariance), self.getLevels()
         count = min(len(levels) if levels else most_dimensions(self.getCodebookSize()), dim)
         if self.getProjection() == "pca":
@@ -156,7 +156,7 @@ class FiniteScalar(Estimator["FiniteScalarModel"], FiniteScalarParams, DefaultPa
         counts: np.ndarray,
         levels: list[int] | None,
     ) -> tuple[ScalarRounding, float]:
-        """Returns the rounding whose scalars are fitted to the histograms, and its squared error within the axes."""
+        """Return the rounding whose scalars are fitted to the histograms, and its squared error within the axes."""
         spacing, scales = self.getSpacing(), np.square(deviations)
         if levels is None:
             errors = errors_by_count(counts, scales, self.getCodebookSize(), spacing=spacing)
@@ -168,7 +168,7 @@ class FiniteScalar(Estimator["FiniteScalarModel"], FiniteScalarParams, DefaultPa
         return ScalarRounding(mean, axes[used], edges, scalars), error
 
     def _check_rows(self, facts: RowFacts, start: ScalarRounding | None) -> None:
-        """Refuses rows that cannot be quantized with these params, or from these axes.
+        """Refuse rows that cannot be quantized with these params, or from these axes.
 
         Args:
             facts: What one pass over the rows found.
@@ -219,24 +219,24 @@ class FiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWritable):
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> FiniteScalarModel:
-        """Restores a model from the arrays that ``to_arrays`` returned."""
+        """Restore a model from the arrays that ``to_arrays`` returned."""
         return cls(ScalarRounding.from_arrays(arrays))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Returns named arrays that hold all of the model."""
+        """Return named arrays that hold all of the model."""
         return self.rounding.to_arrays()
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Returns the rows (B, D) float32 that codes (B,) stand for."""
+        """Return the rows (B, D) float32 that codes (B,) stand for."""
         return self.rounding.decode(codes)
 
     def write(self) -> MLWriter:
-        """Returns a writer that saves the params and the rounding."""
+        """Return a writer that saves the params and the rounding."""
         return ArraysWriter(self)
 
     @classmethod
     def read(cls) -> MLReader[FiniteScalarModel]:
-        """Returns a reader that loads what ``write`` saved."""
+        """Return a reader that loads what ``write`` saved."""
         return ArraysReader(cls)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:

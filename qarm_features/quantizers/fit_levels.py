@@ -29,7 +29,7 @@ _SPLIT_SHARE = 2.0**-10  # offset of a split, relative to the standard deviation
 
 
 def fit_levels(files: EmbeddingFiles, settings: LevelSettings) -> tuple[list[np.ndarray], list[dict[str, Any]]]:
-    """Fits codebooks, level after level.
+    """Fit codebooks, level after level.
 
     Args:
         files: All rows, which must have passed validation.
@@ -91,7 +91,7 @@ def _fit_level(
     generator: np.random.Generator,
     settings: LevelSettings,
 ) -> tuple[np.ndarray, list[float], float, np.ndarray]:
-    """Repeats Lloyd steps until the centroids hardly move.
+    """Repeat Lloyd steps until the centroids hardly move.
 
     Args:
         files: All rows.
@@ -146,7 +146,7 @@ def _repair(
     by_pieces: bool,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Moves centroids without rows, and splits clusters with too many rows unless ``max_load`` is 0.
+    """Move centroids without rows, and split clusters with too many rows unless ``max_load`` is 0.
 
     Returns:
         Centroids (K, D), and counts (K,) with 0 for the centroids that were moved.
@@ -159,7 +159,7 @@ def _repair(
 
 
 def to_unit_norm(centroids: np.ndarray, grid: Grid) -> np.ndarray:
-    """Scales centroids to norm 1 in the unit of the data; a centroid of norm 0 stays.
+    """Scale centroids to norm 1 in the unit of the data; a centroid of norm 0 stays.
 
     Args:
         centroids: Centroids (K, D) float32 on the grid.
@@ -174,12 +174,12 @@ def to_unit_norm(centroids: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _error(energy: int, sums: np.ndarray, counts: np.ndarray, centroids: np.ndarray, bits: int) -> float:
-    """Returns the squared error of centroids, computed from the sums of their rows, in squared grid steps."""
+    """Return the squared error of centroids, computed from the sums of their rows, in squared grid steps."""
     wide = centroids.astype(np.float64)
     explained = _sum_in_order(wide * (2 * sums - counts[:, None] * wide))
     return max(0.0, energy - math.ldexp(explained, 2 * bits))
 
 
 def _sum_in_order(values: np.ndarray) -> float:
-    """Returns the sum of all values, added in one fixed order."""
+    """Return the sum of all values, added in one fixed order."""
     return float(ordered_row_sums(values.reshape(1, -1))[0])

@@ -19,7 +19,7 @@ class EstimatorWriter(DefaultParamsWriter):
     """Writes the params of ``ResidualKMeans``, ``initialCodebooks`` as nested lists."""
 
     def saveImpl(self, path: str) -> None:
-        """Writes the folder ``path``."""
+        """Write the folder ``path``."""
         params = {param.name: value for param, value in self.instance._paramMap.items()}
         if "initialCodebooks" in params:
             params["initialCodebooks"] = params["initialCodebooks"].tolist()
@@ -42,11 +42,11 @@ class _ModelWriter(MLWriter):
         self.instance = instance
 
     def rows(self) -> list[tuple]:
-        """Returns the rows of the model."""
+        """Return the rows of the model."""
         raise NotImplementedError
 
     def saveImpl(self, path: str) -> None:
-        """Writes the folder ``path``."""
+        """Write the folder ``path``."""
         summary = {"training_summary": self.instance.training_summary}
         DefaultParamsWriter.saveMetadata(self.instance, path, self.sparkSession, extraMetadata=summary)
         self.sparkSession.createDataFrame(self.rows(), self.schema).write.parquet(f"{path}/{self.folder}")
@@ -60,11 +60,11 @@ class _ModelReader(MLReader):
         self.model_class = model_class
 
     def model(self, path: str) -> Any:
-        """Returns the model in the folder ``path`` without its params."""
+        """Return the model in the folder ``path`` without its params."""
         raise NotImplementedError
 
     def load(self, path: str) -> Any:
-        """Returns the model in the folder ``path`` with its params and summary."""
+        """Return the model in the folder ``path`` with its params and summary."""
         metadata = DefaultParamsReader.loadMetadata(path, self.sparkSession)
         model = self.model(path)
         model.training_summary = metadata["training_summary"]
@@ -79,7 +79,7 @@ class CodebooksWriter(_ModelWriter):
     folder, schema = "codebooks", _CODEBOOKS
 
     def rows(self) -> list[tuple]:
-        """Returns level, centroid and values of each centroid."""
+        """Return level, centroid and values of each centroid."""
         return [
             (level, centroid, values.tolist())
             for level, centroids in enumerate(self.instance.codebooks)
@@ -91,7 +91,7 @@ class CodebooksReader(_ModelReader):
     """Reads what ``CodebooksWriter`` wrote."""
 
     def model(self, path: str) -> Any:
-        """Returns the model in the folder ``path`` without its params."""
+        """Return the model in the folder ``path`` without its params."""
         rows = self.sparkSession.read.schema(_CODEBOOKS).parquet(f"{path}/codebooks")
         rows = rows.orderBy("level", "centroid").toArrow()
         levels = rows["level"].to_numpy().max() + 1
@@ -105,7 +105,7 @@ class ArraysWriter(_ModelWriter):
     folder, schema = "arrays", _ARRAYS
 
     def rows(self) -> list[tuple]:
-        """Returns name, shape and values of each array."""
+        """Return name, shape and values of each array."""
         arrays = self.instance.to_arrays()
         return [(name, list(array.shape), array.astype(float).ravel().tolist()) for name, array in arrays.items()]
 
@@ -114,7 +114,7 @@ class ArraysReader(_ModelReader):
     """Reads what ``ArraysWriter`` wrote, by the ``from_arrays`` of the class."""
 
     def model(self, path: str) -> Any:
-        """Returns the model in the folder ``path`` without its params."""
+        """Return the model in the folder ``path`` without its params."""
         rows = self.sparkSession.read.schema(_ARRAYS).parquet(f"{path}/arrays").collect()  # one row per array
         return self.model_class.from_arrays(
             {row["name"]: np.array(row["values"]).reshape(row["shape"]) for row in rows}

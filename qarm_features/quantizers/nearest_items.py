@@ -81,7 +81,7 @@ class NearestItems(Estimator["NearestItemsModel"], NearestItemsParams, DefaultPa
 
     @keyword_only
     def setParams(self, **params: Any) -> NearestItems:
-        """Sets any of the constructor's arguments."""
+        """Set any of the constructor's arguments."""
         return self._set(**self._input_kwargs)
 
     def _fit(self, dataset: DataFrame) -> NearestItemsModel:
@@ -110,7 +110,7 @@ class NearestItems(Estimator["NearestItemsModel"], NearestItemsParams, DefaultPa
         return model
 
     def _folder(self) -> str:
-        """Returns the path of the new folder of the bank.
+        """Return the path of the new folder of the bank.
 
         Raises:
             ValueError: The folder holds something, or cannot be mapped into memory.
@@ -128,7 +128,7 @@ class NearestItems(Estimator["NearestItemsModel"], NearestItemsParams, DefaultPa
         return str(folder)
 
     def _check_rows(self, facts: BankFacts) -> None:
-        """Refuses rows that cannot make a bank.
+        """Refuse rows that cannot make a bank.
 
         Args:
             facts: What one pass over the rows found.
@@ -144,7 +144,7 @@ class NearestItems(Estimator["NearestItemsModel"], NearestItemsParams, DefaultPa
         check_facts(facts, name)
 
     def _check_ids(self, shards: list[ShardFacts]) -> None:
-        """Refuses items that have more than one row; equal IDs always lie in one shard.
+        """Refuse items that have more than one row; equal IDs always lie in one shard.
 
         Args:
             shards: Facts of each shard.

@@ -59,7 +59,7 @@ class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
 
     @classmethod
     def from_bank(cls, folder: str | Path, **params: Any) -> NearestItemsModel:
-        """Returns a model of a saved bank, for example that of an artifact.
+        """Return a model of a saved bank, for example that of an artifact.
 
         Args:
             folder: Folder of the bank.
@@ -71,7 +71,7 @@ class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
         return cls(Bank.open(folder))._set(**params)
 
     def measure_recall(self, dataset: DataFrame, *, seed: int = 0) -> float:
-        """Measures which share of the exact k nearest items the approximate search finds.
+        """Measure which share of the exact k nearest items the approximate search finds.
 
         Args:
             dataset: DataFrame as ``transform`` takes it; 1,000 of its items are sampled by a hash of their ID.
@@ -91,12 +91,12 @@ class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
         return float(counts["shared"] / counts["exact"]) if counts["exact"] else 1.0
 
     def write(self) -> MLWriter:
-        """Returns a writer that saves the params and a copy of the bank."""
+        """Return a writer that saves the params and a copy of the bank."""
         return _ModelWriter(self)
 
     @classmethod
     def read(cls) -> MLReader[NearestItemsModel]:
-        """Returns a reader that loads what ``write`` saved."""
+        """Return a reader that loads what ``write`` saved."""
         return _ModelReader()
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
@@ -113,11 +113,11 @@ class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
         return rows.drop("__nearest")
 
     def _search(self, rows: DataFrame, *, exact: bool) -> DataFrame:
-        """Adds the column ``found`` to rows of ``item_id`` and ``embedding``."""
+        """Add the column ``found`` to rows of ``item_id`` and ``embedding``."""
         return rows.withColumn("found", self._nearest(exact)(F.col("item_id"), F.col("embedding")))
 
     def _nearest(self, exact: bool) -> UserDefinedFunctionLike:
-        """Returns a function of columns, from item IDs and embeddings to structs of IDs and similarities."""
+        """Return a function of columns, from item IDs and embeddings to structs of IDs and similarities."""
         bank, k, name, item = self.bank, self.getK(), self.getInputCol(), self.getItemCol()
         num_probes = None if exact else self.getNumProbes()
 
@@ -134,7 +134,7 @@ class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
 
 
 def local_folder(path: str, name: str) -> Path:
-    """Returns a path without the prefix ``file:``.
+    """Return a path without the prefix ``file:``.
 
     Args:
         path: Path that a user named.
@@ -160,7 +160,7 @@ class _ModelWriter(MLWriter):
         self.instance = instance
 
     def saveImpl(self, path: str) -> None:
-        """Writes the folder ``path``."""
+        """Write the folder ``path``."""
         bank = local_folder(path, "path") / _BANK
         summary = {"training_summary": self.instance.training_summary}
         DefaultParamsWriter.saveMetadata(self.instance, path, self.sparkSession, extraMetadata=summary)
@@ -171,7 +171,7 @@ class _ModelReader(MLReader[NearestItemsModel]):
     """Reads what ``_ModelWriter`` wrote; the model uses the bank in that folder."""
 
     def load(self, path: str) -> NearestItemsModel:
-        """Returns the model in the folder ``path``."""
+        """Return the model in the folder ``path``."""
         metadata = DefaultParamsReader.loadMetadata(path, self.sparkSession)
         bank = Bank.open(local_folder(path, "path") / _BANK).verify()
         model = NearestItemsModel(bank, metadata["training_summary"])

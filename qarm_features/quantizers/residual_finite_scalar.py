@@ -112,13 +112,13 @@ class ResidualKMeansFiniteScalar(
 
     @keyword_only
     def setParams(self, **params: Any) -> ResidualKMeansFiniteScalar:
-        """Sets any of the constructor's arguments."""
+        """Set any of the constructor's arguments."""
         return self._set(**self._input_kwargs)
 
     def fit_from(
         self, dataset: DataFrame, model: ResidualKMeansFiniteScalarModel, *, max_iter: int | None = None
     ) -> ResidualKMeansFiniteScalarModel:
-        """Fits like ``fit``, but starts from a fitted model, so that a refit begins where the last fit ended.
+        """Fit like ``fit``, but start from a fitted model, so that a refit begins where the last fit ended.
 
         Args:
             dataset: Rows with the column of embeddings (D).
@@ -199,7 +199,7 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], **columns: str) -> ResidualKMeansFiniteScalarModel:
-        """Restores a model.
+        """Restore a model.
 
         Args:
             arrays: Arrays as ``to_arrays`` returned them.
@@ -209,11 +209,11 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
         return cls(codebooks, ScalarRounding.from_arrays(arrays))._set(**columns)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Returns named arrays that hold all of the model."""
+        """Return named arrays that hold all of the model."""
         return {"kmeans_codebooks": self.kmeans_codebooks, **self.rounding.to_arrays()}
 
     def decode_codes(self, codes: np.ndarray) -> np.ndarray:
-        """Returns the embeddings (B, D) float32 that codes (B, L + 1) stand for."""
+        """Return the embeddings (B, D) float32 that codes (B, L + 1) stand for."""
         codes = np.asarray(codes)
         return self.rounding.decode(codes[:, -1]) + _centroid_sums(codes[:, :-1], self.kmeans_codebooks)
 
@@ -223,7 +223,7 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
         return level_sizes(self.kmeans_codebooks)
 
     def level_figures(self) -> list[dict[str, Any]]:
-        """Returns what the fit found, one dict per level, see ``fit_levels``; an empty list for a model not fitted here.
+        """Return what the fit found, one dict per level, see ``fit_levels``; an empty list for a model not fitted here.
 
         The last level has no entry ``sse``, because its fit counts no errors.
         """
@@ -241,7 +241,7 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
         return [*levels, figures]
 
     def permuted(self, labels: Sequence[np.ndarray]) -> ResidualKMeansFiniteScalarModel:
-        """Relabels codes of k-means levels; the model has no summary.
+        """Relabel codes of k-means levels; the model has no summary.
 
         Args:
             labels: Permutation (K,) of each k-means level: ``labels[l][c]`` is the new code of centroid c of level l.
@@ -249,7 +249,7 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
         return self._with(permute_levels(self.kmeans_codebooks, labels), self.rounding)
 
     def renewed(self, level: int, means: LevelMeans) -> ResidualKMeansFiniteScalarModel:
-        """Moves what one level decodes to the best place for codes that are held; the model has no summary.
+        """Move what one level decodes to the best place for codes that are held; the model has no summary.
 
         Args:
             level: Index of the level, from 0; the last one gets new scalars and keeps its axes and boundaries.
@@ -264,16 +264,16 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
         return self._copyValues(ResidualKMeansFiniteScalarModel(kmeans_codebooks, rounding))
 
     def encoder(self) -> Callable[[pa.Array], pa.Array]:
-        """Returns a function from B embeddings to B lists of L + 1 codes, for Spark's workers."""
+        """Return a function from B embeddings to B lists of L + 1 codes, for Spark's workers."""
         return partial(_encode, codebooks=self.kmeans_codebooks, rounding=self.rounding, name=self.getInputCol())
 
     def write(self) -> MLWriter:
-        """Returns a writer that saves the params, codebooks and rounding."""
+        """Return a writer that saves the params, codebooks and rounding."""
         return ArraysWriter(self)
 
     @classmethod
     def read(cls) -> MLReader[ResidualKMeansFiniteScalarModel]:
-        """Returns a reader that loads what ``write`` saved."""
+        """Return a reader that loads what ``write`` saved."""
         return ArraysReader(cls)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
@@ -288,7 +288,7 @@ class ResidualKMeansFiniteScalarModel(Model, EmbeddingColumns, MLReadable, MLWri
 
 
 def _encode(batch: pa.Array, codebooks: np.ndarray, rounding: ScalarRounding, name: str) -> pa.Array:
-    """Returns B lists of L + 1 codes of B embeddings."""
+    """Return B lists of L + 1 codes of B embeddings."""
     rows = checked_rows(batch, codebooks.shape[2], name, "in the codebooks", advice="Use their encoder version.")
     first, rest = quantize(rows, codebooks)
     table = np.column_stack([first, rounding.encode(rest)]).astype(np.int32)
@@ -296,7 +296,7 @@ def _encode(batch: pa.Array, codebooks: np.ndarray, rounding: ScalarRounding, na
 
 
 def _residuals(kmeans: ResidualKMeansModel, dataset: DataFrame) -> Column:
-    """Returns the column of residuals (D): rows less the centroids of all their codes."""
+    """Return the column of residuals (D): rows less the centroids of all their codes."""
     codebooks, name = kmeans.codebooks, kmeans.getInputCol()
 
     def residuals(batch: pa.Array) -> pa.Array:
@@ -307,7 +307,7 @@ def _residuals(kmeans: ResidualKMeansModel, dataset: DataFrame) -> Column:
 
 
 def _centroid_sums(codes: np.ndarray, codebooks: np.ndarray) -> np.ndarray:
-    """Returns the sums (B, D) of the centroids of codes (B, L)."""
+    """Return the sums (B, D) of the centroids of codes (B, L)."""
     total = np.zeros((len(codes), codebooks.shape[2]), np.float32)
     for centroids, column in zip(codebooks, codes.T):
         total += centroids[column]

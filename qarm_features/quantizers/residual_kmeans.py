@@ -124,13 +124,13 @@ class ResidualKMeans(Estimator["ResidualKMeansModel"], ResidualKMeansParams, Def
 
     @keyword_only
     def setParams(self, **params: Any) -> ResidualKMeans:
-        """Sets any of the constructor's arguments."""
+        """Set any of the constructor's arguments."""
         return self._set(**self._input_kwargs)
 
     def fit_from(
         self, dataset: DataFrame, start: ResidualKMeansModel | np.ndarray, *, max_iter: int | None = None
     ) -> ResidualKMeansModel:
-        """Fits like ``fit``, but starts from fitted codebooks, so that a refit begins where the last fit ended.
+        """Fit like ``fit``, but start from fitted codebooks, so that a refit begins where the last fit ended.
 
         Args:
             dataset: Rows with the column of embeddings (D).
@@ -150,7 +150,7 @@ class ResidualKMeans(Estimator["ResidualKMeansModel"], ResidualKMeansParams, Def
         return self.copy(params).fit(dataset)
 
     def write(self) -> MLWriter:
-        """Returns a writer that saves the params."""
+        """Return a writer that saves the params."""
         return EstimatorWriter(self)
 
     def _fit(self, dataset: DataFrame) -> ResidualKMeansModel:
@@ -181,7 +181,7 @@ class ResidualKMeans(Estimator["ResidualKMeansModel"], ResidualKMeansParams, Def
         return self._copyValues(ResidualKMeansModel(pad_levels(codebooks), summary))
 
     def _check_rows(self, facts: Facts) -> None:
-        """Refuses rows that cannot be quantized with these params.
+        """Refuse rows that cannot be quantized with these params.
 
         Args:
             facts: What one pass over the rows found.
@@ -239,7 +239,7 @@ class ResidualKMeansModel(Model, EmbeddingColumns, HasDevice, MLReadable, MLWrit
     def from_codebooks(
         cls, codebooks: np.ndarray | list, *, inputCol: str = "embedding", outputCol: str = "rq_codes"
     ) -> ResidualKMeansModel:
-        """Returns a model of given codebooks, for example those of an artifact.
+        """Return a model of given codebooks, for example those of an artifact.
 
         Args:
             codebooks: Codebooks (L, K, D), finite except for the padding of smaller levels; stored as float32.
@@ -259,11 +259,11 @@ class ResidualKMeansModel(Model, EmbeddingColumns, HasDevice, MLReadable, MLWrit
         return self.level_sizes
 
     def level_figures(self) -> list[dict[str, Any]]:
-        """Returns what the fit found, one dict per level, see ``fit_levels``; an empty list for a model not fitted here."""
+        """Return what the fit found, one dict per level, see ``fit_levels``; an empty list for a model not fitted here."""
         return self.training_summary
 
     def permuted(self, labels: Sequence[np.ndarray]) -> ResidualKMeansModel:
-        """Relabels codes; the model has no summary.
+        """Relabel codes; the model has no summary.
 
         Args:
             labels: Permutation (K,) of each level: ``labels[l][c]`` is the new code of centroid c of level l.
@@ -271,7 +271,7 @@ class ResidualKMeansModel(Model, EmbeddingColumns, HasDevice, MLReadable, MLWrit
         return self._with_codebooks(permute_levels(self.codebooks, labels))
 
     def renewed(self, level: int, means: LevelMeans) -> ResidualKMeansModel:
-        """Moves the centroids of one level to the best place for codes that are held; the model has no summary.
+        """Move the centroids of one level to the best place for codes that are held; the model has no summary.
 
         Args:
             level: Index of the level, from 0.
@@ -280,12 +280,12 @@ class ResidualKMeansModel(Model, EmbeddingColumns, HasDevice, MLReadable, MLWrit
         return self._with_codebooks(means.centroids(self.codebooks, level))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Returns named arrays that hold all of the model."""
+        """Return named arrays that hold all of the model."""
         return {"codebooks": self.codebooks}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray], **columns: str) -> ResidualKMeansModel:
-        """Restores a model.
+        """Restore a model.
 
         Args:
             arrays: Arrays as ``to_arrays`` returned them.
@@ -297,16 +297,16 @@ class ResidualKMeansModel(Model, EmbeddingColumns, HasDevice, MLReadable, MLWrit
         return self._copyValues(ResidualKMeansModel(codebooks))
 
     def encoder(self) -> Callable[[pa.Array], pa.Array]:
-        """Returns a function from B embeddings to B lists of L codes, for Spark's workers."""
+        """Return a function from B embeddings to B lists of L codes, for Spark's workers."""
         return partial(assign_batch, codebooks=self.codebooks, name=self.getInputCol(), device=self.checked_device())
 
     def write(self) -> MLWriter:
-        """Returns a writer that saves the params and codebooks."""
+        """Return a writer that saves the params and codebooks."""
         return CodebooksWriter(self)
 
     @classmethod
     def read(cls) -> MLReader[ResidualKMeansModel]:
-        """Returns a reader that loads what ``write`` saved."""
+        """Return a reader that loads what ``write`` saved."""
         return CodebooksReader(cls)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:

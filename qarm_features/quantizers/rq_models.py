@@ -23,11 +23,11 @@ class LevelMeans(Protocol):
     """
 
     def centroids(self, codebooks: np.ndarray, level: int) -> np.ndarray:
-        """Returns the codebooks (L, K, D) float32 with the means of one level as its centroids."""
+        """Return the codebooks (L, K, D) float32 with the means of one level as its centroids."""
         ...
 
     def scalars(self, codebooks: np.ndarray, rounding: ScalarRounding) -> ScalarRounding:
-        """Returns the rounding of the last level with the means as its scalars."""
+        """Return the rounding of the last level with the means as its scalars."""
         ...
 
 
@@ -50,7 +50,7 @@ class RQModel(Protocol):
         ...
 
     def level_figures(self) -> list[dict[str, Any]]:
-        """Returns the figures of the fit, one dict per level.
+        """Return the figures of the fit, one dict per level.
 
         A level without an entry ``sse`` was fitted without counting its error. The list is empty for a model that was
         not fitted here.
@@ -58,31 +58,31 @@ class RQModel(Protocol):
         ...
 
     def permuted(self, labels: Sequence[np.ndarray]) -> Self:
-        """Returns the model in which code c of level l is called ``labels[l][c]``, for the first ``len(labels)`` levels."""
+        """Return the model in which code c of level l is called ``labels[l][c]``, for the first ``len(labels)`` levels."""
         ...
 
     def renewed(self, level: int, means: LevelMeans) -> Self:
-        """Returns the model in which one level is the best for codes that are held."""
+        """Return the model in which one level is the best for codes that are held."""
         ...
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Returns named arrays that hold all of the model, for safetensors and Parquet."""
+        """Return named arrays that hold all of the model, for safetensors and Parquet."""
         ...
 
     def encoder(self) -> Callable[[pa.Array], pa.Array]:
-        """Returns a function from B embeddings to B lists of L codes, for Spark's workers."""
+        """Return a function from B embeddings to B lists of L codes, for Spark's workers."""
         ...
 
     def embeddings(self, dataset: DataFrame) -> Column:
-        """Returns the input column of a DataFrame as an array."""
+        """Return the input column of a DataFrame as an array."""
         ...
 
     def getOutputCol(self) -> str:
-        """Returns the name of the column of codes."""
+        """Return the name of the column of codes."""
         ...
 
     def transform(self, dataset: DataFrame) -> DataFrame:
-        """Adds the column of codes."""
+        """Add the column of codes."""
         ...
 
 
@@ -90,11 +90,11 @@ class RQEstimator(Protocol):
     """An estimator that fits an ``RQModel``."""
 
     def fit(self, dataset: DataFrame) -> Any:
-        """Returns an ``RQModel`` that is fitted without a start."""
+        """Return an ``RQModel`` that is fitted without a start."""
         ...
 
     def fit_from(self, dataset: DataFrame, start: Any, *, max_iter: int | None = None) -> Any:
-        """Returns an ``RQModel`` whose fit starts from a fitted model of the same estimator.
+        """Return an ``RQModel`` whose fit starts from a fitted model of the same estimator.
 
         Args:
             dataset: Rows with the column of embeddings (D).
@@ -104,5 +104,5 @@ class RQEstimator(Protocol):
         ...
 
     def weight_name(self) -> str | None:
-        """Returns the name of the column of weights, or None if all rows count once."""
+        """Return the name of the column of weights, or None if all rows count once."""
         ...

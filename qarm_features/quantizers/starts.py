@@ -32,7 +32,7 @@ class Starts:
     """
 
     def __init__(self, files: EmbeddingFiles, settings: LevelSettings) -> None:
-        """Takes the sample, unless the settings have initial codebooks.
+        """Take the sample, unless the settings have initial codebooks.
 
         Args:
             files: All rows of the fit, on the grid.
@@ -56,7 +56,7 @@ class Starts:
             )
 
     def centroids(self, level: int, generator: np.random.Generator) -> np.ndarray:
-        """Returns the initial centroids of a level.
+        """Return the initial centroids of a level.
 
         Args:
             level: Index of the level, from 0.
@@ -83,12 +83,12 @@ class Starts:
         return first
 
     def subtract(self, centroids: np.ndarray) -> None:
-        """Goes on to the next level, by subtracting from each row of the sample its nearest centroid (K, D)."""
+        """Go on to the next level, by subtracting from each row of the sample its nearest centroid (K, D)."""
         if self._settings.initial_codebooks is None:
             self._sample = self._sample - centroids[nearest_codes(self._sample, centroids)]
 
     def _draw_from_all(self, size: int, generator: np.random.Generator) -> np.ndarray:
-        """Draws about 2 K rows per round from all rows, far from those of earlier rounds, then K of them by k-means++."""
+        """Draw about 2 K rows per round from all rows, far from those of earlier rounds, then K of them by k-means++."""
         candidates = self._sample[_draw(self._weights, 1, generator)]
         for _ in range(_ROUNDS):
             distances = _squared_distances(self._sample, candidates)
@@ -108,7 +108,7 @@ class Starts:
 
 
 def draw_centroids(sample: np.ndarray, weights: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
-    """Draws initial centroids by greedy k-means++, ``size // 64`` at a time if there are many.
+    """Draw initial centroids by greedy k-means++, ``size // 64`` at a time if there are many.
 
     Each centroid is the best of 2 + log K draws, the one that lowers the error of the sample most. Distances are computed on
     a coarse grid, where float32 products are exact. Rows that are equal on this grid are drawn only after all others.
@@ -148,7 +148,7 @@ def draw_centroids(sample: np.ndarray, weights: np.ndarray, size: int, generator
 def _draw_apart(
     sample: np.ndarray, weights: np.ndarray, size: int, picked: list[np.ndarray], generator: np.random.Generator
 ) -> np.ndarray:
-    """Adds centroids to those that were picked, until there are K, drawn by exact distances."""
+    """Add centroids to those that were picked, until there are K, drawn by exact distances."""
     if size <= sum(map(len, picked)):
         return np.concatenate(picked)
     distances = _squared_distances(sample, picked[0])
@@ -160,7 +160,7 @@ def _draw_apart(
 
 
 def _lowest_errors(coarse: np.ndarray, shares: np.ndarray, distances: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Returns the exact error (C,) float64 of the sample with each candidate as a further centroid."""
+    """Return the exact error (C,) float64 of the sample with each candidate as a further centroid."""
     errors = np.zeros(len(candidates))
     for low, high in _blocks(len(coarse), len(candidates)):
         near = _coarse_distances(coarse[low:high], candidates, coarse)
@@ -169,7 +169,7 @@ def _lowest_errors(coarse: np.ndarray, shares: np.ndarray, distances: np.ndarray
 
 
 def _coarse_distances(rows: np.ndarray, picked: np.ndarray, coarse: np.ndarray | None = None) -> np.ndarray:
-    """Returns the exact squared distances (B, C) float32 of rows on the coarse grid to picked ones."""
+    """Return the exact squared distances (B, C) float32 of rows on the coarse grid to picked ones."""
     centroids = (rows if coarse is None else coarse)[picked]
     squares = [np.einsum("ij,ij->i", values, values)[:, None] for values in (rows, centroids)]
     distances = rows @ (-2 * centroids).T
@@ -179,33 +179,33 @@ def _coarse_distances(rows: np.ndarray, picked: np.ndarray, coarse: np.ndarray |
 
 
 def _on_coarse_grid(sample: np.ndarray) -> np.ndarray:
-    """Returns a sample (B, D) as whole steps of a coarse grid, on which squared distances stay below 2**24."""
+    """Return a sample (B, D) as whole steps of a coarse grid, on which squared distances stay below 2**24."""
     largest = float(np.sqrt(np.square(sample, dtype=np.float64).cumsum(axis=1)[:, -1].max()))
     exponent = math.frexp(largest)[1] if largest > 0 else 0  # largest < 2**exponent
     return np.trunc(np.ldexp(sample, _COARSE_BITS - exponent)) + np.float32(0)
 
 
 def _scaled_weights(weights: np.ndarray) -> np.ndarray:
-    """Returns weights (B,) as whole numbers in float64 with a sum of about 2**28 at most, for exact sums of distances."""
+    """Return weights (B,) as whole numbers in float64 with a sum of about 2**28 at most, for exact sums of distances."""
     excess = max(0, int(weights.sum()).bit_length() - 28)
     return np.ceil(np.ldexp(weights.astype(np.float64), -excess))
 
 
 def _blocks(rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    """Yields the first and the end row of each block of about ``_SCORES`` distances."""
+    """Yield the first and the end row of each block of about ``_SCORES`` distances."""
     size = max(256, _SCORES // columns)
     return ((low, min(rows, low + size)) for low in range(0, rows, size))
 
 
 def _draw(odds: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
-    """Draws ``size`` indices in proportion to odds (B,) of at least 0; an index with odds 0 is never drawn."""
+    """Draw ``size`` indices in proportion to odds (B,) of at least 0; an index with odds 0 is never drawn."""
     cumulated = np.cumsum(odds)  # the order is fixed, unlike that of a sum, so the result is the same on every CPU
     below = np.nextafter(cumulated[-1], 0)
     return np.searchsorted(cumulated, np.minimum(generator.random(size) * cumulated[-1], below), side="right")
 
 
 def _squared_distances(sample: np.ndarray, picked: np.ndarray) -> np.ndarray:
-    """Returns the squared distance (B,) float64 of each row (B, D) to the nearest of (K, D), exact on the grid."""
+    """Return the squared distance (B,) float64 of each row (B, D) to the nearest of (K, D), exact on the grid."""
     centroids, distances = picked.astype(np.float64), np.empty(len(sample))
     for start in range(0, len(sample), _SAMPLE_BLOCK):
         rows = sample[start : start + _SAMPLE_BLOCK].astype(np.float64)

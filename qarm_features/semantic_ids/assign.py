@@ -50,7 +50,7 @@ def assign_semantic_ids(
     bucket_cap: int | None = None,
     most_extra: float = 0.0,
 ) -> DataFrame:
-    """Assigns codes to the items that ``assigned`` does not hold under this codebook version.
+    """Assign codes to the items that ``assigned`` does not hold under this codebook version.
 
     Args:
         embeddings: Rows of ``item_embeddings``.
@@ -91,7 +91,7 @@ def assign_semantic_ids(
 
 
 def _nearest_or_kept(new: DataFrame, model: RQModel, old_ids: OldIDs | None, *, keep_embeddings: bool) -> DataFrame:
-    """Adds ``rq_codes``, ``kept`` and ``old_index`` (the collision index under the old ID, null if there is none)."""
+    """Add ``rq_codes``, ``kept`` and ``old_index`` (the collision index under the old ID, null if there is none)."""
     if old_ids is None:
         rows = model.transform(new) if keep_embeddings else codes_beside(model, new, "item_id")
         return rows.withColumns({"kept": F.lit(False), "old_index": F.lit(None).cast("int")})
@@ -111,7 +111,7 @@ def save_codebooks(
     new_code: np.ndarray | None = None,
     model_arrays: dict[str, np.ndarray] | None = None,
 ) -> None:
-    """Writes codebooks as safetensors.
+    """Write codebooks as safetensors.
 
     Args:
         codebooks: Codebooks (L, K, D) of all levels; smaller levels end in rows of NaN.
@@ -126,7 +126,7 @@ def save_codebooks(
 
 
 def save_model(model: RQModel, folder: Path, *, new_code: np.ndarray | None = None) -> None:
-    """Writes a model so that ``load_codebooks`` can read it.
+    """Write a model so that ``load_codebooks`` can read it.
 
     Args:
         model: Model to write.
@@ -137,7 +137,7 @@ def save_model(model: RQModel, folder: Path, *, new_code: np.ndarray | None = No
 
 
 def load_codebooks(artifact: Artifact) -> RQModel:
-    """Returns the model of a codebook version, which adds ``rq_codes`` to ``embedding``."""
+    """Return the model of a codebook version, which adds ``rq_codes`` to ``embedding``."""
     arrays = load_file(artifact.verify().path / _CODEBOOKS)
     if "projection" in arrays:  # only finite scalar quantization has one
         return ResidualKMeansFiniteScalarModel.from_arrays(arrays, inputCol="embedding", outputCol="rq_codes")
@@ -145,7 +145,7 @@ def load_codebooks(artifact: Artifact) -> RQModel:
 
 
 def level_sizes(manifest: dict[str, Any]) -> list[int]:
-    """Returns the number of codes K of each level of a codebook version.
+    """Return the number of codes K of each level of a codebook version.
 
     Args:
         manifest: Manifest of the codebook version. Old ones have no ``level_sizes``, but no fsq level either, which could

@@ -29,7 +29,7 @@ _BLOCK = 1024
 
 
 def with_collision_index(new: DataFrame, assigned: DataFrame, *, keep_order: str | None = None) -> DataFrame:
-    """Numbers the new items of each bucket in the order of their IDs, after the items that were assigned before.
+    """Number the new items of each bucket in the order of their IDs, after the items that were assigned before.
 
     One task sorts a bucket and can spill it to disk. A bucket of a million near-duplicates takes seconds, but little memory.
 
@@ -54,7 +54,7 @@ def with_collision_index(new: DataFrame, assigned: DataFrame, *, keep_order: str
 def resolve_overflow(
     new: DataFrame, assigned: DataFrame, codebooks: np.ndarray, *, bucket_cap: int, most_extra: float
 ) -> DataFrame:
-    """Moves surplus items of full buckets to the next nearest centroid of the last level that has room.
+    """Move surplus items of full buckets to the next nearest centroid of the last level that has room.
 
     In a bucket above its cap, items with an old ID have the first claim to stay. Next are those whose error would rise most
     by a move, then those with smaller item IDs. The other items move to the nearest bucket with room, those with the least
@@ -100,7 +100,7 @@ def resolve_overflow(
 
 
 def last_level_errors(embeddings: np.ndarray, codes: np.ndarray, codebooks: np.ndarray) -> np.ndarray:
-    """Computes the squared error of each row for every code of the last level, with its earlier codes held.
+    """Compute the squared error of each row for every code of the last level, with its earlier codes held.
 
     Args:
         embeddings: Embeddings (B, D) float32 of about unit norm.
@@ -120,7 +120,7 @@ def last_level_errors(embeddings: np.ndarray, codes: np.ndarray, codebooks: np.n
 
 
 def place_overflow(errors: np.ndarray, home: np.ndarray, room: np.ndarray, most_extra: float) -> np.ndarray:
-    """Gives each row, one after another, the nearest code with room, or its old code if no such code is near enough.
+    """Give each row, one after another, the nearest code with room, or its old code if no such code is near enough.
 
     Args:
         errors: Squared error (B, K) of each row for each code.
@@ -149,7 +149,7 @@ def place_overflow(errors: np.ndarray, home: np.ndarray, room: np.ndarray, most_
 
 
 def _next_costs(batches: Iterator[pa.RecordBatch], codebooks: np.ndarray) -> Iterator[pa.RecordBatch]:
-    """Yields the squared error that a move to the nearest other last code would add to each item, at least 0."""
+    """Yield the squared error that a move to the nearest other last code would add to each item, at least 0."""
     for batch in batches:
         costs = np.zeros(batch.num_rows)
         for start in range(0, batch.num_rows, _BLOCK):
@@ -166,7 +166,7 @@ def _next_costs(batches: Iterator[pa.RecordBatch], codebooks: np.ndarray) -> Ite
 def _place_batches(
     batches: Iterator[pa.RecordBatch], codebooks: np.ndarray, bucket_cap: int, most_extra: float
 ) -> Iterator[pa.RecordBatch]:
-    """Gives surplus items their new codes. Rows are sorted by prefix, and those that count buckets come first."""
+    """Give surplus items their new codes. Rows are sorted by prefix, and those that count buckets come first."""
     last_prefix, room, size = b"", np.empty(0, np.int64), level_sizes(codebooks)[-1]
     started = False
     for batch in batches:

@@ -80,7 +80,7 @@ class CodeShape:
 
 
 def code_shape(codes: DataFrame, *, num_levels: int, codebook_size: int | list[int], rows: int) -> CodeShape:
-    """Counts the items that share a semantic ID, and checks the rows of a release.
+    """Count the items that share a semantic ID, and check the rows of a release.
 
     Args:
         codes: Rows of ``rq_codes`` and ``collision_index`` of one codebook version.
@@ -111,7 +111,7 @@ def code_shape(codes: DataFrame, *, num_levels: int, codebook_size: int | list[i
 def export_semantic_ids(
     codes: DataFrame, shape: CodeShape, output: str | Path, *, file_format: ExportFormat, **manifest: Any
 ) -> list[str]:
-    """Writes the files of one format. If this fails, the output folder stays as it was.
+    """Write the files of one format. If this fails, the output folder stays as it was.
 
     Args:
         codes: Rows of ``item_id``, ``rq_codes`` and ``collision_index`` of one codebook version.
@@ -144,7 +144,7 @@ def export_semantic_ids(
 
 
 def _write_format(codes: DataFrame, shape: CodeShape, draft: Path, index: str, file_format: ExportFormat) -> None:
-    """Writes the files of one format into a folder.
+    """Write the files of one format into a folder.
 
     Raises:
         ValueError: The number of rows has changed.
@@ -167,7 +167,7 @@ def _write_format(codes: DataFrame, shape: CodeShape, draft: Path, index: str, f
 
 
 def _batches(codes: DataFrame, shape: CodeShape) -> Iterator[tuple[pa.Array, np.ndarray]]:
-    """Yields item IDs (B,) and codes (B, W) int32 in ascending order of the IDs."""
+    """Yield item IDs (B,) and codes (B, W) int32 in ascending order of the IDs."""
     columns = [F.col("rq_codes")[level] for level in range(shape.num_levels)]
     if shape.collisions:
         columns.append(F.col("collision_index"))

@@ -22,7 +22,7 @@ _ROW_GROUP = 65_536
 
 
 def code_tokens(sizes: Sequence[int]) -> list[list[str]]:
-    """Returns the tokens of each place of an item: ``<a_0>``, ``<a_1>`` and so on for the first, ``<b_0>`` for the second.
+    """Return the tokens of each place of an item: ``<a_0>``, ``<a_1>`` and so on for the first, ``<b_0>`` for the second.
 
     Args:
         sizes: Number of tokens of each place; at most 26 places.
@@ -35,7 +35,7 @@ def code_tokens(sizes: Sequence[int]) -> list[list[str]]:
 
 
 def write_index_json(batches: Batches, file: Path, tokens: Sequence[Sequence[str]]) -> int:
-    """Writes the same bytes as ``json.dump`` of ``{item ID: tokens}``.
+    """Write the same bytes as ``json.dump`` of ``{item ID: tokens}``.
 
     Args:
         batches: Item IDs (B,), integers or strings, and codes (B, W).
@@ -65,7 +65,7 @@ def write_index_json(batches: Batches, file: Path, tokens: Sequence[Sequence[str
 
 
 def write_npy(batches: Batches, folder: Path, *, rows: int, width: int, string_ids: bool) -> int:
-    """Writes ``codes.npy`` (N, W) int32 and ``item_ids.npy`` (N,) int64, or strings as ``item_ids.parquet``.
+    """Write ``codes.npy`` (N, W) int32 and ``item_ids.npy`` (N,) int64, or strings as ``item_ids.parquet``.
 
     Args:
         batches: Item IDs (B,) and codes (B, W).
@@ -89,7 +89,7 @@ def write_npy(batches: Batches, folder: Path, *, rows: int, width: int, string_i
 
 @contextlib.contextmanager
 def _ids_file(folder: Path, rows: int, string_ids: bool) -> Iterator[Callable[[pa.Array], None]]:
-    """Opens the file of item IDs and yields a function that appends IDs (B,)."""
+    """Open the file of item IDs and yield a function that appends IDs (B,)."""
     if not string_ids:
         with open(folder / "item_ids.npy", "wb") as out:
             _write_header(out, "<i8", (rows,))
@@ -115,5 +115,5 @@ def _ids_file(folder: Path, rows: int, string_ids: bool) -> Iterator[Callable[[p
 
 
 def _write_header(out: IO[bytes], dtype: str, shape: tuple[int, ...]) -> None:
-    """Writes the header of an npy file."""
+    """Write the header of an npy file."""
     np.lib.format.write_array_header_1_0(out, {"descr": dtype, "fortran_order": False, "shape": shape})

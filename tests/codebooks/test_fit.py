@@ -31,7 +31,7 @@ def embedded(fresh_project):
 
 
 def change(context, **sections):
-    """Changes settings of a project."""
+    """Change settings of a project."""
     models = {name: getattr(context.settings, name).model_copy(update=values) for name, values in sections.items()}
     context.settings = context.settings.model_copy(update=models)
 

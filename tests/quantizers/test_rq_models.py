@@ -18,7 +18,7 @@ NAMES = ("k-means", "fsq")
 
 
 def model(name):
-    """Returns a model of two levels, of 3 and 2 codes, which decode to FIRST and SECOND."""
+    """Return a model of two levels, of 3 and 2 codes, which decode to FIRST and SECOND."""
     if name == "k-means":
         return ResidualKMeansModel(pad_levels([FIRST, SECOND]), [{"level": 0, "sse": 2.0}, {"level": 1, "sse": 1.0}])
     summary = {"levels": [{"level": 0, "sse": 2.0}], "last": {"rows": 5, "levels": [2], "seconds": 0.1}}

@@ -19,6 +19,6 @@ _SIZE = 512
 
 @functools.cache
 def touch_blas_buffers() -> None:
-    """Touches the buffers by one product, which takes 10 to 20 ms; later calls do nothing."""
+    """Touch the buffers by one product, which takes 10 to 20 ms; later calls do nothing."""
     square = np.ones((_SIZE, _SIZE), np.float32)
     np.matmul(square, square)

@@ -31,7 +31,7 @@ class Prices:
     """
 
     def __init__(self, size: int, capacity: float, grid: Grid) -> None:
-        """Sets all prices to 0.
+        """Set all prices to 0.
 
         Args:
             size: Number of codes K.
@@ -42,7 +42,7 @@ class Prices:
         self._prices = np.zeros(size)
 
     def append_to(self, centroids: np.ndarray) -> np.ndarray:
-        """Adds the coordinate of the prices to centroids.
+        """Add the coordinate of the prices to centroids.
 
         Args:
             centroids: Centroids (K, D) float32 on the grid.
@@ -55,7 +55,7 @@ class Prices:
         return np.column_stack([centroids, self._grid.round(np.sqrt(self._prices).astype(np.float32))])
 
     def update(self, counts: np.ndarray, remaining: np.ndarray, mean_error: float) -> None:
-        """Raises and lowers the prices after a step.
+        """Raise and lower the prices after a step.
 
         Args:
             counts: Number of rows (K,) that each code held in the step.
@@ -72,16 +72,16 @@ class Prices:
             self._prices[moved] = self._prices[split]
 
     def capacity_holds(self, counts: np.ndarray) -> bool:
-        """Returns True if no code holds more rows (K,) than the capacity."""
+        """Return True if no code holds more rows (K,) than the capacity."""
         return not self._capacity or bool(counts.max() <= self._allowed(counts))
 
     def _allowed(self, counts: np.ndarray) -> float:
-        """Returns the number of rows that a code may hold."""
+        """Return the number of rows that a code may hold."""
         return self._capacity * float(counts.sum()) / len(counts)
 
 
 def split_load(max_load: float, capacity: float) -> float:
-    """Returns the load above which early steps split a code, relative to the mean, or 0 to split none.
+    """Return the load above which early steps split a code, relative to the mean, or 0 to split none.
 
     Args:
         max_load: Load that the user asked for, or 0.
@@ -95,7 +95,7 @@ def split_load(max_load: float, capacity: float) -> float:
 
 
 def with_price_column(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Adds a zero to each row where centroids have the coordinate of their prices.
+    """Add a zero to each row where centroids have the coordinate of their prices.
 
     Args:
         rows: Rows (B, D) float32.

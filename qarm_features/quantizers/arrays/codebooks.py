@@ -12,7 +12,7 @@ import numpy as np
 
 
 def pad_levels(levels: list[np.ndarray]) -> np.ndarray:
-    """Puts the levels into one array.
+    """Put the levels into one array.
 
     Args:
         levels: Centroids (K, D) of each level.
@@ -32,7 +32,7 @@ def pad_levels(levels: list[np.ndarray]) -> np.ndarray:
 
 
 def level_sizes(codebooks: np.ndarray) -> list[int]:
-    """Returns the number of centroids K of each level of codebooks (L, K, D): its rows up to the last that is not all NaN.
+    """Return the number of centroids K of each level of codebooks (L, K, D): its rows up to the last that is not all NaN.
 
     Example:
         >>> level_sizes(pad_levels([np.zeros((3, 2)), np.zeros((1, 2))]))
@@ -43,12 +43,12 @@ def level_sizes(codebooks: np.ndarray) -> list[int]:
 
 
 def levels_of(codebooks: np.ndarray) -> list[np.ndarray]:
-    """Returns the centroids (K, D) of each level of codebooks (L, K, D), without padding."""
+    """Return the centroids (K, D) of each level of codebooks (L, K, D), without padding."""
     return [centroids[:size] for centroids, size in zip(codebooks, level_sizes(codebooks))]
 
 
 def permute_levels(codebooks: np.ndarray, labels: Sequence[np.ndarray]) -> np.ndarray:
-    """Relabels the centroids of the first levels.
+    """Relabel the centroids of the first levels.
 
     Args:
         codebooks: Codebooks (L, K, D).
@@ -68,7 +68,7 @@ def permute_levels(codebooks: np.ndarray, labels: Sequence[np.ndarray]) -> np.nd
 
 
 def check_codebooks(codebooks: np.ndarray, name: str, advice: str) -> None:
-    """Refuses codebooks that cannot quantize.
+    """Refuse codebooks that cannot quantize.
 
     Args:
         codebooks: Array that should have shape (L, K, D).

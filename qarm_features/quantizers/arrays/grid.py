@@ -39,23 +39,23 @@ class Grid(NamedTuple):
     bits: int
 
     def round(self, embeddings: np.ndarray) -> np.ndarray:
-        """Returns embeddings (..., D) float32 scaled and rounded to the grid, (..., D) float32."""
+        """Return embeddings (..., D) float32 scaled and rounded to the grid, (..., D) float32."""
         steps = np.ldexp(embeddings, self.bits - self.exponent)
         np.rint(steps, out=steps)
         steps *= np.float32(2.0**-self.bits)
         return steps + np.float32(0)  # + 0 turns -0.0 into 0.0, which has other bits
 
     def restore(self, grid_values: np.ndarray) -> np.ndarray:
-        """Returns grid values (..., D) float32 in the unit of the data."""
+        """Return grid values (..., D) float32 in the unit of the data."""
         return np.ldexp(grid_values, self.exponent)
 
     def restore_energy(self, energy: float) -> float:
-        """Returns a sum of squares, counted in squared grid steps, in the squared unit of the data."""
+        """Return a sum of squares, counted in squared grid steps, in the squared unit of the data."""
         return math.ldexp(energy, 2 * (self.exponent - self.bits))
 
 
 def choose_grid(max_norm: float, rows: int) -> Grid:
-    """Chooses the finest grid on which sums over all rows are exact.
+    """Choose the finest grid on which sums over all rows are exact.
 
     Args:
         max_norm: Largest Euclidean norm of a row, at least 0, finite.
@@ -73,7 +73,7 @@ def choose_grid(max_norm: float, rows: int) -> Grid:
 
 
 def energy_in_steps(grid_values: np.ndarray, bits: int, weights: np.ndarray | None = None) -> int:
-    """Returns the exact sum of squares of grid values, counted in squared grid steps.
+    """Return the exact sum of squares of grid values, counted in squared grid steps.
 
     Args:
         grid_values: Rows (B, D) float32 on the grid.
@@ -90,7 +90,7 @@ def energy_in_steps(grid_values: np.ndarray, bits: int, weights: np.ndarray | No
 
 
 def ordered_row_sums(values: np.ndarray) -> np.ndarray:
-    """Sums values (B, D) float64 over D in one fixed order, so that the last bit is the same on every CPU.
+    """Sum values (B, D) float64 over D in one fixed order, so that the last bit is the same on every CPU.
 
     The order of numpy's own sums depends on the memory layout and on the vector width of the CPU.
     """
@@ -102,7 +102,7 @@ def ordered_row_sums(values: np.ndarray) -> np.ndarray:
 
 
 def hash_rows(grid_values: np.ndarray, seed: int) -> np.ndarray:
-    """Hashes rows by value, for a sample that depends on neither partitions nor row order.
+    """Hash rows by value, for a sample that depends on neither partitions nor row order.
 
     Args:
         grid_values: Rows (B, D) float32, without -0.0.

@@ -23,7 +23,7 @@ _SUM_BYTES = 1 << 23  # size of the rows that are widened to float64 at a time
 
 
 def nearest_codes(embeddings: np.ndarray, centroids: np.ndarray, device: str | None = None) -> np.ndarray:
-    """Finds the nearest centroid of each row.
+    """Find the nearest centroid of each row.
 
     Float32 matrix products decide almost all rows. Float64 products decide the rows whose two best scores are closer than
     the rounding error of float32. Float64 differences, summed in a fixed order, decide the few rows that remain.
@@ -57,7 +57,7 @@ def nearest_codes(embeddings: np.ndarray, centroids: np.ndarray, device: str | N
 
 
 def _in_blocks(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Finds nearest centroids by matrix products, in blocks of rows and in the precision of the rows.
+    """Find nearest centroids by matrix products, in blocks of rows and in the precision of the rows.
 
     The score ||c||^2 - 2 x.c is one product of (x, 1) and (-2 c, ||c||^2).
 
@@ -90,7 +90,7 @@ def _in_blocks(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarra
 
 
 def rounding_bound(rows: np.ndarray, largest: float) -> np.ndarray:
-    """Returns the distance (B,) of two scores above which rounding cannot have changed their order.
+    """Return the distance (B,) of two scores above which rounding cannot have changed their order.
 
     Args:
         rows: Rows (B, D), float32 or float64.
@@ -105,7 +105,7 @@ def rounding_bound(rows: np.ndarray, largest: float) -> np.ndarray:
 
 
 def _nearest_by_differences(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Returns the argmin of ||x - c||^2 per row, (B,), from (B, D) and (K, D) float64."""
+    """Return the argmin of ||x - c||^2 per row, (B,), from (B, D) and (K, D) float64."""
     num_centroids, dim = centroids.shape
     codes = np.empty(len(rows), np.int64)
     size = max(1, _DIFFERENCE_ELEMENTS // (num_centroids * dim))
@@ -117,7 +117,7 @@ def _nearest_by_differences(rows: np.ndarray, centroids: np.ndarray) -> np.ndarr
 
 
 def nearest_centroids(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the nearest centroid of each row and its distance.
+    """Find the nearest centroid of each row and its distance.
 
     Args:
         embeddings: Rows (B, D) float32, finite.
@@ -132,7 +132,7 @@ def nearest_centroids(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np
 
 
 def quantize(embeddings: np.ndarray, codebooks: np.ndarray, device: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Quantizes embeddings level by level: finds the nearest centroid, subtracts it, and goes on with the residual.
+    """Quantize embeddings level by level: find the nearest centroid, subtract it, and go on with the residual.
 
     Args:
         embeddings: Rows (B, D) float32, finite.
@@ -151,7 +151,7 @@ def quantize(embeddings: np.ndarray, codebooks: np.ndarray, device: str | None =
 
 
 def assign_codes(embeddings: np.ndarray, codebooks: np.ndarray, device: str | None = None) -> np.ndarray:
-    """Returns the codes of ``quantize``, without the cost of the residuals after the last level.
+    """Return the codes of ``quantize``, without the cost of the residuals after the last level.
 
     Args:
         embeddings: Rows (B, D) float32, finite.
@@ -174,7 +174,7 @@ def assign_codes(embeddings: np.ndarray, codebooks: np.ndarray, device: str | No
 def cluster_sums(
     embeddings: np.ndarray, codes: np.ndarray, num_centroids: int, weights: np.ndarray | None = None, bits: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Adds up the rows of each centroid, without a (B, K) buffer.
+    """Add up the rows of each centroid, without a (B, K) buffer.
 
     Args:
         embeddings: Rows (B, D) float32.
@@ -205,7 +205,7 @@ def cluster_sums(
 
 
 def lloyd_step(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Assigns every row to its nearest centroid and adds up the rows of each centroid.
+    """Assign every row to its nearest centroid and add up the rows of each centroid.
 
     Args:
         embeddings: Rows (B, D) float32, finite.
@@ -220,7 +220,7 @@ def lloyd_step(embeddings: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarra
 
 
 def update_centroids(sums: np.ndarray, counts: np.ndarray, centroids: np.ndarray, bits: int) -> np.ndarray:
-    """Moves each centroid to the mean of its rows, rounded to multiples of ``2**-bits``; a centroid without rows stays.
+    """Move each centroid to the mean of its rows, rounded to multiples of ``2**-bits``; a centroid without rows stays.
 
     Args:
         sums: Sums (K, D) float64 of the rows of each centroid.

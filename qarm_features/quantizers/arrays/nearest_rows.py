@@ -51,12 +51,12 @@ class Nearest(NamedTuple):
 
     @classmethod
     def none(cls, num_queries: int, k: int) -> Nearest:
-        """Returns k empty places for each query, as before the first shard."""
+        """Return k empty places for each query, as before the first shard."""
         return cls(np.full((num_queries, k), -np.inf), np.full((num_queries, k), NO_POSITION))
 
 
 def merge_shard(queries: np.ndarray, own: np.ndarray, rows: Rows, best: Nearest) -> Nearest:
-    """Compares all rows of a shard with the best rows so far.
+    """Compare all rows of a shard with the best rows so far.
 
     Args:
         queries: Queries (B, D) float32, finite.
@@ -85,7 +85,7 @@ def merge_shard(queries: np.ndarray, own: np.ndarray, rows: Rows, best: Nearest)
 def merge_candidates(
     queries: np.ndarray, own: np.ndarray, rows: Rows, best: Nearest, query_at: np.ndarray, row_at: np.ndarray
 ) -> Nearest:
-    """Compares some rows of a shard exactly with the best rows so far.
+    """Compare some rows of a shard exactly with the best rows so far.
 
     Args:
         queries: Queries (B, D) float32, finite.
@@ -116,7 +116,7 @@ def merge_candidates(
 
 
 def inner_products(queries: np.ndarray, rows: np.ndarray, query_at: np.ndarray, row_at: np.ndarray) -> np.ndarray:
-    """Returns the inner products (P,) float64 of pairs, each summed in one fixed order.
+    """Return the inner products (P,) float64 of pairs, each summed in one fixed order.
 
     Args:
         queries: Queries (B, D) float32.
@@ -135,7 +135,7 @@ def inner_products(queries: np.ndarray, rows: np.ndarray, query_at: np.ndarray, 
 
 
 def _candidates(queries: np.ndarray, rows: Rows, best: Nearest) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices of queries and rows of all pairs that may be among the k best, and of few other pairs."""
+    """Return the indices of queries and rows of all pairs that may be among the k best, and of few other pairs."""
     k, num_rows = best.positions.shape[1], len(rows.embeddings)
     norms = np.sqrt(np.einsum("bd,bd->b", queries, queries, dtype=np.float64))
     bound = _rounding_bound(norms * rows.max_norm, queries.shape[1])
@@ -159,7 +159,7 @@ def _candidates(queries: np.ndarray, rows: Rows, best: Nearest) -> tuple[np.ndar
 
 
 def _passing(scores: np.ndarray, count: int, margin: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Raises ``least`` (B,) in place to the count-th largest score less the margin, and finds the scores above it.
+    """Raise ``least`` (B,) in place to the count-th largest score less the margin, and find the scores above it.
 
     Scores are compared in groups. If the largest score of a group is too small, all of the group are. A NaN always passes.
 
@@ -185,6 +185,6 @@ def _passing(scores: np.ndarray, count: int, margin: np.ndarray, least: np.ndarr
 
 
 def _rounding_bound(norm_products: np.ndarray, dim: int) -> np.ndarray:
-    """Returns a bound (B,) on the sum of the errors of float32 and float64 inner products."""
+    """Return a bound (B,) on the sum of the errors of float32 and float64 inner products."""
     info = np.finfo(np.float32)
     return 1.1 * (dim + 2) * (info.eps / 2) * norm_products + 8 * (dim + 2) * float(info.tiny)

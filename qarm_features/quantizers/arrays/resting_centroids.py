@@ -16,7 +16,7 @@ from qarm_features.quantizers.arrays.lloyd import SCORE_BYTES, nearest_codes, ro
 def nearest_after_moves(
     embeddings: np.ndarray, before: np.ndarray, centroids: np.ndarray, moved: np.ndarray
 ) -> np.ndarray:
-    """Finds the nearest centroid of each row after some centroids moved.
+    """Find the nearest centroid of each row after some centroids moved.
 
     Args:
         embeddings: Rows (B, D) float32, finite.
@@ -43,7 +43,7 @@ def nearest_after_moves(
 
 
 def _own_or_moved(rows: np.ndarray, own: np.ndarray, centroids: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """Returns the nearest (B,) of the own centroid of each row (B,) and the centroids that moved (M,)."""
+    """Return the nearest (B,) of the own centroid of each row (B,) and the centroids that moved (M,)."""
     touch_blas_buffers()
     squares = np.einsum("kd,kd->k", centroids, centroids, dtype=np.float64)
     factors = np.concatenate([-2 * centroids[moved].T, squares[moved][None].astype(np.float32)])  # (D + 1, M)

@@ -22,7 +22,7 @@ _ITERATIONS = 10
 
 
 def count_lists(num_rows: int) -> int:
-    """Returns the number of lists of N rows, about 2 sqrt(N), with at least 39 rows per list.
+    """Return the number of lists of N rows, about 2 sqrt(N), with at least 39 rows per list.
 
     Example:
         >>> count_lists(10_000)
@@ -32,7 +32,7 @@ def count_lists(num_rows: int) -> int:
 
 
 def build_lists(embeddings: np.ndarray, file: str, *, seed: int) -> None:
-    """Divides rows into lists and writes them to a file.
+    """Divide rows into lists and write them to a file.
 
     A single thread trains the lists, so that the same rows and seed give the same lists.
 
@@ -59,7 +59,7 @@ def build_lists(embeddings: np.ndarray, file: str, *, seed: int) -> None:
 
 @functools.lru_cache(maxsize=4096)
 def read_lists(file: str, digest: str) -> tuple[Any, np.ndarray]:
-    """Maps the lists of a file into memory, once per Python worker.
+    """Map the lists of a file into memory, once per Python worker.
 
     Args:
         file: Path of the file.
@@ -77,7 +77,7 @@ def read_lists(file: str, digest: str) -> tuple[Any, np.ndarray]:
 def probe_lists(
     lists: tuple[Any, np.ndarray], queries: np.ndarray, count: int, num_probes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds candidates in the lists that are nearest to each query.
+    """Find candidates in the lists that are nearest to each query.
 
     Args:
         lists: Index and centroids as ``read_lists`` returns them.

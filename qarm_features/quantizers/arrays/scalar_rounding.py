@@ -57,7 +57,7 @@ class ScalarRounding(NamedTuple):
         return [len(values) for values in self.scalars]
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
-        """Returns the codes (B,) int32, in [0, product of n_i), of rows (B, D) float32."""
+        """Return the codes (B,) int32, in [0, product of n_i), of rows (B, D) float32."""
         values = project(rows, self.mean, self.projection)
         codes = np.zeros(len(rows), np.int64)
         for column, (edges, count) in enumerate(zip(self.boundaries, self.levels)):
@@ -65,13 +65,13 @@ class ScalarRounding(NamedTuple):
         return codes.astype(np.int32)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Returns the rows (B, D) float32 that codes (B,) stand for."""
+        """Return the rows (B, D) float32 that codes (B,) stand for."""
         digits = np.unravel_index(np.asarray(codes), self.levels)
         values = np.stack([scalars[digit] for scalars, digit in zip(self.scalars, digits)], axis=-1)
         return (values @ self.projection.astype(np.float64) + self.mean).astype(np.float32)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Returns named arrays that hold all of the rounding, for safetensors and Parquet."""
+        """Return named arrays that hold all of the rounding, for safetensors and Parquet."""
         return {
             "mean": self.mean,
             "projection": self.projection,
@@ -82,7 +82,7 @@ class ScalarRounding(NamedTuple):
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> ScalarRounding:
-        """Restores a rounding from the arrays that ``to_arrays`` returned."""
+        """Restore a rounding from the arrays that ``to_arrays`` returned."""
         ends = np.cumsum(arrays["levels"].astype(int))
         boundaries = np.split(arrays["boundaries"], (ends - np.arange(1, len(ends) + 1))[:-1])
         mean, projection = (arrays[name].astype(np.float32) for name in ("mean", "projection"))
@@ -90,12 +90,12 @@ class ScalarRounding(NamedTuple):
 
 
 def empty_rounding() -> ScalarRounding:
-    """Returns a rounding of rows without dimensions, for a model before its rounding is set."""
+    """Return a rounding of rows without dimensions, for a model before its rounding is set."""
     return ScalarRounding(np.empty(0, np.float32), np.empty((0, 0), np.float32), [], [])
 
 
 def project(rows: np.ndarray, mean: np.ndarray, projection: np.ndarray) -> np.ndarray:
-    """Projects rows to a few dimensions, with every sum in one fixed order.
+    """Project rows to a few dimensions, with every sum in one fixed order.
 
     Args:
         rows: Rows (B, D) float32.
@@ -115,19 +115,19 @@ def project(rows: np.ndarray, mean: np.ndarray, projection: np.ndarray) -> np.nd
 
 
 def principal_axes(covariance: np.ndarray, count: int) -> np.ndarray:
-    """Returns the axes (count, D) float32 with the largest variances; the largest component of each axis is positive."""
+    """Return the axes (count, D) float32 with the largest variances; the largest component of each axis is positive."""
     _, vectors = np.linalg.eigh(covariance)
     return _with_signs(vectors.T[::-1][:count])
 
 
 def random_axes(dim: int, count: int, seed: int) -> np.ndarray:
-    """Returns random orthonormal axes (count, D) float32."""
+    """Return random orthonormal axes (count, D) float32."""
     gaussian = np.random.default_rng(seed % 2**64).standard_normal((dim, count))
     return _with_signs(np.linalg.qr(gaussian)[0].T)
 
 
 def histogram(values: np.ndarray, deviations: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Counts the values of each dimension by bins.
+    """Count the values of each dimension by bins.
 
     Args:
         values: Values (B, d) float64.
@@ -143,7 +143,7 @@ def histogram(values: np.ndarray, deviations: np.ndarray, weights: np.ndarray | 
 
 
 def fit_scalars(counts: np.ndarray, num_scalars: int, *, spacing: str) -> tuple[np.ndarray, np.ndarray, float]:
-    """Fits the cells of one dimension to its histogram.
+    """Fit the cells of one dimension to its histogram.
 
     Args:
         counts: Number of rows (BINS,) int64, or sum of their weights, of each bin, one of them above 0.
@@ -172,7 +172,7 @@ def fit_scalars(counts: np.ndarray, num_scalars: int, *, spacing: str) -> tuple[
 
 
 def errors_by_count(counts: np.ndarray, variances: np.ndarray, size: int, *, spacing: str) -> np.ndarray:
-    """Returns the mean squared errors (d, n) of d dimensions with 1 to n scalars.
+    """Return the mean squared errors (d, n) of d dimensions with 1 to n scalars.
 
     Args:
         counts: Histograms (d, BINS) int64.
@@ -190,7 +190,7 @@ def errors_by_count(counts: np.ndarray, variances: np.ndarray, size: int, *, spa
 
 
 def share_out(errors: np.ndarray, size: int) -> list[int]:
-    """Chooses the number of scalars of each dimension so that the sum of errors is the least.
+    """Choose the number of scalars of each dimension so that the sum of errors is the least.
 
     Args:
         errors: Mean squared error (d, n) of each dimension with 1 to n scalars.
@@ -223,7 +223,7 @@ def share_out(errors: np.ndarray, size: int) -> list[int]:
 
 
 def most_dimensions(size: int) -> int:
-    """Returns the maximal number of dimensions with at least two scalars each and at most ``size`` codes in all.
+    """Return the maximal number of dimensions with at least two scalars each and at most ``size`` codes in all.
 
     Example:
         >>> most_dimensions(4096)
@@ -233,7 +233,7 @@ def most_dimensions(size: int) -> int:
 
 
 def _cell_means(edges: np.ndarray, mass: np.ndarray, moment: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    """Returns the mean of the rows of each cell, or the middle of a cell without rows."""
+    """Return the mean of the rows of each cell, or the middle of a cell without rows."""
     ends = np.concatenate([[0], edges, [len(centers)]])
     rows, first, last = (
         np.diff(mass[ends]),
@@ -245,7 +245,7 @@ def _cell_means(edges: np.ndarray, mass: np.ndarray, moment: np.ndarray, centers
 
 
 def _with_signs(axes: np.ndarray) -> np.ndarray:
-    """Turns each axis so that its largest component by size is positive."""
+    """Turn each axis so that its largest component by size is positive."""
     largest = np.abs(axes).argmax(axis=1)
     signs = np.where(axes[np.arange(len(axes)), largest] < 0, -1.0, 1.0)
     return np.ascontiguousarray(axes * signs[:, None], dtype=np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 def split_largest(
     centroids: np.ndarray, counts: np.ndarray, offset: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """Moves each centroid without rows next to the centroid of the largest cluster.
+    """Move each centroid without rows next to the centroid of the largest cluster.
 
     The other centroid keeps its place, so the error cannot rise. The direction from it is random.
 
@@ -33,7 +33,7 @@ def split_largest(
 
 
 def without_poorest(counts: np.ndarray, max_load: float, *, by_pieces: bool = False) -> np.ndarray:
-    """Chooses centroids with few rows that shall move, to split those with more than ``max_load`` times the mean.
+    """Choose centroids with few rows that shall move, to split those with more than ``max_load`` times the mean.
 
     Args:
         counts: Number of rows (K,) of each centroid, at least 0.
@@ -56,7 +56,7 @@ def without_poorest(counts: np.ndarray, max_load: float, *, by_pieces: bool = Fa
 
 
 def halves(counts: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs each centroid without rows with the one that it splits, which has the largest share of rows at that time.
+    """Pair each centroid without rows with the one that it splits, which has the largest share of rows at that time.
 
     Args:
         counts: Number of rows (K,) of each centroid, one of them above 0.

@@ -14,7 +14,7 @@ _SCORE_BYTES = 256 << 20  # size of the scores (rows, K) of one block of rows
 
 
 def torch_device(name: str, *, gpu: int = 0) -> str | None:
-    """Returns the torch device that this process uses, or None for numpy.
+    """Return the torch device that this process uses, or None for numpy.
 
     Args:
         name: ``cpu`` (numpy), ``cuda``, ``auto`` (a GPU if there is one, else numpy) or ``torch-cpu``.
@@ -45,7 +45,7 @@ def torch_device(name: str, *, gpu: int = 0) -> str | None:
 
 
 def nearest_by_torch(embeddings: np.ndarray, centroids: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the nearest centroid of each row.
+    """Find the nearest centroid of each row.
 
     Args:
         embeddings: Rows (B, D) float32, finite.

@@ -18,7 +18,7 @@ _MOST_CODES = 2**31
 
 
 def check_levels(levels: list[int], name: str) -> None:
-    """Refuses numbers of scalars that are out of range.
+    """Refuse numbers of scalars that are out of range.
 
     Args:
         levels: Number of scalars of each dimension.
@@ -57,43 +57,43 @@ class FiniteScalarParams(WeightedColumns, HasSeed):
         )
 
     def setLevels(self, value: list[int] | None) -> Self:
-        """Sets the number of scalars of each dimension."""
+        """Set the number of scalars of each dimension."""
         return self._set(levels=value)
 
     def setCodebookSize(self, value: int) -> Self:
-        """Sets the maximal number of codes."""
+        """Set the maximal number of codes."""
         return self._set(codebookSize=value)
 
     def setProjection(self, value: str) -> Self:
-        """Sets the axes of the projection: pca or random."""
+        """Set the axes of the projection: pca or random."""
         return self._set(projection=value)
 
     def setSpacing(self, value: str) -> Self:
-        """Sets the spacing of the scalars: mass or error."""
+        """Set the spacing of the scalars: mass or error."""
         return self._set(spacing=value)
 
     def setSeed(self, value: int) -> Self:
-        """Sets the seed for random axes."""
+        """Set the seed for random axes."""
         return self._set(seed=value)
 
     def getLevels(self) -> list[int] | None:
-        """Returns the number of scalars of each dimension, or None if the fit chooses them."""
+        """Return the number of scalars of each dimension, or None if the fit chooses them."""
         return self.getOrDefault(self.levels)
 
     def getCodebookSize(self) -> int:
-        """Returns the maximal number of codes."""
+        """Return the maximal number of codes."""
         return self.getOrDefault(self.codebookSize)
 
     def getProjection(self) -> str:
-        """Returns the kind of the axes: pca or random."""
+        """Return the kind of the axes: pca or random."""
         return self.getOrDefault(self.projection)
 
     def getSpacing(self) -> str:
-        """Returns the spacing of the scalars: mass or error."""
+        """Return the spacing of the scalars: mass or error."""
         return self.getOrDefault(self.spacing)
 
     def check_params(self) -> None:
-        """Refuses params that are out of range.
+        """Refuse params that are out of range.
 
         Raises:
             ValueError: ``levels``, ``codebookSize``, ``projection`` or ``spacing`` is out of range.

@@ -32,39 +32,39 @@ class NearestItemsColumns(EmbeddingColumns):
         self._setDefault(outputCol="vq_codes", itemCol="item_id", similarityCol="vq_similarities", k=25, numProbes=16)
 
     def setItemCol(self, value: str) -> Self:
-        """Sets the name of the column of item IDs."""
+        """Set the name of the column of item IDs."""
         return self._set(itemCol=value)
 
     def setSimilarityCol(self, value: str) -> Self:
-        """Sets the name of the column of similarities that the model adds."""
+        """Set the name of the column of similarities that the model adds."""
         return self._set(similarityCol=value)
 
     def setK(self, value: int) -> Self:
-        """Sets the number of nearest items of an item."""
+        """Set the number of nearest items of an item."""
         return self._set(k=value)
 
     def setNumProbes(self, value: int) -> Self:
-        """Sets the number of lists of a shard that an approximate search reads."""
+        """Set the number of lists of a shard that an approximate search reads."""
         return self._set(numProbes=value)
 
     def getItemCol(self) -> str:
-        """Returns the name of the column of item IDs."""
+        """Return the name of the column of item IDs."""
         return self.getOrDefault(self.itemCol)
 
     def getSimilarityCol(self) -> str:
-        """Returns the name of the column of similarities."""
+        """Return the name of the column of similarities."""
         return self.getOrDefault(self.similarityCol)
 
     def getK(self) -> int:
-        """Returns the number of nearest items of an item."""
+        """Return the number of nearest items of an item."""
         return self.getOrDefault(self.k)
 
     def getNumProbes(self) -> int:
-        """Returns the number of lists of a shard that an approximate search reads."""
+        """Return the number of lists of a shard that an approximate search reads."""
         return self.getOrDefault(self.numProbes)
 
     def item_ids(self, dataset: DataFrame) -> Column:
-        """Returns the column of item IDs.
+        """Return the column of item IDs.
 
         Raises:
             ValueError: The column is missing, or is neither int, bigint nor string.
@@ -79,7 +79,7 @@ class NearestItemsColumns(EmbeddingColumns):
         return F.col(f"`{name}`").alias("item_id")
 
     def check_counts(self, *names: str) -> None:
-        """Refuses params that are below 1.
+        """Refuse params that are below 1.
 
         Args:
             names: Names of the params to check.
@@ -106,29 +106,29 @@ class NearestItemsParams(NearestItemsColumns, HasSeed):
         self._setDefault(exactUpTo=200_000, shardRows=65_536, bankPath="", seed=0)
 
     def setExactUpTo(self, value: int) -> Self:
-        """Sets the number of items up to which the search compares all items with each other."""
+        """Set the number of items up to which the search compares all items with each other."""
         return self._set(exactUpTo=value)
 
     def setShardRows(self, value: int) -> Self:
-        """Sets the number of items in a shard."""
+        """Set the number of items in a shard."""
         return self._set(shardRows=value)
 
     def setBankPath(self, value: str) -> Self:
-        """Sets the folder of the bank."""
+        """Set the folder of the bank."""
         return self._set(bankPath=value)
 
     def setSeed(self, value: int) -> Self:
-        """Sets the seed for training the lists and for measuring their recall."""
+        """Set the seed for training the lists and for measuring their recall."""
         return self._set(seed=value)
 
     def getExactUpTo(self) -> int:
-        """Returns the number of items up to which the search compares all items with each other."""
+        """Return the number of items up to which the search compares all items with each other."""
         return self.getOrDefault(self.exactUpTo)
 
     def getShardRows(self) -> int:
-        """Returns the number of items in a shard."""
+        """Return the number of items in a shard."""
         return self.getOrDefault(self.shardRows)
 
     def getBankPath(self) -> str:
-        """Returns the folder of the bank, or an empty string for a temporary one."""
+        """Return the folder of the bank, or an empty string for a temporary one."""
         return self.getOrDefault(self.bankPath)

@@ -52,15 +52,15 @@ class EmbeddingColumns(HasInputCol, HasOutputCol):
         self._setDefault(inputCol="embedding", outputCol="rq_codes")
 
     def setInputCol(self, value: str) -> Self:
-        """Sets the column of embeddings (D)."""
+        """Set the column of embeddings (D)."""
         return self._set(inputCol=value)
 
     def setOutputCol(self, value: str) -> Self:
-        """Sets the column of codes that the model adds."""
+        """Set the column of codes that the model adds."""
         return self._set(outputCol=value)
 
     def check_new_columns(self, dataset: DataFrame, *params: str) -> None:
-        """Refuses a DataFrame that already has a column which the model adds.
+        """Refuse a DataFrame that already has a column which the model adds.
 
         Args:
             dataset: DataFrame to transform.
@@ -74,7 +74,7 @@ class EmbeddingColumns(HasInputCol, HasOutputCol):
                 raise ValueError(f"{param} is {name}, must be a new column. Drop it or name another one.")
 
     def embeddings(self, dataset: DataFrame) -> Column:
-        """Returns the input column as an array.
+        """Return the input column as an array.
 
         Raises:
             ValueError: The column is missing, or is neither an array of floats nor a vector.
@@ -97,15 +97,15 @@ class WeightedColumns(EmbeddingColumns, HasWeightCol):
     """The columns that an estimator reads: embeddings and, if ``weightCol`` is set, weights."""
 
     def setWeightCol(self, value: str) -> Self:
-        """Sets the column of weights."""
+        """Set the column of weights."""
         return self._set(weightCol=value)
 
     def weight_name(self) -> str | None:
-        """Returns ``weightCol``, or None if it is not set."""
+        """Return ``weightCol``, or None if it is not set."""
         return self.getWeightCol() if self.isDefined(self.weightCol) else None
 
     def columns(self, dataset: DataFrame) -> list[Column]:
-        """Returns the columns that a fit reads: embeddings and, if ``weightCol`` is set, weights.
+        """Return the columns that a fit reads: embeddings and, if ``weightCol`` is set, weights.
 
         Raises:
             ValueError: A column is missing, or the embeddings have another type.
@@ -119,7 +119,7 @@ class WeightedColumns(EmbeddingColumns, HasWeightCol):
         return columns
 
     def check_weights(self, facts: WeightFacts) -> None:
-        """Refuses weights that cannot be used.
+        """Refuse weights that cannot be used.
 
         Args:
             facts: Number of rows and what is wrong with their weights.
@@ -144,11 +144,11 @@ class HasDevice(Params):
         self._setDefault(device="cpu")
 
     def setDevice(self, value: str) -> Self:
-        """Sets the device of the matrix products."""
+        """Set the device of the matrix products."""
         return self._set(device=value)
 
     def checked_device(self) -> str:
-        """Returns the name of the device of the matrix products.
+        """Return the name of the device of the matrix products.
 
         Raises:
             ValueError: No device has this name.
@@ -194,49 +194,49 @@ class ResidualKMeansParams(WeightedColumns, HasDevice, HasMaxIter, HasTol, HasSe
         self._setDefault(initMode="k-means++", spherical=False, maxLoad=0.0, capacity=0.0, zeroVectors="error")
 
     def setNumLevels(self, value: int) -> Self:
-        """Sets the number of levels L."""
+        """Set the number of levels L."""
         return self._set(numLevels=value)
 
     def setCodebookSize(self, value: int) -> Self:
-        """Sets the number of centroids K of every level."""
+        """Set the number of centroids K of every level."""
         return self._set(codebookSize=value)
 
     def setMaxIter(self, value: int) -> Self:
-        """Sets the maximal number of Lloyd steps per level."""
+        """Set the maximal number of Lloyd steps per level."""
         return self._set(maxIter=value)
 
     def setTol(self, value: float) -> Self:
-        """Sets the shift of the centroids, relative to the variance of the data, at which a level stops."""
+        """Set the shift of the centroids, relative to the variance of the data, at which a level stops."""
         return self._set(tol=value)
 
     def setSeed(self, value: int) -> Self:
-        """Sets the seed for all draws."""
+        """Set the seed for all draws."""
         return self._set(seed=value)
 
     def setInitialCodebooks(self, value: np.ndarray | list) -> Self:
-        """Sets the codebooks (L, K, D) to start from."""
+        """Set the codebooks (L, K, D) to start from."""
         return self._set(initialCodebooks=value)
 
     def getNumLevels(self) -> int:
-        """Returns the number of levels L."""
+        """Return the number of levels L."""
         return self.getOrDefault(self.numLevels)
 
     def getCodebookSize(self) -> int:
-        """Returns the number of centroids K of every level."""
+        """Return the number of centroids K of every level."""
         return self.getOrDefault(self.codebookSize)
 
     def getCodebookSizes(self) -> list[int]:
-        """Returns the number of centroids K of each level."""
+        """Return the number of centroids K of each level."""
         if self.isDefined(self.codebookSizes):
             return self.getOrDefault(self.codebookSizes)
         return [self.getCodebookSize()] * self.getNumLevels()
 
     def getInitialCodebooks(self) -> np.ndarray | None:
-        """Returns the codebooks (L, K, D) float32 to start from, or None if there are none."""
+        """Return the codebooks (L, K, D) float32 to start from, or None if there are none."""
         return self.getOrDefault(self.initialCodebooks) if self.isDefined(self.initialCodebooks) else None
 
     def check_params(self) -> None:
-        """Refuses params out of range.
+        """Refuse params out of range.
 
         Raises:
             ValueError: A param is out of its range, or codebookSizes has another length than numLevels.

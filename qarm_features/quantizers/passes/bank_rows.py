@@ -46,7 +46,7 @@ class BankFacts(NamedTuple):
 
 
 def describe_rows(rows: DataFrame) -> BankFacts:
-    """Counts rows of ``item_id`` and ``embedding``, and those with faults, in one pass."""
+    """Count rows of ``item_id`` and ``embedding``, and those with faults, in one pass."""
     facts = rows.mapInArrow(_describe_batches, _FACTS)
     sums = [F.sum(name) for name in ("rows", "null_ids", "null_rows", "bad_rows")]
     (counted,) = facts.agg(*sums, F.min("min_dim"), F.max("max_dim")).collect()
@@ -54,7 +54,7 @@ def describe_rows(rows: DataFrame) -> BankFacts:
 
 
 def write_shards(rows: DataFrame, folder: str, *, num_rows: int, shard_rows: int, seed: int | None) -> list[ShardFacts]:
-    """Writes all shards into a folder that the executors can reach.
+    """Write all shards into a folder that the executors can reach.
 
     Args:
         rows: Rows of ``item_id`` and ``embedding``, without faults.
@@ -81,7 +81,7 @@ def write_shards(rows: DataFrame, folder: str, *, num_rows: int, shard_rows: int
 
 
 def _shard_starts(item_ids: DataFrame, num_rows: int, shard_rows: int) -> list[int | str]:
-    """Returns the first ID of every shard but the first, which stands at every shard_rows-th place of the ordered IDs."""
+    """Return the first ID of every shard but the first, which stands at every shard_rows-th place of the ordered IDs."""
     if num_rows <= shard_rows:
         return []
     ordered = item_ids.repartitionByRange("item_id").sortWithinPartitions("item_id").persist()
@@ -98,7 +98,7 @@ def _shard_starts(item_ids: DataFrame, num_rows: int, shard_rows: int) -> list[i
 
 
 def _describe_batches(batches: Batches) -> Batches:
-    """Yields one row of facts per batch."""
+    """Yield one row of facts per batch."""
     for batch in batches:
         matrix, facts = to_matrix(batch["embedding"])
         bad = 0 if matrix is None else int(np.count_nonzero(~np.isfinite(matrix).all(axis=1)))
@@ -109,14 +109,14 @@ def _describe_batches(batches: Batches) -> Batches:
 
 
 def _count_batches(batches: Batches) -> Batches:
-    """Yields the number of the partition and its number of rows."""
+    """Yield the number of the partition and its number of rows."""
     rows = sum(batch.num_rows for batch in batches)
     part = pa.array([task_partition()], pa.int32())
     yield pa.RecordBatch.from_arrays([part, pa.array([rows], pa.int64())], ["part", "rows"])
 
 
 def _pick_batches(batches: Batches, offsets: dict[int, int], shard_rows: int) -> Batches:
-    """Yields the IDs at every shard_rows-th place among all rows, except the very first."""
+    """Yield the IDs at every shard_rows-th place among all rows, except the very first."""
     start = offsets[task_partition()]
     for batch in batches:
         places = np.arange(start, start + batch.num_rows)
@@ -127,7 +127,7 @@ def _pick_batches(batches: Batches, offsets: dict[int, int], shard_rows: int) ->
 
 
 def _number_batches(batches: Batches, starts: list[int | str]) -> Batches:
-    """Adds the number of its shard to every row."""
+    """Add the number of its shard to every row."""
     texts = [start.encode() for start in starts if isinstance(start, str)]
     text = bool(texts)
     edges: np.ndarray = np.array(texts, object) if text else np.array(starts, np.int64)
@@ -140,7 +140,7 @@ def _number_batches(batches: Batches, starts: list[int | str]) -> Batches:
 
 
 def _write_group(key: tuple[pa.Scalar, ...], rows: pa.Table, folder: str, seed: int | None) -> pa.Table:
-    """Writes the shard of a group of rows and returns one row of facts about it."""
+    """Write the shard of a group of rows and return one row of facts about it."""
     rows = rows.combine_chunks()
     embeddings = valid_matrix(rows["embedding"].combine_chunks())
     facts = write_shard(folder, key[0].as_py(), rows["item_id"].combine_chunks(), embeddings, seed=seed)

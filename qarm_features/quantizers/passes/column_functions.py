@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def column_function(function: Callable[..., pa.Array], kind: DataType | str) -> UserDefinedFunctionLike:
-    """Returns a function of columns that calls ``function`` for each batch of rows.
+    """Return a function of columns that calls ``function`` for each batch of rows.
 
     Args:
         function: Function from Arrow arrays to one of the same length, with type hints.

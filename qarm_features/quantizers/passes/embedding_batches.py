@@ -62,7 +62,7 @@ class BatchFacts(NamedTuple):
 
 
 def to_matrix(embeddings: pa.Array) -> tuple[np.ndarray | None, BatchFacts]:
-    """Reads a column of embeddings, without a copy if it is array<float>.
+    """Read a column of embeddings, without a copy if it is array<float>.
 
     Args:
         embeddings: B lists of float or double.
@@ -84,7 +84,7 @@ def to_matrix(embeddings: pa.Array) -> tuple[np.ndarray | None, BatchFacts]:
 
 
 def valid_matrix(embeddings: pa.Array) -> np.ndarray:
-    """Returns a column of embeddings that has passed validation as rows (B, D) float32.
+    """Return a column of embeddings that has passed validation as rows (B, D) float32.
 
     Raises:
         RuntimeError: Rows are null or have different dimensions, so they are not those that were validated.
@@ -99,13 +99,13 @@ def valid_matrix(embeddings: pa.Array) -> np.ndarray:
 
 
 def row_norms(embeddings: np.ndarray) -> np.ndarray:
-    """Returns the Euclidean norms (B,) float64 of rows (B, D) float32; inf or NaN if a row has such a value."""
+    """Return the Euclidean norms (B,) float64 of rows (B, D) float32; inf or NaN if a row has such a value."""
     with np.errstate(invalid="ignore"):
         return np.sqrt(ordered_row_sums(np.square(embeddings, dtype=np.float64)))
 
 
 def near_norms(embeddings: np.ndarray) -> np.ndarray:
-    """Returns about the same as ``row_norms``, but faster; the last bits depend on the CPU."""
+    """Return about the same as ``row_norms``, but faster; the last bits depend on the CPU."""
     norms = np.empty(len(embeddings))
     with np.errstate(invalid="ignore"):
         for start in range(0, len(embeddings), _NORM_ROWS):
@@ -115,7 +115,7 @@ def near_norms(embeddings: np.ndarray) -> np.ndarray:
 
 
 def check_facts(facts: ColumnFacts, name: str) -> None:
-    """Refuses a column of embeddings that cannot be used.
+    """Refuse a column of embeddings that cannot be used.
 
     Args:
         facts: What one pass over all rows found, of which there is at least one.
@@ -137,7 +137,7 @@ def check_facts(facts: ColumnFacts, name: str) -> None:
 def checked_rows(
     batch: pa.Array, dim: int, name: str, place: str, *, advice: str = "Use its encoder version."
 ) -> np.ndarray:
-    """Returns a batch of embeddings as an array.
+    """Return a batch of embeddings as an array.
 
     Args:
         batch: B lists of float or double.
@@ -171,7 +171,7 @@ def checked_rows(
 
 
 def assign_batch(embeddings: pa.Array, codebooks: np.ndarray, name: str, device: str = "cpu") -> pa.Array:
-    """Quantizes one batch of a column of embeddings.
+    """Quantize one batch of a column of embeddings.
 
     Args:
         embeddings: B lists of D float or double.

@@ -105,7 +105,7 @@ class EmbeddingFiles:
     """All rows of a fit, stored as one file per partition on the disks of the executors."""
 
     def __init__(self, embeddings: DataFrame, *, device: str = "cpu") -> None:
-        """Reads all rows and stores them.
+        """Read all rows and store them.
 
         Args:
             embeddings: A column of array<float> or array<double> and, if there is a second column, their weights.
@@ -133,7 +133,7 @@ class EmbeddingFiles:
             raise
 
     def _spool(self, source: DataFrame | ParquetScan) -> None:
-        """Stores the rows of a source, in as many files as it has partitions."""
+        """Store the rows of a source, in as many files as it has partitions."""
         if isinstance(source, ParquetScan):
             splits = self._context.parallelize(source.partitions, max(1, len(source.partitions)))
             self._source: RDD[Handle] = splits.mapPartitionsWithIndex(
@@ -161,12 +161,12 @@ class EmbeddingFiles:
         return self._started().weight_bits
 
     def _started(self) -> Recipe:
-        """Returns the recipe of the current level."""
+        """Return the recipe of the current level."""
         assert self._recipe is not None, "start puts the rows on a grid"
         return self._recipe
 
     def facts(self) -> Facts:
-        """Returns what the one pass over the source found."""
+        """Return what the one pass over the source found."""
         dims = [dim for p in self._partitions for dim in (p.min_dim, p.max_dim) if dim is not None]
         return Facts(
             rows=sum(p.rows for p in self._partitions),
@@ -181,13 +181,13 @@ class EmbeddingFiles:
         )
 
     def start(self) -> Moments:
-        """Puts all rows, which must have passed validation, on the grid, as level 0; returns their moments."""
+        """Put all rows, which must have passed validation, on the grid as level 0, and return their moments."""
         facts = self.facts()
         bits = choose_weight_bits(facts.weight_steps) if self._weighted else None
         return self._set_recipe(Recipe(choose_grid(facts.max_norm, facts.rows), bits, (), self._device), 1)
 
     def subtract(self, centroids: np.ndarray) -> Moments:
-        """Goes on to the next level, whose rows are the residuals of this one; returns their moments.
+        """Go on to the next level, whose rows are the residuals of this one, and return their moments.
 
         Args:
             centroids: Centroids (K, D) float32 on the grid, of which the nearest is subtracted from each row.
@@ -197,7 +197,7 @@ class EmbeddingFiles:
         return self._set_recipe(recipe, len(centroids))
 
     def step(self, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Does one Lloyd step over all rows.
+        """Do one Lloyd step over all rows.
 
         Args:
             centroids: Centroids (K, D), or (K, D + 1) with prices, see ``capacity``.
@@ -216,7 +216,7 @@ class EmbeddingFiles:
         return found
 
     def sample(self, size: int, seed: int) -> Sample:
-        """Returns the distinct rows with the smallest hashes, a sample that does not depend on partitions or row order.
+        """Return the distinct rows with the smallest hashes, a sample that does not depend on partitions or row order.
 
         Args:
             size: Number of rows, at least 1; all distinct rows if there are fewer.
@@ -230,19 +230,19 @@ class EmbeddingFiles:
             share = min(1.0, 8 * share)  # the share was too small, because many rows are equal
 
     def draw(self, candidates: np.ndarray, seed: int, odds: float) -> Sample:
-        """Draws rows far from the candidates (K, D), see ``file_passes.draw_pass``."""
+        """Draw rows far from the candidates (K, D), see ``file_passes.draw_pass``."""
         found: Sample = self._run(partial(draw_pass, candidates=candidates, seed=seed, odds=odds))
         return found
 
     def close(self) -> None:
-        """Removes the files and every broadcast."""
+        """Remove the files and every broadcast."""
         self._remove_files()
         for broadcast in self._broadcasts:
             broadcast.destroy()
         self._broadcasts = []
 
     def _moved(self, centroids: np.ndarray) -> np.ndarray | None:
-        """Returns which centroids (K,) moved since the last step of this level; None if most did, or there was no step."""
+        """Return which centroids (K,) moved since the last step of this level; None if most did, or there was no step."""
         last, self._last = self._last, centroids
         if last is None or last.shape != centroids.shape:
             return None
@@ -250,7 +250,7 @@ class EmbeddingFiles:
         return moved if moved.mean() < _MOST_MOVED else None
 
     def _set_recipe(self, recipe: Recipe, num_centroids: int) -> Moments:
-        """Stores the rows of a new level and returns their moments."""
+        """Store the rows of a new level and return their moments."""
         self._recipe, self._last = recipe, None
         self._broadcasts.append(self._context.broadcast(recipe))
         work = partial(describe_pass, bits=recipe.grid.bits, num_centroids=num_centroids)
@@ -263,7 +263,7 @@ class EmbeddingFiles:
         return Moments(found.energy, found.weight, math.ldexp(variance, -2 * recipe.grid.bits), found.counts)
 
     def _run(self, work: Callable, *, combine: bool = False, again: bool = False, step: int | None = None) -> Any:
-        """Runs a pass where the files lie, and a second one from the source for partitions without a file there."""
+        """Run a pass where the files lie, and a second one from the source for partitions without a file there."""
         level, handles = len(self._started().levels), self._stored()
         worker = partial(run_pass, work=work, recipe=self._broadcasts[-1], level=level, again=again, step=step)
         filled = [index for index, partition in enumerate(self._partitions) if partition.rows]
@@ -282,12 +282,12 @@ class EmbeddingFiles:
         return outcome.result
 
     def _stored(self) -> RDD[Handle]:
-        """Returns the paths and facts of the files."""
+        """Return the paths and facts of the files."""
         assert self._handles is not None, "close removes the files"
         return self._handles
 
     def _check_read_again(self, digests: dict[int, int], filled: list[int]) -> None:
-        """Compares the digests of all partitions with those of the first pass.
+        """Compare the digests of all partitions with those of the first pass.
 
         Raises:
             RuntimeError: A partition has other rows than before.
@@ -300,7 +300,7 @@ class EmbeddingFiles:
             )
 
     def _remove_files(self) -> None:
-        """Removes the files of this fit. It reads no source again, and raises nothing that could hide another error."""
+        """Remove the files of this fit. It reads no source again, and raises nothing that could hide another error."""
         if self._handles is None:
             return
         self._context.setLocalProperty(SKIP, "true")
@@ -316,23 +316,23 @@ class EmbeddingFiles:
 
 
 def _indexed(index: int, rows: Iterable[Row]) -> list[Handle]:
-    """Returns the facts of a partition with its number."""
+    """Return the facts of a partition with its number."""
     return [(index, Partition(*row)) for row in rows]
 
 
 def _write_splits(index: int, parts: Iterable[list[Split]], columns: list[str], fit_id: str) -> list[Handle]:
-    """Stores the rows of a partition's splits and returns its facts with its number."""
+    """Store the rows of a partition's splits and return its facts with its number."""
     batches = chain.from_iterable(read_splits(splits, columns) for splits in parts)
     return [(index, write_partition(batches, fit_id, weighted=False))]
 
 
 def _same(rows: Iterable[Handle]) -> Iterable[Handle]:
-    """Returns what it is given, for an RDD that is persisted apart from the one it derives from."""
+    """Return what it is given, for an RDD that is persisted apart from the one it derives from."""
     return rows
 
 
 def _remove_folders(rows: Iterable[Handle]) -> list[int]:
-    """Removes the files of the fit on this executor."""
+    """Remove the files of the fit on this executor."""
     for _, partition in rows:
         remove_folder(partition.stem)
     return []

@@ -87,7 +87,7 @@ def run_pass(
     again: bool = False,
     step: int | None = None,
 ) -> list[Outcome]:
-    """Runs a pass over the partitions of a task.
+    """Run a pass over the partitions of a task.
 
     Args:
         partitions: Numbers and facts of the partitions.
@@ -117,7 +117,7 @@ def run_pass(
 
 
 def add_outcomes(one: Outcome, other: Outcome) -> Outcome:
-    """Adds the outcomes of two tasks."""
+    """Add the outcomes of two tasks."""
     results = [outcome.result for outcome in (one, other) if outcome.result is not None]
     result = results[0] if len(results) == 1 else None
     if len(results) == 2:
@@ -130,7 +130,7 @@ def add_outcomes(one: Outcome, other: Outcome) -> Outcome:
 def step_pass(
     chunks: Chunks, centroids: np.ndarray, bits: int, moved: np.ndarray | None = None, device: str = "cpu"
 ) -> Sums:
-    """Does one Lloyd step.
+    """Do one Lloyd step.
 
     Args:
         chunks: Rows of the task, at least one chunk; the step fills in their codes.
@@ -158,7 +158,7 @@ def step_pass(
 
 
 def describe_pass(chunks: Chunks, bits: int, num_centroids: int) -> Level:
-    """Adds up squares, features and codes of the rows of a level.
+    """Add up squares, features and codes of the rows of a level.
 
     Args:
         chunks: Rows of the task, at least one chunk.
@@ -182,7 +182,7 @@ def describe_pass(chunks: Chunks, bits: int, num_centroids: int) -> Level:
 
 
 def sample_pass(chunks: Chunks, size: int, seed: int, below: int) -> Sample:
-    """Returns the distinct rows with the smallest hashes.
+    """Return the distinct rows with the smallest hashes.
 
     Args:
         chunks: Rows of the task, at least one chunk.
@@ -205,12 +205,12 @@ def sample_pass(chunks: Chunks, size: int, seed: int, below: int) -> Sample:
 
 
 def _smallest(samples: list[Sample], size: int) -> Sample:
-    """Joins samples and returns the ``size`` rows with the smallest hashes."""
+    """Join samples and return the ``size`` rows with the smallest hashes."""
     return Sample(*(part[:size] for part in _join_samples(*samples)))
 
 
 def draw_pass(chunks: Chunks, candidates: np.ndarray, seed: int, odds: float) -> Sample:
-    """Draws distinct rows far from the candidates.
+    """Draw distinct rows far from the candidates.
 
     Args:
         chunks: Rows of the task, at least one chunk.
@@ -230,13 +230,13 @@ def draw_pass(chunks: Chunks, candidates: np.ndarray, seed: int, odds: float) ->
 
 
 def _not_empty(total: _Total | None) -> _Total:
-    """Returns a sum over chunks, of which there is at least one."""
+    """Return a sum over chunks, of which there is at least one."""
     assert total is not None, "only partitions with rows are read"
     return total
 
 
 def distinct_rows(sample: Sample) -> Sample:
-    """Merges equal rows, adds their weights, and orders the rows by hash, then by value."""
+    """Merge equal rows, add their weights, and order the rows by hash, then by value."""
     if len(sample.hashes) == 0:
         return sample
     keys = np.lexsort((*sample.rows.T[::-1], sample.hashes)) if _has_ties(sample.hashes) else sample.hashes.argsort()
@@ -247,11 +247,11 @@ def distinct_rows(sample: Sample) -> Sample:
 
 
 def _has_ties(hashes: np.ndarray) -> bool:
-    """Returns True if two hashes (B,) are equal."""
+    """Return True if two hashes (B,) are equal."""
     ordered = np.sort(hashes)
     return bool((ordered[1:] == ordered[:-1]).any())
 
 
 def _join_samples(*samples: Sample) -> Sample:
-    """Joins samples and merges equal rows."""
+    """Join samples and merge equal rows."""
     return distinct_rows(Sample(*(np.concatenate(parts) for parts in zip(*samples))))

@@ -60,7 +60,7 @@ class Bank(NamedTuple):
 
     @classmethod
     def open(cls, folder: str | Path) -> Bank:
-        """Opens a bank.
+        """Open a bank.
 
         Args:
             folder: Folder of the bank.
@@ -77,7 +77,7 @@ class Bank(NamedTuple):
 
     @classmethod
     def create(cls, folder: str, facts: list[ShardFacts], **manifest: Any) -> Bank:
-        """Writes ``bank.json`` beside shards that are already written.
+        """Write ``bank.json`` beside shards that are already written.
 
         Args:
             folder: Folder of the bank.
@@ -101,7 +101,7 @@ class Bank(NamedTuple):
         return cls(folder, content)
 
     def verify(self) -> Bank:
-        """Checks every shard against ``bank.json`` and returns the bank itself.
+        """Check every shard against ``bank.json`` and return the bank itself.
 
         Raises:
             ValueError: A file is missing or differs.
@@ -118,7 +118,7 @@ _IN_MANIFEST = ("rows", "max_norm", "sha256", "lists_sha256")
 
 
 def shard_name(number: int) -> str:
-    """Returns the name of the files of a shard, without suffix.
+    """Return the name of the files of a shard, without suffix.
 
     Example:
         >>> shard_name(3)
@@ -130,7 +130,7 @@ def shard_name(number: int) -> str:
 def write_shard(
     folder: str, number: int, item_ids: pa.Array, embeddings: np.ndarray, *, seed: int | None
 ) -> ShardFacts:
-    """Writes one shard, in the order of item IDs.
+    """Write one shard, in the order of item IDs.
 
     Args:
         folder: Folder of the bank.
@@ -154,7 +154,7 @@ def write_shard(
 
 
 def find_nearest(bank: Bank, item_ids: pa.Array, embeddings: np.ndarray, *, k: int, num_probes: int | None) -> pa.Array:
-    """Finds the k items of the bank that are nearest to each query by inner product; an item never finds itself.
+    """Find the k items of the bank that are nearest to each query by inner product; an item never finds itself.
 
     Args:
         bank: Bank to search.
@@ -200,12 +200,12 @@ class _Shard(NamedTuple):
 
 @functools.lru_cache(maxsize=2)
 def _open_shards(folder: str, named: tuple[tuple[str, str], ...]) -> list[_Shard]:
-    """Maps shards with these names and SHA-256 into memory, once per Python worker, which Spark reuses for many tasks."""
+    """Map shards with these names and SHA-256 into memory, once per Python worker, which Spark reuses for many tasks."""
     return [_open_shard(Path(folder, f"{name}.arrow")) for name, _ in named]
 
 
 def _open_shard(file: Path) -> _Shard:
-    """Maps the file of a shard into memory.
+    """Map the file of a shard into memory.
 
     Raises:
         ValueError: The file is not on this machine.
@@ -219,7 +219,7 @@ def _open_shard(file: Path) -> _Shard:
 
 
 def _to_structs(best: Nearest, shards: list[_Shard]) -> pa.Array:
-    """Returns structs of item IDs and similarities, without the empty places."""
+    """Return structs of item IDs and similarities, without the empty places."""
     found = best.positions != NO_POSITION
     positions = best.positions[found]
     ends = np.cumsum([len(shard.item_ids) for shard in shards])
@@ -240,7 +240,7 @@ def _to_structs(best: Nearest, shards: list[_Shard]) -> pa.Array:
 
 
 def _count_copies(embeddings: np.ndarray) -> np.ndarray:
-    """Returns the number (N,) int32 of equal rows before each row (N, D)."""
+    """Return the number (N,) int32 of equal rows before each row (N, D)."""
     _, group = np.unique(embeddings.view(f"V{embeddings.shape[1] * 4}").ravel(), return_inverse=True)
     order = np.argsort(group, kind="stable")
     sorted_groups = group[order]
@@ -252,13 +252,13 @@ def _count_copies(embeddings: np.ndarray) -> np.ndarray:
 
 
 def _write_arrow(draft: str, batch: pa.RecordBatch) -> None:
-    """Writes a batch as an Arrow file."""
+    """Write a batch as an Arrow file."""
     with pa.ipc.new_file(draft, batch.schema) as writer:
         writer.write_batch(batch)
 
 
 def _place(file: Path, write: Callable[[str], None]) -> str:
-    """Writes a file by ``write(path)``, moves it to its place, and returns its SHA-256.
+    """Write a file by ``write(path)``, move it to its place, and return its SHA-256.
 
     Two attempts of a task may do this at the same time, because each writes a draft of its own.
     """

@@ -101,7 +101,7 @@ class Chunk(NamedTuple):
 
 
 def write_rows(batches: Iterator[pa.RecordBatch], fit_id: str, weighted: bool) -> Iterator[pa.RecordBatch]:
-    """Writes a partition to local files, see ``write_partition``, and yields one row about it."""
+    """Write a partition to local files, see ``write_partition``, and yield one row about it."""
     facts = write_partition(batches, fit_id, weighted)
     schema = {"stem": pa.string(), "min_dim": pa.int32(), "max_dim": pa.int32(), "max_norm": pa.float64()}
     schema["weight_steps"] = pa.string()
@@ -110,7 +110,7 @@ def write_rows(batches: Iterator[pa.RecordBatch], fit_id: str, weighted: bool) -
 
 
 def write_partition(batches: Iterator[pa.RecordBatch], fit_id: str, weighted: bool) -> Partition:
-    """Writes the rows of a partition to local files.
+    """Write the rows of a partition to local files.
 
     Args:
         batches: Embeddings and, in a second column, weights.
@@ -133,7 +133,7 @@ def write_partition(batches: Iterator[pa.RecordBatch], fit_id: str, weighted: bo
 
 
 def _write_batch(batch: pa.RecordBatch, facts: Partition, rows: IO[bytes], weights: IO[bytes] | None) -> Partition:
-    """Appends one batch to the open files, and returns the facts of all batches so far."""
+    """Append one batch to the open files, and return the facts of all batches so far."""
     embeddings, found = to_matrix(batch.column(0))
     dims = [dim for dim in (facts.min_dim, facts.max_dim, found.min_dim, found.max_dim) if dim is not None]
     facts = facts._replace(
@@ -164,12 +164,12 @@ def _write_batch(batch: pa.RecordBatch, facts: Partition, rows: IO[bytes], weigh
 
 
 def is_here(partition: Partition, level: int) -> bool:
-    """Returns True if this executor has a file from which it can compute a level of the partition."""
+    """Return True if this executor has a file from which it can compute a level of the partition."""
     return any(os.path.exists(_file(partition.stem, below)) for below in range(_RAW, level + 1))
 
 
 def level_chunks(partition: Partition, recipe: Recipe, level: int, *, again: bool) -> Iterator[Chunk]:
-    """Yields all rows of a level, some at a time.
+    """Yield all rows of a level, some at a time.
 
     Args:
         partition: Facts of the partition.
@@ -199,7 +199,7 @@ def level_chunks(partition: Partition, recipe: Recipe, level: int, *, again: boo
 
 
 def step_chunks(partition: Partition, recipe: Recipe, level: int, step: int) -> Iterator[Chunk]:
-    """Yields all rows of a level with the codes of the step before, and stores the codes that the step fills in.
+    """Yield all rows of a level with the codes of the step before, and store the codes that the step fills in.
 
     Args:
         partition: Facts of the partition.
@@ -221,36 +221,36 @@ def step_chunks(partition: Partition, recipe: Recipe, level: int, step: int) -> 
 
 
 def remove_folder(stem: str) -> None:
-    """Removes all files of the fit of a partition from the disk of this executor."""
+    """Remove all files of the fit of a partition from the disk of this executor."""
     shutil.rmtree(os.path.dirname(stem), ignore_errors=True)
 
 
 def fit_folders(fit_id: str) -> list[str]:
-    """Returns the folders of the files of a fit on this executor, one per local directory of Spark."""
+    """Return the folders of the files of a fit on this executor, one per local directory of Spark."""
     local = os.environ.get("SPARK_LOCAL_DIRS", tempfile.gettempdir()).split(",")
     return [os.path.join(directory, f"qarm-{fit_id}") for directory in local]
 
 
 def _stem(fit_id: str, partition: int) -> str:
-    """Returns the path of the files of a partition, without their ending."""
+    """Return the path of the files of a partition, without their ending."""
     folders = fit_folders(fit_id)
     return os.path.join(folders[partition % len(folders)], str(partition))
 
 
 def _file(stem: str, level: int) -> str:
-    """Returns the path of the file of a level."""
+    """Return the path of the file of a level."""
     return f"{stem}.raw" if level == _RAW else f"{stem}.{level}"
 
 
 def _remove_below(stem: str, level: int) -> None:
-    """Removes the files of all levels below one."""
+    """Remove the files of all levels below one."""
     for below in range(_RAW, level):
         with contextlib.suppress(FileNotFoundError):
             os.remove(_file(stem, below))
 
 
 def _read(partition: Partition, level: int, weight_bits: int | None) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Yields rows (B, D) of a file, mapped into memory, and their weights (B,) int64, or None without ``weight_bits``."""
+    """Yield rows (B, D) of a file, mapped into memory, and their weights (B,) int64, or None without ``weight_bits``."""
     dim = partition.max_dim or 1
     rows = np.memmap(_file(partition.stem, level), np.float32, mode="r").reshape(-1, dim)
     if weight_bits is not None:
@@ -266,7 +266,7 @@ def _read(partition: Partition, level: int, weight_bits: int | None) -> Iterator
 
 @contextlib.contextmanager
 def _replacing(path: str) -> Iterator[IO[bytes]]:
-    """Opens a new file that gets its path only when it is complete, because another attempt of the task may write it too."""
+    """Open a new file that gets its path only when it is complete, because another attempt of the task may write it too."""
     with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
         try:
             yield file

@@ -52,14 +52,14 @@ class ParquetScan(NamedTuple):
     columns: list[str]
 
     def packed(self, count: int) -> ParquetScan:
-        """Returns the same splits in ``count`` partitions; neighbors stay together."""
+        """Return the same splits in ``count`` partitions; neighbors stay together."""
         bounds = np.linspace(0, len(self.partitions), count + 1).astype(int)
         groups = [self.partitions[low:high] for low, high in pairwise(bounds)]
         return self._replace(partitions=[[split for part in group for split in part] for group in groups])
 
 
 def plain_scan(rows: DataFrame) -> ParquetScan | None:
-    """Returns the files behind a DataFrame if its rows are all rows of these files, else None."""
+    """Return the files behind a DataFrame if its rows are all rows of these files, else None."""
     try:
         return _scan(rows._jdf.queryExecution().executedPlan())
     except Exception as error:  # Spark Connect, or another version of Spark's plans
@@ -68,7 +68,7 @@ def plain_scan(rows: DataFrame) -> ParquetScan | None:
 
 
 def read_splits(splits: list[Split], columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Reads splits by one thread.
+    """Read splits by one thread.
 
     Args:
         splits: Parts of files.
@@ -90,7 +90,7 @@ def read_splits(splits: list[Split], columns: list[str]) -> Iterator[pa.RecordBa
 
 
 def _row_groups(metadata: pq.FileMetaData, split: Split) -> list[int]:
-    """Returns the indices of the row groups whose middle lies in the split.
+    """Return the indices of the row groups whose middle lies in the split.
 
     Source: parquet-java, ``filterFileMetaDataByMidpoint``.
     """
@@ -107,7 +107,7 @@ def _row_groups(metadata: pq.FileMetaData, split: Split) -> list[int]:
 
 
 def _scan(node: Any) -> ParquetScan | None:
-    """Returns the files of a physical plan that consists of a scan, and perhaps a choice of columns; else None."""
+    """Return the files of a physical plan that consists of a scan, and perhaps a choice of columns; else None."""
     chosen = None
     while (kind := node.getClass().getSimpleName()) != "FileSourceScanExec":
         if kind == "ProjectExec" and chosen is None:
@@ -131,7 +131,7 @@ def _scan(node: Any) -> ParquetScan | None:
 
 
 def _is_plain(scan: Any) -> bool:
-    """Returns True if Arrow finds the columns of the files by the same names as Spark."""
+    """Return True if Arrow finds the columns of the files by the same names as Spark."""
     file_format = scan.relation().fileFormat()
     kind = file_format.getClass().getSimpleName()
     if kind == "DeltaParquetFileFormat":
@@ -140,17 +140,17 @@ def _is_plain(scan: Any) -> bool:
 
 
 def _without_alias(column: Any) -> Any:
-    """Returns the attribute that an expression names or renames; None for any other expression."""
+    """Return the attribute that an expression names or renames; None for any other expression."""
     if column.getClass().getSimpleName() == "Alias":
         column = column.child()
     return column if column.getClass().getSimpleName() == "AttributeReference" else None
 
 
 def _id(column: Any) -> int:
-    """Returns the identifier of a column in a plan."""
+    """Return the identifier of a column in a plan."""
     return column.exprId().id()
 
 
 def _items(sequence: Any) -> Iterator[Any]:
-    """Yields the items of a sequence of Scala."""
+    """Yield the items of a sequence of Scala."""
     return (sequence.apply(index) for index in range(sequence.size()))

@@ -69,7 +69,7 @@ class RowFacts(NamedTuple):
 
 
 def describe_rows(rows: DataFrame) -> RowFacts:
-    """Counts rows, and those with faults, and finds the largest norm.
+    """Count rows, and those with faults, and find the largest norm.
 
     Args:
         rows: Rows, array<float>, and perhaps weights, double.
@@ -89,7 +89,7 @@ def describe_rows(rows: DataFrame) -> RowFacts:
 
 
 def mean_and_covariance(rows: DataFrame, facts: RowFacts) -> tuple[np.ndarray, np.ndarray]:
-    """Computes exact moments, which are the same for any partitioning.
+    """Compute exact moments, which are the same for any partitioning.
 
     Args:
         rows: Rows, array<float>, and perhaps weights, double.
@@ -112,7 +112,7 @@ def mean_and_covariance(rows: DataFrame, facts: RowFacts) -> tuple[np.ndarray, n
 def histograms(
     rows: DataFrame, facts: RowFacts, mean: np.ndarray, projection: np.ndarray, deviations: np.ndarray
 ) -> np.ndarray:
-    """Counts the projected rows by bins.
+    """Count the projected rows by bins.
 
     Args:
         rows: Rows, array<float>, and perhaps weights, double.
@@ -132,13 +132,13 @@ def histograms(
 
 
 def _summed(parts: DataFrame) -> bytes:
-    """Returns the sum of the arrays that the tasks yielded, added by one task."""
+    """Return the sum of the arrays that the tasks yielded, added by one task."""
     (total,) = parts.repartition(1).mapInArrow(_add_batches, "sums binary").collect()
     return bytes(total["sums"])
 
 
 def _describe_batches(batches: Batches) -> Batches:
-    """Yields one row of facts for the partition."""
+    """Yield one row of facts for the partition."""
     rows = null_rows = bad_rows = bad_weights = weight_steps = 0
     dims: list[int] = []
     norms_found: list[float] = []
@@ -167,7 +167,7 @@ def _describe_batches(batches: Batches) -> Batches:
 
 
 def _moment_batches(batches: Batches, shift: int, dim: int, weight_bits: int | None) -> Batches:
-    """Yields the sum of weights, the weighted sum of rows (D,) and that of their products (D, D), in one flat array."""
+    """Yield the sum of weights, the weighted sum of rows (D,) and that of their products (D, D), in one flat array."""
     weight, total = 0.0, np.zeros((dim + 1, dim))
     for batch in batches:
         if batch.num_rows:
@@ -183,7 +183,7 @@ def _moment_batches(batches: Batches, shift: int, dim: int, weight_bits: int | N
 def _histogram_batches(
     batches: Batches, mean: np.ndarray, projection: np.ndarray, deviations: np.ndarray, weight_bits: int | None
 ) -> Batches:
-    """Yields the histograms (d, BINS) of the partition."""
+    """Yield the histograms (d, BINS) of the partition."""
     total = np.zeros((len(projection), BINS))
     for batch in batches:
         if batch.num_rows:
@@ -193,12 +193,12 @@ def _histogram_batches(
 
 
 def _weights(batch: pa.RecordBatch, bits: int | None) -> np.ndarray | None:
-    """Returns the weights (B,) float64 of a batch in whole steps, or None without a column of weights."""
+    """Return the weights (B,) float64 of a batch in whole steps, or None without a column of weights."""
     return None if bits is None else on_weight_grid(weight_facts(batch.column(1))[0], bits).astype(np.float64)
 
 
 def _add_batches(batches: Batches) -> Batches:
-    """Adds up the arrays that the tasks yielded, of which there is at least one."""
+    """Add up the arrays that the tasks yielded, of which there is at least one."""
     total: np.ndarray | None = None
     for batch in batches:
         for part in batch.column(0):
@@ -209,5 +209,5 @@ def _add_batches(batches: Batches) -> Batches:
 
 
 def _sums_batch(total: np.ndarray) -> pa.RecordBatch:
-    """Returns a batch of one row that holds an array."""
+    """Return a batch of one row that holds an array."""
     return pa.RecordBatch.from_arrays([pa.array([total.tobytes()], pa.binary())], ["sums"])

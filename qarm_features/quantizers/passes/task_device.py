@@ -11,7 +11,7 @@ from qarm_features.quantizers.arrays.torch_products import torch_device
 
 
 def task_context() -> TaskContext:
-    """Returns the context of the task that calls it.
+    """Return the context of the task that calls it.
 
     Raises:
         RuntimeError: No Spark task is running in this process.
@@ -25,12 +25,12 @@ def task_context() -> TaskContext:
 
 
 def task_partition() -> int:
-    """Returns the number of the partition of the task that calls it, from 0."""
+    """Return the number of the partition of the task that calls it, from 0."""
     return task_context().partitionId()
 
 
 def task_device(name: str) -> str | None:
-    """Returns the torch device for the products of the task that calls it, or None for numpy.
+    """Return the torch device for the products of the task that calls it, or None for numpy.
 
     Args:
         name: ``cpu``, ``cuda``, ``auto`` or ``torch-cpu``, see ``torch_products.torch_device``.

@@ -17,7 +17,7 @@ _UNIT_BITS = 173  # every float32 is a multiple of 2**-173 / 2
 
 
 def weight_facts(column: pa.Array) -> tuple[np.ndarray, int, int]:
-    """Reads a column of weights.
+    """Read a column of weights.
 
     Args:
         column: B numbers.
@@ -43,7 +43,7 @@ def weight_facts(column: pa.Array) -> tuple[np.ndarray, int, int]:
 
 
 def choose_weight_bits(steps: int, *, total_bits: int = _TOTAL_BITS) -> int:
-    """Chooses the grid of the weights.
+    """Choose the grid of the weights.
 
     Args:
         steps: Sum of all weights in steps of ``2**-173``, above 0.
@@ -57,10 +57,10 @@ def choose_weight_bits(steps: int, *, total_bits: int = _TOTAL_BITS) -> int:
 
 
 def on_weight_grid(weights: np.ndarray, bits: int) -> np.ndarray:
-    """Returns weights (B,) float32 as multiples (B,) int64 of ``2**-bits``, rounded up."""
+    """Return weights (B,) float32 as multiples (B,) int64 of ``2**-bits``, rounded up."""
     return np.ceil(np.ldexp(weights.astype(np.float64), bits)).astype(np.int64)
 
 
 def restore_weight(total: int, bits: int | None) -> float:
-    """Returns a sum of multiples of ``2**-bits`` in the unit of the weights."""
+    """Return a sum of multiples of ``2**-bits`` in the unit of the weights."""
     return float(total) if bits is None else math.ldexp(total, -bits)

@@ -42,7 +42,7 @@ def balanced(catalog):
 
 
 def largest_load(model, catalog, weight="1"):
-    """Returns the number of rows of the fullest code of the first level, relative to the mean."""
+    """Return the number of rows of the fullest code of the first level, relative to the mean."""
     codes = model.transform(catalog).selectExpr("rq_codes[0] AS code", f"{weight} AS weight").toPandas()
     loads = codes.groupby("code")["weight"].sum()
     return loads.max() * SIZE / loads.sum()

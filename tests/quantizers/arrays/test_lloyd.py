@@ -22,12 +22,12 @@ from qarm_features.quantizers.starts import draw_centroids
 
 
 def steps(generator, *shape, bits=10):
-    """Returns random multiples of 2**-bits in [-1, 1], for which int64 arithmetic is exact."""
+    """Return random multiples of 2**-bits in [-1, 1], for which int64 arithmetic is exact."""
     return generator.integers(-(2**bits), 2**bits, shape, endpoint=True)
 
 
 def brute_force(embeddings, centroids):
-    """Returns the lowest index with the least squared distance, in int64 arithmetic."""
+    """Return the lowest index with the least squared distance, in int64 arithmetic."""
     return np.array([np.square(centroids - row).sum(axis=1).argmin() for row in embeddings])
 
 
