@@ -49,10 +49,14 @@ def test_the_fusion_that_the_ranking_loss_trained_makes_the_next_release_and_the
     jobs = {job.name: job for job in all_jobs()}
     train, report = jobs.pop("train_ranking_model"), jobs.pop("write_report")
     run(context, jobs.values())
-    with pytest.raises(ValueError, match='holds "EM3", which reads VQ codes .* Run: qarm find-nearest-items'):
+    with pytest.raises(
+        ValueError, match='variant "EM3" of ranking.variants reads VQ codes .* Run: qarm find-nearest-items'
+    ):
         train(context)
     run(context, [find_nearest_items])
-    with pytest.raises(ValueError, match='holds "EM3", which reads content tokens.* Run: qarm write-content-tokens'):
+    with pytest.raises(
+        ValueError, match='variant "EM3" of ranking.variants reads content tokens.* Run: qarm write-content-tokens'
+    ):
         train(context)
     first = run(context, [write_content_tokens, train, export_encoder])
     before = rank(context, model=1, codebook_version=0)
