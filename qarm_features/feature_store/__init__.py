@@ -28,7 +28,7 @@ __all__ = ["AsyncSemanticIDReader", "SemanticIDReader", "VectorReader", "definit
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the module that holds ``name``."""
+    """Import the module that holds ``name``."""
     if name in _HOME:
         with naming_the_extra():
             return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -57,7 +57,7 @@ class BulkEngine(SparkComputeEngine):
     def _materialize_one(
         self, registry: BaseRegistry, task: MaterializationTask, from_offline_store: bool = False, **kwargs: Any
     ) -> SparkMaterializationJob:
-        """Loads one view.
+        """Load one view.
 
         An error is returned as a failed job. Feast raises it and leaves the view's watermark as it was.
         """
@@ -77,7 +77,7 @@ class BulkEngine(SparkComputeEngine):
         return SparkMaterializationJob(job_id=job_id, status=MaterializationJobStatus.SUCCEEDED)
 
     def _get_feature_view_spark_session(self, feature_view: FeatureView) -> SparkSession:
-        """Returns the active session, or starts one with the ``spark_conf`` of the offline store and of the engine.
+        """Return the active session, or start one with the ``spark_conf`` of the offline store and of the engine.
 
         Feast's engine would start it with the settings of ``batch_engine`` alone. The offline store's settings name the
         jars of the table format.
@@ -93,13 +93,13 @@ class _BulkFeatureBuilder(SparkFeatureBuilder):
     """Feast's plan of a view with two of its steps replaced."""
 
     def build_dedup_node(self, view: FeatureView, input_node: DAGNode) -> LatestRowNode:
-        """Adds the step that keeps the latest row of each key."""
+        """Add the step that keeps the latest row of each key."""
         node = LatestRowNode(f"{view.name}:dedup", self.get_column_info(view), self.spark_session, inputs=[input_node])
         self.nodes.append(node)
         return node
 
     def build_output_nodes(self, view: FeatureView, input_node: DAGNode) -> BulkWriteNode:
-        """Adds the step that writes the rows."""
+        """Add the step that writes the rows."""
         node = BulkWriteNode(f"{view.name}:output", self.dag_root.view, inputs=[input_node])
         self.nodes.append(node)
         return node

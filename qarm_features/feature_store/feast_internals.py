@@ -41,28 +41,28 @@ CHECKED_FEAST = "0.67"
 
 
 def stored_view_name(config: RepoConfig, view: FeatureView) -> str:
-    """Returns a view's name in the online store: ``compute_versioned_name``, with a version if the registry keeps them."""
+    """Return a view's name in the online store: ``compute_versioned_name``, with a version if the registry keeps them."""
     from feast.infra.online_stores.helpers import compute_versioned_name
 
     return compute_versioned_name(view, config.registry.enable_online_feature_view_versioning)
 
 
 def stored_table_name(config: RepoConfig, view: FeatureView) -> str:
-    """Returns the name of a view's table in a SQL store: ``compute_table_id``, not quoted."""
+    """Return the name of a view's table in a SQL store: ``compute_table_id``, not quoted."""
     from feast.infra.online_stores.helpers import compute_table_id
 
     return compute_table_id(config.project, view, config.registry.enable_online_feature_view_versioning)
 
 
 def entity_key_prefix(join_keys: list[str]) -> bytes:
-    """Returns the bytes before the values of an entity key: ``serialize_entity_key_prefix``, serialization version 3."""
+    """Return the bytes before the values of an entity key: ``serialize_entity_key_prefix``, serialization version 3."""
     from feast.infra.key_encoding_utils import serialize_entity_key_prefix
 
     return serialize_entity_key_prefix(join_keys, entity_key_serialization_version=3)
 
 
 def redis_field(view_name: str, feature: str) -> bytes:
-    """Returns the field of a feature in an entity's hash: ``_mmh3`` (murmur3, 32 bits, little endian) of both names."""
+    """Return the field of a feature in an entity's hash: ``_mmh3`` (murmur3, 32 bits, little endian) of both names."""
     from feast.infra.online_stores.helpers import _mmh3
 
     return _mmh3(f"{view_name}:{feature}")
@@ -72,28 +72,28 @@ def redis_field(view_name: str, feature: str) -> bytes:
 
 
 def online_store(config: RepoConfig) -> OnlineStore:
-    """Makes the online store that ``feature_store.yaml`` names: ``get_online_store_from_config``."""
+    """Make the online store that ``feature_store.yaml`` names: ``get_online_store_from_config``."""
     from feast.infra.online_stores.helpers import get_online_store_from_config
 
     return get_online_store_from_config(config.online_store)
 
 
 def redis_client(config: RedisOnlineStoreConfig) -> Redis | RedisCluster:
-    """Makes a Redis client for threads from Feast's settings: ``RedisOnlineStore._get_client``."""
+    """Make a Redis client for threads from Feast's settings: ``RedisOnlineStore._get_client``."""
     from feast.infra.online_stores.redis import RedisOnlineStore
 
     return RedisOnlineStore()._get_client(config)
 
 
 async def async_redis_client(config: RedisOnlineStoreConfig) -> AsyncRedis | AsyncRedisCluster:
-    """Makes a Redis client for asyncio from Feast's settings: ``RedisOnlineStore._get_client_async``."""
+    """Make a Redis client for asyncio from Feast's settings: ``RedisOnlineStore._get_client_async``."""
     from feast.infra.online_stores.redis import RedisOnlineStore
 
     return await RedisOnlineStore()._get_client_async(config)
 
 
 def redis_server_options(config: RedisOnlineStoreConfig) -> dict[str, Any] | None:
-    """Returns keyword arguments of ``redis.Redis`` for a single server, by ``RedisOnlineStore._parse_connection_string``.
+    """Return keyword arguments of ``redis.Redis`` for a single server, by ``RedisOnlineStore._parse_connection_string``.
 
     Returns None for a cluster and for servers behind sentinels, which need more than one address.
     """
@@ -106,19 +106,19 @@ def redis_server_options(config: RedisOnlineStoreConfig) -> dict[str, Any] | Non
 
 
 def receive_bytes(connection: AbstractConnection, size: int) -> bytes:
-    """Receives up to ``size`` bytes from the socket of a connection of redis-py: ``_sock``."""
+    """Receive up to ``size`` bytes from the socket of a connection of redis-py: ``_sock``."""
     return connection._sock.recv(size)  # type: ignore[attr-defined]  # redis-py declares the socket in its subclasses only
 
 
 def sqlite_path(config: RepoConfig) -> str:
-    """Returns the path of the SQLite file, relative to the working directory: ``SqliteOnlineStore._get_db_path``."""
+    """Return the path of the SQLite file, relative to the working directory: ``SqliteOnlineStore._get_db_path``."""
     from feast.infra.online_stores.sqlite import SqliteOnlineStore
 
     return SqliteOnlineStore._get_db_path(config)
 
 
 def sqlite_connection(config: RepoConfig) -> sqlite3.Connection:
-    """Opens the SQLite file as Feast does: ``SqliteOnlineStore._get_conn``, which keeps the connection in ``_conn``."""
+    """Open the SQLite file as Feast does: ``SqliteOnlineStore._get_conn``, which keeps the connection in ``_conn``."""
     from feast.infra.online_stores.sqlite import SqliteOnlineStore
 
     return SqliteOnlineStore()._get_conn(config)
@@ -126,7 +126,7 @@ def sqlite_connection(config: RepoConfig) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def postgres_connection(config: RepoConfig) -> Iterator[Any]:
-    """Opens the PostgreSQL database of the online store and closes it: ``postgres.connection_utils._get_conn``."""
+    """Open the PostgreSQL database of the online store and close it: ``postgres.connection_utils._get_conn``."""
     from feast.infra.utils.postgres.connection_utils import _get_conn
 
     with _get_conn(config.online_store) as connection:
@@ -137,7 +137,7 @@ def postgres_connection(config: RepoConfig) -> Iterator[Any]:
 
 
 def rows_for_store(batch: pa.RecordBatch, view: FeatureView, key_types: dict[str, Any]) -> list[tuple]:
-    """Converts rows for ``OnlineStore.online_write_batch``: ``feast.utils._convert_arrow_to_proto``.
+    """Convert rows for ``OnlineStore.online_write_batch``: ``feast.utils._convert_arrow_to_proto``.
 
     Args:
         batch: Rows with the columns of the view.
@@ -150,7 +150,7 @@ def rows_for_store(batch: pa.RecordBatch, view: FeatureView, key_types: dict[str
 
 
 def vector_field(view: FeatureView) -> Field | None:
-    """Returns the field of a view that declares a vector index: ``feast.utils._get_feature_view_vector_field_metadata``."""
+    """Return the field of a view that declares a vector index: ``feast.utils._get_feature_view_vector_field_metadata``."""
     from feast.utils import _get_feature_view_vector_field_metadata
 
     return _get_feature_view_vector_field_metadata(view)
@@ -160,12 +160,12 @@ def vector_field(view: FeatureView) -> Field | None:
 
 
 def registry_snapshot(registry: BaseRegistry) -> object | None:
-    """Returns the registry's cached content, ``cached_registry_proto``; None for a registry without a cache."""
+    """Return the registry's cached content, ``cached_registry_proto``; None for a registry without a cache."""
     return getattr(registry, "cached_registry_proto", None)
 
 
 def registry_engine(registry: BaseRegistry) -> Engine | None:
-    """Returns the engine of a SQL registry's database, ``SqlRegistry.write_engine``; None for any other registry."""
+    """Return the engine of a SQL registry's database, ``SqlRegistry.write_engine``; None for any other registry."""
     return getattr(registry, "write_engine", None)
 
 
@@ -173,14 +173,14 @@ def registry_engine(registry: BaseRegistry) -> Engine | None:
 
 
 def feast_spark_session(spark_conf: dict[str, Any]) -> SparkSession:
-    """Returns the active Spark session, or starts one: ``get_or_create_new_spark_session``."""
+    """Return the active Spark session, or start one: ``get_or_create_new_spark_session``."""
     from feast.infra.compute_engines.spark.utils import get_or_create_new_spark_session
 
     return get_or_create_new_spark_session(spark_conf)
 
 
 def silence_spark_store_warnings() -> None:
-    """Silences Feast's warnings that its Spark store and Spark sources are experimental.
+    """Silence Feast's warnings that its Spark store and Spark sources are experimental.
 
     Feast gives such a warning on every use, and our tests pin the behavior. Importing Feast's module of the Spark store
     resets Python's warning filters, so it must be imported before the filter is set.

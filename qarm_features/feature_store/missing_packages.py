@@ -17,7 +17,7 @@ _EXTRAS = {
 
 @contextlib.contextmanager
 def naming_the_extra() -> Iterator[None]:
-    """Replaces the error of a missing package by one that says which extra to install.
+    """Replace the error of a missing package by one that says which extra to install.
 
     Raises:
         ImportError: A package of one of our extras is not installed, also if Feast reported it as an error of its own.
@@ -36,7 +36,7 @@ def naming_the_extra() -> Iterator[None]:
 
 
 def _missing_package(error: BaseException | None) -> str | None:
-    """Returns the package of our extras whose import failed, from an error or the errors that led to it."""
+    """Return the package of our extras whose import failed, from an error or the errors that led to it."""
     while error is not None:
         package = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
         if package in _EXTRAS:

@@ -24,7 +24,7 @@ class StoreTarget:
     artifacts: SerializedArtifacts
 
     def open(self) -> StoreWriter:
-        """Opens the store, once per Spark task."""
+        """Open the store, once per Spark task."""
         return StoreWriter(self.artifacts)
 
 
@@ -40,10 +40,10 @@ class StoreWriter:
         self._key_types = {entity.name: entity.dtype.to_value_type() for entity in self._view.entity_columns}
 
     def write(self, batch: pa.RecordBatch) -> int:
-        """Writes a chunk and returns the number of rows that the store was given."""
+        """Write a chunk and return the number of rows that the store was given."""
         rows = rows_for_store(batch, self._view, self._key_types)
         self._store.online_write_batch(config=self._config, table=self._view, data=rows, progress=lambda _: None)
         return batch.num_rows
 
     def close(self) -> None:
-        """Does nothing, because Feast has no way to close a store."""
+        """Do nothing, because Feast has no way to close a store."""

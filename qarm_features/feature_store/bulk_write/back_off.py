@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 def try_again(
     attempt: Callable[[], _Result], *, lost: Callable[[Exception], bool], patience: float, store: str
 ) -> _Result:
-    """Calls ``attempt`` until it returns.
+    """Call ``attempt`` until it returns.
 
     Args:
         attempt: Function to call. A second call must have the same effect as one call.

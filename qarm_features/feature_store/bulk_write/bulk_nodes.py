@@ -33,7 +33,7 @@ class LatestRowNode(SparkDedupNode):
     """
 
     def execute(self, context: ExecutionContext) -> DAGValue:
-        """Returns the latest rows of the view."""
+        """Return the latest rows of the view."""
         rows: DataFrame = self.get_single_input_value(context).data
         info = self.column_info
         times = [name for name in (info.timestamp_column, info.created_timestamp_column) if name]
@@ -50,7 +50,7 @@ class BulkWriteNode(SparkWriteNode):
     """Writes a view's rows to the online store from Spark's tasks, and to the offline store as Feast does."""
 
     def execute(self, context: ExecutionContext) -> DAGValue:
-        """Writes the rows and returns them, with the number of rows written in ``metadata["rows_written"]``."""
+        """Write the rows and return them, with the number of rows written in ``metadata["rows_written"]``."""
         value = self.get_single_input_value(context)
         rows_written = self._write_online(value.data, context) if self.feature_view.online else 0
         if self.feature_view.offline:
@@ -87,7 +87,7 @@ class BulkWriteNode(SparkWriteNode):
 
 
 def plain_view(view: FeatureView) -> FeatureView:
-    """Returns a view that executors can read.
+    """Return a view that executors can read.
 
     Feast deserializes every view on executors as a ``FeatureView``, which fails for a ``StreamFeatureView``.
     """
@@ -100,7 +100,7 @@ def plain_view(view: FeatureView) -> FeatureView:
 
 
 def online_view(view: FeatureView, config: RepoConfig) -> OnlineView:
-    """Returns the facts about a Feast view that executors need."""
+    """Return the facts about a Feast view that executors need."""
     return OnlineView(
         project=config.project,
         name=stored_view_name(config, view),
@@ -115,7 +115,7 @@ def online_view(view: FeatureView, config: RepoConfig) -> OnlineView:
 def writer_target(
     view: OnlineView, feast_view: FeatureView, config: RepoConfig, artifacts: SerializedArtifacts
 ) -> WriterTarget:
-    """Returns the target that opens a writer on executors: our own for Redis and SQLite, else the store's.
+    """Return the target that opens a writer on executors: our own for Redis and SQLite, else the store's.
 
     Stores write vector indexes, and the numbers that some keep beside values, in ways of their own. Such views and stores
     are left to Feast too.

@@ -13,7 +13,7 @@ _BYTES = pa.large_binary()
 
 
 def byte_column(data: np.ndarray, ends: np.ndarray) -> pa.LargeBinaryArray:
-    """Returns the column whose row b is ``data[ends[b - 1]:ends[b]]``.
+    """Return the column whose row b is ``data[ends[b - 1]:ends[b]]``.
 
     Args:
         data: (N,) uint8, bytes of all rows.
@@ -30,7 +30,7 @@ def byte_column(data: np.ndarray, ends: np.ndarray) -> pa.LargeBinaryArray:
 
 
 def varints(values: np.ndarray) -> pa.LargeBinaryArray:
-    r"""Encodes integers as protobuf does: seven bits a byte, the lowest first, the top bit set where more follow.
+    r"""Encode integers as protobuf does: seven bits a byte, the lowest first, the top bit set where more follow.
 
     Args:
         values: (B,) of any integer type. A negative number takes ten bytes, as protobuf's int32 and int64 do.
@@ -56,7 +56,7 @@ def varints(values: np.ndarray) -> pa.LargeBinaryArray:
 
 
 def _write_varints(data: np.ndarray, starts: np.ndarray, sizes: np.ndarray, unsigned: np.ndarray) -> None:
-    """Writes (B,) uint64 numbers as varints of (B,) ``sizes`` bytes, at (B,) ``starts`` in ``data``."""
+    """Write (B,) uint64 numbers as varints of (B,) ``sizes`` bytes, at (B,) ``starts`` in ``data``."""
     for byte in range(int(sizes.max(initial=0))):
         if byte:  # only the numbers that have so many bytes
             longer = sizes > byte
@@ -67,13 +67,13 @@ def _write_varints(data: np.ndarray, starts: np.ndarray, sizes: np.ndarray, unsi
 
 
 def fixed_width(values: np.ndarray) -> pa.LargeBinaryArray:
-    """Returns the little-endian bytes of each of (B,) numbers."""
+    """Return the little-endian bytes of each of (B,) numbers."""
     little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
     return byte_column(little.view(np.uint8), np.arange(1, len(values) + 1, dtype=np.int64) * values.dtype.itemsize)
 
 
 def joined(*pieces: bytes | pa.LargeBinaryArray) -> pa.LargeBinaryArray:
-    """Joins columns row by row. Plain bytes stand in every row, and a null makes its row null.
+    """Join columns row by row. Plain bytes stand in every row, and a null makes its row null.
 
     Example:
         >>> import pyarrow as pa
@@ -85,17 +85,17 @@ def joined(*pieces: bytes | pa.LargeBinaryArray) -> pa.LargeBinaryArray:
 
 
 def byte_sizes(column: pa.LargeBinaryArray) -> np.ndarray:
-    """Returns the sizes of the rows in bytes, (B,) int64, 0 where a row is null."""
+    """Return the sizes of the rows in bytes, (B,) int64, 0 where a row is null."""
     return pc.fill_null(pc.binary_length(column), 0).to_numpy()
 
 
 def delimited(column: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
-    """Puts the size of each row in front of it, as a varint."""
+    """Put the size of each row in front of it, as a varint."""
     return joined(varints(byte_sizes(column)), column)
 
 
 def grouped(column: pa.LargeBinaryArray, ends: np.ndarray) -> pa.LargeBinaryArray:
-    """Joins neighboring rows: row g of the result joins the rows ``ends[g - 1]`` to ``ends[g]`` of the column.
+    """Join neighboring rows: row g of the result joins the rows ``ends[g - 1]`` to ``ends[g]`` of the column.
 
     Args:
         column: (N,) byte strings without nulls.
@@ -106,7 +106,7 @@ def grouped(column: pa.LargeBinaryArray, ends: np.ndarray) -> pa.LargeBinaryArra
 
 
 def contents(column: pa.LargeBinaryArray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a column's bytes (N,) uint8 and the offsets (B + 1,) int64 of its rows in them, without a copy."""
+    """Return a column's bytes (N,) uint8 and the offsets (B + 1,) int64 of its rows in them, without a copy."""
     _, offsets, data = column.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int64)[column.offset : column.offset + len(column) + 1]
     has_bytes = data is not None and data.size
@@ -114,5 +114,5 @@ def contents(column: pa.LargeBinaryArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_bytes(column: pa.Array) -> pa.LargeBinaryArray:
-    """Returns a column of strings, in UTF-8, or of byte strings as ``pa.LargeBinaryArray``."""
+    """Return a column of strings, in UTF-8, or of byte strings as ``pa.LargeBinaryArray``."""
     return column.cast(pa.large_string()).cast(_BYTES) if pa.types.is_string(column.type) else column.cast(_BYTES)

@@ -67,7 +67,7 @@ class EncodedRows(NamedTuple):
 
 
 def encode_rows(batch: pa.RecordBatch, view: OnlineView, *, with_texts: bool = False) -> EncodedRows:
-    """Encodes a batch of rows.
+    """Encode a batch of rows.
 
     Args:
         batch: B rows with the columns of the view.
@@ -96,7 +96,7 @@ def encode_rows(batch: pa.RecordBatch, view: OnlineView, *, with_texts: bool = F
 
 
 def _microseconds(column: pa.Array) -> pa.Int64Array:
-    """Returns times (B,) as microseconds since 1970; null stays null."""
+    """Return times (B,) as microseconds since 1970; null stays null."""
     if not pa.types.is_timestamp(column.type):  # dates or text, which Feast reads by pandas
         column = pa.array(pd.to_datetime(column.to_numpy(zero_copy_only=False)), from_pandas=True)
     if column.type.unit == "us":

@@ -18,7 +18,7 @@ _NUMBER_OF = {"BYTES": 1, "STRING": _STRING, "INT32": 3, "INT64": 4, "UNIX_TIMES
 
 
 def entity_key_bytes(columns: dict[str, pa.Array], value_types: dict[str, str], version: int) -> pa.LargeBinaryArray:
-    """Serializes the join keys of B rows as Feast's online stores do.
+    """Serialize the join keys of B rows as Feast's online stores do.
 
     Args:
         columns: (B,) Arrow array of each join key, by name.
@@ -53,7 +53,7 @@ def entity_key_bytes(columns: dict[str, pa.Array], value_types: dict[str, str], 
 
 
 def _value(column: pa.Array, value_type: str) -> pa.LargeBinaryArray | None:
-    """Returns type, size and bytes of each value; None if this module does not encode the type."""
+    """Return type, size and bytes of each value; None if this module does not encode the type."""
     if value_type in ("STRING", "BYTES"):
         has_type = pa.types.is_string if value_type == "STRING" else pa.types.is_binary
         if not has_type(column.type):
@@ -71,7 +71,7 @@ def _value(column: pa.Array, value_type: str) -> pa.LargeBinaryArray | None:
 
 
 def _keys_by_feast(columns: dict[str, pa.Array], value_types: dict[str, str], version: int) -> pa.LargeBinaryArray:
-    """Serializes the join keys by Feast's own code, row by row."""
+    """Serialize the join keys by Feast's own code, row by row."""
     from feast import ValueType
     from feast.infra.key_encoding_utils import serialize_entity_key
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey

@@ -67,7 +67,7 @@ class RedisTarget:
 
     @classmethod
     def of(cls, view: OnlineView, config: RedisOnlineStoreConfig, patience: float) -> RedisTarget:
-        """Makes the target of a view from the settings of Feast's Redis store."""
+        """Make the target of a view from the settings of Feast's Redis store."""
         server = redis_server_options(config)
         return cls(
             view=view,
@@ -79,7 +79,7 @@ class RedisTarget:
         )
 
     def open(self) -> RedisWriter:
-        """Returns a writer with a connection of its own, which connects with its first write."""
+        """Return a writer with a connection of its own, which connects with its first write."""
         if self.server is not None:
             return RedisWriter(self, Redis(**(self.server | {"protocol": 2})))
         assert self.config is not None
@@ -102,7 +102,7 @@ class RedisWriter:
         self._connection: ReplyLines | None = None
 
     def write(self, batch: pa.RecordBatch) -> int:
-        """Writes a chunk.
+        """Write a chunk.
 
         Returns:
             Number of rows written. Without ``skip_dedup``, rows that are no newer than the stored ones are left out.
@@ -117,7 +117,7 @@ class RedisWriter:
         return len(encoded.keys)
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self._client.close()
 
     def _patiently(self, attempt: Callable[[], _Result]) -> _Result:
@@ -143,7 +143,7 @@ class RedisWriter:
             pipe.execute()
 
     def _newer(self, keys: pa.LargeBinaryArray, microseconds: np.ndarray) -> np.ndarray:
-        """Returns the positions of the rows that are newer than the stored row and than earlier rows of the chunk.
+        """Return the positions of the rows that are newer than the stored row and than earlier rows of the chunk.
 
         Args:
             keys: (B,) keys of the hashes.
@@ -167,7 +167,7 @@ class RedisWriter:
         return np.array(newer, dtype=np.int64)
 
     def _send(self, pool: ConnectionPool, commands: pa.LargeBinaryArray) -> ReplyLines:
-        """Sends commands over the writer's connection, and returns the connection to read the replies from."""
+        """Send commands over the writer's connection, and return the connection to read the replies from."""
         connection = self._connection or pool.get_connection()
         assert isinstance(connection, ReplyLines)
         self._connection = connection
@@ -177,7 +177,7 @@ class RedisWriter:
 
 
 def _microseconds(stored: bytes | None) -> int:
-    """Returns a stored event time in microseconds since 1970, 0 where there is none."""
+    """Return a stored event time in microseconds since 1970, 0 where there is none."""
     if not stored:
         return 0
     timestamp = Timestamp.FromString(stored)

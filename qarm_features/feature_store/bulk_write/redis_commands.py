@@ -36,12 +36,12 @@ class Hashes(NamedTuple):
 
 
 def timestamp_field(view: OnlineView) -> bytes:
-    """Returns the name of the field that holds the event time."""
+    """Return the name of the field that holds the event time."""
     return f"_ts:{view.name}".encode()
 
 
 def hashes(rows: EncodedRows, view: OnlineView) -> Hashes:
-    """Returns rows as the hashes that Feast's Redis store keeps.
+    """Return rows as the hashes that Feast's Redis store keeps.
 
     Source: feast/infra/online_stores/redis.py, ``online_write_batch``.
     """
@@ -54,7 +54,7 @@ def hashes(rows: EncodedRows, view: OnlineView) -> Hashes:
 
 
 def timestamp_bytes(microseconds: np.ndarray) -> pa.LargeBinaryArray:
-    r"""Serializes times as protobuf's ``Timestamp``: seconds and nanoseconds, each left out where it is 0.
+    r"""Serialize times as protobuf's ``Timestamp``: seconds and nanoseconds, each left out where it is 0.
 
     Args:
         microseconds: (B,) int64, microseconds since 1970.
@@ -69,7 +69,7 @@ def timestamp_bytes(microseconds: np.ndarray) -> pa.LargeBinaryArray:
 
 
 def hset_commands(rows: Hashes, ttl_seconds: int | None) -> pa.LargeBinaryArray:
-    """Returns the HSET of each row, followed by its EXPIRE if hashes expire.
+    """Return the HSET of each row, followed by its EXPIRE if hashes expire.
 
     Args:
         rows: B hashes.
@@ -85,7 +85,7 @@ def hset_commands(rows: Hashes, ttl_seconds: int | None) -> pa.LargeBinaryArray:
 
 
 def hget_commands(keys: pa.LargeBinaryArray, field: bytes) -> pa.LargeBinaryArray:
-    """Returns the HGET of one field for each row."""
+    """Return the HGET of one field for each row."""
     return joined(*_merged([b"*3\r\n" + _plain(b"HGET"), *_argument(keys), _plain(field)]))
 
 
@@ -94,18 +94,18 @@ def _number(tag: bytes, values: np.ndarray) -> pa.LargeBinaryArray:
 
 
 def _plain(argument: bytes) -> bytes:
-    """Returns an argument that is the same in every row, in Redis' protocol."""
+    """Return an argument that is the same in every row, in Redis' protocol."""
     return b"$%d\r\n%b\r\n" % (len(argument), argument)
 
 
 def _argument(column: pa.LargeBinaryArray) -> list[_Piece]:
-    """Returns the pieces of an argument of each row: its size and its bytes, in Redis' protocol."""
+    """Return the pieces of an argument of each row: its size and its bytes, in Redis' protocol."""
     sizes = pa.array(byte_sizes(column)).cast(pa.large_string()).cast(pa.large_binary())
     return [b"$", sizes, b"\r\n", column, b"\r\n"]
 
 
 def _merged(pieces: list[_Piece]) -> list[_Piece]:
-    """Joins neighboring pieces of plain bytes, so that each row is joined from as few pieces as possible."""
+    """Join neighboring pieces of plain bytes, so that each row is joined from as few pieces as possible."""
     merged: list[_Piece] = []
     for piece in pieces:
         last = merged[-1] if merged else None

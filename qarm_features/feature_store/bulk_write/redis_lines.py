@@ -29,7 +29,7 @@ class ReplyLines(AbstractConnection):
     """Reads many replies at once. ``line_pool`` mixes it into the connection class of a pool."""
 
     def integers(self, count: int) -> None:
-        """Reads ``count`` replies that are integers.
+        """Read ``count`` replies that are integers.
 
         Raises:
             RedisError: The connection broke, or a reply is an error. In the second case all replies have been read.
@@ -44,7 +44,7 @@ class ReplyLines(AbstractConnection):
             raise _error(bytes(received))
 
     def strings(self, count: int) -> list[bytes | None]:
-        """Reads ``count`` replies that are strings; an absent string is None.
+        """Read ``count`` replies that are strings; an absent string is None.
 
         Raises:
             RedisError: The connection broke, or a reply is an error. The connection is closed in both cases.
@@ -84,7 +84,7 @@ class ReplyLines(AbstractConnection):
 
 
 def line_pool(pool: ConnectionPool) -> ConnectionPool:
-    """Makes a pool open connections that can read many replies at once, and returns the pool.
+    """Make a pool open connections that can read many replies at once, and return the pool.
 
     Args:
         pool: Pool of connections with protocol 2 that has opened no connection yet.
@@ -95,7 +95,7 @@ def line_pool(pool: ConnectionPool) -> ConnectionPool:
 
 
 def _error(replies: bytes) -> exceptions.RedisError:
-    """Returns the first error among replies, as the exception of redis-py that its first word names."""
+    """Return the first error among replies, as the exception of redis-py that its first word names."""
     match = _ERROR.search(replies)
     if match is None:
         return exceptions.InvalidResponse(f"Redis sent a reply of an unexpected kind: {replies[:40]!r}.")

@@ -36,7 +36,7 @@ class SqliteTarget:
     patience: float
 
     def open(self) -> SqliteWriter:
-        """Opens the file."""
+        """Open the file."""
         return SqliteWriter(self)
 
 
@@ -60,7 +60,7 @@ class SqliteWriter:
         )
 
     def write(self, batch: pa.RecordBatch) -> int:
-        """Writes a chunk and returns the number of its rows."""
+        """Write a chunk and return the number of its rows."""
         rows = encode_rows(batch, self._target.view, with_texts=True)
         keys = rows.keys.to_pylist()
         event = [_feast_time(time) for time in rows.timestamps.tolist()]
@@ -79,7 +79,7 @@ class SqliteWriter:
         return len(keys)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._database.close()
 
     def _insert(self, cells: list[tuple[Any, ...]]) -> None:
@@ -89,7 +89,7 @@ class SqliteWriter:
 
 
 def _feast_time(microseconds: int | None) -> int | None:
-    """Returns the number that Feast's adapter stores, which reads a time in UTC as a local time of this machine."""
+    """Return the number that Feast's adapter stores, which reads a time in UTC as a local time of this machine."""
     if microseconds is None:
         return None
     return int(datetime.fromtimestamp(microseconds / 1_000_000, UTC).replace(tzinfo=None).timestamp())

@@ -46,7 +46,7 @@ class _Encoding(NamedTuple):
 
 
 def value_bytes(column: pa.Array, value_type: str) -> pa.LargeBinaryArray:
-    r"""Serializes a column as Feast's ``Value`` messages.
+    r"""Serialize a column as Feast's ``Value`` messages.
 
     Args:
         column: (B,) Arrow array with Spark's Arrow types.
@@ -72,7 +72,7 @@ def value_bytes(column: pa.Array, value_type: str) -> pa.LargeBinaryArray:
 
 
 def value_texts(column: pa.Array, value_type: str) -> list[str | None]:
-    """Returns the texts that Feast's SQL stores keep beside strings, numbers and booleans; None for other types.
+    """Return the texts that Feast's SQL stores keep beside strings, numbers and booleans; None for other types.
 
     Args:
         column: (B,) Arrow array.
@@ -87,7 +87,7 @@ def value_texts(column: pa.Array, value_type: str) -> list[str | None]:
 
 
 def _bytes_by_feast(column: pa.Array, value_type: str) -> pa.LargeBinaryArray:
-    """Serializes a column by Feast's own code, row by row."""
+    """Serialize a column by Feast's own code, row by row."""
     from feast import ValueType
     from feast.type_map import python_values_to_proto_values
 
@@ -96,7 +96,7 @@ def _bytes_by_feast(column: pa.Array, value_type: str) -> pa.LargeBinaryArray:
 
 
 def integers(column: pa.Array, value_type: str) -> np.ndarray | None:
-    """Returns integers (B,) int64, 0 where null; None if the column has another type or an integer out of range."""
+    """Return integers (B,) int64, 0 where null; None if the column has another type or an integer out of range."""
     if not pa.types.is_signed_integer(column.type):
         return None
     values = pc.fill_null(column, 0).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
@@ -110,7 +110,7 @@ def integers(column: pa.Array, value_type: str) -> np.ndarray | None:
 
 
 def timestamp_seconds(column: pa.Array) -> np.ndarray | None:
-    """Returns whole seconds since 1970 (B,) int64, rounded down, with Feast's mark for nulls; None for other columns."""
+    """Return whole seconds since 1970 (B,) int64, rounded down, with Feast's mark for nulls; None for other columns."""
     if not pa.types.is_timestamp(column.type) or column.type.unit != "us":
         return None
     microseconds = pc.fill_null(column.cast(pa.int64()), 0).to_numpy()
@@ -118,12 +118,12 @@ def timestamp_seconds(column: pa.Array) -> np.ndarray | None:
 
 
 def _with_nulls(column: pa.Array, encoded: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
-    """Sets the rows of an encoded column to null where ``column`` is null."""
+    """Set the rows of an encoded column to null where ``column`` is null."""
     return pc.if_else(pc.is_valid(column), encoded, _NULL) if column.null_count else encoded
 
 
 def _nan_as_null(column: pa.Array) -> pa.Array:
-    """Replaces NaN by null, as Feast does outside of lists."""
+    """Replace NaN by null, as Feast does outside of lists."""
     return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
 
 
@@ -161,7 +161,7 @@ def _text(has_type: Callable[[pa.DataType], bool]) -> _Payload:
 
 
 def _list_of(element: _Payload) -> _Payload:
-    """Returns the payload of lists: the encoded elements one after the other, null for a null list."""
+    """Return the payload of lists: the encoded elements one after the other, null for a null list."""
 
     def payload(column: pa.Array) -> pa.LargeBinaryArray | None:
         if not pa.types.is_list(column.type):
@@ -176,7 +176,7 @@ def _list_of(element: _Payload) -> _Payload:
 
 
 def _packed(elements: _Payload) -> _Payload:
-    """Returns the payload of lists of numbers: the bytes of all elements, with one tag and one size before them."""
+    """Return the payload of lists of numbers: the bytes of all elements, with one tag and one size before them."""
 
     def payload(column: pa.Array) -> pa.LargeBinaryArray | None:
         runs = _list_of(elements)(column)

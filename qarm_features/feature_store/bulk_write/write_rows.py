@@ -21,11 +21,11 @@ class Writer(Protocol):
     """An open connection to an online store."""
 
     def write(self, batch: pa.RecordBatch) -> int:
-        """Writes a chunk and returns the number of rows written."""
+        """Write a chunk and return the number of rows written."""
         ...
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         ...
 
 
@@ -33,14 +33,14 @@ class WriterTarget(Protocol):
     """A description of an online store, which Spark sends to executors."""
 
     def open(self) -> Writer:
-        """Opens a connection."""
+        """Open a connection."""
         ...
 
 
 def write_rows(
     batches: Iterator[pa.RecordBatch], *, target: WriterTarget, name: str, rows_per_write: int
 ) -> Iterator[pa.RecordBatch]:
-    """Writes a task's batches in chunks over one connection.
+    """Write a task's batches in chunks over one connection.
 
     Args:
         batches: Batches that Spark gives to a task, some thousand rows each.

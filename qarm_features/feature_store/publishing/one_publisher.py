@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def one_publisher(store: FeatureStore, settings: Settings) -> Iterator[Callable[[], None]]:
-    """Takes the publishing lease and gives it back at the end.
+    """Take the publishing lease and give it back at the end.
 
     Args:
         store: Feature store.

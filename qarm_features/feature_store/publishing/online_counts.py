@@ -22,7 +22,7 @@ _MARKS = {"sqlite": "?", "postgres": "%s"}  # the mark of a parameter in each dr
 def count_online_rows(
     config: RepoConfig, view: FeatureView, constants: Mapping[str, bytes], keys_per_second: int
 ) -> dict[str, int] | None:
-    """Counts the entities that have a value of each feature. A null is not a value.
+    """Count the entities that have a value of each feature. A null is not a value.
 
     Args:
         config: Configuration of the feature repo.

@@ -96,7 +96,7 @@ class PublisherLease:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[PublisherLease]:
-        """Takes the lease, renews it in a thread, and gives it back.
+        """Take the lease, renew it in a thread, and give it back.
 
         If another holder renews the lease, the error comes at once. If it does not, this call waits until the lease expires.
 
@@ -116,7 +116,7 @@ class PublisherLease:
                 database.execute(delete(_LEASES).where(self._is_mine()))
 
     def check(self) -> None:
-        """Renews the lease, so that the caller is its only holder for the next ``seconds``.
+        """Renew the lease, so that the caller is its only holder for the next ``seconds``.
 
         Raises:
             LeaseError: The lease expired while this process was suspended, and another publisher took it.

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 def count_rows(
     config: RepoConfig, view: FeatureView, constants: Mapping[str, bytes], keys_per_second: int
 ) -> dict[str, int]:
-    """Counts the entities that have each feature; see ``online_counts.count_online_rows``.
+    """Count the entities that have each feature; see ``online_counts.count_online_rows``.
 
     SCAN may return a key twice while Redis resizes its table. It never leaves out a key that exists all the time.
     """
@@ -56,7 +56,7 @@ def count_rows(
 
 
 def delete_rows(config: RepoConfig, view: FeatureView, keys_per_second: int) -> int:
-    """Deletes the fields of a view from every entity's hash. Redis removes a hash that has no fields left.
+    """Delete the fields of a view from every entity's hash. Redis removes a hash that has no fields left.
 
     A second call has no further effect.
 
@@ -84,7 +84,7 @@ def delete_rows(config: RepoConfig, view: FeatureView, keys_per_second: int) -> 
 def _pages(
     client: Redis | RedisCluster, config: RepoConfig, view: FeatureView, keys_per_second: int
 ) -> Iterator[list[bytes]]:
-    """Yields the keys of the view's entities, page by page. Every key that SCAN reads counts against the rate."""
+    """Yield the keys of the view's entities, page by page. Every key that SCAN reads counts against the rate."""
     prefix = entity_key_prefix(view.join_keys)
     project = config.project.encode()
     match = _GLOB.sub(rb"\\\1", prefix) + b"*" + _GLOB.sub(rb"\\\1", project)
@@ -105,14 +105,14 @@ def _pages(
 
 
 def _servers(client: Redis | RedisCluster) -> list[Redis]:
-    """Returns a client of each server that holds keys."""
+    """Return a client of each server that holds keys."""
     if isinstance(client, RedisCluster):
         return [client.get_redis_connection(node) for node in client.get_primaries()]
     return [client]
 
 
 def _is_in_project(key: bytes, prefix: bytes, project: bytes) -> bool:
-    """Tells if a key belongs to an entity of this project, not of a project whose name has the same ending."""
+    """Tell if a key belongs to an entity of this project, not of a project whose name has the same ending."""
     if len(key) < len(prefix) + _HEAD.size:
         return False
     _, size = _HEAD.unpack_from(key, len(prefix))
@@ -120,6 +120,6 @@ def _is_in_project(key: bytes, prefix: bytes, project: bytes) -> bool:
 
 
 def _fields(config: RepoConfig, view: FeatureView) -> dict[str, bytes]:
-    """Returns the field of each feature in an entity's hash."""
+    """Return the field of each feature in an entity's hash."""
     name = stored_view_name(config, view)
     return {feature.name: redis_field(name, feature.name) for feature in view.features}

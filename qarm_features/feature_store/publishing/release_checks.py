@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 def check_codes(codes: DataFrame, release: Release) -> None:
-    """Refuses semantic IDs that would be served wrongly. Feast, for example, serves a null inside a list as code 0.
+    """Refuse semantic IDs that would be served wrongly. Feast, for example, serves a null inside a list as code 0.
 
     Args:
         codes: Rows of ``item_semantic_ids`` of the release's codebook version.
@@ -54,13 +54,13 @@ def check_codes(codes: DataFrame, release: Release) -> None:
 
 
 def only_row(rows: DataFrame, *aggregates: Column) -> Row:
-    """Returns the aggregates of all rows as one row."""
+    """Return the aggregates of all rows as one row."""
     (row,) = rows.agg(*aggregates).collect()
     return row
 
 
 def view_rows(rows: DataFrame, view: FeatureView) -> ViewRows:
-    """Counts a view's rows and computes their checksum, by Spark.
+    """Count the rows of a view and compute their checksum, by Spark.
 
     The checksum covers the keys and the features. It depends neither on the order of the rows nor on partitions.
 
@@ -74,7 +74,7 @@ def view_rows(rows: DataFrame, view: FeatureView) -> ViewRows:
 
 
 def newest_rows(rows: DataFrame, view: FeatureView) -> DataFrame:
-    """Returns the newest row of each key of a view, without rows whose event time lies in the future."""
+    """Return the newest row of each key of a view, without rows whose event time lies in the future."""
     key, past = view.entity_columns[0].name, rows.where(F.col("event_timestamp") <= F.current_timestamp())
     latest = F.max_by(F.struct(*[feature.name for feature in view.features]), "event_timestamp").alias("latest")
     return past.groupBy(key).agg(latest).select(key, "latest.*")
@@ -83,7 +83,7 @@ def newest_rows(rows: DataFrame, view: FeatureView) -> DataFrame:
 def check_count(
     store: FeatureStore, view: FeatureView, rows: int, *, codebook_version: int, keys_per_second: int
 ) -> bool:
-    """Compares the number of rows in the online store with the number in Delta, for every feature.
+    """Compare the number of rows in the online store with the number in Delta, for every feature.
 
     Args:
         store: Feature store.
@@ -122,7 +122,7 @@ def check_count(
 
 
 def check_served(store: FeatureStore, view: FeatureView, rows: DataFrame, sample: int) -> int:
-    """Reads a sample of rows back as any Feast client does, and compares each value.
+    """Read a sample of rows back as any Feast client does, and compare each value.
 
     Args:
         store: Feature store.
@@ -156,7 +156,7 @@ def check_served(store: FeatureStore, view: FeatureView, rows: DataFrame, sample
 
 
 def _is_same(served: Any, stored: Any) -> bool:
-    """Compares two values, lists of floats bit by bit."""
+    """Compare two values, lists of floats bit by bit."""
     if isinstance(stored, list) and stored and isinstance(stored[0], float):
         return np.array(served, np.float64).tobytes() == np.array(stored, np.float64).tobytes()
     return served == stored

@@ -36,7 +36,7 @@ class ReleaseLine(NamedTuple):
 
 
 def release_lines(settings: Settings) -> list[ReleaseLine]:
-    """Returns all releases, by codebook version."""
+    """Return all releases, by codebook version."""
     store = open_feature_store(settings.feature_repo_path)
     services = services_of(store)
     lines: dict[int, ReleaseLine] = {}

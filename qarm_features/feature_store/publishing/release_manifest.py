@@ -44,7 +44,7 @@ class ReleaseAction:
 
     @classmethod
     def now(cls, settings: Settings, what: str) -> ReleaseAction:
-        """Returns an action of this process at this moment."""
+        """Return an action of this process at this moment."""
         at = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(what=what, by=publisher(settings), host=socket.gethostname(), at=at)
 
@@ -62,7 +62,7 @@ class ViewRows:
     checksum: str
 
     def __str__(self) -> str:
-        """Returns number and checksum for an error."""
+        """Return number and checksum for an error."""
         return f"{self.rows:,} rows (checksum {self.checksum})"
 
 
@@ -88,13 +88,13 @@ class ReleaseManifest:
     retired: ReleaseAction | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the content of the file. The fields of ``Release`` stand beside the other fields, not in an object."""
+        """Return the content of the file. The fields of ``Release`` stand beside the other fields, not in an object."""
         content = dataclasses.asdict(self)
         return {**content.pop("release"), **content, "checksum": self.checksum}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> ReleaseManifest:
-        """Reads the content of a file. A file of an older version, with the fields of ``Release`` alone, is verified."""
+        """Read the content of a file. A file of an older version, with the fields of ``Release`` alone, is verified."""
         names = {field.name for field in dataclasses.fields(Release)}
         return cls(
             release=Release(**{name: value for name, value in content.items() if name in names}),
@@ -113,7 +113,7 @@ class ReleaseManifest:
 
 
 def publisher(settings: Settings) -> str:
-    """Returns the name of the publisher: the setting ``publishing.publisher``, else the user of this process."""
+    """Return the name of the publisher: the setting ``publishing.publisher``, else the user of this process."""
     if settings.publishing.publisher:
         return settings.publishing.publisher
     try:
@@ -123,20 +123,20 @@ def publisher(settings: Settings) -> str:
 
 
 def manifests(settings: Settings) -> list[ReleaseManifest]:
-    """Returns all manifests in the order of their codebook versions."""
+    """Return all manifests in the order of their codebook versions."""
     paths = _folder(settings).glob("cb*.json")
     unsorted = [ReleaseManifest.from_json(json.loads(path.read_text())) for path in paths]
     return sorted(unsorted, key=lambda manifest: manifest.release.codebook_version)
 
 
 def find_manifest(settings: Settings, codebook_version: int) -> ReleaseManifest | None:
-    """Returns the manifest of a codebook version, or None."""
+    """Return the manifest of a codebook version, or None."""
     path = _path(settings, codebook_version)
     return ReleaseManifest.from_json(json.loads(path.read_text())) if path.is_file() else None
 
 
 def require_manifest(settings: Settings, codebook_version: int) -> ReleaseManifest:
-    """Returns the manifest of a codebook version.
+    """Return the manifest of a codebook version.
 
     Raises:
         ReleaseError: The codebook version was never published.
@@ -152,23 +152,23 @@ def require_manifest(settings: Settings, codebook_version: int) -> ReleaseManife
 
 
 def write_manifest(settings: Settings, manifest: ReleaseManifest) -> None:
-    """Writes a manifest in one step, so that a reader sees either the one before it or this one."""
+    """Write a manifest in one step, so that a reader sees either the one before it or this one."""
     write_json(_path(settings, manifest.release.codebook_version), manifest.to_json())
 
 
 def published_releases(settings: Settings) -> list[Release]:
-    """Returns the verified releases in the order of their codebook versions."""
+    """Return the verified releases in the order of their codebook versions."""
     return [manifest.release for manifest in manifests(settings) if manifest.state == "verified"]
 
 
 def promoted_release(settings: Settings) -> Release | None:
-    """Returns the release that readers were pointed at last, or None."""
+    """Return the release that readers were pointed at last, or None."""
     version = _promoted(settings).get("codebook_version")
     return None if version is None else require_manifest(settings, version).release
 
 
 def require_promoted_release(settings: Settings) -> Release:
-    """Returns the release that readers were pointed at last.
+    """Return the release that readers were pointed at last.
 
     Raises:
         ReleaseError: No release is promoted yet.
@@ -180,7 +180,7 @@ def require_promoted_release(settings: Settings) -> Release:
 
 
 def record_promotion(settings: Settings, codebook_version: int, what: Literal["promote", "rollback"]) -> None:
-    """Records a promotion or a rollback, in the manifest of the release and in the history of all releases."""
+    """Record a promotion or a rollback, in the manifest of the release and in the history of all releases."""
     action = ReleaseAction.now(settings, what)
     manifest = require_manifest(settings, codebook_version)
     write_manifest(settings, dataclasses.replace(manifest, promotions=(*manifest.promotions, action)))
@@ -189,7 +189,7 @@ def record_promotion(settings: Settings, codebook_version: int, what: Literal["p
 
 
 def promoted_before(settings: Settings) -> list[int]:
-    """Returns the codebook versions that readers were pointed at, one after the other. The last one is served now.
+    """Return the codebook versions that readers were pointed at, one after the other. The last one is served now.
 
     A rollback removes the versions after its target from this list, so that two rollbacks lead two releases back.
     """

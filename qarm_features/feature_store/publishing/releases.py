@@ -81,7 +81,7 @@ _log = logging.getLogger(__name__)
 
 
 def publish_release(spark: SparkSession, settings: Settings, release: Release, *, promote: bool = True) -> None:
-    """Publishes a release: applies its views, loads the online store, verifies the rows, then points readers at it.
+    """Publish a release: applies its views, loads the online store, verifies the rows, then point readers at it.
 
     Args:
         spark: Session that reads Delta and loads the online store from its executors.
@@ -124,7 +124,7 @@ def publish_release(spark: SparkSession, settings: Settings, release: Release, *
 
 
 def promote_release(settings: Settings, codebook_version: int) -> None:
-    """Points readers at a release that was verified before, in one transaction of the registry. It loads nothing.
+    """Point readers at a release that was verified before, in one transaction of the registry. It loads nothing.
 
     Raises:
         ReleaseError: The release was not published, was not verified, or is retired.
@@ -138,7 +138,7 @@ def promote_release(settings: Settings, codebook_version: int) -> None:
 
 
 def roll_back(settings: Settings) -> Release:
-    """Points readers at the release before the one they have. It loads nothing, and two calls lead two releases back.
+    """Point readers at the release before the one they have. It loads nothing, and two calls lead two releases back.
 
     Returns:
         The release that is served now.
@@ -163,7 +163,7 @@ def roll_back(settings: Settings) -> Release:
 
 
 def verify_release(spark: SparkSession, settings: Settings, codebook_version: int) -> ReleaseManifest:
-    """Compares the online store with Delta: the number of rows, one codebook version, no nulls, and a sample of rows.
+    """Compare the online store with Delta: the number of rows, one codebook version, no nulls, and a sample of rows.
 
     Returns:
         The manifest with this verification.
@@ -179,7 +179,7 @@ def verify_release(spark: SparkSession, settings: Settings, codebook_version: in
 
 
 def definitions(config: str | Path) -> list[Entity | FeatureView | FeatureService]:
-    """Returns all Feast objects of a project, so that ``feast apply`` leaves the registry as our jobs made it.
+    """Return all Feast objects of a project, so that ``feast apply`` leaves the registry as our jobs made it.
 
     Args:
         config: Path of ``qarm.yaml``.
@@ -200,7 +200,7 @@ def definitions(config: str | Path) -> list[Entity | FeatureView | FeatureServic
 
 
 def _served_version(store: FeatureStore) -> int | None:
-    """Returns the codebook version that the service names now in the registry."""
+    """Return the codebook version that the service names now in the registry."""
     try:
         service = store.registry.get_feature_service(ITEM_SERVICE, store.project)
     except FeastObjectNotFoundException:
@@ -256,12 +256,12 @@ def _verify(
 
 
 def _source_rows(spark: SparkSession, view: FeatureView) -> DataFrame:
-    """Returns the rows of the source of a release's view, at its Delta version."""
+    """Return the rows of the source of a release's view, at its Delta version."""
     return spark.sql(view.batch_source.query)
 
 
 def _newest(spark: SparkSession, settings: Settings, view: FeatureView) -> DataFrame:
-    """Returns the newest row of each key of a view that belongs to no release."""
+    """Return the newest row of each key of a view that belongs to no release."""
     if view.batch_source.query:
         return newest_rows(_source_rows(spark, view), view)
     table = next(table for table in TABLES if table.name == view.name)

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def services_of(store: FeatureStore) -> dict[str, list[str]]:
-    """Returns, for the name of each view, the names of the feature services that name it now in the registry."""
+    """Return, for the name of each view, the names of the feature services that name it now in the registry."""
     services: dict[str, list[str]] = {}
     for service in store.registry.list_feature_services(store.project, allow_cache=False):
         for projection in service.feature_view_projections:
@@ -42,7 +42,7 @@ def services_of(store: FeatureStore) -> dict[str, list[str]]:
 
 
 def rows_to_retire(settings: Settings, codebook_version: int, *, force: bool = False) -> dict[str, int]:
-    """Returns the number of rows of each view that ``retire_release`` would delete, without a change.
+    """Return the number of rows of each view that ``retire_release`` would delete, without a change.
 
     Raises:
         ReleaseError: ``retire_release`` would refuse the release.
@@ -54,7 +54,7 @@ def rows_to_retire(settings: Settings, codebook_version: int, *, force: bool = F
 
 
 def retire_release(settings: Settings, codebook_version: int, *, force: bool = False) -> list[str]:
-    """Deletes a release that no service names: its views from the registry, then its rows from the online store.
+    """Delete a release that no service names: its views from the registry, then its rows from the online store.
 
     Between the two steps it waits for as long as readers may keep a snapshot of the registry.
 
@@ -102,7 +102,7 @@ def retire_release(settings: Settings, codebook_version: int, *, force: bool = F
 
 
 def _refuse_what_is_used(settings: Settings, store: FeatureStore, release: Release, *, force: bool) -> list[str]:
-    """Refuses a release that is in use, and returns the services that pin it, which are deleted with it."""
+    """Refuse a release that is in use, and return the services that pin it, which are deleted with it."""
     named = services_of(store).get(release.view_name, [])
     pins = [name for name in named if name == release.view_name]
     others = sorted(set(named) - set(pins))
@@ -124,7 +124,7 @@ def _refuse_what_is_used(settings: Settings, store: FeatureStore, release: Relea
 
 
 def _own_views(settings: Settings, store: FeatureStore, release: Release) -> list[FeatureView]:
-    """Returns the views of a release that no other release shares and no service names."""
+    """Return the views of a release that no other release shares and no service names."""
     others = [manifest.release for manifest in manifests(settings) if manifest.state in ("loading", "verified")]
     shared = {view.name for other in others if other != release for view in release_views(settings, other)}
     in_use = shared | (services_of(store).keys() - {release.view_name})

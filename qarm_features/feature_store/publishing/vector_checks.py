@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 def vectors_to_publish(
     spark: SparkSession, settings: Settings, store: FeatureStore, release: Release
 ) -> PublishedVectors:
-    """Returns the vectors that ``publishing.embeddings`` and ``publishing.nearest_items`` ask for, and checks every row.
+    """Return the vectors that ``publishing.embeddings`` and ``publishing.nearest_items`` ask for, and check every row.
 
     Vectors of the encoder version that were published before stay published, even if the settings no longer name them.
 
@@ -61,7 +61,7 @@ def vectors_to_publish(
 
 
 def check_user_embeddings(spark: SparkSession, view: FeatureView) -> None:
-    """Refuses embeddings of users that would be served wrongly.
+    """Refuse embeddings of users that would be served wrongly.
 
     Raises:
         ReleaseError: There are no rows, or a vector is null, not finite or of another length.
@@ -79,7 +79,7 @@ def _is_number(value: Column) -> Column:
 
 
 def _checked(rows: DataFrame, column: str, what: str, *, key: str = "item_id") -> int:
-    """Checks the vectors of a column and returns their length D.
+    """Check the vectors of a column and return their length D.
 
     Args:
         rows: Rows to publish.
@@ -105,7 +105,7 @@ def _check_nearest(rows: DataFrame, what: str) -> None:
 
 
 def _totals(rows: DataFrame, key: str, good: Column, size: Column) -> Row:
-    """Returns the number of rows, of distinct keys and of rows that are not good, and the smallest and largest size."""
+    """Return the number of rows, of distinct keys and of rows that are not good, and the smallest and largest size."""
     return only_row(
         rows,
         F.count("*").alias("rows"),

@@ -35,12 +35,12 @@ class MixedReleaseError(RuntimeError):
 
 
 def missing_rows(query: RowQuery) -> list[Row]:
-    """Returns rows without values, as if the store held none of the IDs of a query."""
+    """Return rows without values, as if the store held none of the IDs of a query."""
     return [(None,) * len(query.features)] * len(query.ids)
 
 
 def item_codes(release: ServedRelease, cache: CodeCache | None, item_ids: IDs) -> RowExchange[Candidates]:
-    """Reads the codes of B items with at most one query."""
+    """Read the codes of B items with at most one query."""
     ids = listed_ids(item_ids, "item_ids", release.view)
     positions = {item_id: position for position, item_id in enumerate(dict.fromkeys(ids))}
     unique = list(positions)
@@ -54,7 +54,7 @@ def item_codes(release: ServedRelease, cache: CodeCache | None, item_ids: IDs) -
 def behavior_codes(
     release: ServedRelease, cache: CodeCache | None, user_ids: IDs, max_length: int | None
 ) -> RowExchange[Behavior]:
-    """Reads the behavior sequences of B users and the codes of their items with at most two queries."""
+    """Read the behavior sequences of B users and the codes of their items with at most two queries."""
     both = yield from behavior_and_candidates(release, cache, user_ids, [], max_length)
     return both.behavior
 
@@ -62,7 +62,7 @@ def behavior_codes(
 def behavior_and_candidates(
     release: ServedRelease, cache: CodeCache | None, user_ids: IDs, candidate_ids: IDs, max_length: int | None
 ) -> RowExchange[UserAndCandidates]:
-    """Reads behavior sequences, then the codes of all their items and of the candidates, each item once.
+    """Read behavior sequences, then the codes of all their items and of the candidates, each item once.
 
     It yields at most two queries.
     """
@@ -78,7 +78,7 @@ def behavior_and_candidates(
 def padded_behaviors(
     release: ServedRelease, item_lists: list[list[int | str]], time_lists: list[list[int]], flat_codes: Tensor
 ) -> Behavior:
-    """Makes the batch of B users.
+    """Make the batch of B users.
 
     Args:
         release: Release of the codes.
@@ -101,7 +101,7 @@ def padded_behaviors(
 def behaviors(
     release: ServedRelease, user_ids: IDs, max_length: int | None
 ) -> RowExchange[tuple[list[list[int | str]], list[list[int]]]]:
-    """Reads the item IDs and the timestamps of each user's behaviors with at most one query.
+    """Read the item IDs and the timestamps of each user's behaviors with at most one query.
 
     Args:
         release: Release that is served.
@@ -132,7 +132,7 @@ def behaviors(
 def _unique_codes(
     release: ServedRelease, cache: CodeCache | None, item_ids: list[int | str]
 ) -> RowExchange[tuple[np.ndarray, np.ndarray]]:
-    """Reads codes (n, L) and found (n,) of distinct items with at most one query."""
+    """Read codes (n, L) and found (n,) of distinct items with at most one query."""
     if not item_ids:
         return np.full((0, release.num_levels), -1, np.int64), np.zeros(0, bool)
     features = ("rq_codes", "codebook_version")
@@ -150,7 +150,7 @@ def _unique_codes(
 
 
 def _decoded(release: ServedRelease, rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns codes (n, L) and found (n,) of rows (rq_codes, codebook_version).
+    """Return codes (n, L) and found (n,) of rows (rq_codes, codebook_version).
 
     Raises:
         MixedReleaseError: A row has another codebook version, or another number of codes than the release has levels.
@@ -182,7 +182,7 @@ def _check_versions(release: ServedRelease, served: set[bytes]) -> None:
 
 
 def listed_ids(ids: IDs, name: str, view: FeatureView) -> list[int | str]:
-    """Returns IDs as a list. Those of a numpy array or a tensor become Python integers or strings.
+    """Return IDs as a list. Those of a numpy array or a tensor become Python integers or strings.
 
     Args:
         ids: Entity IDs.

@@ -41,7 +41,7 @@ class CodeCache:
     def get(
         self, release: tuple[Any, ...], item_ids: Sequence[int | str], num_levels: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the cached codes of n items. A call with another release than the last one empties the cache.
+        """Return the cached codes of n items. A call with another release than the last one empties the cache.
 
         Args:
             release: Identity of the release.
@@ -68,7 +68,7 @@ class CodeCache:
         return codes, held
 
     def put(self, release: tuple[Any, ...], item_ids: Sequence[int | str], codes: np.ndarray) -> None:
-        """Caches codes, unless the cache holds another release by now.
+        """Cache codes, unless the cache holds another release by now.
 
         Args:
             release: Identity of the release that served the codes.

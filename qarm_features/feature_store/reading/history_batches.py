@@ -57,7 +57,7 @@ def user_and_candidates(
     max_length: int | None,
     max_impressions: int,
 ) -> RowExchange[UserAndCandidates]:
-    """Reads a ranking request with at most two queries, or at most four if impressions are asked for.
+    """Read a ranking request with at most two queries, or at most four if impressions are asked for.
 
     Args:
         release: Release that is served.
@@ -105,7 +105,7 @@ def _impressions(release: ServedRelease, user_id: int | str, max_impressions: in
 
 
 def _counters(release: ServedRelease, candidates: list[int | str], user_counters: list[int]) -> RowExchange[Tensor]:
-    """Reads the counters (B, 4) float32 of the candidates with at most one query."""
+    """Read the counters (B, 4) float32 of the candidates with at most one query."""
     view = _required(release.counters, ITEM_COUNTERS)
     unique = list(dict.fromkeys(candidates))
     rows: Sequence[Row] = (yield RowQuery(view, SERVED[ITEM_COUNTERS], unique)) if unique else []

@@ -35,7 +35,7 @@ _THREADS = 32
 
 
 def open_online_rows(config: RepoConfig, timeout: float | None) -> OnlineRows:
-    """Opens the fastest source of rows for threads.
+    """Open the fastest source of rows for threads.
 
     Args:
         config: Configuration of the feature repo.
@@ -50,7 +50,7 @@ def open_online_rows(config: RepoConfig, timeout: float | None) -> OnlineRows:
 
 
 def open_async_online_rows(config: RepoConfig, timeout: float | None) -> AsyncOnlineRows:
-    """Opens the fastest source of rows for asyncio.
+    """Open the fastest source of rows for asyncio.
 
     Args:
         config: Configuration of the feature repo.
@@ -64,7 +64,7 @@ def open_async_online_rows(config: RepoConfig, timeout: float | None) -> AsyncOn
 
 
 def _stock_layout(config: RepoConfig) -> str | None:
-    """Returns the type of a store whose layout we may know; None where Feast serializes keys in another version."""
+    """Return the type of a store whose layout we may know; None where Feast serializes keys in another version."""
     return config.online_store.type if config.entity_key_serialization_version == 3 else None
 
 
@@ -82,7 +82,7 @@ class SqliteRows:
         self._opened: sqlite3.Connection | None = None
 
     def fetch(self, query: RowQuery) -> list[Row]:
-        """Reads one row per ID, see ``OnlineRows.fetch``. It may have to wait for the lock of a writer."""
+        """Read one row per ID, see ``OnlineRows.fetch``. It may have to wait for the lock of a writer."""
         table = stored_table_name(self._config, query.view).replace('"', '""')
         keys = entity_keys(query.view, query.ids)
         values: dict[tuple[bytes, str], bytes] = {}
@@ -107,7 +107,7 @@ class SqliteRows:
         return [[values.get((key, name)) for name in query.features] for key in keys]
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         with self._lock:
             self._connection().close()
 
@@ -135,7 +135,7 @@ class FeastRows:
         self._threads = ThreadPoolExecutor(_THREADS, "online-rows") if timeout is not None else None
 
     def fetch(self, query: RowQuery) -> list[Row]:
-        """Reads one row per ID, see ``OnlineRows.fetch``."""
+        """Read one row per ID, see ``OnlineRows.fetch``."""
         try:
             return self._within_timeout(query)
         except Exception as error:
@@ -150,7 +150,7 @@ class FeastRows:
             raise connection_error(self._config.online_store.type, error) from error
 
     def close(self) -> None:
-        """Ends the threads. Feast has no way to close the connection of a store."""
+        """End the threads. Feast has no way to close the connection of a store."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -187,14 +187,14 @@ class RowsInThreads:
         self._rows = rows
 
     async def fetch(self, query: RowQuery) -> Sequence[Row]:
-        """Reads one row per ID, see ``OnlineRows.fetch``."""
+        """Read one row per ID, see ``OnlineRows.fetch``."""
         return await asyncio.to_thread(self._rows.fetch, query)
 
     async def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         await asyncio.to_thread(self._rows.close)
 
 
 def _is_lost(error: Exception) -> bool:
-    """Tells if an error says that the connection to the store was lost."""
+    """Tell if an error says that the connection to the store was lost."""
     return isinstance(error, ConnectionError) or any(kind.__name__ in _LOST for kind in type(error).__mro__)

@@ -72,7 +72,7 @@ class _Reader(Generic[_Rows]):
         raise NotImplementedError
 
     def _rows_after(self, error: Exception, query: RowQuery) -> list[Row]:
-        """Returns rows without values after a failed read, or raises the error, as ``on_timeout`` says."""
+        """Return rows without values after a failed read, or raise the error, as ``on_timeout`` says."""
         if self._on_timeout == "raise":
             raise error
         _log.warning("%s: %d rows are served as missing. %s", query.view.name, len(query.ids), error)
@@ -108,7 +108,7 @@ class SemanticIDReader(_Reader[OnlineRows]):
     """
 
     def item_codes(self, item_ids: IDs) -> Candidates:
-        """Reads the codes of B items in one round trip. An ID that occurs twice is read once.
+        """Read the codes of B items in one round trip. An ID that occurs twice is read once.
 
         Args:
             item_ids: B item IDs of the catalog's type.
@@ -122,7 +122,7 @@ class SemanticIDReader(_Reader[OnlineRows]):
         return self._complete(code_batches.item_codes(self._releases.current(), self._cache, item_ids))
 
     def behavior_codes(self, user_ids: IDs, *, max_length: int | None = None) -> Behavior:
-        """Reads the behavior sequences of B users and the codes of all their items in two round trips.
+        """Read the behavior sequences of B users and the codes of all their items in two round trips.
 
         Args:
             user_ids: B user IDs of the click log's type. The row of a user without behavior is masked entirely.
@@ -136,7 +136,7 @@ class SemanticIDReader(_Reader[OnlineRows]):
     def user_and_candidates(
         self, user_id: int | str, candidate_ids: IDs, *, max_length: int | None = None, max_impressions: int = 0
     ) -> UserAndCandidates:
-        """Reads one user's behavior, then the codes of its items and of B candidates together, in two round trips.
+        """Read one user's behavior, then the codes of its items and of B candidates together, in two round trips.
 
         Args:
             user_id: User ID of the click log's type.
@@ -157,14 +157,14 @@ class SemanticIDReader(_Reader[OnlineRows]):
         )
 
     def close(self) -> None:
-        """Closes the connections to the online store."""
+        """Close the connections to the online store."""
         self._rows.close()
 
     def _open_rows(self, config: RepoConfig, timeout: float | None) -> OnlineRows:
         return open_online_rows(config, timeout)
 
     def _complete(self, exchange: RowExchange[_Batch]) -> _Batch:
-        """Answers the queries of an exchange until it returns its batch."""
+        """Answer the queries of an exchange until it returns its batch."""
         rows: Sequence[Row] | None = None
         while True:
             try:
@@ -190,11 +190,11 @@ class AsyncSemanticIDReader(_Reader[AsyncOnlineRows]):
     """
 
     async def item_codes(self, item_ids: IDs) -> Candidates:
-        """Reads the codes of B items; see ``SemanticIDReader.item_codes``."""
+        """Read the codes of B items; see ``SemanticIDReader.item_codes``."""
         return await self._complete(code_batches.item_codes(await self._release(), self._cache, item_ids))
 
     async def behavior_codes(self, user_ids: IDs, *, max_length: int | None = None) -> Behavior:
-        """Reads the behavior sequences of B users; see ``SemanticIDReader.behavior_codes``."""
+        """Read the behavior sequences of B users; see ``SemanticIDReader.behavior_codes``."""
         return await self._complete(
             code_batches.behavior_codes(await self._release(), self._cache, user_ids, max_length)
         )
@@ -202,14 +202,14 @@ class AsyncSemanticIDReader(_Reader[AsyncOnlineRows]):
     async def user_and_candidates(
         self, user_id: int | str, candidate_ids: IDs, *, max_length: int | None = None, max_impressions: int = 0
     ) -> UserAndCandidates:
-        """Reads one user and B candidates; see ``SemanticIDReader.user_and_candidates``."""
+        """Read one user and B candidates; see ``SemanticIDReader.user_and_candidates``."""
         release = await self._release()
         return await self._complete(
             user_and_candidates(release, self._cache, user_id, candidate_ids, max_length, max_impressions)
         )
 
     async def close(self) -> None:
-        """Closes the connections to the online store."""
+        """Close the connections to the online store."""
         await self._rows.close()
 
     def _open_rows(self, config: RepoConfig, timeout: float | None) -> AsyncOnlineRows:
@@ -221,7 +221,7 @@ class AsyncSemanticIDReader(_Reader[AsyncOnlineRows]):
         return await asyncio.to_thread(self._releases.current) if held is None else held
 
     async def _complete(self, exchange: RowExchange[_Batch]) -> _Batch:
-        """Answers the queries of an exchange until it returns its batch."""
+        """Answer the queries of an exchange until it returns its batch."""
         rows: Sequence[Row] | None = None
         while True:
             try:
@@ -237,5 +237,5 @@ class AsyncSemanticIDReader(_Reader[AsyncOnlineRows]):
 if TYPE_CHECKING:
 
     def _is_a_reader_of_requests(reader: SemanticIDReader) -> Reader:
-        """Lets a type checker prove that ``score_candidates`` takes a ``SemanticIDReader``."""
+        """Let a type checker prove that ``score_candidates`` takes a ``SemanticIDReader``."""
         return reader

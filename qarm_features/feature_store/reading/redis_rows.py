@@ -48,16 +48,16 @@ class _Layout:
         self._project = config.project.encode()
 
     def keys(self, query: RowQuery) -> list[bytes]:
-        """Returns the key of the hash of each ID."""
+        """Return the key of the hash of each ID."""
         return [key + self._project for key in entity_keys(query.view, query.ids)]
 
     def fields(self, query: RowQuery) -> list[bytes]:
-        """Returns the field of each feature."""
+        """Return the field of each feature."""
         name = stored_view_name(self._config, query.view)
         return [redis_field(name, feature) for feature in query.features]
 
     def packed(self, query: RowQuery) -> bytes:
-        """Returns one HMGET per ID in Redis' protocol, in a third of the time that redis-py takes to pack them singly."""
+        """Return one HMGET per ID in Redis' protocol, in a third of the time that redis-py takes to pack them singly."""
         fields = b"".join(b"$%d\r\n%b\r\n" % (len(field), field) for field in self.fields(query))
         start = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(query.features))
         return b"".join([b"%b$%d\r\n%b\r\n%b" % (start, len(key), key, fields) for key in self.keys(query)])
@@ -77,7 +77,7 @@ class RedisRows:
         self._client.set_retry(Retry(NoBackoff(), 1, (exceptions.ConnectionError,)))
 
     def fetch(self, query: RowQuery) -> Sequence[Row]:
-        """Reads one row per ID, see ``OnlineRows.fetch``."""
+        """Read one row per ID, see ``OnlineRows.fetch``."""
         try:
             if isinstance(self._client, RedisCluster):
                 return self._by_slots(self._client, query)
@@ -90,7 +90,7 @@ class RedisRows:
             raise connection_error("Redis", error) from error
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         self._client.close()
 
     def _exchange(self, client: Redis, query: RowQuery) -> list[Row]:
@@ -132,7 +132,7 @@ class AsyncRedisRows:
         self._client: AsyncRedis | AsyncRedisCluster | None = None
 
     async def fetch(self, query: RowQuery) -> Sequence[Row]:
-        """Reads one row per ID, see ``OnlineRows.fetch``."""
+        """Read one row per ID, see ``OnlineRows.fetch``."""
         try:
             async with asyncio.timeout(self._timeout):
                 client = await self._connected()
@@ -147,7 +147,7 @@ class AsyncRedisRows:
             raise connection_error("Redis", error) from error
 
     async def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         if self._client is not None:
             await self._client.aclose()
 

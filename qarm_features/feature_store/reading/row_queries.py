@@ -37,7 +37,7 @@ class OnlineRows(Protocol):
     """A source of rows that any number of threads may read at once."""
 
     def fetch(self, query: RowQuery) -> Sequence[Row]:
-        """Reads one row per ID in one round trip.
+        """Read one row per ID in one round trip.
 
         Raises:
             TimeoutError: The store did not answer in time.
@@ -46,7 +46,7 @@ class OnlineRows(Protocol):
         ...
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         ...
 
 
@@ -54,16 +54,16 @@ class AsyncOnlineRows(Protocol):
     """A source of rows that any number of tasks on one event loop may read at once."""
 
     async def fetch(self, query: RowQuery) -> Sequence[Row]:
-        """Reads one row per ID in one round trip. It raises the errors of ``OnlineRows.fetch``."""
+        """Read one row per ID in one round trip. It raises the errors of ``OnlineRows.fetch``."""
         ...
 
     async def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         ...
 
 
 def entity_keys(view: FeatureView, ids: Sequence[int | str]) -> list[bytes]:
-    """Returns the keys under which Feast stores entities.
+    """Return the keys under which Feast stores entities.
 
     The result equals Feast's ``serialize_entity_key``, serialization version 3, for a view with one entity column.
 
@@ -82,7 +82,7 @@ def entity_keys(view: FeatureView, ids: Sequence[int | str]) -> list[bytes]:
 
 
 def timeout_error(timeout: float | None, store: str) -> TimeoutError:
-    """Returns the error for a store that did not answer in time.
+    """Return the error for a store that did not answer in time.
 
     Args:
         timeout: Limit in seconds; None for the limit of the store's own client.
@@ -93,5 +93,5 @@ def timeout_error(timeout: float | None, store: str) -> TimeoutError:
 
 
 def connection_error(store: str, error: Exception) -> ConnectionError:
-    """Returns the error for a store whose connection was lost twice in a row."""
+    """Return the error for a store whose connection was lost twice in a row."""
     return ConnectionError(f"The connection to {store} was lost twice ({error}). Check that the store is running.")

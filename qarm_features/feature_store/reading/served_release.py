@@ -55,14 +55,14 @@ class _Follower(Generic[_Served]):
         self._seen: tuple[object, _Served] | None = None
 
     def held(self) -> _Served | None:
-        """Returns what is served without a call to the registry; None if Feast's snapshot is new or too old."""
+        """Return what is served without a call to the registry; None if Feast's snapshot is new or too old."""
         seen, snapshot = self._seen, registry_snapshot(self._store.registry)
         if seen is None or snapshot is None or seen[0] is not snapshot:
             return None
         return seen[1] if self._store.registry.is_cache_valid() else None
 
     def current(self) -> _Served:
-        """Returns what is served now, or what was served within the registry's cache time.
+        """Return what is served now, or what was served within the registry's cache time.
 
         Raises:
             ValueError: The registry holds no such service or view.
@@ -83,7 +83,7 @@ class _Follower(Generic[_Served]):
             ) from error
 
     def _look_up(self) -> _Served:
-        """Reads the registry until both the service and its views come from one snapshot."""
+        """Read the registry until both the service and its views come from one snapshot."""
         while True:
             snapshot = registry_snapshot(self._store.registry)
             served = self._read()
@@ -93,11 +93,11 @@ class _Follower(Generic[_Served]):
         return served
 
     def _read(self) -> _Served:
-        """Reads the registry once."""
+        """Read the registry once."""
         raise NotImplementedError
 
     def _view(self, *, is_view: bool) -> FeatureView:
-        """Returns the view that ``service`` names, by itself or through a feature service."""
+        """Return the view that ``service`` names, by itself or through a feature service."""
         registry, project, name = self._store.registry, self._store.project, self._service
         if not is_view:
             service = registry.get_feature_service(name, project, allow_cache=True)

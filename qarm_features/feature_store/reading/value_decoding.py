@@ -25,7 +25,7 @@ _NO_HEADER = b"no writer lays out a list in this many bytes"
 
 
 def decode_integer_lists(values: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes n serialized lists of integers.
+    """Decode n serialized lists of integers.
 
     Args:
         values: n serialized ``Value`` messages, all with an ``Int32List`` or all with an ``Int64List``.
@@ -52,7 +52,7 @@ def decode_integer_lists(values: Sequence[bytes]) -> tuple[np.ndarray, np.ndarra
 
 
 def decode_lists(values: Sequence[bytes]) -> list[list[Any]]:
-    """Decodes n serialized lists into Python lists of integers or of strings."""
+    """Decode n serialized lists into Python lists of integers or of strings."""
     if values and values[0][:1] and values[0][0] not in _FIELD_BY_TAG:
         return [list(_list_of(Value.FromString(value))) for value in values]
     numbers, counts = decode_integer_lists(values)
@@ -61,7 +61,7 @@ def decode_lists(values: Sequence[bytes]) -> list[list[Any]]:
 
 
 def decode_float_lists(values: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes n serialized lists of floats.
+    """Decode n serialized lists of floats.
 
     Args:
         values: n serialized ``Value`` messages with a ``FloatList``.
@@ -93,7 +93,7 @@ def _list_of(value: Value) -> Sequence[Any]:
 
 
 def _decode_as_written(values: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Decodes lists with the layout of Feast's writer; returns None if one of them has another layout."""
+    """Decode lists with the layout of Feast's writer; returns None if one of them has another layout."""
     tag = values[0][0] if values[0] else 0
     if tag not in _FIELD_BY_TAG:
         return None
@@ -118,7 +118,7 @@ def _decode_as_written(values: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]
 
 
 def _varints(data: np.ndarray, last: np.ndarray) -> np.ndarray | None:
-    """Returns the varints whose last bytes are at ``last`` as int64; None if one is longer than 64 bits."""
+    """Return the varints whose last bytes are at ``last`` as int64; None if one is longer than 64 bits."""
     first = np.concatenate(([0], last[:-1] + 1)) if last.size else last
     width = last - first + 1
     longest = int(width.max(initial=1))
@@ -133,7 +133,7 @@ def _varints(data: np.ndarray, last: np.ndarray) -> np.ndarray | None:
 
 @cache
 def _float_header(length: int) -> bytes:
-    """Returns the bytes that Feast writes before the numbers in a serialized ``FloatList`` of ``length`` bytes."""
+    """Return the bytes that Feast writes before the numbers in a serialized ``FloatList`` of ``length`` bytes."""
     for count in range(max(0, length // 4 - 4), length // 4 + 1):
         whole = Value(float_list_val=FloatList(val=np.zeros(count, np.float32))).SerializeToString()
         if len(whole) == length:
@@ -143,7 +143,7 @@ def _float_header(length: int) -> bytes:
 
 @cache
 def _header(tag: int, length: int) -> bytes:
-    """Returns the bytes before the numbers in a serialized list of ``length`` bytes, as a protobuf writer lays it out."""
+    """Return the bytes before the numbers in a serialized list of ``length`` bytes, as a protobuf writer lays it out."""
     if length == 2:  # an empty list
         return bytes([tag, 0])
     for size in (1, 2, 3, 4, 5):

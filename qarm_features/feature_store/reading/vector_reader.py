@@ -107,7 +107,7 @@ class VectorReader:
         self._rows = open_online_rows(self._store.config, timeout)
 
     def item_vectors(self, item_ids: IDs) -> ItemVectors:
-        """Reads the embeddings of B items in one round trip. An ID that occurs twice is read once.
+        """Read the embeddings of B items in one round trip. An ID that occurs twice is read once.
 
         Raises:
             ValueError: Embeddings are not published.
@@ -120,7 +120,7 @@ class VectorReader:
         return ItemVectors(torch.from_numpy(vectors[positions]), torch.from_numpy(found[positions]), version)
 
     def nearest_items(self, item_ids: IDs) -> NearestItemsOfItems:
-        """Reads the VQ codes of B items in one round trip. An ID that occurs twice is read once.
+        """Read the VQ codes of B items in one round trip. An ID that occurs twice is read once.
 
         Raises:
             ValueError: VQ codes are not published.
@@ -151,7 +151,7 @@ class VectorReader:
         )
 
     def user_vectors(self, user_ids: IDs) -> UserVectors:
-        """Reads the newest embeddings of B users in one round trip. An ID that occurs twice is read once.
+        """Read the newest embeddings of B users in one round trip. An ID that occurs twice is read once.
 
         Raises:
             ValueError: ``publishing.user_embeddings`` is not published.
@@ -162,13 +162,13 @@ class VectorReader:
         return UserVectors(torch.from_numpy(vectors[positions]), torch.from_numpy(found[positions]))
 
     def close(self) -> None:
-        """Closes the connections to the online store."""
+        """Close the connections to the online store."""
         self._rows.close()
 
     def _read(
         self, view: FeatureView, features: tuple[str, ...], ids: IDs, name: str
     ) -> tuple[Sequence[Row], np.ndarray]:
-        """Returns one row per distinct ID, and for each of the B IDs the position (B,) of its row."""
+        """Return one row per distinct ID, and for each of the B IDs the position (B,) of its row."""
         listed = listed_ids(ids, name, view)
         positions = {entity_id: position for position, entity_id in enumerate(dict.fromkeys(listed))}
         rows = self._rows.fetch(RowQuery(view, features, list(positions))) if positions else []
@@ -176,7 +176,7 @@ class VectorReader:
 
 
 def _vectors(view: FeatureView, rows: Sequence[Row], dim: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Returns vectors (n, D) and found (n,) of rows whose first value is a list of floats."""
+    """Return vectors (n, D) and found (n,) of rows whose first value is a list of floats."""
     found = np.array([bool(row[0]) for row in rows], bool)
     flat, counts = decode_float_lists([row[0] for row in rows if row[0]])
     dim = int(counts.max(initial=0)) if dim is None else dim
@@ -191,7 +191,7 @@ def _vectors(view: FeatureView, rows: Sequence[Row], dim: int | None) -> tuple[n
 
 
 def _one_version(view: FeatureView, rows: Sequence[Row], name: str) -> int:
-    """Returns the version of the view, after a check that all of its rows have it."""
+    """Return the version of the view, after a check that all of its rows have it."""
     expected = int(view.tags[name])
     served = {Value.FromString(version).int32_val for version in {row[-1] for row in rows if row[-1]}}
     if served - {expected}:

@@ -81,7 +81,7 @@ class Release:
 
 
 def open_feature_store(repo_path: str | Path) -> FeatureStore:
-    """Opens a feature repo from any working directory.
+    """Open a feature repo from any working directory.
 
     Args:
         repo_path: Folder of ``feature_store.yaml``.
@@ -108,7 +108,7 @@ def open_feature_store(repo_path: str | Path) -> FeatureStore:
 
 
 def _require_variables(path: Path) -> None:
-    """Refuses a file that names a variable that is not set. Feast would keep ``${NAME}`` as text and fail later."""
+    """Refuse a file that names a variable that is not set. Feast would keep ``${NAME}`` as text and fail later."""
     lines = [line.split("#")[0] for line in path.read_text().splitlines()]
     for name in re.findall(r"\$\{(\w+)\}", "\n".join(lines)):
         if name not in os.environ:
@@ -116,7 +116,7 @@ def _require_variables(path: Path) -> None:
 
 
 def entities(settings: Settings) -> tuple[Entity, Entity]:
-    """Returns the entities ``item`` and ``user`` with the ID types that the settings name."""
+    """Return the entities ``item`` and ``user`` with the ID types that the settings name."""
     return (
         _entity("item", "item_id", settings.items.item_id_type),
         _entity("user", "user_id", settings.interactions.user_id_type),
@@ -124,7 +124,7 @@ def entities(settings: Settings) -> tuple[Entity, Entity]:
 
 
 def release_view(settings: Settings, release: Release) -> FeatureView:
-    """Returns the immutable view of one codebook version, pinned to the Delta version that was verified."""
+    """Return the immutable view of one codebook version, pinned to the Delta version that was verified."""
     warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
     query = (
         f"SELECT item_id, rq_codes, codebook_version, event_timestamp FROM delta.`{warehouse.path(ITEM_SEMANTIC_IDS)}` "
@@ -136,7 +136,7 @@ def release_view(settings: Settings, release: Release) -> FeatureView:
 
 
 def log_views(settings: Settings) -> list[FeatureView]:
-    """Returns the views of the tables that are derived from the click log and exist. Each view has its table's name."""
+    """Return the views of the tables that are derived from the click log and exist. Each view has its table's name."""
     tables = [USER_BEHAVIOR]
     if settings.behavior.impression_length > 0:
         tables += [USER_IMPRESSIONS, ITEM_COUNTERS]
@@ -145,7 +145,7 @@ def log_views(settings: Settings) -> list[FeatureView]:
 
 
 def log_view(settings: Settings, table: Table) -> FeatureView:
-    """Returns the view of one table that is derived from the click log. It has the table's name."""
+    """Return the view of one table that is derived from the click log. It has the table's name."""
     warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
     source = SparkSource(
         name=table.name,
@@ -158,7 +158,7 @@ def log_view(settings: Settings, table: Table) -> FeatureView:
 
 
 def item_service(view: FeatureView) -> FeatureService:
-    """Returns the service that names a release. Applying it points readers at the release under unchanged feature names."""
+    """Return the service that names a release. Applying it points readers at the release under unchanged feature names."""
     return FeatureService(
         name=ITEM_SERVICE,
         features=[view.with_name(ITEM_SERVICE)],

@@ -52,23 +52,23 @@ class PublishedVectors:
 
 
 def published_vectors(settings: Settings, encoder_version: int) -> PublishedVectors:
-    """Returns the vectors of an encoder version that were loaded and verified, without any if there are none."""
+    """Return the vectors of an encoder version that were loaded and verified, without any if there are none."""
     path = _record(settings, encoder_version)
     return PublishedVectors(**json.loads(path.read_text())) if path.is_file() else PublishedVectors(encoder_version)
 
 
 def record_vectors(settings: Settings, vectors: PublishedVectors) -> None:
-    """Saves which vectors of an encoder version are published."""
+    """Save which vectors of an encoder version are published."""
     write_json(_record(settings, vectors.encoder_version), asdict(vectors))
 
 
 def forget_vectors(settings: Settings, encoder_version: int) -> None:
-    """Deletes the record of the published vectors of an encoder version."""
+    """Delete the record of the published vectors of an encoder version."""
     _record(settings, encoder_version).unlink(missing_ok=True)
 
 
 def release_views(settings: Settings, release: Release) -> list[FeatureView]:
-    """Returns all views of a release, each with a query as its source.
+    """Return all views of a release, each with a query as its source.
 
     They are the view of its semantic IDs and the views of its encoder version, which other releases may share.
     """
@@ -81,7 +81,7 @@ def release_views(settings: Settings, release: Release) -> list[FeatureView]:
 
 
 def vector_views(settings: Settings, vectors: PublishedVectors) -> list[FeatureView]:
-    """Returns the views of the published vectors of an encoder version: none, one or two."""
+    """Return the views of the published vectors of an encoder version: none, one or two."""
     views = []
     if vectors.embeddings_at is not None:
         views.append(_embedding_view(settings, vectors))
@@ -91,7 +91,7 @@ def vector_views(settings: Settings, vectors: PublishedVectors) -> list[FeatureV
 
 
 def vector_services(settings: Settings, vectors: PublishedVectors) -> list[FeatureService]:
-    """Returns the services that name the views of an encoder version. The names of the services never change."""
+    """Return the services that name the views of an encoder version. The names of the services never change."""
     services = []
     for view in vector_views(settings, vectors):
         name = view.name.split("__")[0]
@@ -100,7 +100,7 @@ def vector_services(settings: Settings, vectors: PublishedVectors) -> list[Featu
 
 
 def user_embedding_views(settings: Settings) -> list[FeatureView]:
-    """Returns the view of the embeddings of users that ``publishing.user_embeddings`` names; an empty list if not set."""
+    """Return the view of the embeddings of users that ``publishing.user_embeddings`` names; an empty list if not set."""
     source = settings.publishing.user_embeddings
     if source is None:
         return []
@@ -116,7 +116,7 @@ def user_embedding_views(settings: Settings) -> list[FeatureView]:
 
 
 def _rows(settings: Settings, source: UserEmbeddings) -> str:
-    """Returns the table or the files of a source as Spark SQL names them."""
+    """Return the table or the files of a source as Spark SQL names them."""
     if source.table:
         return source.table
     assert source.path is not None  # the settings refuse a source without table and path

@@ -90,7 +90,7 @@ class Candidates(NamedTuple):
 
     @classmethod
     def from_codes(cls, codes: Tensor, codebook_version: int) -> Candidates:
-        """Builds candidates by hand: an item is found where none of its codes is -1.
+        """Build candidates by hand: an item is found where none of its codes is -1.
 
         Args:
             codes: (B, L) int64, -1 on every level of an item without a semantic ID.
@@ -127,7 +127,7 @@ class Reader(Protocol):
         max_length: int | None = None,
         max_impressions: int = 0,
     ) -> UserAndCandidates:
-        """Reads the behavior of one user and the codes of B candidates.
+        """Read the behavior of one user and the codes of B candidates.
 
         Args:
             user_id: User ID of the click log's type.
