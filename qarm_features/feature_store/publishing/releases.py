@@ -81,7 +81,7 @@ _log = logging.getLogger(__name__)
 
 
 def publish_release(spark: SparkSession, settings: Settings, release: Release, *, promote: bool = True) -> None:
-    """Publish a release: applies its views, loads the online store, verifies the rows, then point readers at it.
+    """Publish a release: apply its views, load the online store, verify the rows, then point readers at it.
 
     Args:
         spark: Session that reads Delta and loads the online store from its executors.

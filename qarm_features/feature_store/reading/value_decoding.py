@@ -93,7 +93,7 @@ def _list_of(value: Value) -> Sequence[Any]:
 
 
 def _decode_as_written(values: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Decode lists with the layout of Feast's writer; returns None if one of them has another layout."""
+    """Decode lists with the layout of Feast's writer; return None if one of them has another layout."""
     tag = values[0][0] if values[0] else 0
     if tag not in _FIELD_BY_TAG:
         return None
