@@ -43,9 +43,10 @@ coverage: setup ## the test suite, with the lines of qarm_features that it runs;
 test-slow: setup ## the suites that take minutes: a standalone cluster, kill -9 at every stage, every quantizer, refits
 	QARM_TEST_CODEGEN=1 $(BIN)/python -m pytest -m slow
 
-check: setup ## format and lint
+check: setup ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 format: setup ## mend what check would say
 	$(BIN)/ruff check --fix --quiet .
