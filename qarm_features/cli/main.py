@@ -53,6 +53,7 @@ JOBS: tuple[str, ...] = (
     "write_report",
 )
 ALIGNMENT_JOBS = ("mine_item_pairs", "align_encoder")  # `qarm run` leaves these out while encoder.align is false.
+RANKING_JOBS = ("build_training_set", "train_ranking_model")  # And these while every row of the log is positive.
 # Jobs that `qarm run` never runs.
 OTHER_JOBS: tuple[str, ...] = (
     "evaluate_encoder",
@@ -86,14 +87,18 @@ def run(
     until: Annotated[str | None, typer.Option(help="Last job to run, for example publish-features.")] = None,
     force: Annotated[bool, typer.Option(help="Run every job, even if its inputs have not changed.")] = False,
 ) -> None:
-    """Runs all jobs in one Spark session. A job is skipped if its inputs have not changed."""
+    """Runs all jobs in one Spark session. A job is skipped if its inputs have not changed.
+
+    Alignment is left out while encoder.align is false. Without interactions.label every row is positive, and the training
+    set and the ranking models are left out.
+    """
     from qarm_features.jobs.context import JobContext
     from qarm_features.jobs.skipping import inputs, is_current, last_run, record_run
 
     settings = load_settings(config)
     context = JobContext(settings, spark_log_on_stderr=_debug())
     wanted = _jobs_until(until)
-    names = tuple(name for name in wanted if settings.encoder.align or name not in ALIGNMENT_JOBS)
+    names = _jobs_of(wanted, settings)
     loading = _load_in_background(names)
     started_spark = False
     for number, name in enumerate(names, 1):
@@ -117,6 +122,11 @@ def run(
         console.print(
             f"[green]✓[/green] {label}  {counts.rows_in:,} rows in, {counts.rows_out:,} out, "
             f"{counts.rows_rejected:,} rejected, {seconds:.1f} s, {counts.rows_in / seconds:,.0f} rows/s{remark}"
+        )
+    if settings.interactions.label is None and set(wanted) & set(RANKING_JOBS):
+        console.print(
+            "- build-training-set and train-ranking-model were left out: interactions.label is not set, so every row is "
+            "positive, and a ranking model needs both labels."
         )
     if wanted == JOBS:
         _print_summary(settings)
@@ -180,6 +190,14 @@ def _jobs_until(until: str | None) -> tuple[str, ...]:
     if last not in JOBS:
         raise ValueError(f"--until is {until}, must be one of {', '.join(name.replace('_', '-') for name in JOBS)}.")
     return JOBS[: JOBS.index(last) + 1]
+
+
+def _jobs_of(wanted: tuple[str, ...], settings: Settings) -> tuple[str, ...]:
+    """Returns the wanted jobs without those that the settings leave out."""
+    left_out: tuple[str, ...] = () if settings.encoder.align else ALIGNMENT_JOBS
+    if settings.interactions.label is None:
+        left_out += RANKING_JOBS
+    return tuple(name for name in wanted if name not in left_out)
 
 
 def _load(name: str) -> Job[...]:

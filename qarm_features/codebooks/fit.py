@@ -36,6 +36,25 @@ def quantizer(wanted: Codebooks, *, seed: int) -> ResidualKMeans | ResidualKMean
     return kind(**params)
 
 
+def require_enough_items(wanted: Codebooks, items: int) -> None:
+    """Raises an error if a level has more centroids than there are items.
+
+    Args:
+        wanted: Settings of the codebooks.
+        items: Number of embedded items, at least 0.
+
+    Raises:
+        ValueError: If codebook_size is above the number of items.
+    """
+    sizes = wanted.codebook_size
+    largest = max(sizes) if isinstance(sizes, list) else sizes
+    if largest > items:
+        raise ValueError(
+            f"codebooks.codebook_size is {largest}, must be at most the number of items, {items}. Set it in qarm.yaml so "
+            "that a code of the first level holds about twenty items, then run the command again."
+        )
+
+
 def last_alike(codebooks: Artifacts, wanted: Codebooks, *, seed: int) -> Artifact | None:
     """Return the codebook version from which a refit starts.
 

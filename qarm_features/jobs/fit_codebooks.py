@@ -12,7 +12,7 @@ import typer
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from qarm_features.codebooks.fit import fit_model, last_alike, quantizer, with_popularity
+from qarm_features.codebooks.fit import fit_model, last_alike, quantizer, require_enough_items, with_popularity
 from qarm_features.codebooks.refit import refit_codebooks
 from qarm_features.embedding.encoder_versions import current_encoder
 from qarm_features.jobs.context import JobContext
@@ -52,6 +52,7 @@ def fit_codebooks(
             f"codebooks v{existing.version} are kept, {newer:+d} items since their fit. Use --refit to fit new ones"
         )
         return Counts(rows, rows, 0, remark)
+    require_enough_items(wanted, rows)
     if wanted.popularity_power is not None:
         embeddings = with_popularity(embeddings, context.warehouse.read(INTERACTIONS), wanted.popularity_power)
     estimator = quantizer(wanted, seed=settings.seed)

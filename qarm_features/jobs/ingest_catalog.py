@@ -57,6 +57,8 @@ def ingest_catalog(context: JobContext) -> Counts:
     warehouse.overwrite(REJECTED_ROWS, rejected, where="`table` IN ('items', 'interactions')")
     reasons = rejected.groupBy("table", "reason").agg(F.count("*").alias("rows")).collect()
     rows_in = rows_out = 0
+    most_first = sorted(reasons, key=lambda row: (-row["rows"], row["table"], row["reason"]))
+    remark = ", ".join(f"{row['rows']:,} {row['table']}: {row['reason']}" for row in most_first)
     for table, checked in ((ITEMS, items), (INTERACTIONS, interactions)):
         by_reason = {row["reason"]: row["rows"] for row in reasons if row["table"] == table.name}
         accepted = checked.accepted.count()
@@ -65,4 +67,4 @@ def ingest_catalog(context: JobContext) -> Counts:
         ingest.require_few_rejected(table, by_reason, accepted + sum(by_reason.values()), settings.max_rejected_share)
     warehouse.overwrite(ITEMS, items.accepted)
     warehouse.overwrite(INTERACTIONS, interactions.accepted)
-    return Counts(rows_in, rows_out, rows_in - rows_out)
+    return Counts(rows_in, rows_out, rows_in - rows_out, remark and f"rejected_rows: {remark}")

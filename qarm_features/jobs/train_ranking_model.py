@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from pyspark.sql import functions as F
 
 from qarm_features.feature_store.publishing.releases import require_promoted_release
 from qarm_features.jobs.context import JobContext, torch_distributor
@@ -15,6 +16,7 @@ from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import RELEASES
 from qarm_features.ranking import train_ranking_models
 from qarm_features.storage.tables import TRAINING_ROWS
+from qarm_features.training.time_split import require_both_labels
 from qarm_features.training.variants_of_a_release import train_variants
 
 
@@ -39,6 +41,9 @@ def train_ranking_model(
     settings = context.settings
     ranking = settings.ranking
     release = require_promoted_release(settings)
+    training_rows = context.warehouse.read(TRAINING_ROWS).where(f"codebook_version = {release.codebook_version}")
+    labels = training_rows.groupBy("split").agg(F.collect_set("label").alias("labels")).collect()
+    require_both_labels({row["split"]: row["labels"] for row in labels})
 
     def run(*models: Any, **shared: Any) -> Any:
         return torch_distributor(context, ranking.num_processes).run(train_ranking_models, *models, **shared)
@@ -56,7 +61,7 @@ def train_ranking_model(
             run=run,
         )
     ]
-    rows = context.warehouse.read(TRAINING_ROWS).where(f"codebook_version = {release.codebook_version}").count()
+    rows = training_rows.count()
     aucs = [f"{model.manifest['variant']} {_rounded(model.manifest['metrics']['test']['auc'])}" for model in trained]
     return Counts(rows, rows, 0, "test AUC: " + ", ".join(aucs))
 

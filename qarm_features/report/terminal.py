@@ -67,24 +67,25 @@ def summary(warehouse: Warehouse, *, report_folder: Path, feature_repo: Path) ->
     version = figures["codebook_version"]
     cards = item_cards(warehouse, figures["popular_items"], codebook_version=version, num_neighbors=3)
     explanation = (
-        "The codes of a semantic ID go from coarse to fine. Items with the same first code are similar, and items with\n"
-        "more codes in common are more similar. Below are five popular items of your catalog, each with the items that\n"
+        "The codes of a semantic ID go from coarse to fine. Items with the same first code are similar, and items with "
+        "more codes in common are more similar. Below are five popular items of your catalog, each with the items that "
         "share the most codes with it."
     )
-    next_steps = (
-        f"Open the report         {report_folder / 'report.html'}\n"
-        f"Look at any item        qarm show {cards[0].item_id if cards else 'ITEM_ID'}\n"
-        f"Look at it with Feast   cd {feature_repo} && feast feature-services list\n"
-        "Use your own data       qarm init my_project, then name your files in my_project/qarm.yaml and run: qarm run"
-    )
+    next_steps = Table.grid(padding=(0, 3))
+    for step, command in (
+        ("Open the report", str(report_folder / "report.html")),
+        ("Look at any item", f"qarm show {cards[0].item_id if cards else 'ITEM_ID'}"),
+        ("Look at it with Feast", f"cd {feature_repo} && feast feature-services list"),
+        ("Start another project", "qarm init FOLDER, then name its files in FOLDER/qarm.yaml and run: qarm run"),
+    ):
+        next_steps.add_row(step, escape(command))
     return Group(
         "",
         Panel(explanation, title="What was made", title_align="left"),
         item_table(cards, codebook_version=version),
         "",
         _quality_table(figures),
-        "",
-        _ranking_table(figures["ranking"]),
+        *(("", _ranking_table(figures["ranking"])) if figures["ranking"] else ()),
         "",
         Panel(next_steps, title="What to do next", title_align="left"),
     )

@@ -245,7 +245,7 @@ class Alignment(Section):
     learning_rate: float = Field(2e-3, gt=0, description="Highest learning rate of AdamW, above 0.")
     weight_decay: float = Field(0.05, ge=0, description="Weight decay of AdamW, at least 0.")
     temperature: float = Field(
-        0.07, gt=0, le=1, description="Initial temperature of the contrastive loss, from 0.01 to 1; it is trained."
+        0.07, ge=0.01, le=1, description="Initial temperature of the contrastive loss, from 0.01 to 1; it is trained."
     )
     popularity_correction: bool = Field(
         True, description="Whether to subtract the log-popularity of a negative item from its logit."

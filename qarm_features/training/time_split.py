@@ -7,6 +7,7 @@ they are full hours computed from the shares of rows.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from pyspark.sql import DataFrame
@@ -51,3 +52,27 @@ def time_cuts(interactions: DataFrame, *, valid_share: float, test_share: float)
         raise ValueError("Table interactions has 0 rows, must have at least 1. Run: qarm ingest-catalog")
     valid_from, test_from = (math.ceil(cut) * _HOUR for cut in row["cuts"])
     return datetime.fromtimestamp(valid_from, UTC), datetime.fromtimestamp(test_from, UTC)
+
+
+def require_both_labels(labels: Mapping[str, Collection[int]]) -> None:
+    """Raise an error if the training of a ranking model could not be stopped on the valid rows.
+
+    Args:
+        labels: Distinct labels of the rows of each split; a split without rows is missing.
+
+    Raises:
+        ValueError: A split has no rows, or the valid split has one label only.
+
+    Example:
+        >>> require_both_labels({"train": [0, 1], "valid": [0, 1], "test": [1]})
+    """
+    move = "move the split with ranking.valid_share and ranking.test_share, or valid_from and test_from"
+    for split in ("train", "valid", "test"):
+        if not labels.get(split):
+            raise ValueError(f"The {split} split of training_rows has 0 rows, must have at least 1. Do this: {move}.")
+    if len(labels["valid"]) == 1:
+        raise ValueError(
+            f"The valid split of training_rows has label {next(iter(labels['valid']))} only, must have labels 0 and 1. "
+            f"Set interactions.label and interactions.positive_from so that the log has both labels, or {move}. "
+            "Semantic IDs need no labels: qarm run --until publish-features."
+        )

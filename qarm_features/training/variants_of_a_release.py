@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from qarm_features.feature_store.views.feature_views import Release
 from qarm_features.ranking import ItemSources, TrainingOptions, item_vocabulary, write_item_features
+from qarm_features.ranking.model.parts import registered_input
 from qarm_features.ranking.model.variants import named_variants
 from qarm_features.settings.ranking import Ranking
 from qarm_features.storage.artifacts import Artifact, Artifacts, fingerprint
@@ -75,7 +76,7 @@ def train_variants(
         The models, in the order of the settings.
 
     Raises:
-        ValueError: A variant is unknown, or item features that it reads do not exist yet.
+        ValueError: A variant or a ranking input is unknown, or item features that it reads do not exist yet.
     """
     models = Artifacts(artifacts, "ranking_models")
     files = {
@@ -86,6 +87,8 @@ def train_variants(
     variants = []
     for name, own_switches in named_variants(ranking.variants).items():
         switches = {"dropout": ranking.dropout, **own_switches}
+        for own_input in switches.get("inputs") or ():
+            registered_input(own_input)  # raises here, before processes of the training would
         reading = [switch for switch in _ITEM_FEATURES if switches.get(switch)]
         sources = _sources(warehouse, artifacts, release.encoder_version, reading, variant=name)
         inputs = fingerprint([files, str(options), switches, str(sources)])

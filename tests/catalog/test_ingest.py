@@ -294,6 +294,10 @@ def test_20_bad_rows_among_100_good_ones_are_set_aside_and_100_are_left(spark, t
         "content is empty": 3,
     }
     assert counts[:3] == (120 + 800, 100 + 800, 20)
+    assert counts.remark == (
+        "rejected_rows: 6 items: item_id is not an integer, 6 items: item_id is null, 3 items: content is empty, "
+        "3 items: item_id is a duplicate, 2 items: item_id does not fit 64 bits"
+    )
     assert context.warehouse.read(INTERACTIONS).count() == 800
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from qarm_features.cli import main
 from qarm_features.cli.job_file import launcher, launchers_folder
 from qarm_features.cli.main import JOBS, OTHER_JOBS
+from qarm_features.settings.load import load_settings
 from tests.toy_catalog import write_toy_project
 
 QARM = str(Path(sys.executable).with_name("qarm"))
@@ -40,6 +42,15 @@ def test_a_run_with_nothing_to_do_starts_no_spark_and_ends_with_the_summary(fold
         "report.html",
     ):
         assert part in done.stdout
+
+
+def test_a_run_without_labels_leaves_out_the_ranking_models(tmp_path):
+    settings = load_settings(write_toy_project(tmp_path) / "qarm.yaml", interactions={"label": None})
+
+    names = main._jobs_of(JOBS, settings)
+
+    assert names[-3:] == ("build_user_behavior", "publish_features", "write_report")
+    assert len(names) == 7
 
 
 def test_show_prints_the_codes_and_the_neighbors_with_their_titles(folder):

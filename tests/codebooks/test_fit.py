@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 
-from qarm_features.codebooks.fit import WEIGHT, fit_model, last_alike, quantizer, with_popularity
+from qarm_features.codebooks.fit import WEIGHT, fit_model, last_alike, quantizer, require_enough_items, with_popularity
 from qarm_features.jobs.assign_semantic_ids import assign_semantic_ids
 from qarm_features.jobs.evaluate_codes import evaluate_codes
 from qarm_features.jobs.fit_codebooks import fit_codebooks
@@ -153,3 +153,11 @@ def test_popular_items_pull_centroids_and_new_ones_count_once(spark):
 def test_settings_that_disagree_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         Codebooks(**values)
+
+
+@pytest.mark.parametrize("size", [256, [4, 256, 4]])
+def test_more_centroids_than_items_name_the_setting(size):
+    message = "codebooks.codebook_size is 256, must be at most the number of items, 199. Set it in qarm.yaml so that"
+
+    with pytest.raises(ValueError, match=message):
+        require_enough_items(Codebooks(num_levels=3, codebook_size=size), 199)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from qarm_features.settings.ranking import Ranking
-from qarm_features.training.time_split import split_moments, time_cuts
+from qarm_features.training.time_split import require_both_labels, split_moments, time_cuts
 
 
 def test_valid_and_test_start_at_full_hours_that_leave_their_shares(spark):
@@ -40,3 +40,19 @@ def test_without_moments_the_shares_cut(spark):
     cuts = split_moments(spark.createDataFrame(rows, "event_timestamp timestamp"), Ranking())
 
     assert cuts == (datetime(2024, 1, 1, 16, tzinfo=UTC), datetime(2024, 1, 1, 18, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            {"train": [0, 1], "valid": [1], "test": [0, 1]},
+            "The valid split of training_rows has label 1 only, must have",
+        ),
+        ({"train": [1], "valid": [1], "test": [1]}, "Set interactions.label and interactions.positive_from"),
+        ({"train": [0, 1], "valid": [0, 1]}, "The test split of training_rows has 0 rows, must have at least 1"),
+    ],
+)
+def test_splits_on_which_no_ranking_model_can_train_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        require_both_labels(labels)

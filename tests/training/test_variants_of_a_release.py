@@ -116,3 +116,12 @@ def test_what_a_variant_lacks_is_said_before_anything_is_trained(train, variant,
         train(["item IDs", variant])
 
     assert not (train.folder / "artifacts" / "ranking_models").exists()
+
+
+def test_a_ranking_input_that_is_not_installed_is_said_before_anything_is_trained(train):
+    with pytest.raises(
+        ValueError, match='inputs names "absent", must be one of .* For the command line, install it with'
+    ):
+        train({"item IDs": None, "mine": {"inputs": {"absent": {}}}})
+
+    assert not (train.folder / "artifacts" / "ranking_models").exists()

@@ -183,8 +183,9 @@ def registered_input(name: str) -> type[ItemFeature] | type[Reading]:
     if name not in RANKING_INPUTS:
         registered = ", ".join(sorted(RANKING_INPUTS)) or "none"
         raise ValueError(
-            f'inputs names "{name}", must be of the registered ranking inputs ({registered}). '
-            "Import the file that holds @ranking_input before the model is built or loaded."
+            f'inputs names "{name}", must be one of the registered ranking inputs ({registered}). '
+            "Import the file that holds @ranking_input before the model is built or loaded. For the command line, install it "
+            f"with an entry point of the group {ENTRY_POINTS}."
         )
     return RANKING_INPUTS[name]
 

@@ -184,7 +184,7 @@ def test_an_installed_package_brings_its_inputs_by_an_entry_point(monkeypatch):
 
 
 @pytest.mark.parametrize(("inputs", "message"), [
-    ({"absent": {}}, r'inputs names "absent", must be of the registered ranking inputs \(.*recent_share.*\)\. Import the'),
+    ({"absent": {}}, r'inputs names "absent", must be one of the registered ranking inputs \(.*recent_share.*\)\. Import'),
     ({"match": {}}, 'inputs names "match", which is a part of every ranking model. Choose another name'),
 ])  # fmt: skip
 def test_inputs_that_cannot_be_built_are_refused(inputs, message):
