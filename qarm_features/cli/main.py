@@ -103,7 +103,7 @@ def run(
     started_spark = False
     for number, name in enumerate(names, 1):
         job = loading[name].result()
-        label = f"[bold]{number}/{len(names)} {name.replace('_', '-')}[/bold]"
+        label = f"[bold]{number}/{len(names)} {_shown_as(name)}[/bold]"
         record = last_run(job, settings)
         if record is not None and not force and is_current(job, settings):
             remark = f" ({escape(record['remark'])})" if record["remark"] else ""
@@ -183,13 +183,19 @@ def _debug() -> bool:
     return bool(os.environ.get("QARM_DEBUG"))
 
 
+def _shown_as(name: str) -> str:
+    """Returns the command of a job."""
+    return _SHOWN_AS.get(name, name.replace("_", "-"))
+
+
 def _jobs_until(until: str | None) -> tuple[str, ...]:
     if until is None:
         return JOBS
-    last = until.replace("-", "_")
-    if last not in JOBS:
-        raise ValueError(f"--until is {until}, must be one of {', '.join(name.replace('_', '-') for name in JOBS)}.")
-    return JOBS[: JOBS.index(last) + 1]
+    shown = [_shown_as(name) for name in JOBS]
+    last = until.replace("_", "-")
+    if last not in shown:
+        raise ValueError(f"--until is {until}, must be one of {', '.join(shown)}.")
+    return JOBS[: shown.index(last) + 1]
 
 
 def _jobs_of(wanted: tuple[str, ...], settings: Settings) -> tuple[str, ...]:
@@ -232,7 +238,7 @@ def _print_summary(settings: Settings) -> None:
 def _add_jobs(names: tuple[str, ...]) -> None:
     """Adds the command of each job; where a package is missing, a command that names the extra to install."""
     for name in names:
-        shown = _SHOWN_AS.get(name, name.replace("_", "-"))
+        shown = _shown_as(name)
         try:
             from qarm_features.jobs.command import command
 

@@ -53,6 +53,11 @@ def test_a_run_without_labels_leaves_out_the_ranking_models(tmp_path):
     assert len(names) == 7
 
 
+def test_until_takes_the_names_of_the_commands():
+    assert main._jobs_until("report") == JOBS
+    assert main._jobs_until("embed-items")[-1] == "embed_items"
+
+
 def test_show_prints_the_codes_and_the_neighbors_with_their_titles(folder):
     done = qarm(folder, "show", "0", "--neighbors", "3")
 
