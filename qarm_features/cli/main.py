@@ -191,11 +191,11 @@ def _shown_as(name: str) -> str:
 def _jobs_until(until: str | None) -> tuple[str, ...]:
     if until is None:
         return JOBS
-    shown = [_shown_as(name) for name in JOBS]
-    last = until.replace("_", "-")
-    if last not in shown:
-        raise ValueError(f"--until is {until}, must be one of {', '.join(shown)}.")
-    return JOBS[: shown.index(last) + 1]
+    asked = until.replace("_", "-")
+    for number, name in enumerate(JOBS, 1):
+        if asked in (_shown_as(name), name.replace("_", "-")):
+            return JOBS[:number]
+    raise ValueError(f"--until is {until}, must be one of {', '.join(map(_shown_as, JOBS))}.")
 
 
 def _jobs_of(wanted: tuple[str, ...], settings: Settings) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def test_a_run_without_labels_leaves_out_the_ranking_models(tmp_path):
 
 
 def test_until_takes_the_names_of_the_commands():
-    assert main._jobs_until("report") == JOBS
+    assert main._jobs_until("report") == main._jobs_until("write-report") == JOBS
     assert main._jobs_until("embed-items")[-1] == "embed_items"
 
 
