@@ -14,7 +14,7 @@ def naming_extra(purpose: str, extra: str) -> Iterator[None]:
     """Turn the failed import of a package inside a ``with`` block into an error that names the extra to install.
 
     Args:
-        purpose: What needs the package: the first words of the message.
+        purpose: Subject of the message: the thing that needs the package.
         extra: Name of the extra, for example ``torch``.
 
     Yields:

@@ -171,7 +171,7 @@ class FiniteScalar(Estimator["FiniteScalarModel"], FiniteScalarParams, DefaultPa
         """Refuse rows that cannot be quantized with these params, or from these axes.
 
         Args:
-            facts: What one pass over the rows found.
+            facts: Facts of the rows, counted in one pass.
             start: Rounding that the fit starts from, or None.
 
         Raises:

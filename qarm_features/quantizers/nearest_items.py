@@ -131,7 +131,7 @@ class NearestItems(Estimator["NearestItemsModel"], NearestItemsParams, DefaultPa
         """Refuse rows that cannot make a bank.
 
         Args:
-            facts: What one pass over the rows found.
+            facts: Facts of the rows, counted in one pass.
 
         Raises:
             ValueError: There are no rows, or rows have no ID or bad values.

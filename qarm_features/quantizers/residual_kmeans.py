@@ -184,7 +184,7 @@ class ResidualKMeans(Estimator["ResidualKMeansModel"], ResidualKMeansParams, Def
         """Refuse rows that cannot be quantized with these params.
 
         Args:
-            facts: What one pass over the rows found.
+            facts: Facts of the rows, counted in one pass.
 
         Raises:
             ValueError: There are too few rows, or rows have bad values, or another shape than the initial codebooks.

@@ -118,7 +118,7 @@ def check_facts(facts: ColumnFacts, name: str) -> None:
     """Refuse a column of embeddings that cannot be used.
 
     Args:
-        facts: What one pass over all rows found, of which there is at least one.
+        facts: Facts of all rows, counted in one pass; at least one row exists.
         name: Name of the column, for errors.
 
     Raises:
@@ -144,7 +144,7 @@ def checked_rows(
         dim: Dimension D that every row must have, at least 1.
         name: Name of the column, for errors.
         place: Where this dimension comes from, for errors, such as "in the codebooks".
-        advice: What to do about rows of another dimension, for errors.
+        advice: Sentence that tells the user how to correct rows of another dimension.
 
     Returns:
         Rows (B, D) float32.

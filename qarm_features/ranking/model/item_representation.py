@@ -83,7 +83,7 @@ class ItemRepresentation(nn.Module):
         A mean that is there already stays: it belongs to the weights that were trained with it.
 
         Args:
-            features: What is known of the items, with the frozen vectors.
+            features: Features of the items, with the frozen vectors.
         """
         if self.vector is not None and not bool(self.vector_mean.any()):
             self.vector_mean.copy_(features.mean_vector())
@@ -93,7 +93,7 @@ class ItemRepresentation(nn.Module):
 
         Args:
             indexes: int64 tensors of any shapes (...).
-            features: What is known of the items; None for a model that looks nothing up.
+            features: Features of the items; None for a model that looks nothing up.
 
         Returns:
             What was looked up, for each of ``indexes``.

@@ -56,7 +56,7 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         items: Item features, whose outputs stand side by side as the representation of an item.
         history: Readings of the user and the target.
         needs: Names of all that item features and readings read.
-        item_features: What is known of items beside IDs and codes; None until ``set_item_features``.
+        item_features: Features of items beside IDs and codes; None until ``set_item_features``.
 
     Raises:
         ValueError: If ``RankingConfig`` refuses the switches, or an input is not registered.

@@ -77,7 +77,7 @@ class UniqueItems(NamedTuple):
 
     Attributes:
         item_index: (U,) int64 item indexes, ascending; above num_items = an item without an ID embedding.
-        features: What is known of the items beside their codes.
+        features: Features of the items beside their codes.
         vector_mean: (D,) float32 mean of the frozen vectors; empty for a model without them.
 
     Example:
@@ -121,7 +121,7 @@ class Rows:
     Args:
         batch: Indexes, codes, masks, labels, ages and counters.
         target: (B, D) float32 representation of the target items.
-        looked_up: What was looked up of targets (B,), behaviors (B, T) and, if any input reads them, impressions (B, T2).
+        looked_up: Rows looked up for targets (B,), behaviors (B, T) and, if any input reads them, impressions (B, T2).
         counts: Counts of the training rows.
         represent: Function that represents items, from their index, codes and looked-up tensors.
 
