@@ -42,10 +42,6 @@ def __getattr__(name: str) -> type[ItemEncoder]:
     """
     if name != "ItemEncoder":
         raise AttributeError(f"module 'qarm_features' has no attribute {name!r}")
-    try:
-        from qarm_features.encoders.item_encoder import ItemEncoder
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"ItemEncoder needs the package {error.name}. Run: pip install 'qarm-features[torch]'", name=error.name
-        ) from error
+    from qarm_features.encoders.item_encoder import ItemEncoder
+
     return ItemEncoder

@@ -5,7 +5,7 @@ arXiv 2411.11739, section 1. Importing this package loads torch but never Spark:
 ``export_pairs``, which run on the Spark driver, need Spark.
 """
 
-from qarm_features.encoders.extras import naming_extra
+from qarm_features.extras import naming_extra
 
 with naming_extra("Item alignment and item encoders", "torch"):
     from qarm_features.alignment.loss import contrastive_loss

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qarm_features.encoders.extras import naming_extra
 from qarm_features.encoders.modality_encoder import ModalityEncoder
+from qarm_features.extras import naming_extra
 
 with naming_extra("Item encoders", "torch"):
     from qarm_features.encoders.audio import AudioEncoder

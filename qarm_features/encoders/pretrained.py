@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from qarm_features.encoders.extras import naming_extra
+from qarm_features.extras import naming_extra
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qarm_features.encoders.extras import naming_extra
+from qarm_features.extras import naming_extra
 from qarm_features.fusion.tokens import BrokenContent
 
 if TYPE_CHECKING:

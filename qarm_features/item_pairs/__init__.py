@@ -11,17 +11,11 @@ most similar item among a user's latest positives (``user_to_item.py``). ::
     8        2        12:30
 """
 
-try:
+from qarm_features.extras import naming_extra
+
+with naming_extra("Item pairs", "spark"):
     from qarm_features.item_pairs.mining import mine_item_pairs
     from qarm_features.item_pairs.pair_filter import flag_kept_pairs, load_filter, text_overlap, text_similarity
     from qarm_features.item_pairs.positives import positives
-except ModuleNotFoundError as error:
-    if error.name is None or error.name.startswith("qarm_features"):
-        raise
-    package = error.name.partition(".")[0]
-    raise ImportError(
-        f"Item pairs need the package {package}, which is not installed. Run: pip install 'qarm-features[spark]'",
-        name=package,
-    ) from error
 
 __all__ = ["flag_kept_pairs", "load_filter", "mine_item_pairs", "positives", "text_overlap", "text_similarity"]

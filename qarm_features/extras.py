@@ -26,10 +26,10 @@ def naming_extra(purpose: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "qarm_features":
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "qarm_features"):
             raise
         raise ImportError(
-            f"{purpose} need the package {error.name}, which is not installed. "
-            f"Run: pip install 'qarm-features[{extra}]'",
-            name=error.name,
+            f"{purpose} need the package {package}, which is not installed. Run: pip install 'qarm-features[{extra}]'",
+            name=package,
         ) from error

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from qarm_features.encoders import TextEncoder
-from qarm_features.encoders.extras import naming_extra
+from qarm_features.extras import naming_extra
 
 
 def test_encoders_without_torch_name_the_extra():
