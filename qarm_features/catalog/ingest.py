@@ -28,6 +28,7 @@ from qarm_features.catalog.ingest_columns import (
     file_states,
     label_column,
     non_empty,
+    order_columns,
     timestamp_column,
 )
 from qarm_features.settings.sections import InteractionSource, ItemSource, Source
@@ -127,12 +128,16 @@ def check_interactions(raw: DataFrame, source: InteractionSource, *, item_id_typ
     item_id = TypedId(raw, "item_id", source.item_id, item_id_type)
     timestamp, timestamp_checks = timestamp_column(raw, source)
     label, label_checks = label_column(raw, source)
+    order, order_checks = order_columns(raw, source)
     rows = raw.select(
         user_id.value.alias("user_id"),
         item_id.value.alias("item_id"),
         timestamp.alias("event_timestamp"),
         label.alias("label"),
-        _first_reason([*_unreadable(raw), *user_id.checks, *item_id.checks, *timestamp_checks, *label_checks]),
+        *order,
+        _first_reason(
+            [*_unreadable(raw), *user_id.checks, *item_id.checks, *timestamp_checks, *label_checks, *order_checks]
+        ),
         _source_row(raw),
     )
     return _split(rows, INTERACTIONS, "interaction is a duplicate")
@@ -172,7 +177,7 @@ def _columns(source: Source) -> list[str]:
     if isinstance(source, ItemSource):
         names = [source.item_id, source.title, *source.text, source.image, source.audio, source.precomputed]
     elif isinstance(source, InteractionSource):
-        names = [source.user_id, source.item_id, source.event_timestamp, source.label]
+        names = [source.user_id, source.item_id, source.event_timestamp, source.label, source.order_by]
     return [name for name in dict.fromkeys(names) if name]
 
 
@@ -214,9 +219,10 @@ def _split(rows: DataFrame, table: Table, duplicate: str) -> Checked:
 
     The result does not depend on the partitions.
     """
-    content = [F.col(f"`{column.name}`") for column in table.columns]
+    columns = [column for column in table.columns if column.name in rows.columns]
+    content = [F.col(f"`{column.name}`") for column in columns]
     # Bytes and vectors are not compared, because content_hash stands for them.
-    short = [F.col(f"`{column.name}`") for column in table.columns if not column.type.startswith(("binary", "array"))]
+    short = [F.col(f"`{column.name}`") for column in columns if not column.type.startswith(("binary", "array"))]
     spread = F.when(F.col(_REASON).isNotNull(), F.xxhash64(*short))  # else all null IDs land in one task
     order = Window.partitionBy(*table.key, F.col(_REASON).isNull(), spread).orderBy(*short)
     rows = rows.withColumn("_rank", F.row_number().over(order))

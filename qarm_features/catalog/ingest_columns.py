@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from qarm_features.settings.sections import InteractionSource, ItemSource
+from qarm_features.storage.tables import ORDER_IN_MOMENT
 
 _EARLIEST, _LATEST = 0, 4_102_444_800  # 1970 to 2100: a number outside this range is usually in another unit
 Check = tuple[Column, str]  # a condition that is true where a row fails, and the reason
@@ -173,6 +174,17 @@ def label_column(raw: DataFrame, source: InteractionSource) -> tuple[Column, lis
         (value.isNull() | (F.trim(value.cast("string")) == ""), "label is null"),
         (number.isNull() | F.isnan(number), "label is not a number"),
     ]
+
+
+def order_columns(raw: DataFrame, source: InteractionSource) -> tuple[list[Column], list[Check]]:
+    """Return the column that orders the rows of one moment, or none if the settings name none, and its checks.
+
+    A row without a number is kept. It comes before the rows of its moment that have one.
+    """
+    if source.order_by is None:
+        return [], []
+    order = TypedId(raw, "order_by", source.order_by, "integer")
+    return [order.value.alias(ORDER_IN_MOMENT)], order.checks[1:]  # the first check is that of a missing value
 
 
 def as_text(raw: DataFrame, column: str) -> Column:

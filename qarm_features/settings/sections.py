@@ -96,6 +96,11 @@ class InteractionSource(Source):
         description="Unit of event_timestamp: timestamp (a timestamp column or ISO 8601 text), or seconds or milliseconds "
         "since 1970.",
     )
+    order_by: str | None = Field(
+        None,
+        description="Column of whole numbers that orders the rows of one user with the same event_timestamp, for example "
+        "the line of a receipt; null orders them by a hash.",
+    )
     label: str | None = Field(
         None, description="Column of the label, for example a rating or a click; null makes every row positive."
     )

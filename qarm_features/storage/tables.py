@@ -50,6 +50,7 @@ class Table:
         return next(column for column in self.columns if column.name == name)
 
 
+ORDER_IN_MOMENT = "order_in_moment"
 _ITEM_ID = Column("item_id", "<item_id>", "ID of the item in the catalog.")
 _USER_ID = Column("user_id", "<user_id>", "ID of the user in the click log.")
 _ENCODER_VERSION = Column("encoder_version", "int", "Version of the encoder that made the embedding, from 0.")
@@ -91,6 +92,12 @@ INTERACTIONS = Table(
         _ITEM_ID,
         Column("event_timestamp", "timestamp", "Time of the interaction, UTC."),
         Column("label", "int", "1 for a positive, 0 for a negative."),
+        Column(
+            ORDER_IN_MOMENT,
+            "bigint",
+            "Order of the row among those of its user with the same event_timestamp, from interactions.order_by.",
+            optional=True,
+        ),
     ),
     "ingest-catalog",
     "The click log: one labeled impression a row.",
