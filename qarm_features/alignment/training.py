@@ -22,6 +22,7 @@ from qarm_features.alignment.run import AlignmentRun
 from qarm_features.alignment.training_data import TrainingData
 from qarm_features.encoders.item_encoder import ItemEncoder
 from qarm_features.torch_processes import Processes, joined_processes
+from qarm_features.training_log import log_to_stderr
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def align(
         encoder = ItemEncoder.from_pretrained("aligned_encoder")
     """
     options = options or AlignmentOptions()
-    _log_to_stderr_under_torchrun()
+    log_to_stderr()
     with joined_processes(seed=options.seed, num_threads=options.num_threads, use_gpu=options.use_gpu) as processes:
         folder = _pack_once_per_machine(source, scratch, processes)
         data = TrainingData(folder, batch_size=options.batch_size, seed=options.seed)
@@ -91,16 +92,6 @@ def align(
                 logger.warning("No epoch was better than the untrained encoder, which is kept.")
         processes.wait()
     return metrics
-
-
-def _log_to_stderr_under_torchrun() -> None:
-    """Send log lines to stderr in a process of torchrun, which starts without handlers; the driver prints its stderr."""
-    if "TORCHELASTIC_RUN_ID" in os.environ and not logger.hasHandlers():
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        package = logging.getLogger("qarm_features")
-        package.addHandler(handler)
-        package.setLevel(logging.INFO)
 
 
 def _pack_once_per_machine(source: str | Path, scratch: str | Path | None, processes: Processes) -> Path:

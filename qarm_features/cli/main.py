@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
@@ -22,15 +23,17 @@ from rich.markup import escape
 
 from qarm_features.cli import release as cli_release
 from qarm_features.cli.missing_extra import explain_missing
+from qarm_features.jobs.failures import report
 from qarm_features.settings.load import Settings, load_settings
 
 if TYPE_CHECKING:
-    from qarm_features.jobs.job import Job
+    from qarm_features.jobs.context import JobContext
+    from qarm_features.jobs.job import Counts, Job
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
     help="Trainable semantic IDs in Feast.",
 )
 app.add_typer(cli_release.app, name="release")
@@ -115,7 +118,7 @@ def run(
             started_spark = True
         started, seen = time.perf_counter(), inputs(job, settings)
         with console.status(f"{label}: reading {', '.join(map(str, job.reads))}"):
-            counts = job(context)
+            counts = _run_job(job, context, label)
         seconds = time.perf_counter() - started
         record_run(job, settings, seen, counts, seconds)
         remark = f"\n    {escape(counts.remark)}" if counts.remark else ""
@@ -186,6 +189,14 @@ def _debug() -> bool:
 def _shown_as(name: str) -> str:
     """Returns the command of a job."""
     return _SHOWN_AS.get(name, name.replace("_", "-"))
+
+
+def _run_job(job: Job[...], context: JobContext, label: str) -> Counts:
+    try:
+        return job(context)
+    except Exception:
+        console.print(f"[red]✗[/red] {label}")
+        raise
 
 
 def _jobs_until(until: str | None) -> tuple[str, ...]:
@@ -261,30 +272,27 @@ def _needs(message: str) -> Callable[[], None]:
 
 
 def main() -> None:
-    """Runs the command line. A wrong input ends in one line and exit code 1; QARM_DEBUG=1 shows the traceback instead."""
+    """Runs the command line. Any error ends in one line and exit code 1; QARM_DEBUG=1 shows the traceback too."""
     handler = RichHandler(console=console, show_path=False, show_time=False, show_level=False)
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith("qarm"))
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
-    logging.getLogger("py4j").setLevel(logging.WARNING)
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
     wanted = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
     jobs = JOBS + OTHER_JOBS
     named = tuple(name for name in jobs if wanted in (name, _SHOWN_AS.get(name)))
-    if named or wanted in (
-        "",
-        "__help",
-        "_h",
-    ):  # Importing all jobs takes seconds, which other commands can do without.
-        _add_jobs(named or jobs)
     try:
+        # Importing all jobs takes seconds, which other commands can do without.
+        if named or wanted in ("", "__help", "_h"):
+            _add_jobs(named or jobs)
         app()
-    except (ValueError, ImportError) as error:
-        if _debug():
-            raise
-        message = explain_missing(error) if isinstance(error, ImportError) else str(error)
-        Console(stderr=True, highlight=False).print(f"[red]error:[/red] {escape(message)}", soft_wrap=True)
-        _leave(1)
     except SystemExit as ended:
         _leave(ended.code)
+    except Exception as error:
+        if _debug():
+            traceback.print_exc()
+        message = explain_missing(error) if isinstance(error, ImportError) else report(error, sys.argv)
+        Console(stderr=True, highlight=False).print(f"[red]error:[/red] {escape(message)}", soft_wrap=True)
+        _leave(1)
 
 
 def _leave(code: int | str | None) -> NoReturn:

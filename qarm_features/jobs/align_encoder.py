@@ -11,8 +11,9 @@ import typer
 
 from qarm_features.alignment.align_encoder import alignment_fingerprint, train_encoder
 from qarm_features.embedding.encoder_versions import item_encoder_config, media_limits, unaligned_encoder
-from qarm_features.jobs.context import JobContext, existing_version, torch_distributor
+from qarm_features.jobs.context import JobContext, existing_version
 from qarm_features.jobs.job import Counts, job
+from qarm_features.jobs.training_processes import TrainingProcesses
 from qarm_features.storage.tables import ITEM_PAIRS, ITEMS
 
 
@@ -50,7 +51,7 @@ def align_encoder(
         seed=settings.seed,
         work=settings.artifacts_path / "work",
         pairs_version=existing_version(warehouse, ITEM_PAIRS),
-        run=torch_distributor(context, settings.alignment.num_processes).run,
+        run=TrainingProcesses(context, settings.alignment.num_processes).run,
     )
     rows, metrics = trained.manifest["pairs"], trained.manifest["metrics"]
     before, after = metrics["untrained"]["hit_rate"], metrics["valid"]["hit_rate"]

@@ -8,7 +8,9 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import sys
 import time
+import traceback
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.failures import report
 from qarm_features.jobs.job import Counts, Flags, Job
 from qarm_features.settings.load import load_settings
 
@@ -65,12 +68,15 @@ def command(job: Job[...], *, spark_log_on_stderr: bool = True) -> Callable[...,
 
 
 def main(job: Job[...]) -> None:
-    """Runs a job from its launcher, as spark-submit does. A wrong input ends in one line, without a traceback."""
+    """Runs a job from its launcher, as spark-submit does. Any error ends in one line; QARM_DEBUG=1 shows the traceback."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(name=job.name)(command(job))
     try:
         app()
-    except (ValueError, ImportError) as error:
-        log.error("%s failed: %s", job.name, error)
-        raise SystemExit(1) from (error if os.environ.get("QARM_DEBUG") else None)
+    except Exception as error:
+        if os.environ.get("QARM_DEBUG"):
+            traceback.print_exc()
+        log.error("%s failed: %s", job.name, report(error, sys.argv))
+        raise SystemExit(1) from None

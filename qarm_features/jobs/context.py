@@ -15,7 +15,6 @@ from qarm_features.storage.tables import Table
 from qarm_features.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
-    from pyspark.ml.torch.distributor import TorchDistributor
     from pyspark.sql import SparkSession
 
 
@@ -45,20 +44,6 @@ class JobContext:
     def artifacts(self, kind: str) -> Artifacts:
         """Returns the versions of one kind of artifact, for example ``"codebooks"``."""
         return Artifacts(self.settings.artifacts_path, kind)
-
-
-def torch_distributor(context: JobContext, num_processes: int) -> TorchDistributor:
-    """Returns the launcher of training processes.
-
-    One process runs beside the driver. Several processes run as Spark tasks, on GPUs if the cluster gives GPUs to tasks.
-    """
-    from pyspark.ml.torch.distributor import TorchDistributor
-
-    spark = context.spark  # TorchDistributor needs an active session.
-    if num_processes == 1:
-        return TorchDistributor(num_processes=1, local_mode=True, use_gpu=False)
-    gpus = float(spark.sparkContext.getConf().get("spark.task.resource.gpu.amount", "0"))
-    return TorchDistributor(num_processes=num_processes, local_mode=False, use_gpu=gpus > 0)
 
 
 def existing_version(warehouse: Warehouse, table: Table) -> int:

@@ -6,6 +6,7 @@ In: the section ``spark`` of the settings. Out: a session, either started here o
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ def start_session(options: SparkOptions, *, name: str, log_file: Path | None = N
     """
     try:
         from delta import configure_spark_with_delta_pip
+        from pyspark.logger import PySparkLogger
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise ImportError(
@@ -50,6 +52,9 @@ def start_session(options: SparkOptions, *, name: str, log_file: Path | None = N
     with _stderr_to(log_file):
         spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
+    for logger in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+        # They print an error as JSON before it is raised, and again in every place that catches it.
+        PySparkLogger.getLogger(logger).setLevel(logging.CRITICAL + 1)
     return spark
 
 

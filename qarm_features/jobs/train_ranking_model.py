@@ -11,9 +11,10 @@ import typer
 from pyspark.sql import functions as F
 
 from qarm_features.feature_store.publishing.releases import require_promoted_release
-from qarm_features.jobs.context import JobContext, torch_distributor
+from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import RELEASES
+from qarm_features.jobs.training_processes import TrainingProcesses
 from qarm_features.ranking import train_ranking_models
 from qarm_features.storage.tables import TRAINING_ROWS
 from qarm_features.training.time_split import require_both_labels
@@ -46,7 +47,7 @@ def train_ranking_model(
     require_both_labels({row["split"]: row["labels"] for row in labels})
 
     def run(*models: Any, **shared: Any) -> Any:
-        return torch_distributor(context, ranking.num_processes).run(train_ranking_models, *models, **shared)
+        return TrainingProcesses(context, ranking.num_processes).run(train_ranking_models, *models, **shared)
 
     trained = [
         model

@@ -1,0 +1,147 @@
+"""One clear line for any error of a job: what happened, in which file, and what to do.
+
+In: an exception of Spark, of a Python worker, of a training process, of an online store, or of this program. Out: one line
+for people, and the full traceback in a file. Nothing heavy is imported: errors are known by their text and their class.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from qarm_features.jobs.known_failures import first_sentence, sentence_for
+from qarm_features.settings.load import load_settings
+from qarm_features.training_log import TRAINING_ERROR, class_name, is_written_for_people
+
+_FRAME = re.compile(r'\s*File "([^"]+)", line \d+')
+_ENDS_TRACEBACK = re.compile(r"([A-Za-z_][\w.]*)(?:: (.*))?$")
+_OF_TRAINING = re.compile(rf"{re.escape(TRAINING_ERROR)}(ours|other) ([\w.]+): (.*)")
+
+
+class Raised(NamedTuple):
+    """An error where it was raised, which may be another process.
+
+    Attributes:
+        kind: Name of its class, with its module where that is known.
+        message: Its message.
+        ours: True if this package raised it for people to read.
+    """
+
+    kind: str
+    message: str
+    ours: bool
+
+
+def one_line(error: BaseException) -> str:
+    """Returns one line that says what an error means and what to do.
+
+    A message that this package wrote is returned unchanged; it may have a line for each of several wrong settings.
+
+    Example:
+        >>> one_line(OSError(28, "No space left on device", "/data/x"))
+        "The disk is full (OSError: [Errno 28] No space left on device: '/data/x'). Free space or move the folder, and run the same command again."
+    """  # noqa: E501
+    text = _text(error)
+    raised = _raised(error, text)
+    if raised.ours:
+        return raised.message
+    known = sentence_for(f"{raised.kind}: {raised.message}\n{text}", _short(raised))
+    return known or _short(raised)
+
+
+def needs_traceback(error: BaseException) -> bool:
+    """Returns False for a message that this package wrote for people, which says all that there is to say."""
+    return not _raised(error, _text(error)).ours
+
+
+def report(error: BaseException, arguments: Sequence[str]) -> str:
+    """Writes the traceback of an error into a file if somebody may need it, and returns the line for people.
+
+    Args:
+        error: Error that ended the command.
+        arguments: Arguments of the command, which may name the settings of the project by ``--config``.
+    """
+    line = one_line(error)
+    if not needs_traceback(error):
+        return line
+    end = "" if line.endswith((".", "!", "?")) else "."
+    return f"{line}{end} The full traceback is in {write_traceback(error, _log_folder(arguments))}"
+
+
+def write_traceback(error: BaseException, folder: Path) -> Path:
+    """Writes the full traceback into a new file of a folder, or of the system's temporary folder, and returns its path."""
+    full = "".join(traceback.format_exception(error))
+    name = f"error-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.log"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(full)
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="qarm-"))
+        (folder / name).write_text(full)
+    return folder / name
+
+
+def _log_folder(arguments: Sequence[str]) -> Path:
+    """Returns ``<artifacts>/logs`` of the project that the arguments name, or else a temporary folder."""
+    config = "qarm.yaml"
+    for number, argument in enumerate(arguments):
+        if argument.startswith("--config="):
+            config = argument.partition("=")[2]
+        elif argument == "--config" and number + 1 < len(arguments):
+            config = arguments[number + 1]
+    try:
+        return load_settings(config).artifacts_path / "logs"
+    except Exception:  # The settings may be what is wrong.
+        return Path(tempfile.gettempdir())
+
+
+def _text(error: BaseException) -> str:
+    """Returns all that an error says, with what the JVM and other processes said; empty if even that fails."""
+    try:
+        return str(error).partition("\n\nJVM stacktrace:")[0]
+    except Exception:  # Py4J asks the JVM for the text, and the JVM may be gone.
+        return ""
+
+
+def _raised(error: BaseException, text: str) -> Raised:
+    """Returns the error at the place where it was raised: a training process, a Python worker, or this process."""
+    found = _OF_TRAINING.search(text)
+    if found:
+        return Raised(found[2], found[3], found[1] == "ours")
+    if "Traceback (most recent call last)" in text:
+        return _raised_in_worker(text)
+    return raised_here(error, text)
+
+
+def raised_here(error: BaseException, text: str | None = None) -> Raised:
+    """Returns an error of this process; ``text`` is its message where that is known already."""
+    kind = class_name(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = bool(frames) and is_written_for_people(frames[-1].filename, frames[-1].line or "", kind)
+    # The command line names the extra of a missing package, wherever its import failed.
+    return Raised(kind, str(error) if text is None else text, ours or isinstance(error, ImportError))
+
+
+def _raised_in_worker(text: str) -> Raised:
+    """Returns the error at the end of the last Python traceback in a text."""
+    lines = text[text.rindex("Traceback (most recent call last)") :].splitlines()
+    file = code = ""
+    for number, line in enumerate(lines):
+        if place := _FRAME.match(line):
+            file, code = place[1], lines[number + 1] if number + 1 < len(lines) else ""
+        elif file and (found := _ENDS_TRACEBACK.match(line)):
+            return Raised(found[1], found[2] or "", is_written_for_people(file, code, found[1]))
+    return Raised("PythonException", lines[-1], False)
+
+
+def _short(raised: Raised) -> str:
+    """Returns the message of an error in one line, with its class unless that says nothing."""
+    message, kind = first_sentence(raised.message), raised.kind.rpartition(".")[2]
+    if message and kind in ("ValueError", "AnalysisException", "PythonException"):
+        return message
+    return f"{kind}: {message}".rstrip(": ")
