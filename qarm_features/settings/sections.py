@@ -6,6 +6,7 @@ the comment in ``qarm.yaml``.
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -19,7 +20,11 @@ _FORMAT_BY_SUFFIX: dict[str, SourceFormat] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
+    ".tsv": "csv",
+    ".tab": "csv",
+    ".dat": "csv",
 }
+_PACKED = (".gz", ".bz2", ".zst")
 
 
 class Section(BaseModel):
@@ -36,15 +41,46 @@ class Source(Section):
     format: SourceFormat | None = Field(
         None, description="Format of path: parquet, delta, csv or jsonl; null derives it from the suffix."
     )
+    encoding: str = Field("utf-8", description="Encoding of CSV or JSON Lines, for example latin-1 or utf-16.")
+    delimiter: str | None = Field(
+        None,
+        min_length=1,
+        description="Text between two fields of CSV, for example ';' or '::'; null is a tab for .tsv and .tab, else a comma.",
+    )
+    quote: str | None = Field(
+        '"',
+        min_length=1,
+        max_length=1,
+        description="Character that encloses a field of CSV; null for files without quotes.",
+    )
+    header: bool | list[str] = Field(
+        True,
+        description="Whether each CSV file begins with a header; a list gives the names of the columns of files without "
+        "one, and false names them 1, 2 and so on.",
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if (self.path is None) == (self.table is None):
             raise ValueError("exactly one of path and table must be set")
-        if self.path and self.format is None and Path(self.path).suffix not in _FORMAT_BY_SUFFIX:
+        if self.path and self.format is None and _suffix(self.path) not in _FORMAT_BY_SUFFIX:
             raise ValueError(
                 f"format is not set, and the suffix of {self.path} does not tell it: set parquet, delta, csv or jsonl"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _text_is_described(self) -> Self:
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise ValueError(f"encoding {self.encoding} is not known to Python, for example utf-8, latin-1, utf-16") from None
+        if isinstance(self.header, list) and len(set(self.header)) < len(self.header):
+            raise ValueError("header names a column twice")
+        if self.resolved_format != "csv":
+            set_for_csv = {"delimiter": self.delimiter is None, "quote": self.quote == '"', "header": self.header is True}
+            if others := [name for name, is_default in set_for_csv.items() if not is_default]:
+                raise ValueError(f"{', '.join(others)} can be set for CSV only, and the format is {self.resolved_format}")
         return self
 
     @property
@@ -52,7 +88,20 @@ class Source(Section):
         """Format to read with; ``"table"`` for a table in Spark's catalog."""
         if self.path is None:
             return "table"
-        return self.format or _FORMAT_BY_SUFFIX[Path(self.path).suffix]
+        return self.format or _FORMAT_BY_SUFFIX[_suffix(self.path)]
+
+    @property
+    def resolved_delimiter(self) -> str:
+        """Text between two fields of CSV."""
+        return self.delimiter or ("\t" if self.path and _suffix(self.path) in (".tsv", ".tab") else ",")
+
+
+def _suffix(path: str) -> str:
+    """Return the suffix of a path, without that of gzip, bzip2 or Zstandard."""
+    name = Path(path).name
+    for packed in _PACKED:
+        name = name.removesuffix(packed)
+    return Path(name).suffix
 
 
 class ItemSource(Source):

@@ -125,8 +125,10 @@ REJECTED_ROWS = Table(
     (),
     (
         Column("table", "string", "Name of the table that the row was meant for."),
-        Column("row", "string", "The source row, as JSON."),
+        Column("row", "string", "The source row as it stands in its text file, otherwise as JSON."),
         Column("reason", "string", "Reason for which the row was rejected."),
+        Column("file", "string", "File of the source row. Null for a table.", optional=True),
+        Column("line", "bigint", "Line of the row in its text file, from 1. Null for other formats.", optional=True),
     ),
     "ingest-catalog",
     "Source rows that could not be used. Rows in = rows out + rows rejected.",

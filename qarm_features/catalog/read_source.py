@@ -1,0 +1,93 @@
+"""The user's rows as they are, from any format.
+
+In: Parquet, Delta, CSV, JSON Lines or a table of Spark's catalog. Out: ``SourceRows``. Values of text formats stay text
+until the checks cast them. Where a row cannot be read at all, the private column ``UNREADABLE`` says why.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from qarm_features.catalog.parquet_files import read_parquet
+from qarm_features.catalog.read_text import read_csv, read_json_lines
+from qarm_features.catalog.source_files import resolve
+from qarm_features.catalog.source_rows import FILE, PRIVATE, UNREADABLE, IngestError, SourceRows
+from qarm_features.settings.sections import InteractionSource, ItemSource, Source
+
+
+def read_source(spark: SparkSession, source: Source, path: str | None) -> DataFrame:
+    """Read the user's rows without changing them.
+
+    Args:
+        spark: Spark session.
+        source: Section ``items`` or ``interactions`` of the settings.
+        path: ``source.path``, resolved against the folder of the settings. None for a table of Spark's catalog.
+
+    Raises:
+        IngestError: The source does not fit the settings.
+    """
+    return open_source(spark, source, path).frame
+
+
+def open_source(spark: SparkSession, source: Source, path: str | None) -> SourceRows:
+    """Read the user's rows, and count the lines of text formats apart from them. The arguments are those of ``read_source``.
+
+    Raises:
+        IngestError: The source does not fit the settings.
+    """
+    kind, section, columns = source.resolved_format, section_name(source), needed_columns(source)
+    if kind == "table":
+        assert source.table is not None  # the settings demand either a path or a table
+        return SourceRows(_checked(require_columns(spark.read.table(source.table), source), columns), None)
+    assert path is not None
+    place = resolve(spark, path, setting=f"{section}.path")
+    if kind == "csv":
+        return read_csv(spark, place, source, columns, section=section)
+    if kind == "jsonl":
+        vectors = frozenset({source.precomputed} - {None}) if isinstance(source, ItemSource) else frozenset()
+        return read_json_lines(spark, place, source, columns, vectors, section=section)
+    frame = spark.read.format("delta").load(path) if kind == "delta" else read_parquet(spark, place, columns, section)
+    frame = require_columns(frame, source).withColumn(FILE, F.col("_metadata.file_path"))
+    return SourceRows(_checked(frame, columns), None)
+
+
+def section_name(source: Source) -> str:
+    """Return the name of a section of the settings that is a source."""
+    return "items" if isinstance(source, ItemSource) else "interactions"
+
+
+def needed_columns(source: Source) -> tuple[str, ...]:
+    """Return the source columns that the settings name, each once."""
+    names: list[str | None] = []
+    if isinstance(source, ItemSource):
+        names = [source.item_id, source.title, *source.text, source.image, source.audio, source.precomputed]
+    elif isinstance(source, InteractionSource):
+        names = [source.user_id, source.item_id, source.event_timestamp, source.label]
+    return tuple(name for name in dict.fromkeys(names) if name)
+
+
+def require_columns(frame: DataFrame, source: Source) -> DataFrame:
+    """Return the rows if they have the columns that the settings name.
+
+    Raises:
+        IngestError: A column is missing.
+    """
+    missing = [column for column in needed_columns(source) if column not in frame.columns]
+    if missing:
+        section = section_name(source)
+        present = ", ".join(column for column in frame.columns if column not in PRIVATE)
+        raise IngestError(
+            f"The source of {section} has no column {', '.join(missing)}. Present: {present}. Change {section}: in qarm.yaml."
+        )
+    return frame
+
+
+def _checked(frame: DataFrame, columns: tuple[str, ...]) -> DataFrame:
+    """Add the reason for rows whose text is not valid UTF-8, which Parquet and Delta do not check."""
+    texts = [name for name in columns if isinstance(frame.schema[name].dataType, T.StringType)]
+    reasons = [
+        F.when(~F.is_valid_utf8(F.col(f"`{name}`")), F.lit(f"the text of {name} is not valid UTF-8")) for name in texts
+    ]
+    return frame.withColumn(UNREADABLE, F.coalesce(*reasons, F.lit(None).cast("string")))

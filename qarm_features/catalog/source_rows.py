@@ -1,0 +1,33 @@
+"""The form in which sources reach the checks: the user's columns, and private columns about the row itself.
+
+In: nothing. Out: the names of the private columns, and ``SourceRows``. The names are unlikely to be a user's own.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pyspark.sql import DataFrame
+
+RAW = "__qarm_raw__"  # string: the row as it stands in its file. Text formats only
+UNREADABLE = "__qarm_unreadable__"  # string: reason for which the row cannot be read, null where it can
+FILE = "__qarm_file__"  # string: URI of the file. Absent for tables
+LINE = "__qarm_line__"  # long: number of the row's first line in its file, from 1. Text formats only
+LINES = "__qarm_lines__"  # int: number of the row's lines that are not blank. Text formats only
+PRIVATE = (RAW, UNREADABLE, FILE, LINE, LINES)
+
+
+class IngestError(ValueError):
+    """The source does not fit the settings, or too large a share of its rows is rejected."""
+
+
+class SourceRows(NamedTuple):
+    """Rows of a source.
+
+    Attributes:
+        frame: The user's columns and the private columns of the format.
+        lines: Number of lines that are neither blank nor a header, counted apart from the rows. None for other formats.
+    """
+
+    frame: DataFrame
+    lines: int | None
