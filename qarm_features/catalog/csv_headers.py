@@ -93,7 +93,9 @@ def _file(
         )
     twice = [name for name in columns if names.count(name) > 1]
     if twice:
-        raise IngestError(f"The header of {shown_path(file)} names {', '.join(twice)} twice. Rename one of the columns.")
+        raise IngestError(
+            f"The header of {shown_path(file)} names {', '.join(twice)} twice. Rename one of the columns."
+        )
     places = tuple(names.index(name) if name in names else Constant(folders[name]) for name in columns)
     return CsvFile(len(names), places, number if source.header is True else 0)
 

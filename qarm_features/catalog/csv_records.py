@@ -79,7 +79,7 @@ class CsvFormat:
         """Return the place of the first quote from ``start`` that is not doubled, or -1."""
         assert self.quote is not None
         place = text.find(self.quote, start)
-        while 0 <= place and text.startswith(self.quote, place + 1):
+        while place >= 0 and text.startswith(self.quote, place + 1):
             place = text.find(self.quote, place + 2)
         return place
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -31,11 +31,13 @@ from qarm_features.catalog.ingest_columns import (
     order_columns,
     timestamp_column,
 )
-from qarm_features.settings.sections import InteractionSource, ItemSource, Source
+from qarm_features.catalog.read_source import read_source as read_source
+from qarm_features.catalog.read_source import require_columns
+from qarm_features.catalog.source_rows import FILE, LINE, LINES, PRIVATE, RAW, UNREADABLE, SourceRows
+from qarm_features.settings.sections import InteractionSource, ItemSource
 from qarm_features.storage.tables import INTERACTIONS, ITEM_CONTENT, ITEMS, Table
 
-_CORRUPT = "_corrupt_record"
-_RAW = "_raw"
+_ROW = "_row"
 _REASON = "_reason"
 
 
@@ -45,38 +47,16 @@ class Checked(NamedTuple):
     Attributes:
         accepted: Rows in the form of the table.
         rejected: Rows of ``rejected_rows``.
+        rows: All rows, with the private column ``LINES``.
     """
 
     accepted: DataFrame
     rejected: DataFrame
+    rows: DataFrame
 
-
-def read_source(spark: SparkSession, source: Source, path: str | None) -> DataFrame:
-    """Read the user's rows without changing them. Values of text formats stay strings until the checks cast them.
-
-    Args:
-        spark: Spark session.
-        source: Section ``items`` or ``interactions`` of the settings.
-        path: ``source.path``, resolved against the folder of the settings. None for a table of Spark's catalog.
-    """
-    kind = source.resolved_format
-    if kind == "table":
-        assert source.table is not None  # the settings demand either a path or a table
-        return spark.read.table(source.table)
-    assert path is not None
-    if kind == "csv":
-        header = spark.read.csv(path, header=True, inferSchema=False, escape='"').columns
-        schema = T.StructType([T.StructField(name, T.StringType()) for name in [*header, _CORRUPT]])
-        return spark.read.csv(
-            path, header=True, schema=schema, mode="PERMISSIVE", columnNameOfCorruptRecord=_CORRUPT, multiLine=True,
-            escape='"',
-        )  # fmt: skip
-    if kind == "jsonl":
-        lines = spark.read.text(path).where(F.length(F.trim("value")) > 0)
-        schema = T.StructType([T.StructField(name, T.StringType()) for name in [*_columns(source), _CORRUPT]])
-        parsed = F.from_json("value", schema, {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT})
-        return lines.select(parsed.alias("parsed"), F.col("value").alias(_RAW)).select("parsed.*", _RAW)
-    return spark.read.format(kind).load(path)
+    def lines(self) -> int:
+        """Return the number of lines of text files that the rows stand for."""
+        return self.rows.agg(F.sum(LINES)).first()[0] or 0  # type: ignore[index]  # an aggregate has one row
 
 
 def check_items(raw: DataFrame, source: ItemSource, *, file_state: FileState | None = None) -> Checked:
@@ -91,7 +71,7 @@ def check_items(raw: DataFrame, source: ItemSource, *, file_state: FileState | N
     Raises:
         IngestError: The source lacks a column that the settings name.
     """
-    raw = _require_columns(raw, source, "items")
+    raw = require_columns(raw, source)
     item_id = TypedId(raw, "item_id", source.item_id, source.item_id_type)
     title = F.lit(None).cast("string") if source.title is None else non_empty(as_text(raw, source.title))
     content, checks = content_columns(raw, source)
@@ -107,7 +87,7 @@ def check_items(raw: DataFrame, source: ItemSource, *, file_state: FileState | N
         *[content.get(name, F.lit(None)).cast(ITEMS.column(name).type).alias(name) for name in ITEM_CONTENT],
         F.sha2(F.concat_ws(",", *hashes), 256).alias("content_hash"),
         _first_reason([*_unreadable(raw), *item_id.checks, *checks]),
-        _source_row(raw),
+        *_source_row(raw),
     )
     return _split(rows, ITEMS, "item_id is a duplicate")
 
@@ -123,7 +103,7 @@ def check_interactions(raw: DataFrame, source: InteractionSource, *, item_id_typ
     Raises:
         IngestError: The source lacks a column that the settings name.
     """
-    raw = _require_columns(raw, source, "interactions")
+    raw = require_columns(raw, source)
     user_id = TypedId(raw, "user_id", source.user_id, source.user_id_type)
     item_id = TypedId(raw, "item_id", source.item_id, item_id_type)
     timestamp, timestamp_checks = timestamp_column(raw, source)
@@ -138,7 +118,7 @@ def check_interactions(raw: DataFrame, source: InteractionSource, *, item_id_typ
         _first_reason(
             [*_unreadable(raw), *user_id.checks, *item_id.checks, *timestamp_checks, *label_checks, *order_checks]
         ),
-        _source_row(raw),
+        *_source_row(raw),
     )
     return _split(rows, INTERACTIONS, "interaction is a duplicate")
 
@@ -171,43 +151,50 @@ def require_few_rejected(table: Table, counts_by_reason: Mapping[str, int], rows
         )
 
 
-def _columns(source: Source) -> list[str]:
-    """Return the source columns that the settings name, each once."""
-    names: list[str | None] = []
-    if isinstance(source, ItemSource):
-        names = [source.item_id, source.title, *source.text, source.image, source.audio, source.precomputed]
-    elif isinstance(source, InteractionSource):
-        names = [source.user_id, source.item_id, source.event_timestamp, source.label, source.order_by]
-    return [name for name in dict.fromkeys(names) if name]
+def require_all_lines(source: SourceRows, checked: Checked, path: str | None) -> None:
+    """Raise an error if the rows do not stand for all lines of their files.
 
+    Args:
+        source: Rows of the source.
+        checked: The same rows after the checks.
+        path: Path of the source, for the message.
 
-def _require_columns(raw: DataFrame, source: Source, name: str) -> DataFrame:
-    missing = [column for column in _columns(source) if column not in raw.columns]
-    if missing:
-        present = ", ".join(c for c in raw.columns if c not in (_CORRUPT, _RAW))
+    Raises:
+        IngestError: Lines are missing, or there are more than were counted.
+    """
+    if source.lines is not None and (lines := checked.lines()) != source.lines:
         raise IngestError(
-            f"The source of {name} has no column {', '.join(missing)}. Present: {present}. Change {name}: in qarm.yaml."
+            f"{path} has {source.lines:,} lines that hold rows, and the rows that were read stand for {lines:,}. The files "
+            "changed while they were read: run the job again."
         )
-    return raw
 
 
 def _unreadable(raw: DataFrame) -> list[Check]:
-    return [(F.col(_CORRUPT).isNotNull(), "row cannot be parsed")] if _CORRUPT in raw.columns else []
+    return [(F.col(UNREADABLE).isNotNull(), F.col(UNREADABLE))] if UNREADABLE in raw.columns else []
 
 
 def _as_bytes(name: str, value: Column) -> Column:
     return F.to_json(value) if name == "precomputed" else value
 
 
-def _source_row(raw: DataFrame) -> Column:
-    """Return the source row as a struct. The number of bytes replaces bytes, so that no rejected image is stored again."""
+def _source_row(raw: DataFrame) -> list[Column]:
+    """Return the source row, and its place. The number of bytes replaces bytes, so that no rejected image is stored again."""
 
     def shown(field: T.StructField) -> Column:
         value = F.col(f"`{field.name}`")
         is_binary = isinstance(field.dataType, T.BinaryType)
         return F.concat(F.length(value), F.lit(" bytes")).alias(field.name) if is_binary else value
 
-    return F.struct(*[shown(field) for field in raw.schema.fields]).alias(_RAW)
+    whole = [shown(field) for field in raw.schema.fields if field.name not in PRIVATE]
+    row = F.col(RAW) if RAW in raw.columns else F.struct(*whole)
+    places = {FILE: "string", LINE: "bigint", LINES: "int"}
+    return [
+        row.alias(_ROW),
+        *[
+            (F.col(name) if name in raw.columns else F.lit(None).cast(kind)).alias(name)
+            for name, kind in places.items()
+        ],
+    ]
 
 
 def _first_reason(checks: list[Check]) -> Column:
@@ -228,12 +215,13 @@ def _split(rows: DataFrame, table: Table, duplicate: str) -> Checked:
     rows = rows.withColumn("_rank", F.row_number().over(order))
     reason = F.coalesce(F.col(_REASON), F.when(F.col("_rank") > 1, F.lit(duplicate)))
     rows = rows.withColumn(_REASON, reason).persist()
-    struct = rows.schema[_RAW].dataType
-    assert isinstance(struct, T.StructType)
-    raw_is_json = _RAW in struct.fieldNames()
-    as_json = F.col(f"{_RAW}.{_RAW}") if raw_is_json else F.to_json(_RAW, {"ignoreNullFields": "false"})
-    rejected = rows.where(F.col(_REASON).isNotNull())
-    return Checked(
-        rows.where(F.col(_REASON).isNull()).select(*content),
-        rejected.select(F.lit(table.name).alias("table"), as_json.alias("row"), F.col(_REASON).alias("reason")),
+    is_struct = isinstance(rows.schema[_ROW].dataType, T.StructType)
+    as_text = F.to_json(_ROW, {"ignoreNullFields": "false"}) if is_struct else F.col(_ROW)
+    rejected = rows.where(F.col(_REASON).isNotNull()).select(
+        F.lit(table.name).alias("table"),
+        as_text.alias("row"),
+        F.col(_REASON).alias("reason"),
+        F.col(FILE).alias("file"),
+        F.col(LINE).alias("line"),
     )
+    return Checked(rows.where(F.col(_REASON).isNull()).select(*content), rejected, rows)

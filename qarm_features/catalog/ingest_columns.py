@@ -13,16 +13,14 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from qarm_features.catalog.nested_text import text_of
+from qarm_features.catalog.source_rows import IngestError
 from qarm_features.settings.sections import InteractionSource, ItemSource
 from qarm_features.storage.tables import ORDER_IN_MOMENT
 
 _EARLIEST, _LATEST = 0, 4_102_444_800  # 1970 to 2100: a number outside this range is usually in another unit
-Check = tuple[Column, str]  # a condition that is true where a row fails, and the reason
+Check = tuple[Column, str | Column]  # a condition that is true where a row fails, and the reason
 FileState = Callable[[str | None], str | None]
-
-
-class IngestError(ValueError):
-    """The source does not fit the settings, or too large a share of its rows is rejected."""
 
 
 class TypedId:
@@ -188,11 +186,8 @@ def order_columns(raw: DataFrame, source: InteractionSource) -> tuple[list[Colum
 
 
 def as_text(raw: DataFrame, column: str) -> Column:
-    """Return a column as text. The elements of an array are joined by commas."""
-    value = F.col(f"`{column}`")
-    if isinstance(raw.schema[column].dataType, T.ArrayType):
-        return F.array_join(value.cast("array<string>"), ", ")
-    return value.cast("string")
+    """Return a column as text. ``text_of`` says how lists and objects become text."""
+    return text_of(F.col(f"`{column}`"), raw.schema[column].dataType)
 
 
 def non_empty(text: Column) -> Column:

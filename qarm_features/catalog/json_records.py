@@ -65,7 +65,7 @@ def as_text(value: Any) -> str | None:
     Elements that are null or empty are left out. ``text_of_nested`` in ``nested_text.py`` does the same for columns.
 
     Example:
-        >>> as_text({"size": [1, None, "L"], "color": "red", "note": []})
+        >>> as_text({"size": ["1", None, "L"], "color": "red", "note": []})
         'color: red, size: 1, L'
     """
     if value is None or isinstance(value, str):

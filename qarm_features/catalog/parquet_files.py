@@ -53,7 +53,10 @@ def read_parquet(spark: SparkSession, path: str, columns: tuple[str, ...], secti
         return _in_micros(reader.parquet(path), columns, next(iter(groups)))
     frames = [
         _in_micros(reader.parquet(*map(as_path, group)), columns, types).select(
-            *[F.col(f"`{name}`") if kind != _ALL_NULL else F.lit(None).alias(name) for name, kind in zip(columns, types)],
+            *[
+                F.col(f"`{name}`") if kind != _ALL_NULL else F.lit(None).alias(name)
+                for name, kind in zip(columns, types)
+            ],
             F.col("_metadata.file_path").alias(FILE),
         )
         for types, group in groups.items()
@@ -76,7 +79,9 @@ def _types(spark: SparkSession, file: str, columns: tuple[str, ...]) -> _Types:
     try:
         opened = jvm.org.apache.parquet.hadoop.ParquetFileReader.open(entry)
     except Exception as error:
-        raise IngestError(f"{shown_path(file)} cannot be read as Parquet. It is cut off, or in another format.") from error
+        raise IngestError(
+            f"{shown_path(file)} cannot be read as Parquet. It is cut off, or in another format."
+        ) from error
     try:
         schema = opened.getFooter().getFileMetaData().getSchema()
         types = [
@@ -102,8 +107,8 @@ def _require_in_all(files: list[str], found: list[_Types], columns: tuple[str, .
         folders = partition_values(lacking[0]) if lacking else {}
         if lacking and len(lacking) < len(files) and name not in folders:
             raise IngestError(
-                f"{shown_path(lacking[0])} has no column {name}, which other files of {section}.path have ({len(lacking):,} of "
-                f"{len(files):,} files lack it). Add the column, or move the file away."
+                f"{shown_path(lacking[0])} has no column {name}, which other files of {section}.path have ({len(lacking):,} "
+                f"of {len(files):,} files lack it). Add the column, or move the file away."
             )
 
 
@@ -113,7 +118,7 @@ def _require_same_kind(
     examples = [group[0] for group in groups.values()]
     for name in columns:
         kinds = [frame.schema[name].dataType for frame in frames]
-        first = next((kind for kind in kinds if not isinstance(kind, T.NullType)), None)
+        first = next((kind for kind in kinds if not isinstance(kind, T.NullType)), kinds[0])
         for kind, file in zip(kinds, examples):
             numbers = isinstance(kind, T.NumericType) and isinstance(first, T.NumericType)
             times = isinstance(kind, _TIMES) and isinstance(first, _TIMES)
@@ -121,7 +126,7 @@ def _require_same_kind(
                 other = examples[kinds.index(first)]
                 raise IngestError(
                     f"The column {name} of {section} has type {kind.simpleString()} in {shown_path(file)} and "
-                    f"{first.simpleString() if first else None} in {shown_path(other)}. Write the files with one type."
+                    f"{first.simpleString()} in {shown_path(other)}. Write the files with one type."
                 )
 
 

@@ -46,8 +46,8 @@ def open_source(spark: SparkSession, source: Source, path: str | None) -> Source
     if kind == "csv":
         return read_csv(spark, place, source, columns, section=section)
     if kind == "jsonl":
-        vectors = frozenset({source.precomputed} - {None}) if isinstance(source, ItemSource) else frozenset()
-        return read_json_lines(spark, place, source, columns, vectors, section=section)
+        vectors = [source.precomputed] if isinstance(source, ItemSource) and source.precomputed else []
+        return read_json_lines(spark, place, source, columns, frozenset(vectors), section=section)
     frame = spark.read.format("delta").load(path) if kind == "delta" else read_parquet(spark, place, columns, section)
     frame = require_columns(frame, source).withColumn(FILE, F.col("_metadata.file_path"))
     return SourceRows(_checked(frame, columns), None)
@@ -64,7 +64,7 @@ def needed_columns(source: Source) -> tuple[str, ...]:
     if isinstance(source, ItemSource):
         names = [source.item_id, source.title, *source.text, source.image, source.audio, source.precomputed]
     elif isinstance(source, InteractionSource):
-        names = [source.user_id, source.item_id, source.event_timestamp, source.label]
+        names = [source.user_id, source.item_id, source.event_timestamp, source.label, source.order_by]
     return tuple(name for name in dict.fromkeys(names) if name)
 
 

@@ -98,9 +98,7 @@ def read_json_lines(
     return SourceRows(_rows(lines, parse, columns, before), survey.filled)
 
 
-def _require_keys(
-    lines: DataFrame, survey: Survey, encoding: str, columns: tuple[str, ...], section: str
-) -> None:
+def _require_keys(lines: DataFrame, survey: Survey, encoding: str, columns: tuple[str, ...], section: str) -> None:
     folders = {name for file in survey.first_lines for name in partition_values(file)}
     present = set(survey.keys)
     if survey.filled and not {*columns} <= present | folders:
@@ -119,7 +117,9 @@ def _require_text(survey: Survey, source: Source, section: str) -> None:
             raise IngestError(f"{shown_path(file)} is packed by {kind}, so its name must end with {suffix}. Rename it.")
         if first.startswith(b"PAR1"):
             raise IngestError(f"{shown_path(file)} is a Parquet file. Set {section}.format to parquet.")
-        if first.startswith((b"\xff\xfe", b"\xfe\xff")) and not source.encoding.lower().startswith(("utf-16", "utf-32")):
+        if first.startswith((b"\xff\xfe", b"\xfe\xff")) and not source.encoding.lower().startswith(
+            ("utf-16", "utf-32")
+        ):
             raise IngestError(
                 f"{shown_path(file)} begins with the mark of UTF-16, and {section}.encoding is {source.encoding}. Set "
                 f"{section}.encoding to utf-16."
@@ -172,9 +172,7 @@ def _by_file(
         yield file, ((number, _unmarked(text, number), value) for _, number, text, value in lines)
 
 
-def _rows(
-    lines: DataFrame, parse: Parse, columns: tuple[str, ...], before: dict[tuple[str, int], int]
-) -> DataFrame:
+def _rows(lines: DataFrame, parse: Parse, columns: tuple[str, ...], before: dict[tuple[str, int], int]) -> DataFrame:
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for run in runs(batches):
             for parsed in parse(run, _first_number(run, before)):

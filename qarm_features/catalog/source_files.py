@@ -60,11 +60,11 @@ def resolve(spark: SparkSession, path: str, *, setting: str) -> str:
 
 
 def as_path(uri: str) -> str:
-    """Return the URI of a file that Spark listed as a path that Spark takes.
+    r"""Return the URI of a file that Spark listed as a path that Spark takes.
 
     Example:
         >>> as_path("file:/log/a%5B1%5D.csv")
-        'file:/log/a\\\\[1\\\\].csv'
+        'file:/log/a\\[1\\].csv'
     """
     return _escaped(unquote(uri))
 

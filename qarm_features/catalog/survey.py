@@ -18,7 +18,9 @@ from qarm_features.catalog import json_records
 from qarm_features.catalog.csv_records import CsvFormat
 from qarm_features.catalog.text_lines import Run, decode_lines, runs
 
-_SCHEMA = "file string, block long, lines long, filled long, open long, first binary, first_line long, keys array<string>"
+_SCHEMA = (
+    "file string, block long, lines long, filled long, open long, first binary, first_line long, keys array<string>"
+)
 _KEY_SAMPLE = 1000  # lines of a block whose keys are looked at
 
 

@@ -18,7 +18,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 _WIDE = {"utf-16": 2, "utf-16-le": 2, "utf-16-be": 2, "utf-32": 4, "utf-32-le": 4, "utf-32-be": 4}
-_MARKS = {2: {codecs.BOM_UTF16_LE: "<", codecs.BOM_UTF16_BE: ">"}, 4: {codecs.BOM_UTF32_LE: "<", codecs.BOM_UTF32_BE: ">"}}
+_MARKS = {
+    2: {codecs.BOM_UTF16_LE: "<", codecs.BOM_UTF16_BE: ">"},
+    4: {codecs.BOM_UTF32_LE: "<", codecs.BOM_UTF32_BE: ">"},
+}
 
 
 class Run(NamedTuple):
@@ -102,7 +105,7 @@ def runs(batches: Iterator[pa.RecordBatch]) -> Iterator[Run]:
 
 
 def decode_lines(lines: pa.Array, encoding: str) -> pa.Array:
-    """Decode lines strictly.
+    r"""Decode lines strictly.
 
     Args:
         lines: (B,) binary.
@@ -112,7 +115,7 @@ def decode_lines(lines: pa.Array, encoding: str) -> pa.Array:
         (B,) string, null where the bytes are not valid in the encoding.
 
     Example:
-        >>> decode_lines(pa.array([b"caf\\xc3\\xa9", b"caf\\xe9"]), "utf-8").to_pylist()
+        >>> decode_lines(pa.array([b"caf\xc3\xa9", b"caf\xe9"]), "utf-8").to_pylist()
         ['café', None]
     """
     name = codec_name(encoding)
@@ -128,11 +131,11 @@ def decode_lines(lines: pa.Array, encoding: str) -> pa.Array:
 
 
 def shown(line: bytes) -> str:
-    """Return bytes that are not valid in their encoding as text, with the other bytes as escapes.
+    r"""Return bytes that are not valid in their encoding as text, with the other bytes as escapes.
 
     Example:
-        >>> shown(b"caf\\xe9")
-        'caf\\\\xe9'
+        >>> shown(b"caf\xe9")
+        'caf\\xe9'
     """
     return line.decode("utf-8", errors="backslashreplace")
 

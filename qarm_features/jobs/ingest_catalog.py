@@ -8,10 +8,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from qarm_features.catalog import ingest
+from qarm_features.catalog.read_source import open_source
+from qarm_features.catalog.source_rows import SourceRows
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import folder_totals, source_states
@@ -40,8 +41,8 @@ def ingest_catalog(context: JobContext) -> Counts:
     """Checks the catalog and the click log. A row that fails a check is written to rejected_rows with the reason."""
     settings, warehouse = context.settings, context.warehouse
 
-    def read(section: Source) -> DataFrame:
-        return ingest.read_source(context.spark, section, section.path and settings.path(section.path))
+    def read(section: Source) -> SourceRows:
+        return open_source(context.spark, section, section.path and settings.path(section.path))
 
     roots = [settings.path(root) for root in settings.encoder.media_roots]
     file_state = None
@@ -49,10 +50,11 @@ def ingest_catalog(context: JobContext) -> Counts:
         from qarm_features.encoders.media import media_state  # It imports torch.
 
         file_state = functools.partial(media_state, roots=roots)
-    items = ingest.check_items(read(settings.items), settings.items, file_state=file_state)
-    interactions = ingest.check_interactions(
-        read(settings.interactions), settings.interactions, item_id_type=settings.items.item_id_type
-    )
+    catalog, log = read(settings.items), read(settings.interactions)
+    items = ingest.check_items(catalog.frame, settings.items, file_state=file_state)
+    interactions = ingest.check_interactions(log.frame, settings.interactions, item_id_type=settings.items.item_id_type)
+    ingest.require_all_lines(catalog, items, settings.items.path)
+    ingest.require_all_lines(log, interactions, settings.interactions.path)
     rejected = items.rejected.unionByName(interactions.rejected)
     warehouse.overwrite(REJECTED_ROWS, rejected, where="`table` IN ('items', 'interactions')")
     reasons = rejected.groupBy("table", "reason").agg(F.count("*").alias("rows")).collect()

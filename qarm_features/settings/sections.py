@@ -74,13 +74,21 @@ class Source(Section):
         try:
             codecs.lookup(self.encoding)
         except LookupError:
-            raise ValueError(f"encoding {self.encoding} is not known to Python, for example utf-8, latin-1, utf-16") from None
+            raise ValueError(
+                f"encoding {self.encoding} is not known to Python, for example utf-8, latin-1, utf-16"
+            ) from None
         if isinstance(self.header, list) and len(set(self.header)) < len(self.header):
             raise ValueError("header names a column twice")
         if self.resolved_format != "csv":
-            set_for_csv = {"delimiter": self.delimiter is None, "quote": self.quote == '"', "header": self.header is True}
+            set_for_csv = {
+                "delimiter": self.delimiter is None,
+                "quote": self.quote == '"',
+                "header": self.header is True,
+            }
             if others := [name for name, is_default in set_for_csv.items() if not is_default]:
-                raise ValueError(f"{', '.join(others)} can be set for CSV only, and the format is {self.resolved_format}")
+                raise ValueError(
+                    f"{', '.join(others)} can be set for CSV only, and the format is {self.resolved_format}"
+                )
         return self
 
     @property

@@ -250,20 +250,31 @@ def test_every_source_format_gives_the_same_items(spark, tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "line"),
+    ("name", "content", "line", "reason"),
     [
-        ("items.jsonl", '{"sku": 1, "name": "Lamp", "about": "Warm"}\n{"sku": 2, "na\n\n', '{"sku": 2, "na'),
-        ("items.csv", "sku,name,about\n1,Lamp,Warm\n2,Lamp,Warm,too,many\n", "2,Lamp,Warm,too,many"),
+        (
+            "items.jsonl",
+            '{"sku": 1, "name": "Lamp", "about": "Warm"}\n{"sku": 2, "na\n',
+            '{"sku": 2, "na',
+            "the line is not a JSON object",
+        ),
+        (
+            "items.csv",
+            "sku,name,about\n1,Lamp,Warm\n2,Lamp,Warm,too,many\n",
+            "2,Lamp,Warm,too,many",
+            "the row has more fields than the header",
+        ),
     ],
 )
-def test_a_line_that_cannot_be_parsed_is_rejected_whole(spark, tmp_path, name, content, line):
+def test_a_line_that_cannot_be_parsed_is_rejected_whole(spark, tmp_path, name, content, line, reason):
     (tmp_path / name).write_text(content)
     source = ItemSource(path=str(tmp_path / name), item_id="sku", title="name", text=["name", "about"])
 
     checked = check_items(read_source(spark, source, source.path), source)
 
     (rejected,) = checked.rejected.collect()
-    assert rejected["reason"] == "row cannot be parsed"
+    assert rejected["reason"] == reason
+    assert (rejected["file"].endswith(name), rejected["line"]) == (True, len(content.splitlines()))
     assert line in rejected["row"]
     assert rows_of(checked.accepted, "item_id") == [(1,)]
 
