@@ -49,7 +49,9 @@ def open_source(spark: SparkSession, source: Source, path: str | None) -> Source
         vectors = [source.precomputed] if isinstance(source, ItemSource) and source.precomputed else []
         return read_json_lines(spark, place, source, columns, frozenset(vectors), section=section)
     frame = spark.read.format("delta").load(path) if kind == "delta" else read_parquet(spark, place, columns, section)
-    frame = require_columns(frame, source).withColumn(FILE, F.col("_metadata.file_path"))
+    frame = require_columns(frame, source)
+    if FILE not in frame.columns:
+        frame = frame.withColumn(FILE, F.col("_metadata.file_path"))
     return SourceRows(_checked(frame, columns), None)
 
 
