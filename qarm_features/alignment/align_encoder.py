@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame
 
 from qarm_features.alignment import AlignmentOptions, align
 from qarm_features.alignment.export_pairs import write_alignment_data
-from qarm_features.embedding.encoder_versions import publish_encoder, with_limits
+from qarm_features.embedding.encoder_versions import as_described, publish_encoder, with_limits
 from qarm_features.encoders.item_encoder import ItemEncoder, raw_columns
 from qarm_features.settings.sections import Alignment
 from qarm_features.storage.artifacts import Artifact, Artifacts, fingerprint
@@ -39,7 +39,7 @@ def alignment_fingerprint(config: Mapping[str, Any], alignment: Alignment, seed:
         A short hash, equal for equal arguments.
     """
     training = {"seed": seed, **alignment.options(but={"num_processes", "cache_bytes"})}
-    return fingerprint([config, training])
+    return fingerprint([as_described(config), training])
 
 
 def train_encoder(

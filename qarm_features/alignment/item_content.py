@@ -16,9 +16,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from qarm_features.alignment.training_data import PackedItems
 from qarm_features.encoders.item_encoder import ItemEncoder
+from qarm_features.encoders.modality_encoder import has_head, vector_dim
 from qarm_features.fusion.tokens import Tokens, spread_tokens
 
 _BLOCK = 64  # neighboring items whose tokens are computed together
+_VECTOR = "vector of {}"  # entry of a row that holds the published vector of a frozen modality
 
 
 class ItemContent:
@@ -65,7 +67,7 @@ class ItemContent:
 
     @torch.no_grad()
     def frozen_geometry(self, index: np.ndarray) -> Tensor:
-        """Return the concatenated mean tokens of the frozen backbones for A items.
+        """Return the concatenated vectors of the frozen backbones for A items.
 
         Args:
             index: Item indexes (A,) int64.
@@ -76,10 +78,11 @@ class ItemContent:
         rows, parts = self._rows(index), []
         encoders = self.encoder.by_modality
         for name in self.frozen:
-            part = torch.zeros(len(rows), encoders[name].dim)
+            part = torch.zeros(len(rows), vector_dim(encoders[name]))
             for place, row in enumerate(rows):
                 if row and name in row:
-                    part[place] = normalize(row[name].float().mean(0), dim=-1)
+                    vector = row.get(_VECTOR.format(name))
+                    part[place] = normalize(row[name].float().mean(0) if vector is None else vector, dim=-1)
             parts.append(part)
         together = torch.cat(parts or [torch.zeros(len(rows), 1)], dim=1)
         return normalize(together, dim=-1).to(self.encoder.device)
@@ -104,13 +107,16 @@ class ItemContent:
         decoded, reasons = self.encoder.decode(self.items.columns(np.array(items)))
         self.rejected |= {item: reason or "no content" for item, row, reason in zip(items, decoded, reasons) if not row}
         rows = {item: dict(row) for item, row in zip(items, decoded) if row}
+        encoders = self.encoder.by_modality
         for name in self.frozen:
             present = [item for item, row in rows.items() if name in row]
             if present:
                 with torch.no_grad():
-                    values, mask = self.encoder.modality_tokens(name, [rows[item][name] for item in present])
-                for item, tokens, is_valid in zip(present, values.cpu(), mask.cpu()):
+                    (values, mask), pooled = self.encoder.modality_output(name, [rows[item][name] for item in present])
+                for item, tokens, is_valid, vector in zip(present, values.cpu(), mask.cpu(), pooled.cpu()):
                     rows[item][name] = _compact(tokens[is_valid])
+                    if has_head(encoders[name]):  # any other vector is the mean of the tokens
+                        rows[item][_VECTOR.format(name)] = vector.clone()
         return rows
 
     def _keep(self, rows: dict[int, dict[str, Any]]) -> None:
@@ -136,7 +142,7 @@ class ItemContent:
                 lengths = torch.tensor([len(part) for part in own], device=device)
                 mask = torch.arange(values.shape[1], device=device) < lengths[:, None]
             else:
-                values, mask = self.encoder.modality_tokens(name, own)
+                values, mask = self.encoder.modality_output(name, own).tokens
             tokens[name] = spread_tokens(Tokens(values, mask), places, len(rows))
         return tokens
 

@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from qarm_features.embedding.on_executors import BUFFER_BYTES, BUFFER_ROWS, encode_on_executors
 from qarm_features.encoders.item_encoder import ItemEncoder, batches_by_length
 from qarm_features.encoders.pretrained import weights_sha256
-from qarm_features.fusion.tokens import average_tokens
+from qarm_features.encoders.recipe import described
 from qarm_features.storage.artifacts import Artifact, fingerprint
 
 _LARGEST = float(np.finfo(np.float16).max)
@@ -56,7 +56,7 @@ def backbones_of(encoder: Artifact, *, tokens_kept: int) -> Backbones:
     """
     model = ItemEncoder.from_pretrained(str(encoder.path))
     encoders, most = model.by_modality, model.tokens_kept or tokens_kept
-    configs = {name: model.config["modalities"][name] for name in encoders}
+    configs = {name: described(model.config["modalities"][name]) for name in encoders}
     trained = any(modality.trained for modality in encoders.values())
     weights = weights_sha256(model.encoders) if trained else None  # the configs hold the hashes of frozen backbones
     token_dims = {name: modality.dim for name, modality in encoders.items()}
@@ -141,8 +141,7 @@ def content_tokens(
         if not valid:
             continue
         blocks = []
-        for tokens in encoder.tokens([row for _, row in valid]).values():
-            values, mask = average_tokens(tokens, tokens_kept)
+        for values, mask in encoder.tokens([row for _, row in valid], most=tokens_kept).values():
             blocks.append((values.float().cpu().numpy(), mask.cpu().numpy()))
         for number, (place, _) in enumerate(valid):
             item_tokens = [values[number][mask[number]] for values, mask in blocks]

@@ -14,6 +14,7 @@ from typing import Any
 
 from qarm_features.encoders import ENCODERS, READS
 from qarm_features.encoders.item_encoder import ItemEncoder, NoPretrainedBackbone
+from qarm_features.encoders.recipe import described, read_recipe
 from qarm_features.settings.sections import Encoder, ItemSource
 from qarm_features.storage.artifacts import Artifact, Artifacts, fingerprint
 
@@ -54,6 +55,8 @@ def item_encoder_config(items: ItemSource, encoder: Encoder, *, aligned: bool) -
     """
     rank = encoder.lora_rank if aligned else 0
     text: dict[str, Any] = {"backbone": encoder.text_backbone, "lora_rank": rank, "max_tokens": encoder.max_tokens}
+    if items.text and not encoder.image_text_backbone:
+        text["recipe"] = text_recipe(encoder)
     image: dict[str, Any] = {"backbone": encoder.image_backbone, "lora_rank": rank}
     if encoder.image_backbone == "patch-transformer":
         image["image_size"] = encoder.image_size
@@ -79,6 +82,40 @@ def item_encoder_config(items: ItemSource, encoder: Encoder, *, aligned: bool) -
         "tokens_kept": encoder.tokens_kept if aligned else None,
         "frozen_weight": encoder.frozen_weight if aligned else 0.0,
     }
+
+
+def text_recipe(encoder: Encoder) -> dict[str, Any]:
+    """Return prompt, pooling and layers of the text backbone, from its files and the settings.
+
+    Args:
+        encoder: The section ``encoder`` of the settings.
+
+    Returns:
+        The recipe, as JSON; ``{}`` for the mean of all tokens without a prompt.
+
+    Raises:
+        ValueError: The recipe cannot be followed exactly, or would have to be guessed.
+    """
+    asked: dict[str, Any] = {"prompt": encoder.text_prompt, "pooling": encoder.text_pooling, "dim": encoder.text_dim}
+    return read_recipe(encoder.text_backbone, **asked)
+
+
+def encoder_fingerprint(config: Mapping[str, Any]) -> str:
+    """Return a short hash of what an encoder is, equal to that of release 0.1.0 where nothing is new in it.
+
+    Args:
+        config: Arguments from ``item_encoder_config``.
+
+    Returns:
+        The hash, by which versions are found.
+    """
+    return fingerprint(as_described(config))
+
+
+def as_described(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments from ``item_encoder_config`` without recipes that change nothing."""
+    modalities = {name: described(arguments) for name, arguments in config["modalities"].items()}
+    return {**config, "modalities": modalities}
 
 
 def with_limits(config: Mapping[str, Any], limits: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -119,7 +156,7 @@ def publish_encoder(
         "dim": encoder.dim,
         "config": encoder.config,
     }
-    return artifacts.publish(write, made_from=fingerprint(config), **entries, **(manifest or {}))
+    return artifacts.publish(write, made_from=encoder_fingerprint(config), **entries, **(manifest or {}))
 
 
 def current_encoder(artifacts: Artifacts, items: ItemSource, encoder: Encoder) -> Artifact:
@@ -146,7 +183,7 @@ def current_encoder(artifacts: Artifacts, items: ItemSource, encoder: Encoder) -
             )
         return aligned
     config = item_encoder_config(items, encoder, aligned=False)
-    exported = artifacts.find(made_from=fingerprint(config), exported=True)  # a ranking model trained its Q-Former
+    exported = artifacts.find(made_from=encoder_fingerprint(config), exported=True)  # a ranking model trained its Q-Former
     return exported.verify() if exported else _find_or_publish(artifacts, config)
 
 
@@ -173,5 +210,5 @@ def _find_or_publish(artifacts: Artifacts, config: Mapping[str, Any]) -> Artifac
 
 
 def _find(artifacts: Artifacts, config: Mapping[str, Any], *, aligned: bool) -> Artifact | None:
-    found = artifacts.find(made_from=fingerprint(config), aligned=aligned)
+    found = artifacts.find(made_from=encoder_fingerprint(config), aligned=aligned)
     return found and found.verify()

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qarm_features.encoders import ENCODERS, READS, ModalityEncoder
+from qarm_features.encoders.modality_encoder import has_head, vector_dim
+from qarm_features.encoders.recipe import RELEASE_0_1_0
 from qarm_features.fusion.q_former import FusionQFormer
 from qarm_features.fusion.tokens import BrokenContent, Tokens, average_tokens, mean_pool, spread_tokens
 from qarm_features.storage.tables import ITEM_CONTENT
@@ -32,6 +34,19 @@ LIMITS = ("media_roots", "max_media_bytes", "max_image_pixels", "max_audio_secon
 
 class NoPretrainedBackbone(ValueError):
     """Report that no modality has a pretrained backbone, so that items cannot be encoded before alignment."""
+
+
+class Output(NamedTuple):
+    """Hold what the encoder of one modality makes of B rows.
+
+    Attributes:
+        tokens: Tokens (B, N, D), with N of at most ``tokens_kept``.
+        pooled: One vector (B, P) float32 of each row, from all its tokens or as the authors of the backbone make it; 0 for a
+            row without the modality.
+    """
+
+    tokens: Tokens
+    pooled: Tensor
 
 
 class Encoded(NamedTuple):
@@ -108,12 +123,13 @@ class ItemEncoder(
             )
         self.encoders = nn.ModuleDict(built)  # type: ignore[arg-type]  # every ModalityEncoder is an nn.Module
         dims = {name: encoder.dim for name, encoder in built.items()}
+        vector_dims = {name: vector_dim(encoder) for name, encoder in built.items()}
         self.q_former = None if q_former is None else FusionQFormer(dims, **q_former)
         self.pooled_as_they_are = [
             name for name, encoder in built.items() if q_former is None or (frozen_weight and not encoder.trained)
         ]
         fused_dim = 0 if self.q_former is None else self.q_former.dim
-        self.dim = fused_dim + sum(dims[name] for name in self.pooled_as_they_are)
+        self.dim = fused_dim + sum(vector_dims[name] for name in self.pooled_as_they_are)
         self.tokens_kept, self.frozen_weight = tokens_kept, frozen_weight
         self.config: dict[str, Any] = {
             "modalities": configs,
@@ -170,37 +186,62 @@ class ItemEncoder(
             reasons.append(reason)
         return rows, reasons
 
-    def tokens(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tokens]:
+    def tokens(self, rows: Sequence[Mapping[str, Any]], *, most: int | None = None) -> dict[str, Tokens]:
         """Encode every modality of B decoded rows; an encoder runs only on the rows that have its modality.
 
         Args:
             rows: B rows that ``decode`` returned, none of them None.
+            most: Greatest number of tokens of a modality, for an encoder whose ``tokens_kept`` is None.
 
         Returns:
             ``Tokens`` (B, N, D) by modality, with N and D of the modality; all tokens of a row without it are masked.
         """
-        return {name: self._tokens_of_rows(name, rows) for name in self.encoders}
+        return {name: output.tokens for name, output in self.outputs(rows, most=most).items()}
 
-    def modality_tokens(self, name: str, decoded: Sequence[Any]) -> Tokens:
+    def outputs(self, rows: Sequence[Mapping[str, Any]], *, most: int | None = None) -> dict[str, Output]:
+        """Encode every modality of B decoded rows, as ``tokens`` does, with the vectors of each modality.
+
+        Args:
+            rows: B rows that ``decode`` returned, none of them None.
+            most: Greatest number of tokens of a modality, for an encoder whose ``tokens_kept`` is None.
+
+        Returns:
+            Tokens (B, N, D) and vectors (B, P) by modality.
+        """
+        return {name: self._output_of_rows(name, rows, most) for name in self.encoders}
+
+    def modality_output(self, name: str, decoded: Sequence[Any], *, most: int | None = None) -> Output:
         """Encode one modality of B decoded values.
 
         Args:
             name: Name of the modality.
             decoded: B decoded values of the modality.
+            most: Greatest number of tokens, for an encoder whose ``tokens_kept`` is None.
 
         Returns:
-            ``Tokens`` (B, N, D); N is at most ``tokens_kept``.
+            Tokens (B, N, D), with N of at most ``tokens_kept``, and vectors (B, P).
         """
-        tokens = self.by_modality[name](decoded)
-        return tokens if self.tokens_kept is None else average_tokens(tokens, self.tokens_kept)
+        encoder, most = self.by_modality[name], self.tokens_kept or most
+        if has_head(encoder):
+            tokens, pooled = encoder.encode(decoded)
+            return Output(tokens if most is None else average_tokens(tokens, most, alone=encoder.head.alone), pooled)
+        tokens = encoder(decoded)
+        kept = tokens if self.tokens_kept is None else average_tokens(tokens, self.tokens_kept)
+        return Output(kept if most is None else average_tokens(kept, most), mean_pool(kept).float())
 
-    def _tokens_of_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Tokens:
+    def _output_of_rows(self, name: str, rows: Sequence[Mapping[str, Any]], most: int | None) -> Output:
         places = [place for place, row in enumerate(rows) if name in row]
+        encoder = self.by_modality[name]
         if not places:
-            empty = self._where.new_zeros(len(rows), 0, self.by_modality[name].dim)
-            return Tokens(empty, empty.new_zeros(empty.shape[:2], dtype=torch.bool))
-        tokens = self.modality_tokens(name, [rows[place][name] for place in places])
-        return spread_tokens(tokens, places, len(rows))
+            empty = self._where.new_zeros(len(rows), 0, encoder.dim)
+            nothing = Tokens(empty, empty.new_zeros(empty.shape[:2], dtype=torch.bool))
+            return Output(nothing, self._where.new_zeros(len(rows), vector_dim(encoder)))
+        tokens, pooled = self.modality_output(name, [rows[place][name] for place in places], most=most)
+        if len(places) == len(rows):
+            return Output(tokens, pooled)
+        vectors = pooled.new_zeros(len(rows), pooled.shape[1])
+        vectors = vectors.index_copy(0, torch.tensor(places, device=pooled.device), pooled)
+        return Output(spread_tokens(tokens, places, len(rows)), vectors)
 
     def forward(self, rows: Sequence[Mapping[str, Any]]) -> Tensor:
         """Embed B decoded rows, each of which has at least one modality.
@@ -211,21 +252,22 @@ class ItemEncoder(
         Returns:
             Item embeddings (B, D) float32 of unit L2 norm.
         """
-        tokens = self.tokens(rows)
+        outputs = self.outputs(rows)
         if self.q_former is None:
-            return self._pool_frozen(tokens)
-        aligned = self.q_former(tokens).pooled
+            return self._pool_frozen(outputs)
+        aligned = self.q_former({name: output.tokens for name, output in outputs.items()}).pooled
         if not self.pooled_as_they_are:
             return aligned
-        frozen = self.frozen_weight * self._pool_frozen(tokens)
+        frozen = self.frozen_weight * self._pool_frozen(outputs)
         return functional.normalize(torch.cat([aligned, frozen], dim=-1), dim=-1)
 
-    def _pool_frozen(self, tokens: Mapping[str, Tokens]) -> Tensor:
-        """Concatenate the mean tokens of modalities to (B, D) of length 1; 0 for an item without these modalities."""
-        pooled = [tokens[name] for name in self.pooled_as_they_are]
-        blocks = [functional.normalize(mean_pool(one).float(), dim=-1) for one in pooled]
-        count = torch.stack([one.mask.any(1) for one in pooled]).sum(0).clamp(min=1)
-        return torch.cat(blocks, dim=-1) / count.sqrt().unsqueeze(-1)
+    def _pool_frozen(self, outputs: Mapping[str, Output]) -> Tensor:
+        """Concatenate the vectors of modalities to (B, D) of length 1; 0 for an item without these modalities."""
+        pooled = [outputs[name] for name in self.pooled_as_they_are]
+        blocks = [functional.normalize(one.pooled, dim=-1) for one in pooled]
+        # A text can have a vector but no token: that of its prompt alone.
+        there = [one.tokens.mask.any(1) | one.pooled.any(1) for one in pooled]
+        return torch.cat(blocks, dim=-1) / torch.stack(there).sum(0).clamp(min=1).sqrt().unsqueeze(-1)
 
     @torch.inference_mode()
     def encode(self, columns: Mapping[str, Sequence[Any]], *, batch_size: int = 64) -> Encoded:
@@ -287,6 +329,9 @@ class ItemEncoder(
             raise ValueError(f"Encoder is {model_id}, must be a folder with {_CONFIG} and {_WEIGHTS}.")
         config = json.loads((folder / _CONFIG).read_text())
         modalities = {name: {**given, **(limits or {}).get(name, {})} for name, given in config["modalities"].items()}
+        for name in ("text",):
+            if name in modalities:
+                modalities[name].setdefault("recipe", RELEASE_0_1_0)
         encoder = cls(
             modalities,
             q_former=config["q_former"],

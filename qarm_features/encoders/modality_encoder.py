@@ -7,9 +7,12 @@ inherits nothing from here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from qarm_features.encoders.embedding_head import EmbeddingHead
     from qarm_features.fusion.tokens import Tokens
 
 
@@ -41,3 +44,27 @@ class ModalityEncoder(Protocol):
     def __call__(self, decoded: Sequence[Any], /) -> Tokens:
         """Encode B decoded values to ``Tokens`` of shape (B, N, D)."""
         ...
+
+
+class EncoderWithHead(ModalityEncoder, Protocol):
+    """Describe an encoder that also makes one vector of each value, as the authors of its backbone do.
+
+    Attributes:
+        head: Pooling and layers behind the tokens.
+    """
+
+    head: EmbeddingHead
+
+    def encode(self, decoded: Sequence[Any], /) -> tuple[Tokens, Tensor]:
+        """Encode B decoded values to ``Tokens`` of shape (B, N, D) and vectors (B, P) of ``head``."""
+        ...
+
+
+def has_head(encoder: ModalityEncoder) -> TypeGuard[EncoderWithHead]:
+    """Return True if an encoder makes one vector of each value; otherwise its tokens are averaged."""
+    return getattr(encoder, "head", None) is not None
+
+
+def vector_dim(encoder: ModalityEncoder) -> int:
+    """Return the number of values of the one vector that stands for a value of a modality."""
+    return encoder.head.dim if has_head(encoder) else encoder.dim

@@ -111,7 +111,13 @@ class PretrainedBackbone(nn.Module):
 
 
 def load_backbone(
-    name: str, *, setting: str, tower: str | None = None, sha256: str | None = None, lora_rank: int = 0
+    name: str,
+    *,
+    setting: str,
+    tower: str | None = None,
+    sha256: str | None = None,
+    lora_rank: int = 0,
+    subfolder: str = "",
 ) -> PretrainedBackbone:
     """Load a backbone.
 
@@ -122,6 +128,7 @@ def load_backbone(
             an encoder-decoder model the encoder is used instead.
         sha256: Expected hash of the weights; None accepts any weights.
         lora_rank: Rank of LoRA; 0 keeps all weights frozen.
+        subfolder: Folder below ``name`` that holds the model.
 
     Returns:
         The backbone, in evaluation mode.
@@ -137,14 +144,19 @@ def load_backbone(
     logging.disable_progress_bar()
     try:
         model, report = AutoModel.from_pretrained(
-            locate_backbone(name), trust_remote_code=False, use_safetensors=True, output_loading_info=True
+            locate_backbone(name),
+            subfolder=subfolder,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{setting} is {name}, must be a folder or Hugging Face name with safetensors. transformers says: {error}"
         ) from error
     missing = set(report["missing_keys"])
-    tower = "encoder" if getattr(model.config, "is_encoder_decoder", False) else tower
+    both = all(isinstance(getattr(model, part, None), nn.Module) for part in ("encoder", "decoder"))
+    tower = "encoder" if getattr(model.config, "is_encoder_decoder", False) or both else tower
     if tower is not None and isinstance(getattr(model, tower, None), nn.Module):
         model = getattr(model, tower)
         missing = {key.removeprefix(f"{tower}.") for key in missing if key.startswith(f"{tower}.")}

