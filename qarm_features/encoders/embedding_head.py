@@ -1,13 +1,13 @@
 """Make one vector of the hidden states of a text, as the authors of an embedder do.
 
-In: hidden states (B, N, D) with the mask of the tokens that are pooled. Out: vectors (B, P). The weights of the layers come from the
-published files, are frozen, and are identified by their hash.
+In: hidden states (B, N, D) with the mask of the tokens that are pooled. Out: vectors (B, P). The weights of the layers come
+from the published files, are frozen, and are identified by their hash.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
@@ -17,6 +17,8 @@ from torch.nn import functional
 from qarm_features.encoders.pretrained import weights_sha256
 from qarm_features.encoders.published_files import PublishedFiles
 from qarm_features.encoders.published_layers import ACTIVATIONS
+
+_ALONE: dict[tuple[str, ...], Literal["first", "last"]] = {("cls",): "first", ("lasttoken",): "last"}
 
 
 class Dense(nn.Module):
@@ -32,10 +34,11 @@ class Dense(nn.Module):
     def __init__(self, sizes: list[int], *, bias: bool, activation: str, residual: bool) -> None:
         super().__init__()
         assert activation in ACTIVATIONS
-        self.linear, self.activation = nn.Linear(*sizes, bias=bias), getattr(nn, activation)()
+        before, after = sizes
+        self.linear, self.activation = nn.Linear(before, after, bias=bias), getattr(nn, activation)()
         self.shortcut = residual
-        if residual and sizes[0] != sizes[1]:
-            self.residual = nn.Linear(*sizes, bias=False)
+        if residual and before != after:
+            self.residual = nn.Linear(before, after, bias=False)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Return (B, P) for vectors (B, D)."""
@@ -71,18 +74,19 @@ class EmbeddingHead(nn.Module):
 
     Attributes:
         dim: P, the number of values of a vector.
+        whole_dim: Number of values before ``dim`` of the recipe cuts them.
         alone: ``"first"`` or ``"last"`` if the vector is the state of that token only, else None.
         layers_config: Layers of the recipe with the hash of their weights.
 
     Raises:
-        ValueError: The weights of a layer are missing or are others than those that the recipe names, or ``dim`` of the recipe
-            is larger than the vector.
+        ValueError: The weights of a layer are missing or are others than those that the recipe names, or ``dim`` of the
+            recipe is larger than the vector.
     """
 
     def __init__(self, files: PublishedFiles, recipe: Mapping[str, Any], *, token_dim: int) -> None:
         super().__init__()
         self.modes: list[str] = recipe["pooling"]
-        self.alone = {("cls",): "first", ("lasttoken",): "last"}.get(tuple(self.modes))
+        self.alone = _ALONE.get(tuple(self.modes))
         self.layers = nn.ModuleList()
         self.layers_config: list[dict[str, Any]] = []
         dim = token_dim * len(self.modes)
@@ -92,8 +96,11 @@ class EmbeddingHead(nn.Module):
             self.layers_config.append(config)
         asked = recipe["dim"]
         if asked is not None and asked > dim:
-            raise ValueError(f"encoder.text_dim is {asked}, must be at most {dim}, the length of the vectors of {files.backbone}.")
+            raise ValueError(
+                f"encoder.text_dim is {asked}, must be at most {dim}, the length of the vectors of {files.backbone}."
+            )
         self.dim: int = asked or dim
+        self.whole_dim = dim
         self.requires_grad_(False)
 
     def forward(self, values: Tensor, mask: Tensor, whole: Tensor) -> Tensor:
@@ -140,7 +147,9 @@ def pool(values: Tensor, mask: Tensor, whole: Tensor, mode: str) -> Tensor:
         place = mask.int().argmax(1) if mode == "cls" else mask.shape[1] - 1 - mask.flip(1).int().argmax(1)
         return valid[torch.arange(len(values), device=values.device), place]
     if mode == "max":
-        return values.masked_fill(~mask.unsqueeze(-1), float("-inf")).amax(1).masked_fill(~mask.any(1, keepdim=True), 0.0)
+        return (
+            values.masked_fill(~mask.unsqueeze(-1), float("-inf")).amax(1).masked_fill(~mask.any(1, keepdim=True), 0.0)
+        )
     weights = whole.cumsum(1) * mask if mode == "weightedmean" else mask.long()
     total = weights.sum(1, keepdim=True).clamp(min=1)
     summed = (valid * weights.unsqueeze(-1)).sum(1)
@@ -167,7 +176,9 @@ def _load_layer(files: PublishedFiles, config: Mapping[str, Any], dim: int) -> t
         layer.load_state_dict(load_file(path))
     except RuntimeError as error:
         lines = str(error).splitlines()
-        raise files.refused(f"has other weights in {path} than its config.json says", f"torch says: {lines[-1]}") from error
+        raise files.refused(
+            f"has other weights in {path} than its config.json says", f"torch says: {lines[-1]}"
+        ) from error
     found = weights_sha256(layer)
     if config.get("sha256", found) != found:
         raise files.refused(

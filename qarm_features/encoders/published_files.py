@@ -50,7 +50,9 @@ class PublishedFiles:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise self.refused(f"has a {name} that is not valid JSON", f"Download it again. Python says: {error}") from error
+            raise self.refused(
+                f"has a {name} that is not valid JSON", f"Download it again. Python says: {error}"
+            ) from error
 
     def find(self, name: str, *, unknown_is_missing: bool = False) -> Path | None:
         """Return where a file lies, or None if the embedder has no such file.
@@ -73,7 +75,10 @@ class PublishedFiles:
 
         try:
             found = cached_file(
-                self._place, name, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
+                self._place,
+                name,
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
             )
             known = found is not None or try_to_load_from_cache(self._place, name) is not None
         except (OSError, ValueError):  # no such repository

@@ -30,7 +30,14 @@ _TRANSFORMER_FILES = (
     "sentence_xlnet_config.json",
 )
 _TOKENIZER_ARGUMENTS = {"model_max_length", "padding_side", "truncation_side", "add_eos_token", "add_bos_token"}
-_WITHOUT_EFFECT = {"use_fast", "clean_up_tokenization_spaces", "use_cache", "dtype", "torch_dtype", "attn_implementation"}
+_WITHOUT_EFFECT = {
+    "use_fast",
+    "clean_up_tokenization_spaces",
+    "use_cache",
+    "dtype",
+    "torch_dtype",
+    "attn_implementation",
+}
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid", "LeakyReLU", "ELU", "Mish", "Softsign")
 
 
@@ -77,7 +84,7 @@ def _kind(files: PublishedFiles, type_name: str) -> str:
 
 def _transformer(files: PublishedFiles, path: str) -> dict[str, Any]:
     found = (files.read(_join(path, name), unknown_is_missing=True) for name in _TRANSFORMER_FILES)
-    config = next((content for content in found if content), {})
+    config: dict[str, Any] = next((content for content in found if content), {})
     if config.get("transformer_task", "feature-extraction") != "feature-extraction":
         raise files.refused(f"does {config['transformer_task']}, must do feature-extraction", "Take an embedder.")
     given = {**(config.get("tokenizer_args") or {}), **(config.get("processor_kwargs") or {})}
@@ -107,10 +114,16 @@ def _chat(files: PublishedFiles, config: Mapping[str, Any]) -> dict[str, Any] | 
         "last_hidden_state",
         ["last_hidden_state"],
     )
-    if not usual or not {"text", "message"} & set(ways) or config.get("module_output_name", "token_embeddings") != "token_embeddings":
+    if (
+        not usual
+        or not {"text", "message"} & set(ways)
+        or config.get("module_output_name", "token_embeddings") != "token_embeddings"
+    ):
         raise files.refused("does not pool its last hidden states", "Give its vectors as items.precomputed.")
     asked = config.get("processing_kwargs") or {}
-    odd = sorted(set(asked) - {"chat_template"}) + sorted(set(asked.get("chat_template") or {}) - {"add_generation_prompt"})
+    odd = sorted(set(asked) - {"chat_template"}) + sorted(
+        set(asked.get("chat_template") or {}) - {"add_generation_prompt"}
+    )
     if odd:
         raise files.refused(f"asks for processing_kwargs {', '.join(odd)}", "Give its vectors as items.precomputed.")
     return dict(asked.get("chat_template") or {}) if "message" in ways else None
@@ -125,7 +138,9 @@ def _pooling(files: PublishedFiles, path: str) -> dict[str, Any]:
     unknown = sorted(set(modes) - set(get_args(PoolingMode)))
     if unknown:
         raise files.refused(f"pools by {', '.join(unknown)}", f"Known are {', '.join(get_args(PoolingMode))}.")
-    include = bool(config.get("include_prompt", True)) and not any(name.startswith("instructor-") for name in files.names)
+    include = bool(config.get("include_prompt", True)) and not any(
+        name.startswith("instructor-") for name in files.names
+    )
     return {"pooling": modes, "include_prompt": include}
 
 

@@ -104,8 +104,11 @@ def described(arguments: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         What a fingerprint is made of, so that encoders and tokens of that release are still found.
     """
-    nothing = arguments.get("recipe") in ({}, RELEASE_0_1_0)
-    return {name: value for name, value in arguments.items() if name != "recipe" or not nothing}
+    others = {name: value for name, value in arguments.items() if name != "recipe"}
+    recipe = dict(arguments.get("recipe") or {})
+    if recipe.get("max_tokens", 0) >= arguments.get("max_tokens", 0):
+        recipe.pop("max_tokens", None)  # the setting cuts a text first
+    return others if recipe in ({}, RELEASE_0_1_0) else {**others, "recipe": recipe}
 
 
 def _prompt(files: PublishedFiles, options: Mapping[str, Any], asked: str | None) -> str:

@@ -32,10 +32,10 @@ class TextEncoder(nn.Module):
         lora_rank: Rank of LoRA in the attention of the backbone; 0 keeps the backbone frozen.
         max_tokens: Greatest number of tokens of a text, at least 1; a longer text is cut.
         recipe: Prompt, pooling and layers, from ``read_recipe``; None reads them from the backbone's files.
-        prompt: Name of one of the authors' prompts, or a prompt written out; None takes their prompt of documents. Used only
-            without a recipe, as are the next two.
+        prompt: Name of one of the authors' prompts, or a prompt written out; None takes their prompt of documents. This and
+            the next two are used only without a recipe.
         pooling: Way of pooling in place of the authors'; None takes theirs.
-        dim: Number of values that are kept of the vector (Matryoshka); None keeps as many as the authors.
+        vector_dim: Number of values that are kept of the vector (Matryoshka); None keeps as many as the authors.
 
     Attributes:
         recipe: The complete recipe.
@@ -61,16 +61,16 @@ class TextEncoder(nn.Module):
         recipe: Mapping[str, Any] | None = None,
         prompt: str | None = None,
         pooling: str | None = None,
-        dim: int | None = None,
+        vector_dim: int | None = None,
     ) -> None:
         super().__init__()
         setting = "encoder.text_backbone"
         if recipe is None:
-            recipe = read_recipe(backbone, setting=setting, prompt=prompt, pooling=pooling, dim=dim)
+            recipe = read_recipe(backbone, setting=setting, prompt=prompt, pooling=pooling, dim=vector_dim)
         self.recipe = full_recipe(recipe)
         if self.recipe["chat"] is not None:
             raise ValueError(
-                f"{setting} is {backbone}, which reads texts through its chat template. Set it as encoder.image_text_backbone."
+                f"{setting} is {backbone}, which reads texts by its chat template. Set it as encoder.image_text_backbone."
             )
         self.backbone = load_backbone(
             backbone, setting=setting, sha256=sha256, lora_rank=lora_rank, subfolder=self.recipe["subfolder"]
@@ -113,7 +113,8 @@ class TextEncoder(nn.Module):
         begin = next((place for place, token in enumerate(ids) if token not in special), end)
         if end + 1 >= self.max_tokens:
             raise ValueError(
-                f"encoder.max_tokens is {self.max_tokens}, must be at least {end + 2}: the prompt {prompt!r} alone has {end} tokens."
+                f"encoder.max_tokens is {self.max_tokens}, must be at least {end + 2}: the prompt {prompt!r} alone has "
+                f"{end} tokens."
             )
         return begin, end
 
@@ -176,10 +177,9 @@ class TextEncoder(nn.Module):
             texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         ).to(self.backbone.device)
         whole = inputs["attention_mask"].bool()
-        if not whole.shape[1]:  # empty texts, and a tokenizer that adds nothing to them
-            values = torch.zeros(len(texts), 0, self.dim, device=whole.device)
-        else:
-            values = self.backbone(**inputs)
+        # Empty texts, to which the tokenizer adds nothing, have no tokens at all.
+        nothing = whole.new_zeros(len(texts), 0, self.dim, dtype=torch.float32)
+        values = self.backbone(**inputs) if whole.shape[1] else nothing
         place = whole.cumsum(1) - 1
         begin, end = self._prompt_tokens
         return Tokens(values, whole & ((place < begin) | (place >= end))), place, whole

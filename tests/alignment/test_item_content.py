@@ -5,10 +5,13 @@ import pyarrow as pa
 import pytest
 import torch
 
+from qarm_features import ItemEncoder
 from qarm_features.alignment.item_content import ItemContent
 from qarm_features.alignment.packing import packed
 from qarm_features.alignment.training_data import PackedItems
 from tests.alignment.planted_pairs import planted_encoder, write_planted_source
+from tests.encoders import published_backbones as shapes
+from tests.encoders.published_backbones import dense, published
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +102,21 @@ def test_numbers_that_float16_cannot_hold_are_kept_as_they_are(encoder, tmp_path
     embeddings = ItemContent(encoder, items, cache_bytes=10**6).encode(np.arange(3))
 
     assert torch.allclose(embeddings, encoder.encode(items.columns(np.arange(3))).embeddings, atol=1e-6)
+
+
+def test_the_geometry_that_alignment_keeps_is_that_of_the_published_vectors(tmp_path):
+    folder = published(tmp_path / "tiny", shapes.qwen3, "lasttoken", dense(12), prompts={"document": "the item: "})
+    texts = ["red lamp", "a blue chair in the red lamp of the chair", "lamp"] * 40
+    source = write_planted_source(tmp_path / "source", text=texts)
+    torch.manual_seed(0)
+    q_former = {"dim": 8, "num_heads": 2, "num_queries": 2}
+    encoder = ItemEncoder({"text": {"backbone": folder}}, q_former=q_former, tokens_kept=3)
+    content = ItemContent(encoder, PackedItems(packed(source)), cache_bytes=10**6)
+    index = np.array([0, 1, 2, 100])
+
+    found = content.frozen_geometry(index)
+
+    vectors = ItemEncoder({"text": {"backbone": folder}}).encode({"text": [texts[item] for item in index]}).embeddings
+    torch.testing.assert_close(found, vectors, atol=1e-5, rtol=0)
+    expected = encoder.encode({"text": [texts[item] for item in index]}).embeddings
+    torch.testing.assert_close(content.encode(index), expected, atol=2e-3, rtol=0)

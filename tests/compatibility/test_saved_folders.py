@@ -37,6 +37,37 @@ def test_an_item_encoder_embeds_as_it_did():
     assert encoded.embeddings.numpy() == pytest.approx(np.array(expected["embeddings"]), abs=1e-5)
 
 
+def test_a_text_encoder_embeds_as_it_did():
+    expected = json.loads((SAVED / "text_encoder" / "expected.json").read_text())
+
+    encoded = ItemEncoder.from_pretrained(str(SAVED / "text_encoder")).encode({"text": expected["texts"]})
+
+    assert encoded.reasons == [None] * 3
+    assert encoded.embeddings.numpy() == pytest.approx(np.array(expected["embeddings"]), abs=1e-4)
+
+
+def test_what_an_encoder_was_made_from_has_the_hash_that_it_had(tmp_path):
+    from qarm_features.embedding.content_tokens import backbones_of
+    from qarm_features.embedding.encoder_versions import encoder_fingerprint, item_encoder_config
+    from qarm_features.settings.load import load_settings
+    from qarm_features.storage.artifacts import Artifact
+
+    expected = json.loads((SAVED / "text_encoder" / "expected.json").read_text())["fingerprints"]
+    (tmp_path / "qarm.yaml").write_text(
+        "items: {path: items.parquet, text: [title]}\ninteractions: {path: log.parquet}\n"
+    )
+    settings = load_settings(tmp_path / "qarm.yaml")
+    frozen, aligned = (item_encoder_config(settings.items, settings.encoder, aligned=way) for way in (False, True))
+
+    found = {
+        "frozen": encoder_fingerprint(frozen),
+        "aligned": encoder_fingerprint(aligned),
+        "backbones": backbones_of(Artifact("encoders", 0, SAVED / "text_encoder", {}), tokens_kept=16).fingerprint,
+    }
+
+    assert found == expected
+
+
 @pytest.mark.parametrize("name", ["ResidualKMeans", "ResidualKMeansFiniteScalar", "FiniteScalar"])
 def test_a_quantizer_gives_the_codes_that_it_gave(spark, name):
     from pyspark.ml.util import DefaultParamsReader

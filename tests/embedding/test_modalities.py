@@ -131,8 +131,8 @@ def test_an_encoder_of_a_modality_sees_only_the_rows_that_have_it(monkeypatch):
     encoder = ItemEncoder({name: MODALITIES[name] for name in ("text", "precomputed")}, q_former=Q_FORMER)
     rows, _ = encoder.decode({"text": ["A", None, "A lamp"], "precomputed": [None, [1, 2, 3], None]})
     seen = []
-    forward = encoder.encoders["text"].forward
-    monkeypatch.setattr(encoder.encoders["text"], "forward", lambda decoded: seen.append(decoded) or forward(decoded))
+    encode = encoder.encoders["text"].encode
+    monkeypatch.setattr(encoder.encoders["text"], "encode", lambda decoded: seen.append(decoded) or encode(decoded))
 
     tokens = encoder.tokens(rows)
 

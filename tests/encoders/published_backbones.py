@@ -9,7 +9,23 @@ from typing import Any
 
 import torch
 
-WORDS = "red blue lamp chair a of in the passage: query: search_document: title: none | text: item document".split()
+WORDS = [
+    "red",
+    "blue",
+    "lamp",
+    "chair",
+    "a",
+    "of",
+    "in",
+    "the",
+    "item",
+    "document",
+    "passage:",
+    "query:",
+    "text:",
+    "item:",
+]
+WORDS += ["search_document:", "title:", "none", "|"]
 TEXTS = ["red lamp", "a blue chair in the red lamp of the chair", "", "Red LAMP", "blue " * 40 + "chair"]
 
 
@@ -133,7 +149,9 @@ def published(
         keys = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens", "lasttoken": "lasttoken",
                 "mean_sqrt_len_tokens": "mean_sqrt_len_tokens", "weightedmean": "weightedmean_tokens"}  # fmt: skip
         modes = {f"pooling_mode_{key}": mode in asked for mode, key in keys.items()}
-        write(folder, "1_Pooling/config.json", {"word_embedding_dimension": 16, **modes, "include_prompt": include_prompt})
+        write(
+            folder, "1_Pooling/config.json", {"word_embedding_dimension": 16, **modes, "include_prompt": include_prompt}
+        )
         modules.append(("1_Pooling", "Pooling"))
     for layer in layers:
         place = f"{len(modules)}_{layer if isinstance(layer, str) else 'Dense'}"
@@ -141,7 +159,9 @@ def published(
         modules.append((place, place.partition("_")[2]))
         if not isinstance(layer, str):
             _dense(folder / place, dict(layer))
-    listed = [{"idx": i, "name": str(i), "path": path, "type": f"{prefix}.{kind}"} for i, (path, kind) in enumerate(modules)]
+    listed = [
+        {"idx": i, "name": str(i), "path": path, "type": f"{prefix}.{kind}"} for i, (path, kind) in enumerate(modules)
+    ]
     write(folder, "modules.json", listed)
     if prompts is not None:
         write(folder, "config_sentence_transformers.json", {"prompts": prompts, "default_prompt_name": default})

@@ -22,7 +22,11 @@ SHAPES = {
     "BGE": ((shapes.bert, "cls", "Normalize"), {}, ""),
     "GTE": ((shapes.modern_bert, "cls"), {"prompts": {}}, ""),
     "Qwen3-Embedding": ((shapes.qwen3, "lasttoken", "Normalize"), {"prompts": QWEN}, ""),
-    "E5": ((shapes.xlm_roberta, "mean", "Normalize"), {"prompts": E5, "transformer": {"max_seq_length": 32}}, "passage: "),
+    "E5": (
+        (shapes.xlm_roberta, "mean", "Normalize"),
+        {"prompts": E5, "transformer": {"max_seq_length": 32}},
+        "passage: ",
+    ),
     "Nomic": ((shapes.nomic_bert, "mean", "Normalize"), {"prompts": NOMIC}, "search_document: "),
     "EmbeddingGemma": (
         (shapes.gemma3, "mean", dense(24, IDENTITY, bias=False), dense(16, IDENTITY, in_features=24), "Normalize"),
@@ -88,7 +92,7 @@ def test_a_text_has_the_same_vector_alone_and_in_any_batch(shape):
 def test_the_first_values_alone_are_the_library_s_truncated_vector(shape):
     folder, prompt = shape
 
-    found = encode(folder, TEXTS, dim=6)
+    found = encode(folder, TEXTS, vector_dim=6)
 
     assert found.shape == (len(TEXTS), 6)
     torch.testing.assert_close(found, library(folder, TEXTS, prompt, truncate_dim=6), atol=1e-4, rtol=0)
@@ -174,9 +178,7 @@ def test_the_frozen_part_of_an_aligned_encoder_is_the_published_vector(tmp_path)
     embeddings, _ = aligned.encode({"text": TEXTS})
 
     assert aligned.dim == 8 + 12
-    torch.testing.assert_close(
-        normalize(embeddings[:, 8:]), library(folder, TEXTS, "passage: "), atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(normalize(embeddings[:, 8:]), library(folder, TEXTS, "passage: "), atol=1e-4, rtol=0)
     aligned.save_pretrained(tmp_path / "saved")
     again = ItemEncoder.from_pretrained(str(tmp_path / "saved"))
     assert again.config == aligned.config

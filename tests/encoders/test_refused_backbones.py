@@ -30,8 +30,14 @@ OURS = "sentence_transformers.models."
 @pytest.mark.parametrize(
     ("types", "message"),
     [
-        (["custom_st.Transformer", OURS + "Pooling"], r"needs code of its authors \(custom_st.Transformer\), which is not run"),
-        ([OURS + "StaticEmbedding"], r"needs a module StaticEmbedding \(sentence_transformers.models.StaticEmbedding\)"),
+        (
+            ["custom_st.Transformer", OURS + "Pooling"],
+            r"needs code of its authors \(custom_st.Transformer\), which is not run",
+        ),
+        (
+            [OURS + "StaticEmbedding"],
+            r"needs a module StaticEmbedding \(sentence_transformers.models.StaticEmbedding\)",
+        ),
         ([OURS + "Transformer", OURS + "WeightedLayerPooling"], "needs a module WeightedLayerPooling"),
         ([OURS + "Transformer"], "is made of Transformer, must be a Transformer and a Pooling, then layers"),
         ([OURS + "Transformer", OURS + "Dense", OURS + "Pooling"], "is made of Transformer, Dense, Pooling, must be"),
@@ -51,8 +57,16 @@ def test_modules_that_are_not_known(folder, types, message):
         ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "is a SparseEncoder. Take an embedder"),
         ("1_Pooling/config.json", {"pooling_mode": "attention"}, "pools by attention. Known are mean, cls"),
         ("2_Dense/config.json", dense(8, "my.Swish"), "has a Dense layer with my.Swish. Known are Identity, Tanh"),
-        ("2_Dense/config.json", dense(8, module_input_name="token_embeddings"), "has a Dense layer over token_embeddings"),
-        ("2_Dense/config.json", dense(12), "has other weights in .*2_Dense/model.safetensors than its config.json says"),
+        (
+            "2_Dense/config.json",
+            dense(8, module_input_name="token_embeddings"),
+            "has a Dense layer over token_embeddings",
+        ),
+        (
+            "2_Dense/config.json",
+            dense(12),
+            "has other weights in .*2_Dense/model.safetensors than its config.json says",
+        ),
         ("2_Dense/config.json", dense(8, in_features=12), "has no weights of 2_Dense for vectors of 16 values"),
         ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "does fill-mask, must do feature-extraction"),
         ("sentence_bert_config.json", {"config_args": {"rope": 2}}, "asks for rope in sentence_bert_config.json"),
@@ -73,7 +87,9 @@ def test_files_that_ask_for_what_is_not_done_here(folder, file, content, message
 
 def test_files_that_are_missing_or_broken(folder):
     (folder / "2_Dense" / "model.safetensors").rename(folder / "2_Dense" / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="has no 2_Dense/model.safetensors, and weights in another format are not read. Load"):
+    with pytest.raises(
+        ValueError, match="has no 2_Dense/model.safetensors, and weights in another format are not read. Load"
+    ):
         read_recipe(str(folder))
     (folder / "1_Pooling" / "config.json").unlink()
     with pytest.raises(ValueError, match="lacks 1_Pooling/config.json. Download the whole repository"):
@@ -81,7 +97,11 @@ def test_files_that_are_missing_or_broken(folder):
     (folder / "modules.json").write_text("[{")
     with pytest.raises(ValueError, match="has a modules.json that is not valid JSON. Download it again"):
         read_recipe(str(folder))
-    write(folder, "modules.json", [{"path": "", "type": OURS + "Transformer"}, {"path": "../..", "type": OURS + "Pooling"}])
+    write(
+        folder,
+        "modules.json",
+        [{"path": "", "type": OURS + "Transformer"}, {"path": "../..", "type": OURS + "Pooling"}],
+    )
     with pytest.raises(ValueError, match=r"names the file ../../config.json outside its folder"):
         read_recipe(str(folder))
 
@@ -91,16 +111,22 @@ def test_other_weights_of_a_layer_under_the_same_name(folder, tmp_path):
     weights = load_file(folder / "2_Dense" / "model.safetensors")
     save_file({name: weight + 1 for name, weight in weights.items()}, folder / "2_Dense" / "model.safetensors")
 
-    with pytest.raises(ValueError, match="has weights in 2_Dense with sha256 .*, must be .* as in the encoder's manifest"):
+    with pytest.raises(
+        ValueError, match="has weights in 2_Dense with sha256 .*, must be .* as in the encoder's manifest"
+    ):
         ItemEncoder.from_pretrained(str(tmp_path / "saved"))
 
 
-@pytest.mark.parametrize("name", ["bge-base-en-v1.5", "gte-large", "Qwen3-Embedding-0.6B", "e5-mistral-7b", "my-embedding-v2"])
+@pytest.mark.parametrize(
+    "name", ["bge-base-en-v1.5", "gte-large", "Qwen3-Embedding-0.6B", "e5-mistral-7b", "my-embedding-v2"]
+)
 def test_a_known_embedder_without_its_modules_is_not_guessed(tmp_path, name):
     folder = published(tmp_path / name, shapes.bert, None)
     (tmp_path / name / "modules.json").unlink()
 
-    with pytest.raises(ValueError, match=f"{name}, which has no modules.json, .* set encoder.text_pooling to one of mean, cls"):
+    with pytest.raises(
+        ValueError, match=f"{name}, which has no modules.json, .* set encoder.text_pooling to one of mean, cls"
+    ):
         read_recipe(folder)
     assert read_recipe(folder, pooling="cls", prompt="") == {"pooling": ["cls"]}
     assert read_recipe(folder, pooling="mean") == {}
@@ -118,12 +144,19 @@ def test_a_copy_under_another_name_is_known_by_what_its_config_says(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "prompt"), [("e5-base-v2", "passage: "), ("multilingual-e5-small", "passage: "), ("nomic-embed-text-v1.5", "search_document: ")]
+    ("name", "prompt"),
+    [
+        ("e5-base-v2", "passage: "),
+        ("multilingual-e5-small", "passage: "),
+        ("nomic-embed-text-v1.5", "search_document: "),
+    ],
 )
 def test_a_prompt_that_stands_on_the_authors_page_only_must_be_set(tmp_path, name, prompt):
     folder = published(tmp_path / name, shapes.bert, "mean", "Normalize")
 
-    with pytest.raises(ValueError, match=f"{name}, which expects a prompt .* Set encoder.text_prompt, for example to '{prompt}'"):
+    with pytest.raises(
+        ValueError, match=f"{name}, which expects a prompt .* Set encoder.text_prompt, for example to '{prompt}'"
+    ):
         read_recipe(folder)
     assert read_recipe(folder, prompt=prompt) == {"prompt": prompt}
     assert read_recipe(folder, prompt="") == {}
@@ -132,21 +165,25 @@ def test_a_prompt_that_stands_on_the_authors_page_only_must_be_set(tmp_path, nam
 def test_a_mistyped_name_of_a_prompt_is_no_prompt(tmp_path):
     folder = published(tmp_path / "tiny", shapes.bert, "mean", prompts={"query": "query: ", "passage": "passage: "})
 
-    with pytest.raises(ValueError, match=r"encoder.text_prompt is pasage, must be a prompt of .* \(its prompts: query, passage\)"):
+    with pytest.raises(
+        ValueError, match=r"encoder.text_prompt is pasage, must be a prompt of .* \(its prompts: query, passage\)"
+    ):
         read_recipe(folder, prompt="pasage")
 
 
 def test_a_prompt_must_leave_room_for_a_text(tmp_path):
     folder = published(tmp_path / "tiny", shapes.bert, "mean", prompts={"document": "a red lamp of the "})
 
-    with pytest.raises(ValueError, match="encoder.max_tokens is 7, must be at least 8: the prompt 'a red lamp of the ' alone has 6"):
+    with pytest.raises(
+        ValueError, match="encoder.max_tokens is 7, must be at least 8: the prompt 'a red lamp of the ' alone has 6"
+    ):
         TextEncoder(folder, max_tokens=7)
     assert TextEncoder(folder, max_tokens=8)(["blue lamp"]).mask.sum() == 3
 
 
 def test_more_values_than_a_vector_has(folder):
     with pytest.raises(ValueError, match="encoder.text_dim is 9, must be at most 8, the length of the vectors of"):
-        TextEncoder(str(folder), dim=9)
+        TextEncoder(str(folder), vector_dim=9)
 
 
 def test_a_backbone_whose_files_nobody_can_ask_for(monkeypatch, tmp_path):
@@ -158,10 +195,16 @@ def test_a_backbone_whose_files_nobody_can_ask_for(monkeypatch, tmp_path):
     for module in ("huggingface_hub.constants", "transformers.utils.hub.constants"):
         monkeypatch.setattr(f"{module}.HF_HUB_CACHE", str(tmp_path))
 
-    with pytest.raises(ValueError, match="acme/encoder, which is not a folder, and its modules.json is neither on this machine"):
+    with pytest.raises(
+        ValueError, match="acme/encoder, which is not a folder, and its modules.json is neither on this machine"
+    ):
         read_recipe("acme/encoder")
     assert read_recipe("acme/encoder", pooling="cls", prompt="") == {"pooling": ["cls"]}
-    write(snapshot, "modules.json", [{"path": "", "type": OURS + "Transformer"}, {"path": "1_Pooling", "type": OURS + "Pooling"}])
+    write(
+        snapshot,
+        "modules.json",
+        [{"path": "", "type": OURS + "Transformer"}, {"path": "1_Pooling", "type": OURS + "Pooling"}],
+    )
     write(snapshot, "1_Pooling/config.json", {"pooling_mode_cls_token": True})
     assert read_recipe("acme/encoder") == {"pooling": ["cls"]}
 

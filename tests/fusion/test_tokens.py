@@ -27,3 +27,18 @@ def test_no_token_at_all_stays_none():
 
     assert found.mask.tolist() == [[False]]
     assert found.values.abs().sum() == 0
+
+
+def test_one_token_can_be_kept_as_it_is_wherever_the_padding_stands():
+    row = [1.0, 3.0, 5.0, 7.0, 9.0]
+    values = torch.tensor([[*row, 0.0], [0.0, *row]]).unsqueeze(-1)
+    mask = torch.tensor([[True] * 5 + [False], [False] + [True] * 5])
+
+    first = average_tokens(Tokens(values, mask), 3, alone="first")
+    last = average_tokens(Tokens(values, mask), 3, alone="last")
+
+    assert first.values.squeeze(-1).tolist() == [[1.0, 4.0, 8.0]] * 2
+    assert last.values.squeeze(-1).tolist() == [[2.0, 6.0, 9.0]] * 2
+    for alone, value in (("first", 1.0), ("last", 9.0)):
+        one = average_tokens(Tokens(values, mask), 1, alone=alone)
+        assert one.values.flatten().tolist() == [value] * 2 and one.mask.tolist() == [[True]] * 2
