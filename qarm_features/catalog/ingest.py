@@ -11,34 +11,35 @@ the names and types of our tables. Every row that fails a check goes to ``reject
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from qarm_features.catalog.ingest_columns import (
-    Check,
-    FileState,
-    IngestError,
-    TypedId,
-    as_text,
-    content_columns,
-    file_states,
-    label_column,
-    non_empty,
-    order_columns,
-    timestamp_column,
+from qarm_features.catalog.checks import Check, IngestError
+from qarm_features.catalog.conflicts import (
+    REASON,
+    SAID,
+    duplicate_reason,
+    group_by_key,
+    keep_one_per_key,
+    latest_value,
+    sum_of_different,
+    times,
 )
+from qarm_features.catalog.event_times import order_columns, timestamp_column
+from qarm_features.catalog.id_columns import id_column
+from qarm_features.catalog.ingest_columns import FileState, as_text, content_columns, file_states, non_empty
+from qarm_features.catalog.labels import label_column
 from qarm_features.catalog.read_source import read_source as read_source
 from qarm_features.catalog.read_source import require_columns
 from qarm_features.catalog.source_rows import FILE, LINE, LINES, PRIVATE, RAW, UNREADABLE, SourceRows
 from qarm_features.settings.sections import InteractionSource, ItemSource
-from qarm_features.storage.tables import INTERACTIONS, ITEM_CONTENT, ITEMS, Table
+from qarm_features.storage.tables import INTERACTIONS, ITEM_CONTENT, ITEMS, ORDER_IN_MOMENT, Table
 
 _ROW = "_row"
-_REASON = "_reason"
+_PREFERRED = "_preferred"
 
 
 class Checked(NamedTuple):
@@ -48,11 +49,13 @@ class Checked(NamedTuple):
         accepted: Rows in the form of the table.
         rejected: Rows of ``rejected_rows``.
         rows: All rows, with the private column ``LINES``.
+        contradicted: Keys that came with different content, each once.
     """
 
     accepted: DataFrame
     rejected: DataFrame
     rows: DataFrame
+    contradicted: DataFrame
 
     def lines(self) -> int:
         """Return the number of lines of text files that the rows stand for."""
@@ -72,24 +75,32 @@ def check_items(raw: DataFrame, source: ItemSource, *, file_state: FileState | N
         IngestError: The source lacks a column that the settings name.
     """
     raw = require_columns(raw, source)
-    item_id = TypedId(raw, "item_id", source.item_id, source.item_id_type)
+    item_id, id_checks = id_column(raw, "item_id", source.item_id, source.item_id_type)
     title = F.lit(None).cast("string") if source.title is None else non_empty(as_text(raw, source.title))
     content, checks = content_columns(raw, source)
     hashes = [
         F.concat(F.lit(f"{name}:"), F.sha2(_as_bytes(name, value), 256), file_states(name, value, file_state))
         for name, value in content.items()
     ]
+    preferred = _preferred(raw, source)
     present = [F.when(value.isNotNull(), True) for value in content.values()]
     checks.append((F.coalesce(*present).isNull(), "content is empty"))
     rows = raw.select(
-        item_id.value.alias("item_id"),
+        item_id.alias("item_id"),
         title.alias("title"),
         *[content.get(name, F.lit(None)).cast(ITEMS.column(name).type).alias(name) for name in ITEM_CONTENT],
         F.sha2(F.concat_ws(",", *hashes), 256).alias("content_hash"),
-        _first_reason([*_unreadable(raw), *item_id.checks, *checks]),
+        *([preferred.alias(_PREFERRED)] if preferred is not None else []),
+        _first_reason([*_unreadable(raw), *id_checks, *checks]),
         *_source_row(raw),
-    )
-    return _split(rows, ITEMS, "item_id is a duplicate")
+    ).withColumn(SAID, F.struct("title", "content_hash"))
+    # The title of most rows is what people wrote. Of equally many, the longest says more than "?" or "MISSING".
+    size = F.length(F.concat_ws(" ", "title", "text"))
+    best_first = [times().desc(), size.desc(), *_comparable(ITEMS)]
+    if preferred is not None:
+        asked = F.col(_PREFERRED)
+        best_first = [asked.asc_nulls_last() if source.duplicates == "first" else asked.desc_nulls_last(), *best_first]
+    return _split(group_by_key(rows, ITEMS.key), ITEMS, "item_id", best_first)
 
 
 def check_interactions(raw: DataFrame, source: InteractionSource, *, item_id_type: str) -> Checked:
@@ -104,51 +115,26 @@ def check_interactions(raw: DataFrame, source: InteractionSource, *, item_id_typ
         IngestError: The source lacks a column that the settings name.
     """
     raw = require_columns(raw, source)
-    user_id = TypedId(raw, "user_id", source.user_id, source.user_id_type)
-    item_id = TypedId(raw, "item_id", source.item_id, item_id_type)
+    user_id, user_checks = id_column(raw, "user_id", source.user_id, source.user_id_type)
+    item_id, item_checks = id_column(raw, "item_id", source.item_id, item_id_type)
     timestamp, timestamp_checks = timestamp_column(raw, source)
-    label, label_checks = label_column(raw, source)
+    number, label_checks = label_column(raw, source)
     order, order_checks = order_columns(raw, source)
     rows = raw.select(
-        user_id.value.alias("user_id"),
-        item_id.value.alias("item_id"),
+        user_id.alias("user_id"),
+        item_id.alias("item_id"),
         timestamp.alias("event_timestamp"),
-        label.alias("label"),
+        number.alias(SAID),
         *order,
-        _first_reason(
-            [*_unreadable(raw), *user_id.checks, *item_id.checks, *timestamp_checks, *label_checks, *order_checks]
-        ),
+        _first_reason([*_unreadable(raw), *user_checks, *item_checks, *timestamp_checks, *label_checks, *order_checks]),
         *_source_row(raw),
     )
-    return _split(rows, INTERACTIONS, "interaction is a duplicate")
-
-
-def require_few_rejected(table: Table, counts_by_reason: Mapping[str, int], rows_in: int, max_share: float) -> None:
-    """Raise an error if too large a share of the rows of a table was rejected.
-
-    Args:
-        table: Table that the rows were meant for.
-        counts_by_reason: Number of rejected rows by reason.
-        rows_in: Number of rows of the source.
-        max_share: Largest share of rejected rows, in [0, 1].
-
-    Raises:
-        IngestError: The source has no rows, or the share is above ``max_share``. The message gives the counts by reason.
-
-    Example:
-        >>> from qarm_features.storage.tables import ITEMS
-        >>> require_few_rejected(ITEMS, {"item_id is null": 1}, rows_in=100, max_share=0.05)
-    """
-    rejected = sum(counts_by_reason.values())
-    if rows_in == 0:
-        raise IngestError(f"{table.name} has no rows at its source, must have at least 1. Check its path.")
-    if rejected > max_share * rows_in:
-        most_first = sorted(counts_by_reason.items(), key=lambda entry: -entry[1])
-        reasons = "; ".join(f"{reason}: {count:,}" for reason, count in most_first)
-        raise IngestError(
-            f"{rejected:,} of {rows_in:,} rows of {table.name} are rejected ({rejected / rows_in:.1%}), must be at most "
-            f"{max_share:.1%} (max_rejected_share). By reason: {reasons}. The rows are in rejected_rows."
-        )
+    in_moment = F.col(ORDER_IN_MOMENT if order else REASON)
+    latest = [in_moment.desc_nulls_last()] if source.duplicates == "latest" else []
+    rows = group_by_key(rows, INTERACTIONS.key)
+    total = sum_of_different(SAID, in_moment, INTERACTIONS.key) if source.duplicates == "sum" else F.col(SAID)
+    rows = rows.withColumn("label", (total >= source.positive_from).cast("int"))
+    return _split(rows, INTERACTIONS, "interaction", [*latest, F.col(SAID).desc(), in_moment.asc_nulls_last()])
 
 
 def require_all_lines(source: SourceRows, checked: Checked, path: str | None) -> None:
@@ -198,30 +184,42 @@ def _source_row(raw: DataFrame) -> list[Column]:
 
 
 def _first_reason(checks: list[Check]) -> Column:
-    return F.coalesce(*[F.when(failed, F.lit(reason)) for failed, reason in checks], F.lit(None)).alias(_REASON)
+    return F.coalesce(*[F.when(failed, F.lit(reason)) for failed, reason in checks], F.lit(None)).alias(REASON)
 
 
-def _split(rows: DataFrame, table: Table, duplicate: str) -> Checked:
-    """Split rows by their reason, and reject all rows of a key but the first in the order of their content.
+def _preferred(raw: DataFrame, source: ItemSource) -> Column | None:
+    """Return the column that orders the rows of an item before their content does, or None."""
+    if source.duplicates == "latest" and source.latest_by is not None:
+        return latest_value(raw, source.latest_by)
+    has_lines = LINE in raw.columns  # Parquet, Delta and tables have no order of their rows
+    return F.struct(FILE, LINE) if source.duplicates == "first" and has_lines else None
 
-    The result does not depend on the partitions.
+
+def _comparable(table: Table) -> list[Column]:
+    """Return the columns without bytes and vectors, for which content_hash stands."""
+    return [F.col(column.name) for column in table.columns if not column.type.startswith(("binary", "array"))]
+
+
+def _split(rows: DataFrame, table: Table, name: str, best_first: list[Column]) -> Checked:
+    """Split rows by their reason, after all rows of a key but the best got one.
+
+    Args:
+        rows: Rows with the columns of the table, ``_reason``, ``_said`` and the source row.
+        table: Table that the rows are meant for.
+        name: Name of its key in the reasons.
+        best_first: Order in which the rows of a key are preferred.
     """
-    columns = [column for column in table.columns if column.name in rows.columns]
-    content = [F.col(f"`{column.name}`") for column in columns]
-    # Bytes and vectors are not compared, because content_hash stands for them.
-    short = [F.col(f"`{column.name}`") for column in columns if not column.type.startswith(("binary", "array"))]
-    spread = F.when(F.col(_REASON).isNotNull(), F.xxhash64(*short))  # else all null IDs land in one task
-    order = Window.partitionBy(*table.key, F.col(_REASON).isNull(), spread).orderBy(*short)
-    rows = rows.withColumn("_rank", F.row_number().over(order))
-    reason = F.coalesce(F.col(_REASON), F.when(F.col("_rank") > 1, F.lit(duplicate)))
-    rows = rows.withColumn(_REASON, reason).persist()
+    # Of rows that are equal in all that counts, the first of the first file is kept.
+    rows = keep_one_per_key(rows, table.key, name, [*best_first, F.col(FILE), F.col(LINE)]).persist()
+    columns = [column.name for column in table.columns if column.name in rows.columns]
     is_struct = isinstance(rows.schema[_ROW].dataType, T.StructType)
     as_text = F.to_json(_ROW, {"ignoreNullFields": "false"}) if is_struct else F.col(_ROW)
-    rejected = rows.where(F.col(_REASON).isNotNull()).select(
+    rejected = rows.where(F.col(REASON).isNotNull()).select(
         F.lit(table.name).alias("table"),
         as_text.alias("row"),
-        F.col(_REASON).alias("reason"),
+        F.col(REASON).alias("reason"),
         F.col(FILE).alias("file"),
         F.col(LINE).alias("line"),
     )
-    return Checked(rows.where(F.col(_REASON).isNull()).select(*content), rejected, rows)
+    contradicting = rows.where(F.col(REASON) == duplicate_reason(name, other_content=True)).select(*table.key)
+    return Checked(rows.where(F.col(REASON).isNull()).select(*columns), rejected, rows, contradicting.distinct())

@@ -11,8 +11,11 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from qarm_features.catalog import ingest
+from qarm_features.catalog.event_times import remark_on_times, require_fitting_unit
 from qarm_features.catalog.read_source import open_source
+from qarm_features.catalog.rejections import RowCounts, require_few_rejected
 from qarm_features.catalog.source_rows import SourceRows
+from qarm_features.catalog.unknown_items import count_unknown_items, remark_on_user_ids, require_known_items
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import folder_totals, source_states
@@ -34,7 +37,7 @@ def _user_files(settings: Settings) -> dict[str, Any]:
     after="nothing",
     reads=("your catalog and click log",),
     writes=("items", "interactions", "rejected_rows"),
-    settings=("items", "interactions", "max_rejected_share", "encoder.media_roots"),
+    settings=("items", "interactions", "max_rejected_share", "max_unknown_item_share", "encoder.media_roots"),
     extra_inputs=_user_files,
 )
 def ingest_catalog(context: JobContext) -> Counts:
@@ -58,15 +61,32 @@ def ingest_catalog(context: JobContext) -> Counts:
     rejected = items.rejected.unionByName(interactions.rejected)
     warehouse.overwrite(REJECTED_ROWS, rejected, where="`table` IN ('items', 'interactions')")
     reasons = rejected.groupBy("table", "reason").agg(F.count("*").alias("rows")).collect()
-    rows_in = rows_out = 0
-    most_first = sorted(reasons, key=lambda row: (-row["rows"], row["table"], row["reason"]))
-    remark = ", ".join(f"{row['rows']:,} {row['table']}: {row['reason']}" for row in most_first)
-    for table, checked in ((ITEMS, items), (INTERACTIONS, interactions)):
-        by_reason = {row["reason"]: row["rows"] for row in reasons if row["table"] == table.name}
-        accepted = checked.accepted.count()
-        rows_in += accepted + sum(by_reason.values())
-        rows_out += accepted
-        ingest.require_few_rejected(table, by_reason, accepted + sum(by_reason.values()), settings.max_rejected_share)
+    of_items, of_log = (
+        RowCounts(table, checked.accepted.count(), {r["reason"]: r["rows"] for r in reasons if r["table"] == table})
+        for table, checked in ((ITEMS.name, items), (INTERACTIONS.name, interactions))
+    )
+    require_fitting_unit(of_log.by_reason, of_log.accepted, log.frame, settings.interactions)
+    require_few_rejected([of_items, of_log], settings.max_rejected_share)
+    unknown = count_unknown_items(items.accepted, interactions.accepted)
+    remedy = require_known_items(unknown, items.accepted, interactions.accepted, settings.max_unknown_item_share)
     warehouse.overwrite(ITEMS, items.accepted)
     warehouse.overwrite(INTERACTIONS, interactions.accepted)
-    return Counts(rows_in, rows_out, rows_in - rows_out, remark and f"rejected_rows: {remark}")
+    rows_in, rows_out = of_items.rows_in + of_log.rows_in, of_items.accepted + of_log.accepted
+    most_first = sorted(reasons, key=lambda row: (-row["rows"], row["table"], row["reason"]))
+    listed = ", ".join(f"{row['rows']:,} {row['table']}: {row['reason']}" for row in most_first)
+    remarks = (
+        listed and f"rejected_rows: {listed}",
+        _contradicted(items, "items", settings.items.duplicates),
+        _contradicted(interactions, "interactions", settings.interactions.duplicates),
+        str(unknown),
+        remedy,
+        remark_on_user_ids(interactions.accepted),
+        remark_on_times(interactions.accepted),
+    )
+    return Counts(rows_in, rows_out, rows_in - rows_out, "; ".join(remark.rstrip(".") for remark in remarks if remark))
+
+
+def _contradicted(checked: ingest.Checked, things: str, kept: str) -> str:
+    """Returns how many keys came with different content, and which content was kept; empty if there are none."""
+    count = checked.contradicted.count()
+    return f"{count:,} {things} came with different content ({things}.duplicates: {kept})" if count else ""

@@ -22,6 +22,7 @@ from qarm_features.settings.sections import (
     InteractionSource,
     ItemPairs,
     ItemSource,
+    RejectedShares,
     SparkOptions,
 )
 
@@ -55,12 +56,14 @@ class Settings(BaseSettings):
     artifacts: str = Field("artifacts", description="Folder of the encoders, codebooks, releases and ranking models.")
     feature_repo: str = Field("feature_repo", description="Folder of feature_store.yaml.")
     seed: int = Field(0, ge=0, description="Seed of all random numbers, at least 0.")
-    max_rejected_share: float = Field(
-        0.05,
+    max_unknown_item_share: float = Field(
+        0.5,
         ge=0,
         le=1,
-        description="Highest share of rejected rows per table, from 0 to 1; a larger share stops the job.",
+        description="Highest share of rows of the click log whose item the catalog lacks, from 0 to 1; a larger share stops "
+        "the job.",
     )
+    max_rejected_share: RejectedShares = RejectedShares()
     items: ItemSource
     interactions: InteractionSource
     item_pairs: ItemPairs = ItemPairs()
@@ -166,5 +169,6 @@ def _explain(error: ErrorDetails, path: Path) -> str:
     if error["type"] == "missing":
         return f"{name} in {path} is missing, must be set."
     variable = "QARM_" + name.upper().replace(".", "__")
+    elsewhere = "" if " " in variable else f" or by {variable}"  # a name of the user's own may hold blanks
     message = error["msg"].removeprefix("Value error, ")
-    return f"{name} is {error.get('input')!r}: {message}. Change it in {path} or by {variable}."
+    return f"{name} is {error.get('input')!r}: {message}. Change it in {path}{elsewhere}."

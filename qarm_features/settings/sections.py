@@ -7,8 +7,9 @@ the comment in ``qarm.yaml``.
 from __future__ import annotations
 
 import codecs
+import contextlib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -131,6 +132,15 @@ class ItemSource(Source):
     precomputed_dim: int | None = Field(
         None, ge=1, description="Length of the vectors in precomputed, at least 1; must be set with precomputed."
     )
+    duplicates: Literal["most-frequent", "latest", "first"] = Field(
+        "most-frequent",
+        description="Which of several different rows of one item is kept: the content that most rows have, the latest by "
+        "latest_by, or the first in file and line.",
+    )
+    latest_by: str | None = Field(
+        None,
+        description="Column of numbers, timestamps or ISO 8601 text for duplicates: latest; the largest is latest.",
+    )
 
     @model_validator(mode="after")
     def _content_is_named(self) -> Self:
@@ -138,6 +148,8 @@ class ItemSource(Source):
             raise ValueError("precomputed_dim is not set, must be the length of the vectors in precomputed")
         if not (self.text or self.image or self.audio or self.precomputed):
             raise ValueError("at least one of text, image, audio and precomputed must name a column")
+        if self.duplicates == "latest" and self.latest_by is None:
+            raise ValueError("latest_by is not set, must name the column whose largest value is latest")
         return self
 
 
@@ -148,10 +160,10 @@ class InteractionSource(Source):
     user_id_type: IdType = Field("integer", description="Type of the user ID: integer or string.")
     item_id: str = Field("item_id", description="Column of the item ID, which has the same type as in items.")
     event_timestamp: str = Field("event_timestamp", description="Column of the time of the event.")
-    timestamp_unit: Literal["timestamp", "seconds", "milliseconds"] = Field(
+    timestamp_unit: Literal["timestamp", "seconds", "milliseconds", "microseconds", "nanoseconds"] = Field(
         "timestamp",
-        description="Unit of event_timestamp: timestamp (a timestamp column or ISO 8601 text), or seconds or milliseconds "
-        "since 1970.",
+        description="Unit of event_timestamp: timestamp (a timestamp column or ISO 8601 text), or seconds, milliseconds, "
+        "microseconds or nanoseconds since 1970.",
     )
     order_by: str | None = Field(
         None,
@@ -164,6 +176,43 @@ class InteractionSource(Source):
     positive_from: float = Field(
         1.0, description="Lowest label that counts as positive (1); a lower label is negative (0)."
     )
+    duplicates: Literal["max", "sum", "latest"] = Field(
+        "max",
+        description="Label of several rows of one user, item and time that have different labels: the highest, the sum of "
+        "the different labels, or the latest by order_by.",
+    )
+
+    @model_validator(mode="after")
+    def _order_is_named(self) -> Self:
+        if self.duplicates == "latest" and self.order_by is None:
+            raise ValueError("order_by is not set, must name the column whose largest number is latest")
+        return self
+
+
+class RejectedShares(Section):
+    """Highest share of rejected rows, beyond which ingest stops. One number in place of the section holds for both tables."""
+
+    items: float = Field(0.05, ge=0, le=1, description="Highest share of rejected rows of the catalog, from 0 to 1.")
+    interactions: float = Field(
+        0.05, ge=0, le=1, description="Highest share of rejected rows of the click log, from 0 to 1."
+    )
+    reasons: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        {},
+        description="Highest share of rows with a certain reason, by the reason, for example {user_id is null: 0.3}; these "
+        "rows do not count for the share of their table.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_share_is_that_of_both(cls, content: Any) -> Any:
+        if isinstance(content, str):  # a variable of the environment
+            with contextlib.suppress(ValueError):
+                content = float(content)
+        if isinstance(content, (dict, cls)):
+            return content
+        if isinstance(content, bool) or not isinstance(content, (int, float)) or not 0 <= content <= 1:
+            raise ValueError("must be a number from 0 to 1, or a section with items, interactions and reasons")
+        return {"items": content, "interactions": content}
 
 
 class ItemPairs(Section):

@@ -8,7 +8,6 @@ import json
 import pandas as pd
 import pytest
 
-from qarm_features.catalog import ingest
 from qarm_features.catalog.ingest import IngestError, check_interactions, check_items, read_source
 from qarm_features.encoders.media import media_state
 from qarm_features.jobs.ingest_catalog import ingest_catalog
@@ -137,9 +136,13 @@ def test_of_duplicate_items_the_same_one_is_kept_whatever_the_partitions(spark, 
 
     checked = check_items(raw, ITEM_SOURCE)
 
-    assert rows_of(checked.accepted, "text") == [("Lamp. A",)]
+    assert rows_of(checked.accepted, "text") == [("Lamp. B",)]
     reasons = rows_of(checked.rejected, "reason")
-    assert reasons == [("content is empty",), ("item_id is a duplicate",), ("item_id is a duplicate",)]
+    assert reasons == [
+        ("content is empty",),
+        ("item_id is a duplicate",),
+        ("item_id is a duplicate with other content",),
+    ]
 
 
 def test_a_bad_interaction_is_rejected_with_its_reason(spark):
@@ -148,7 +151,8 @@ def test_a_bad_interaction_is_rejected_with_its_reason(spark):
         ("7", "x", "1700000000", "5"): "item_id is not an integer",
         ("7", "1", None, "5"): "event_timestamp is null",
         ("7", "1", "yesterday", "5"): "event_timestamp is not a number",
-        ("7", "1", "1700000000000", "5"): "event_timestamp is not between 1970 and 2100",
+        ("7", "1", "1700000000000", "5"): "event_timestamp is in milliseconds, not in seconds",
+        ("7", "1", "1e17", "5"): "event_timestamp is not between 1970 and 2100",
         ("7", "1", "1700000000", None): "label is null",
         ("7", "1", "1700000000", "good"): "label is not a number",
         ("7", "1", "1700000000", "nan"): "label is not a number",
@@ -161,7 +165,7 @@ def test_a_bad_interaction_is_rejected_with_its_reason(spark):
     assert rows_of(checked.accepted, "user_id") == [(8,)]
     rejected = [(tuple(json.loads(r["row"]).values()), r["reason"]) for r in checked.rejected.collect()]
     assert dict(rejected) == {**bad, good[0]: "interaction is a duplicate"}
-    assert len(rejected) == 9
+    assert len(rejected) == 10
 
 
 def test_whole_numbers_written_as_floats_are_integer_ids(spark):
@@ -199,7 +203,7 @@ def test_iso_text_is_a_timestamp_and_a_number_without_unit_is_refused(spark):
 
     assert [r["event_timestamp"].timestamp() for r in checked.accepted.collect()] == [1704067210.0]
     assert rows_of(checked.rejected, "reason") == [("event_timestamp is not a timestamp",)]
-    message = "timestamp_unit is timestamp, must be seconds or milliseconds, because the column at has type bigint"
+    message = "timestamp_unit is timestamp, must be seconds, milliseconds, .* because the column at has type bigint"
     with pytest.raises(IngestError, match=message):
         check_interactions(
             spark.createDataFrame([(1, 2, 3)], "user_id int, item_id int, at bigint"), source, item_id_type="integer"
@@ -326,11 +330,6 @@ def test_more_rejected_than_allowed_stops_with_the_counts_by_reason_and_keeps_th
         ingest_catalog(context)
 
     assert context.warehouse.read(ITEMS).count() == 64
-
-
-def test_a_source_without_rows_is_refused():
-    with pytest.raises(IngestError, match="items has no rows at its source, must have at least 1"):
-        ingest.require_few_rejected(ITEMS, {}, 0, 0.5)
 
 
 def test_a_file_that_was_replaced_behind_its_uri_has_another_content_hash_and_a_remote_one_the_same(spark, tmp_path):
