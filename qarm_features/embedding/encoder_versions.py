@@ -55,7 +55,7 @@ def item_encoder_config(items: ItemSource, encoder: Encoder, *, aligned: bool) -
     """
     rank = encoder.lora_rank if aligned else 0
     text: dict[str, Any] = {"backbone": encoder.text_backbone, "lora_rank": rank, "max_tokens": encoder.max_tokens}
-    if items.text and not encoder.image_text_backbone:
+    if items.text or (items.image and encoder.image_text_backbone):
         text["recipe"] = text_recipe(encoder)
     image: dict[str, Any] = {"backbone": encoder.image_backbone, "lora_rank": rank}
     if encoder.image_backbone == "patch-transformer":
@@ -85,7 +85,7 @@ def item_encoder_config(items: ItemSource, encoder: Encoder, *, aligned: bool) -
 
 
 def text_recipe(encoder: Encoder) -> dict[str, Any]:
-    """Return prompt, pooling and layers of the text backbone, from its files and the settings.
+    """Return prompt, pooling and layers of the backbone that reads texts, from its files and the settings.
 
     Args:
         encoder: The section ``encoder`` of the settings.
@@ -97,6 +97,8 @@ def text_recipe(encoder: Encoder) -> dict[str, Any]:
         ValueError: The recipe cannot be followed exactly, or would have to be guessed.
     """
     asked: dict[str, Any] = {"prompt": encoder.text_prompt, "pooling": encoder.text_pooling, "dim": encoder.text_dim}
+    if encoder.image_text_backbone:
+        return read_recipe(encoder.image_text_backbone, setting="encoder.image_text_backbone", **asked)
     return read_recipe(encoder.text_backbone, **asked)
 
 

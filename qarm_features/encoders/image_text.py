@@ -1,12 +1,13 @@
 """Encode the image and the text of an item together, by one vision-language model.
 
 In: B pairs of an image and a text; one of the two may be missing. Out: ``Tokens`` of shape (B, N, D), the last hidden
-states of the model. QARM and EM3 use a multimodal language model in this way (arXiv 2411.11739, section 3.1;
-arXiv 2404.06078).
+states of the model, and one vector for each pair, made as the authors of the model do. QARM and EM3 use a multimodal
+language model in this way (arXiv 2411.11739, section 3.1; arXiv 2404.06078).
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,12 +15,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from qarm_features.encoders.chat import Chat
+from qarm_features.encoders.embedding_head import EmbeddingHead
 from qarm_features.encoders.media import media_bytes
 from qarm_features.encoders.pictures import decode_picture, to_tensor
 from qarm_features.encoders.pretrained import load_backbone, locate_backbone
+from qarm_features.encoders.published_files import PublishedFiles
+from qarm_features.encoders.recipe import Recipe, full_recipe, read_recipe
 from qarm_features.fusion.tokens import BrokenContent, Tokens
 
 _CHARACTERS_PER_TOKEN = 16
+_MOST_CHARACTERS_PER_TOKEN = 64  # a text of a chat is cut by its tokens later, so this cut must not come first
 
 
 class ImageTextEncoder(nn.Module):
@@ -31,13 +37,24 @@ class ImageTextEncoder(nn.Module):
         lora_rank: Rank of LoRA in the attention of the backbone; 0 keeps the backbone frozen.
         max_tokens: Greatest length of a text: it is cut to 16 characters for each of these tokens. The tokens of the
             image are added to them.
-        max_image_side: Greatest longer side of an image, in pixels; a larger image is shrunk to it.
+        max_image_side: Greatest longer side of an image, in pixels; a larger image is shrunk to it. None means 4096 for a
+            model whose authors say how they embed, which then shrinks it as they say, and 768 for any other.
+        recipe: Prompt, chat template, pooling and layers, from ``read_recipe``; None reads them from the backbone's files.
+        prompt: Name of one of the authors' prompts, or a prompt written out; None takes their prompt of documents. This and
+            the next two are used only without a recipe.
+        pooling: Way of pooling in place of the authors'; None takes theirs.
+        vector_dim: Number of values that are kept of the vector (Matryoshka); None keeps as many as the authors.
         media_roots: Folders and URI prefixes under which images may be read.
         max_media_bytes: Greatest size of a file, in bytes; a larger one is refused.
         max_image_pixels: Greatest number of pixels of an image; a larger one is refused without being decoded.
 
+    Attributes:
+        recipe: The complete recipe.
+        head: Pooling and layers; None for an encoder of release 0.1.0, whose kept tokens are averaged.
+
     Raises:
-        ValueError: The backbone or its processor cannot be loaded, or the hash of its weights differs.
+        ValueError: The backbone or its processor cannot be loaded, the hash of its weights differs, or it cannot be used as
+            its authors publish it.
 
     Example::
 
@@ -53,18 +70,34 @@ class ImageTextEncoder(nn.Module):
         sha256: str | None = None,
         lora_rank: int = 0,
         max_tokens: int = 128,
-        max_image_side: int = 768,
+        max_image_side: int | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        prompt: str | None = None,
+        pooling: str | None = None,
+        vector_dim: int | None = None,
         media_roots: Sequence[str] = (),
         max_media_bytes: int = 20_000_000,
         max_image_pixels: int = 50_000_000,
     ) -> None:
         super().__init__()
+        setting = "encoder.image_text_backbone"
+        if recipe is None:
+            recipe = read_recipe(backbone, setting=setting, prompt=prompt, pooling=pooling, dim=vector_dim)
+        self.recipe = full_recipe(recipe)
         self.backbone = load_backbone(
-            backbone, setting="encoder.image_text_backbone", sha256=sha256, lora_rank=lora_rank
+            backbone, setting=setting, sha256=sha256, lora_rank=lora_rank, subfolder=self.recipe["subfolder"]
         )
-        self.processor = _load_processor(backbone)
+        self.processor = _load_processor(backbone, self.recipe)
+        self.tokenizer = self.processor.tokenizer
+        self.chat = None if self.recipe["chat"] is None else Chat(self.processor, self.tokenizer, self.recipe)
+        self.head: EmbeddingHead | None = None
+        if self.recipe["pooling"]:
+            self.head = EmbeddingHead(PublishedFiles(backbone, setting), self.recipe, token_dim=self.backbone.dim)
         self.trained = self.backbone.trained
-        self.max_tokens, self.max_image_side = max_tokens, max_image_side
+        allowed = self.recipe["max_tokens"] or self.tokenizer.model_max_length
+        self.max_tokens = max_tokens if self.chat is None else min(max_tokens, allowed - self.chat.tokens_around)
+        self.max_image_side = max_image_side or (768 if self.chat is None else 4096)
+        saved = dict(recipe) | ({"layers": self.head.layers_config} if self.head and self.head.layers_config else {})
         self.media_roots = tuple(media_roots)
         self.max_media_bytes, self.max_image_pixels = max_media_bytes, max_image_pixels
         self.config: dict[str, Any] = {
@@ -72,7 +105,8 @@ class ImageTextEncoder(nn.Module):
             "sha256": self.backbone.sha256,
             "lora_rank": lora_rank,
             "max_tokens": max_tokens,
-            "max_image_side": max_image_side,
+            "max_image_side": self.max_image_side,
+            "recipe": saved,
             "media_roots": list(media_roots),
             "max_media_bytes": max_media_bytes,
             "max_image_pixels": max_image_pixels,
@@ -85,7 +119,8 @@ class ImageTextEncoder(nn.Module):
 
     def frozen_names(self) -> set[str]:
         """Return the names in ``state_dict()`` that are not saved, because the backbone's name and hash restore them."""
-        return {f"backbone.{name}" for name in self.backbone.frozen_names()}
+        head = {f"head.{name}" for name in self.head.state_dict()} if self.head else set()
+        return {f"backbone.{name}" for name in self.backbone.frozen_names()} | head
 
     def decode(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """Decode one pair.
@@ -110,7 +145,10 @@ class ImageTextEncoder(nn.Module):
             picture = decode_picture(content, max_pixels=self.max_image_pixels, draft=self.max_image_side)
             picture.thumbnail((self.max_image_side, self.max_image_side))
             image = to_tensor(picture)
-        return {"image": image, "text": (text or "")[: _CHARACTERS_PER_TOKEN * self.max_tokens]}
+        characters = (
+            _CHARACTERS_PER_TOKEN if self.chat is None else 4 * _CHARACTERS_PER_TOKEN
+        )  # a chat is cut by tokens later
+        return {"image": image, "text": (text or "")[: characters * self.max_tokens]}
 
     def forward(self, decoded: Sequence[Mapping[str, Any]]) -> Tokens:
         """Encode B pairs; pairs with an image and pairs without one run through the model separately.
@@ -119,25 +157,48 @@ class ImageTextEncoder(nn.Module):
             decoded: B mappings that ``decode`` returned.
 
         Returns:
-            ``Tokens`` of shape (B, N, D) of the image and the text, in the order of the model.
+            ``Tokens`` of shape (B, N, D) of the image and the text, in the order of the model, without those of the prompt.
         """
+        return self._hidden_states(decoded)[0]
+
+    def encode(self, decoded: Sequence[Mapping[str, Any]]) -> tuple[Tokens, Tensor]:
+        """Encode B pairs to tokens and to one vector each.
+
+        Args:
+            decoded: B mappings that ``decode`` returned.
+
+        Returns:
+            ``Tokens`` as ``forward`` returns them, and vectors (B, P) float32 as the authors make them, up to their length.
+        """
+        assert self.head is not None  # has_head() asks before
+        tokens, whole = self._hidden_states(decoded)
+        return tokens, self.head(tokens.values, whole, whole)
+
+    def _hidden_states(self, decoded: Sequence[Mapping[str, Any]]) -> tuple[Tokens, Tensor]:
+        """Return the tokens, and for each token whether the model saw it (B, N): it did see the prompt."""
         with_image = [row for row, pair in enumerate(decoded) if pair["image"] is not None]
         without_image = [row for row, pair in enumerate(decoded) if pair["image"] is None]
         parts = [(rows, self._encode([decoded[row] for row in rows])) for rows in (with_image, without_image) if rows]
         longest = max(part.values.shape[1] for _, part in parts)
         values = parts[0][1].values.new_zeros(len(decoded), longest, self.dim)
-        mask = torch.zeros(len(decoded), longest, dtype=torch.bool, device=values.device)
+        whole = torch.zeros(len(decoded), longest, dtype=torch.bool, device=values.device)
         for rows, part in parts:
             places = torch.tensor(rows, device=values.device)
             missing = longest - part.values.shape[1]
             values = values.index_copy(0, places, nn.functional.pad(part.values, (0, 0, 0, missing)))
-            mask = mask.index_copy(0, places, nn.functional.pad(part.mask, (0, missing)))
-        return Tokens(values, mask)
+            whole = whole.index_copy(0, places, nn.functional.pad(part.mask, (0, missing)))
+        before = 0 if self.chat is None else self.chat.tokens_before
+        return Tokens(values, whole & (whole.cumsum(1) > before)), whole
 
     def _encode(self, pairs: Sequence[Mapping[str, Any]]) -> Tokens:
         images = [[_picture(pair["image"])] for pair in pairs] if pairs[0]["image"] is not None else None
         prompts = [self._prompt(pair["text"], with_image=images is not None) for pair in pairs]
-        inputs = self.processor(text=prompts, images=images, padding=True, return_tensors="pt")
+        options: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
+        if self.chat is not None:
+            options["add_special_tokens"] = self.chat.special_tokens(prompts[0])
+        if images is not None and self.recipe["images"]:
+            options["images_kwargs"] = self.recipe["images"]
+        inputs = self.processor(text=prompts, images=images, **options)
         inputs = {
             name: value.to(self.backbone.device, self.backbone.dtype if value.is_floating_point() else None)
             for name, value in inputs.items()
@@ -145,6 +206,9 @@ class ImageTextEncoder(nn.Module):
         return Tokens(self.backbone(**inputs), inputs["attention_mask"].bool())
 
     def _prompt(self, text: str, *, with_image: bool) -> str:
+        if self.chat is not None:
+            return self.chat.write(self.chat.cut(text, self.max_tokens), with_image=with_image)
+        text = self.recipe["prompt"] + text
         content = [{"type": "text", "text": text}]
         if with_image:
             content.insert(0, {"type": "image"})
@@ -157,12 +221,20 @@ def _picture(image: Tensor) -> Image.Image:
     return Image.fromarray(image.permute(1, 2, 0).numpy())
 
 
-def _load_processor(backbone: str) -> Any:
+def _load_processor(backbone: str, recipe: Recipe) -> Any:
     from transformers import AutoProcessor
 
     try:
-        return AutoProcessor.from_pretrained(locate_backbone(backbone), trust_remote_code=False)
+        return AutoProcessor.from_pretrained(
+            locate_backbone(backbone), subfolder=recipe["subfolder"], trust_remote_code=False, **recipe["tokenizer"]
+        )
     except (OSError, ValueError, ImportError, TypeError) as error:
+        if importlib.util.find_spec("torchvision") is None and "torchvision" in str(error).lower():
+            raise ImportError(
+                f"The processor of {backbone} (encoder.image_text_backbone) needs the package torchvision, which is not "
+                "installed. Run: pip install torchvision",
+                name="torchvision",
+            ) from error
         raise ValueError(
             f"encoder.image_text_backbone is {backbone}, must hold a processor of images and text. "
             f"transformers says: {error}"

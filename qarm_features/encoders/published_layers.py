@@ -126,7 +126,9 @@ def _chat(files: PublishedFiles, config: Mapping[str, Any]) -> dict[str, Any] | 
     )
     if odd:
         raise files.refused(f"asks for processing_kwargs {', '.join(odd)}", "Give its vectors as items.precomputed.")
-    return dict(asked.get("chat_template") or {}) if "message" in ways else None
+    if "message" not in ways:
+        return None
+    return {**(asked.get("chat_template") or {}), "format": ways["message"].get("format", "structured")}
 
 
 def _pooling(files: PublishedFiles, path: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ PLAIN: Recipe = {
     "max_tokens": None,  # None takes what tokenizer and model allow
     "tokenizer": {},  # further arguments of the tokenizer
     "subfolder": "",
+    "images": {},  # arguments of the image processor
     "layers": [],
     "dim": None,  # number of values that are kept of the vector; None keeps all
 }
@@ -37,6 +38,30 @@ _PROMPT_ON_THE_PAGE_ONLY = (
     (r"^e5-(small|base|large)(?!.*instruct)|^multilingual-e5-(small|base|large)(?!.*instruct)", "passage: "),
     (r"^nomic-embed-text", "search_document: "),
     (r"^instructor-", "Represent the product: "),
+)
+# Recipes that authors publish as a script beside the model, not in modules.json: family, recipe.
+# Source: github.com/QwenLM/Qwen3-VL-Embedding, src/models/qwen3_vl_embedding.py; huggingface.co/Alibaba-NLP/
+# gme-Qwen2-VL-2B-Instruct, gme_inference.py (for documents, which take its default instruction).
+_SCRIPTS: tuple[tuple[str, Recipe], ...] = (
+    (
+        r"^qwen3-vl-embedding",
+        {
+            "chat": {"add_generation_prompt": True, "format": "structured"},
+            "prompt": "Represent the user's input.",
+            "pooling": ["lasttoken"],
+            "max_tokens": 8192,
+        },
+    ),
+    (
+        r"^gme-qwen2-vl",
+        {
+            "chat": {"add_generation_prompt": True, "format": "structured", "suffix": "<|endoftext|>"},
+            "prompt": "You are a helpful assistant.",
+            "pooling": ["lasttoken"],
+            "max_tokens": 1800,
+            "images": {"size": {"shortest_edge": 256 * 28 * 28, "longest_edge": 1280 * 28 * 28}},  # numbers of pixels
+        },
+    ),
 )
 _NEVER_PLAIN = (
     r"^(bge-|gte-|e5-|multilingual-e5-|qwen3-(vl-)?embedding|gme-qwen|jina-(clip|embeddings?)|nomic-embed|snowflake-arctic|"
@@ -82,15 +107,25 @@ def read_recipe(
     kind = options.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
         raise files.refused(f"is a {kind}", "Take an embedder that gives one vector for each text.")
-    recipe = dict(PLAIN) if modules is None else published_layers(files, modules)
-    if modules is None and pooling is None and _is_known(files.names, _NEVER_PLAIN):
+    if files.find("adapter_config.json", unknown_is_missing=True) is not None:
+        raise files.refused(
+            "is an adapter of another model", "Merge it into that model by peft, and name the merged folder."
+        )
+    script = _script(files, modules)
+    if script is not None:
+        recipe = {**PLAIN, **script}
+    else:
+        recipe = dict(PLAIN) if modules is None else published_layers(files, modules)
+    if recipe["chat"] is not None and setting == "encoder.text_backbone" and script is not None:
+        raise files.refused("reads images too", "Set it as encoder.image_text_backbone.")
+    if modules is None and script is None and pooling is None and _is_known(files.names, _NEVER_PLAIN):
         raise files.refused(
             "has no modules.json, without which its pooling would be guessed",
             f"Download the whole repository of its authors, or set encoder.text_pooling to one of {_modes()}.",
         )
     if pooling is not None:
         recipe["pooling"] = [pooling]
-    recipe["prompt"] = _prompt(files, options, prompt)
+    recipe["prompt"] = script["prompt"] if script and prompt is None else _prompt(files, options, prompt)
     recipe["dim"] = dim or options.get("truncate_dim")
     return _brief(recipe)
 
@@ -109,6 +144,14 @@ def described(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if recipe.get("max_tokens", 0) >= arguments.get("max_tokens", 0):
         recipe.pop("max_tokens", None)  # the setting cuts a text first
     return others if recipe in ({}, RELEASE_0_1_0) else {**others, "recipe": recipe}
+
+
+def _script(files: PublishedFiles, modules: Any) -> Recipe | None:
+    """Return the recipe of a family whose authors publish a script, unless ``modules.json`` says all without their code."""
+    own_code = modules and not str(modules[0].get("type")).startswith("sentence_transformers.")
+    if modules is not None and not own_code:
+        return None
+    return next((recipe for family, recipe in _SCRIPTS if _is_known(files.names, family)), None)
 
 
 def _prompt(files: PublishedFiles, options: Mapping[str, Any], asked: str | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qarm_features.encoders.chat import Chat
 from qarm_features.encoders.embedding_head import EmbeddingHead
 from qarm_features.encoders.pretrained import load_backbone, locate_backbone, weights_sha256
 from qarm_features.encoders.published_files import PublishedFiles
@@ -68,10 +69,6 @@ class TextEncoder(nn.Module):
         if recipe is None:
             recipe = read_recipe(backbone, setting=setting, prompt=prompt, pooling=pooling, dim=vector_dim)
         self.recipe = full_recipe(recipe)
-        if self.recipe["chat"] is not None:
-            raise ValueError(
-                f"{setting} is {backbone}, which reads texts by its chat template. Set it as encoder.image_text_backbone."
-            )
         self.backbone = load_backbone(
             backbone, setting=setting, sha256=sha256, lora_rank=lora_rank, subfolder=self.recipe["subfolder"]
         )
@@ -80,7 +77,8 @@ class TextEncoder(nn.Module):
         self.head: EmbeddingHead | None = None
         if self.recipe["pooling"]:
             self.head = EmbeddingHead(PublishedFiles(backbone, setting), self.recipe, token_dim=self.backbone.dim)
-        self._prompt_tokens = self._tokens_of_the_prompt()
+        self.chat = None if self.recipe["chat"] is None else Chat(self.tokenizer, self.tokenizer, self.recipe)
+        self._prompt_tokens = self._tokens_of_the_prompt() if self.chat is None else (0, self.chat.tokens_before)
         self.sha256 = self.backbone.sha256
         self.trained = self.backbone.trained
         saved = dict(recipe) | ({"layers": self.head.layers_config} if self.head and self.head.layers_config else {})
@@ -172,10 +170,15 @@ class TextEncoder(nn.Module):
 
     def _hidden_states(self, decoded: Sequence[str]) -> tuple[Tokens, Tensor, Tensor]:
         """Return the tokens, and for each token its place in the text (B, N), from 0, and whether it is one (B, N)."""
-        texts = [self.recipe["prompt"] + text for text in decoded]
-        inputs = self.tokenizer(
-            texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
-        ).to(self.backbone.device)
+        options: dict[str, Any] = {"truncation": True, "max_length": self.max_tokens}
+        if self.chat is None:
+            texts = [self.recipe["prompt"] + text for text in decoded]
+        else:
+            texts = [
+                self.chat.write(self.chat.cut(text, self.max_tokens - self.chat.tokens_around)) for text in decoded
+            ]
+            options["add_special_tokens"] = self.chat.special_tokens(texts[0])
+        inputs = self.tokenizer(texts, padding=True, return_tensors="pt", **options).to(self.backbone.device)
         whole = inputs["attention_mask"].bool()
         # Empty texts, to which the tokenizer adds nothing, have no tokens at all.
         nothing = whole.new_zeros(len(texts), 0, self.dim, dtype=torch.float32)

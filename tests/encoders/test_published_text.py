@@ -183,3 +183,26 @@ def test_the_frozen_part_of_an_aligned_encoder_is_the_published_vector(tmp_path)
     again = ItemEncoder.from_pretrained(str(tmp_path / "saved"))
     assert again.config == aligned.config
     torch.testing.assert_close(again.encode({"text": TEXTS}).embeddings, embeddings)
+
+
+def test_texts_that_are_messages_of_a_chat(tmp_path):
+    folder = published(tmp_path / "tiny", shapes.qwen3, "lasttoken", "Normalize", prompts={"document": "the red item"})
+    words = shapes.tokenizer(before="", after="", side="left", longest=24)
+    words.chat_template = (
+        "{% for message in messages %}{{ message.role }} : {{ message.content }} [SEP] {% endfor %}"
+        "{% if add_generation_prompt %}in : [CLS]{% endif %}"
+    )
+    words.save_pretrained(folder)
+    way = {"method": "forward", "method_output_name": "last_hidden_state"}
+    shapes.write(
+        tmp_path / "tiny",
+        "sentence_bert_config.json",
+        {
+            "modality_config": {"text": way, "message": {**way, "format": "flat"}},
+            "module_output_name": "token_embeddings",
+            "processing_kwargs": {"chat_template": {"add_generation_prompt": True}},
+        },
+    )
+    texts = ["red lamp", "blue", "red lamp in the a of chair " * 9]
+
+    torch.testing.assert_close(encode(folder, texts), library(folder, texts, "the red item"), atol=1e-4, rtol=0)
