@@ -14,6 +14,8 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from qarm_features.storage.moments import in_moment
+
 _FROM_FIRST = (Window.unboundedPreceding, Window.currentRow)
 
 
@@ -26,10 +28,11 @@ def user_impressions(interactions: DataFrame, *, max_length: int) -> DataFrame:
 
     Returns:
         Rows of ``user_impressions``, the latest impression last in each. Impressions of one moment stand in one row, in the
-        order of their item IDs.
+        order of ``moments.in_moment``.
     """
-    by_time = Window.partitionBy("user_id").orderBy("event_timestamp", "item_id")
-    moment = Window.partitionBy("user_id", "event_timestamp").orderBy(F.col("item_id").desc())
+    keys = in_moment(interactions)
+    by_time = Window.partitionBy("user_id").orderBy("event_timestamp", *keys)
+    moment = Window.partitionBy("user_id", "event_timestamp").orderBy(*[key.desc() for key in keys])
     seconds = F.unix_seconds("event_timestamp").alias("seconds")
     latest = F.collect_list(F.struct("item_id", _positive().alias("label"), seconds))
     rows = interactions.select(

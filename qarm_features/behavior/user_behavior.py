@@ -14,6 +14,8 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from qarm_features.storage.moments import in_moment
+
 
 def user_behavior(interactions: DataFrame, *, max_length: int) -> DataFrame:
     """Collect the user's latest positive items, at every moment with a positive.
@@ -24,11 +26,12 @@ def user_behavior(interactions: DataFrame, *, max_length: int) -> DataFrame:
 
     Returns:
         Rows of ``user_behavior``, the latest item last in each. Positives of one moment stand in one row, in the order of
-        their item IDs.
+        ``moments.in_moment``.
     """
     positives = interactions.where(F.col("label") == 1)
-    by_time = Window.partitionBy("user_id").orderBy("event_timestamp", "item_id")
-    moment = Window.partitionBy("user_id", "event_timestamp").orderBy(F.col("item_id").desc())
+    keys = in_moment(positives)
+    by_time = Window.partitionBy("user_id").orderBy("event_timestamp", *keys)
+    moment = Window.partitionBy("user_id", "event_timestamp").orderBy(*[key.desc() for key in keys])
     item = F.struct("item_id", F.unix_seconds("event_timestamp").alias("seconds"))
     latest = F.collect_list(item).over(by_time.rowsBetween(-(max_length - 1), 0))
     rows = positives.withColumn("latest", latest).withColumn("from_last", F.row_number().over(moment))

@@ -63,11 +63,11 @@ def matrix(column: pa.Array, dtype: type = np.float32) -> np.ndarray:
     """Return a column of B lists of equal length as an array (B, length).
 
     Args:
-        column: Lists of numbers, without nulls.
+        column: Lists of numbers, without nulls. Without a list the array is (0, 0).
         dtype: Type of the array.
     """
     values = column.flatten().to_numpy(zero_copy_only=False).astype(dtype, copy=False)
-    return values.reshape(len(column), -1)
+    return values.reshape(len(column), -1 if len(column) else 0)
 
 
 def sum_errors(rows: DataFrame, codebooks: np.ndarray, *, weight: str | None = None) -> tuple[ErrorSums, ErrorSums]:

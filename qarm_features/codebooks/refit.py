@@ -16,6 +16,9 @@ Source: Lloyd; additive quantization, Babenko, Lempitsky, CVPR 2014, for the joi
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +35,7 @@ from qarm_features.quantizers.arrays.codebooks import level_sizes
 from qarm_features.quantizers.passes.column_functions import column_function
 from qarm_features.quantizers.rq_models import RQEstimator, RQModel
 
+logger = logging.getLogger(__name__)
 WARM_STEPS = 3  # Lloyd steps of a level; more steps change many codes and lower the error little
 _ROUNDS = 2  # rounds of steps 3 and 4; more lower the error, but move the first levels away from the old ones
 
@@ -82,10 +86,11 @@ def refit_codebooks(
         rows = with_whole_weights(embeddings, weight).select("item_id", "embedding", WHOLE_WEIGHT)
     old_codes = old_ids.select("item_id", F.col("rq_codes").alias("old_codes"))
     rows = rows.join(old_codes, on="item_id", how="left").drop("item_id")
-    if old is None:
-        fitted: RQModel = estimator.fit(embeddings)
-    else:
-        fitted = estimator.fit_from(embeddings, old, max_iter=WARM_STEPS)
+    with _unlogged_fit():
+        if old is None:
+            fitted: RQModel = estimator.fit(embeddings)
+        else:
+            fitted = estimator.fit_from(embeddings, old, max_iter=WARM_STEPS)
     levels = fitted_levels(fitted, embeddings)
     limit = keep_within * levels[-1]["sse"] / levels[-1]["weight"]
     model = _relabeled(rows, fitted)
@@ -96,6 +101,9 @@ def refit_codebooks(
         coded.unpersist()
     coded = _coded(rows, model, limit).persist()
     levels = measured_levels(coded, model.codebooks, levels)
+    for figures in levels:
+        message = "level %(level)d after the refit: relative error %(relative_error).6f, "
+        logger.info(message + "%(codes_in_use)d of %(codebook_size)d codes in use", figures)
     common = coded.where(F.col("old_codes").isNotNull())
     new_code, kept = code_transitions(common, num_levels=len(levels), codebook_size=max(old_sizes))
     coded.unpersist()
@@ -150,6 +158,18 @@ def kept_codes(codebooks: np.ndarray, limit: float) -> Column:
         return pa.ListArray.from_arrays(offsets, given.ravel())
 
     return column_function(codes, ArrayType(IntegerType()))("embedding", "rq_codes", "old_codes")
+
+
+@contextmanager
+def _unlogged_fit() -> Iterator[None]:
+    """Keep the figures of the warm start out of the log: steps 3 and 4 change the codes and centroids that they describe."""
+    of_fits = logging.getLogger("qarm_features.quantizers.fit_levels")
+    level = of_fits.level
+    of_fits.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        of_fits.setLevel(level)
 
 
 def _coded(rows: DataFrame, model: RQModel, limit: float) -> DataFrame:

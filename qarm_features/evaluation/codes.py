@@ -6,7 +6,6 @@ and the report. Balance comes last, because its published correlation with ranki
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -14,24 +13,29 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from qarm_features.evaluation.balance import error_quality, semantic_id_quality, shared_ids
-from qarm_features.evaluation.co_clicks import coded_pairs, hit_rate, shared_prefixes
-from qarm_features.evaluation.encoders import after_all_pairs, future_co_clicks, target_ranks
+from qarm_features.evaluation.co_click_pairs import Period, bought_together, evaluation_period, future_co_clicks
+from qarm_features.evaluation.co_clicks import CodedPairs, coded_pairs, hit_rate, shared_prefixes
+from qarm_features.evaluation.encoders import target_ranks
 from qarm_features.evaluation.neighborhoods import neighborhood_overlap
 from qarm_features.quantizers.arrays.codebooks import level_sizes
 from qarm_features.semantic_ids.assign import load_codebooks
+from qarm_features.settings.ranking import Ranking
 from qarm_features.storage.artifacts import Artifact
+from qarm_features.storage.moments import count_ties
 from qarm_features.storage.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_PAIRS, ITEM_SEMANTIC_IDS
 from qarm_features.storage.warehouse import Warehouse
 
 
 def evaluate_version(
-    warehouse: Warehouse, codebooks: Artifact, *, against: int | None = None, **options: Any
+    warehouse: Warehouse, codebooks: Artifact, *, ranking: Ranking, against: int | None = None, **options: Any
 ) -> dict[str, Any]:
     """Measure a published codebook version on the tables.
 
     Args:
         warehouse: The tables.
         codebooks: Codebooks of the version.
+        ranking: Section ``ranking`` of the settings. Its split gives the period of the co-clicks where no item pairs were
+            mined.
         against: Codebook version to compare codes with. The result then has ``shared`` if both have the same number of
             levels.
         options: Arguments ``k``, ``max_pairs``, ``max_queries`` and ``seed`` of ``evaluate_codes``.
@@ -53,14 +57,9 @@ def evaluate_version(
     embeddings = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == about["encoder_version"])
     centroids = load_codebooks(codebooks).codebooks
     assert centroids is not None  # published codebooks are fitted
-    figures = evaluate_codes(
-        codes,
-        embeddings,
-        centroids,
-        warehouse.read(INTERACTIONS),
-        since=after_all_pairs(warehouse.read_or_empty(ITEM_PAIRS)),
-        **options,
-    )
+    interactions = warehouse.read(INTERACTIONS)
+    period = evaluation_period(warehouse.read_or_empty(ITEM_PAIRS), interactions, ranking)
+    figures = evaluate_codes(codes, embeddings, centroids, interactions, period=period, **options)
     others = all_versions.where((F.col("codebook_version") == against) & (F.size("rq_codes") == about["num_levels"]))
     if against is not None and not others.isEmpty():
         figures["shared"] = {"version": against, **shared_ids(others, codes, num_levels=about["num_levels"])}
@@ -73,7 +72,7 @@ def evaluate_codes(
     codebooks: np.ndarray,
     interactions: DataFrame,
     *,
-    since: datetime,
+    period: Period,
     k: int = 10,
     max_pairs: int = 5_000,
     max_queries: int = 1_000,
@@ -86,9 +85,9 @@ def evaluate_codes(
         embeddings: ``item_id``, ``embedding`` (D) of its encoder version, unit L2 norm.
         codebooks: (L, K, D) float32 centroids.
         interactions: Rows of ``interactions``.
-        since: First moment of the co-clicks.
+        period: Period of the co-clicks.
         k: Number of nearest items of HitRate@k, at least 1.
-        max_pairs: Largest number of co-clicks. More are sampled by hash.
+        max_pairs: Largest number of co-clicks, and of pairs that were bought together. More are sampled by hash.
         max_queries: Largest number of items whose neighborhoods are compared. More are sampled by hash.
         seed: Seed for sampling co-clicks and query items. With the same seed two versions are measured on the same sample.
 
@@ -96,8 +95,9 @@ def evaluate_codes(
         A dict of
 
         - ``items``, the number of items,
-        - ``behavior``, a dict of ``since``, ``k``, ``pairs``, ``hit_rate`` (by code), ``hit_rate_embeddings``, ``chance``
-          and ``prefixes`` (from ``shared_prefixes``), or None if there are no co-clicks,
+        - ``behavior``, a dict of ``since``, ``period``, ``ties``, ``k``, ``pairs``, ``hit_rate`` (by code),
+          ``hit_rate_embeddings``, ``chance``, ``prefixes`` (from ``shared_prefixes``) and ``bought_together`` (``pairs`` and
+          both rates, None without such pairs), or None if there are no co-clicks,
         - ``neighborhoods`` from ``neighborhood_overlap``,
         - ``errors`` from ``error_quality``,
         - ``quality`` and ``quality_weighted`` from ``semantic_id_quality``, the latter weighted by positives.
@@ -109,7 +109,7 @@ def evaluate_codes(
     rows = rows.join(clicks, on="item_id", how="left").fillna(0, subset=["clicks"]).persist()
     sizes = {"num_levels": codebooks.shape[0], "codebook_size": level_sizes(codebooks)}
     items = rows.count()
-    behavior = _behavior(rows, codebooks, interactions, since=since, k=k, max_pairs=max_pairs, seed=seed)
+    behavior = _behavior(rows, codebooks, interactions, period=period, k=k, max_pairs=max_pairs, seed=seed)
     figures = {
         "items": items,
         "behavior": None if behavior is None else {**behavior, "chance": min(1.0, k / max(items - 1, 1))},
@@ -127,25 +127,42 @@ def _behavior(
     codebooks: np.ndarray,
     interactions: DataFrame,
     *,
-    since: datetime,
+    period: Period,
     k: int,
     max_pairs: int,
     seed: int,
 ) -> dict[str, Any] | None:
     """Return the figures of co-clicks but ``chance``, or None if no co-click has codes for both items."""
-    pairs = future_co_clicks(interactions, since=since, max_pairs=max_pairs, seed=seed).persist()
+    sample: dict[str, Any] = {"since": period.since, "max_pairs": max_pairs, "seed": seed}
+    pairs = future_co_clicks(interactions, **sample).persist()
     coded = coded_pairs(pairs, rows)
     if not len(coded.pair):
         return None
-    no_training_pairs = pairs.select("trigger_item_id", "target_item_id").limit(0)
-    ranks = target_ranks(pairs, no_training_pairs, rows)
+    together = bought_together(interactions, **sample).persist()
+    coded_together = coded_pairs(together, rows)
+    rates = _hit_rates(together, coded_together, rows, codebooks, k=k) if len(coded_together.pair) else None
     figures = {
-        "since": since.isoformat(),
+        "since": period.since.isoformat(),
+        "period": period.words,
+        "ties": count_ties(interactions.where(F.col("label") == 1), since=period.since)._asdict(),
         "k": k,
         "pairs": len(coded.pair),
-        "hit_rate": hit_rate(coded, rows, codebooks, k=k),
-        "hit_rate_embeddings": float((ranks.rank < k).mean()),
+        **_hit_rates(pairs, coded, rows, codebooks, k=k),
         "prefixes": shared_prefixes(coded),
+        "bought_together": None if rates is None else {"pairs": len(coded_together.pair), **rates},
     }
     pairs.unpersist()
+    together.unpersist()
     return figures
+
+
+def _hit_rates(
+    pairs: DataFrame, coded: CodedPairs, rows: DataFrame, codebooks: np.ndarray, *, k: int
+) -> dict[str, float]:
+    """Return HitRate@k of pairs by code, as ``hit_rate``, and by embedding, as ``hit_rate_embeddings``."""
+    no_training_pairs = pairs.select("trigger_item_id", "target_item_id").limit(0)
+    ranks = target_ranks(pairs, no_training_pairs, rows)
+    return {
+        "hit_rate": hit_rate(coded, rows, codebooks, k=k),
+        "hit_rate_embeddings": float((ranks.rank < k).mean()),
+    }

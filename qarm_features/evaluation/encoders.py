@@ -8,17 +8,19 @@ the trigger. Only a bounded number of pairs reaches the driver.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-HEAD, TORSO = 0.25, 0.75  # shares of impressions that end the head and the torso
-FEW = 5
+from qarm_features.evaluation.co_click_pairs import Period, bought_together, future_co_clicks
+from qarm_features.ranking.data.popularity import FEW, popularity_limits
+from qarm_features.storage.moments import count_ties
+
 _BLOCK = 4096  # number of items whose scores with all pairs are in memory at once
 SLICES = ("all", "head", "torso", "tail", "new", "few", "few triggers", "unseen pairs")
 
@@ -43,7 +45,7 @@ def evaluate(
     embeddings: DataFrame,
     *,
     versions: Sequence[int],
-    since: datetime,
+    period: Period,
     k: int,
     max_pairs: int,
     seed: int,
@@ -52,83 +54,53 @@ def evaluate(
 
     Args:
         interactions: Rows of ``interactions``.
-        known: Rows of ``item_pairs``, all from before ``since``.
+        known: Rows of ``item_pairs``, all from before the period.
         embeddings: Rows of ``item_embeddings``.
         versions: Encoder versions, at least one.
-        since: First moment of the co-clicks.
+        period: Period of the co-clicks.
         k: Number of nearest items, at least 1.
-        max_pairs: Largest number of co-clicks. More are sampled.
+        max_pairs: Largest number of co-clicks, and of pairs that were bought together. More are sampled.
         seed: Seed for sampling co-clicks.
 
     Returns:
-        The figures of ``summarize``, and ``co_clicks``, the number of sampled co-clicks with and without embeddings.
+        The figures of ``summarize``, and
+
+        - ``co_clicks``, the number of sampled co-clicks with and without embeddings,
+        - ``since`` and ``period``, the first moment as text, and the reason for it,
+        - ``ties``, a dict of ``consecutive`` and ``tied``, see ``moments.Ties``, of the positives of the period,
+        - ``bought_together``, a dict of ``pairs`` and ``hit_rate`` (by encoder version) of items bought together.
 
     Raises:
-        ValueError: There is no co-click since that moment.
+        ValueError: There is no co-click in the period.
     """
+    since, by_version = period.since, {v: embeddings.where(F.col("encoder_version") == v) for v in versions}
+    ties = count_ties(interactions.where(F.col("label") == 1), since=since)
     pairs = future_co_clicks(interactions, since=since, max_pairs=max_pairs, seed=seed).persist()
     described = describe_pairs(pairs, popularity_slices(interactions, until=since), known)
     if described.empty:
         raise ValueError(
-            f"interactions has no co-click since {since:%Y-%m-%d %H:%M}, the time of the last interaction that item pairs "
-            "were mined from. Run: qarm mine-item-pairs --until an earlier time"
+            f"interactions has no co-click since {since:%Y-%m-%d %H:%M} ({period.words}): {ties.words('positives')}. "
+            "A co-click is two positives of one user at different moments. Run: qarm mine-item-pairs --until an earlier time"
         )
-    by_version = {version: embeddings.where(F.col("encoder_version") == version) for version in versions}
     ranks = {version: target_ranks(pairs, known, rows) for version, rows in by_version.items()}
+    together = bought_together(interactions, since=since, max_pairs=max_pairs, seed=seed).persist()
+    ranks_together = {version: target_ranks(together, known, rows) for version, rows in by_version.items()}
     num_items = max(rows.count() for rows in by_version.values())
     pairs.unpersist()
-    return summarize(ranks, described, num_items=num_items, k=k) | {"co_clicks": len(described)}
-
-
-def after_all_pairs(item_pairs: DataFrame) -> datetime:
-    """Return the moment just after the latest item pair, or 1970-01-01 if there are no pairs.
-
-    No encoder was aligned on co-clicks from this moment on.
-
-    Args:
-        item_pairs: Rows of ``item_pairs``.
-    """
-    row = item_pairs.agg(F.unix_micros(F.max("event_timestamp")).alias("last")).first()
-    last = None if row is None else row["last"]
-    return datetime.fromtimestamp(0 if last is None else (last + 1) / 1e6, UTC)
-
-
-def future_co_clicks(interactions: DataFrame, *, since: datetime, max_pairs: int, seed: int) -> DataFrame:
-    """Pair every positive from ``since`` on with the positive of the same user just before it.
-
-    ::
-
-        user_id  item_id  event_timestamp      pair  trigger_item_id  target_item_id
-        7        3        before since     ->  0     3                9
-        7        9        since
-
-    Args:
-        interactions: Rows of ``interactions``.
-        since: First moment of the target.
-        max_pairs: Largest number of pairs. More are sampled by hash.
-        seed: Seed of the hash.
-
-    Returns:
-        ``pair`` (bigint from 0), ``trigger_item_id``, ``target_item_id``. The two items of a pair always differ.
-    """
-    in_time = Window.partitionBy("user_id").orderBy("event_timestamp", "item_id")
-    rows = interactions.where(F.col("label") == 1).withColumn("trigger_item_id", F.lag("item_id").over(in_time))
-    rows = rows.where((F.col("event_timestamp") >= F.lit(since)) & (F.col("trigger_item_id") != F.col("item_id")))
-    draw = F.xxhash64(F.lit(seed), "user_id", "item_id", "event_timestamp")
-    sampled = rows.orderBy(draw, "user_id", "item_id").limit(max_pairs)
-    number = (
-        F.row_number().over(Window.orderBy(draw, "user_id", "item_id")) - 1
-    )  # in one task, of at most max_pairs rows
-    return sampled.select(
-        number.cast("bigint").alias("pair"), "trigger_item_id", F.col("item_id").alias("target_item_id")
-    )
+    together.unpersist()
+    return summarize(ranks, described, num_items=num_items, k=k) | {
+        "co_clicks": len(described),
+        "since": since.isoformat(),
+        "period": period.words,
+        "ties": ties._asdict(),
+        "bought_together": _together(ranks_together, k=k),
+    }
 
 
 def popularity_slices(interactions: DataFrame, *, until: datetime) -> DataFrame:
     """Put every item of the log before a moment into head, torso or tail.
 
-    With items sorted by popularity, the head holds the first 25% of impressions, the torso the next 50% and the tail the
-    last 25%.
+    ``popularity_limits`` says what these are.
 
     Args:
         interactions: Rows of ``interactions``.
@@ -139,11 +111,10 @@ def popularity_slices(interactions: DataFrame, *, until: datetime) -> DataFrame:
     """
     past = interactions.where(F.col("event_timestamp") < F.lit(until))
     counts = past.groupBy("item_id").agg(F.count("*").alias("impressions"), F.sum("label").alias("positives"))
-    by_count = counts.groupBy("impressions").agg(F.count("*").alias("items")).orderBy(F.desc("impressions"))
+    by_count = counts.groupBy("impressions").agg(F.count("*").alias("items"))
     # There is one row per distinct count, at most the square root of twice the impressions.
     histogram: pd.DataFrame = by_count.toPandas()
-    share = (histogram["impressions"] * histogram["items"]).cumsum() / max((histogram.prod(axis=1)).sum(), 1)
-    head_from, torso_from = (_smallest_count(histogram["impressions"], share, end) for end in (HEAD, TORSO))
+    head_from, torso_from = popularity_limits(histogram["impressions"].to_numpy(), histogram["items"].to_numpy())
     named = F.when(F.col("impressions") >= head_from, "head").when(F.col("impressions") >= torso_from, "torso")
     return counts.select("item_id", named.otherwise("tail").alias("slice"), "positives")
 
@@ -275,10 +246,14 @@ def summarize(ranks: dict[int, TargetRanks], pairs: pd.DataFrame, *, num_items: 
     }
 
 
-def _smallest_count(counts: pd.Series, share: pd.Series, end: float) -> int:
-    """Return the smallest count of impressions of a slice that ends at a cumulative share, 0 without items."""
-    within = counts[share.shift(fill_value=0.0) < end]
-    return int(within.min()) if len(within) else 0
+def _together(ranks: dict[int, TargetRanks], *, k: int) -> dict[str, Any]:
+    """Return HitRate@k of items bought together by encoder version, on the pairs that all versions have ranks for."""
+    in_all = set.intersection(*[set(version_ranks.pair.tolist()) for version_ranks in ranks.values()])
+    rates = {}
+    for version, version_ranks in ranks.items():
+        hits = version_ranks.rank[np.isin(version_ranks.pair, list(in_all))] < k
+        rates[str(version)] = float(hits.mean()) if len(hits) else None
+    return {"pairs": len(in_all), "hit_rate": rates}
 
 
 def _count_nearer(batch: pa.RecordBatch, pairs: pd.DataFrame, triggers: np.ndarray, least: np.ndarray) -> np.ndarray:

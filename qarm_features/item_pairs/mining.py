@@ -26,7 +26,7 @@ def mine_item_pairs(
     To mine pairs of a period, pass the positives of that period.
 
     Args:
-        positives: ``user_id``, ``item_id``, ``event_timestamp``, at least one row.
+        positives: ``user_id``, ``item_id``, ``event_timestamp``, and perhaps ``order_in_moment``, at least one row.
         settings: Section ``item_pairs`` of the settings.
         seed: Seed for sampling the users of popular items and for ALS.
         item_vectors: ``item_id``, ``vector`` (D) of any norm. None fits ALS on ``positives``.

@@ -10,6 +10,11 @@ from datetime import datetime
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from qarm_features.storage.moments import in_moment
+from qarm_features.storage.tables import ORDER_IN_MOMENT
+
+_COLUMNS = ("user_id", "item_id", "event_timestamp", ORDER_IN_MOMENT)
+
 
 def positives(interactions: DataFrame, *, until: datetime | None = None) -> DataFrame:
     """Select positive interactions.
@@ -19,7 +24,7 @@ def positives(interactions: DataFrame, *, until: datetime | None = None) -> Data
         until: Moment before which an interaction must be. None selects all.
 
     Returns:
-        ``user_id``, ``item_id``, ``event_timestamp``.
+        ``user_id``, ``item_id``, ``event_timestamp``, and ``order_in_moment`` if the rows have it.
 
     Example::
 
@@ -28,22 +33,23 @@ def positives(interactions: DataFrame, *, until: datetime | None = None) -> Data
     rows = interactions.where(F.col("label") == 1)
     if until is not None:
         rows = rows.where(F.col("event_timestamp") < F.lit(until))
-    return rows.select("user_id", "item_id", "event_timestamp")
+    return rows.select(*[name for name in rows.columns if name in _COLUMNS])
 
 
 def latest_positives(positives: DataFrame, *, max_items: int) -> DataFrame:
-    """Keep the latest positives of each user. Of positives at one moment, those with the highest item IDs are kept.
+    """Keep the latest positives of each user. Positives at one moment are in the order of ``moments.in_moment``.
 
     Args:
-        positives: ``user_id``, ``item_id``, ``event_timestamp``.
+        positives: ``user_id``, ``item_id``, ``event_timestamp``, and perhaps ``order_in_moment``.
         max_items: Largest number of positives of a user, at least 1.
 
     Returns:
-        ``user_id``, ``item_id``, ``micros`` (microseconds since 1970).
+        ``user_id``, ``item_id``, ``micros`` (microseconds since 1970), and ``from_last`` (int, 1 for the user's latest).
     """
-    from_last = Window.partitionBy("user_id").orderBy(F.col("event_timestamp").desc(), F.col("item_id").desc())
-    rows = positives.withColumn("from_last", F.row_number().over(from_last)).where(F.col("from_last") <= max_items)
-    return rows.select("user_id", "item_id", F.unix_micros("event_timestamp").alias("micros"))
+    latest_first = [key.desc() for key in (F.col("event_timestamp"), *in_moment(positives))]
+    from_last = F.row_number().over(Window.partitionBy("user_id").orderBy(*latest_first))
+    rows = positives.withColumn("from_last", from_last).where(F.col("from_last") <= max_items)
+    return rows.select("user_id", "item_id", F.unix_micros("event_timestamp").alias("micros"), "from_last")
 
 
 def dense_index(rows: DataFrame, column: str, index: str) -> DataFrame:

@@ -63,7 +63,7 @@ def user_to_item_pairs(latest: DataFrame, item_vectors: DataFrame, *, behavior_l
     """Pair each positive with the most similar item among the user's latest positives strictly before it.
 
     Args:
-        latest: ``user_id``, ``item_id``, ``micros``.
+        latest: ``user_id``, ``item_id``, ``micros``, ``from_last``.
         item_vectors: ``item_id``, ``vector`` (D) of any norm, compared by cosine. Positives of items without a vector, or
             with a vector of zeros, are left out.
         behavior_length: Largest number of positives before a moment that are compared, at least 1.
@@ -75,8 +75,8 @@ def user_to_item_pairs(latest: DataFrame, item_vectors: DataFrame, *, behavior_l
     unit = item_vectors.where(F.col("vector").isNotNull())
     unit = unit.select(F.col("item_id").cast(id_type), F.col("vector").cast("array<float>"))
     unit = unit.mapInArrow(_pack_unit_vectors, f"item_id {id_type}, vector binary")
-    rows = latest.join(unit, on="item_id", how="inner").select("user_id", "item_id", "micros", "vector")
-    rows = rows.repartition("user_id").sortWithinPartitions("user_id", "micros", "item_id")
+    rows = latest.join(unit, on="item_id", how="inner").select("user_id", "item_id", "micros", "from_last", "vector")
+    rows = rows.repartition("user_id").sortWithinPartitions("user_id", F.desc("from_last"))
     find = functools.partial(_pair_users_items, behavior_length=behavior_length)
     pairs = rows.mapInArrow(find, f"trigger_item_id {id_type}, target_item_id {id_type}, micros bigint")
     users, micros = F.count("*").cast("double").alias("weight"), F.max("micros").alias("micros")

@@ -11,6 +11,7 @@ from qarm_features.behavior.impression_history import item_counters, user_impres
 from qarm_features.behavior.user_behavior import user_behavior
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
+from qarm_features.storage.moments import count_ties
 from qarm_features.storage.tables import INTERACTIONS, ITEM_COUNTERS, USER_BEHAVIOR, USER_IMPRESSIONS
 
 
@@ -23,7 +24,8 @@ from qarm_features.storage.tables import INTERACTIONS, ITEM_COUNTERS, USER_BEHAV
 def build_user_behavior(context: JobContext) -> Counts:
     """Collects the latest positives and impressions of each user, and counts those of each item.
 
-    The tables have one row for every moment at which a sequence or a counter changed.
+    The tables have one row for every moment at which a sequence or a counter changed. Rows of one user at one moment are in
+    the order of interactions.order_by if it is set, and else in that of a hash. Their share is printed.
     """
     warehouse, settings = context.warehouse, context.settings.behavior
     interactions = warehouse.read(INTERACTIONS)
@@ -37,5 +39,6 @@ def build_user_behavior(context: JobContext) -> Counts:
             warehouse.overwrite(table, warehouse.empty(table))
     counts = interactions.agg(F.count("*").alias("rows"), F.sum("label").alias("positive")).collect()[0]
     moments = warehouse.read(USER_BEHAVIOR).count()
-    remark = f"{moments} behavior sequences from {counts['positive'] or 0} positives"
+    ties = count_ties(interactions.where(F.col("label") == 1)).words("positives")
+    remark = f"{moments} behavior sequences from {counts['positive'] or 0} positives; {ties}"
     return Counts(counts["rows"], counts["rows"], 0, remark)

@@ -5,7 +5,7 @@ In: ``item_semantic_ids``, ``item_embeddings``, ``interactions``, codebooks. Out
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,13 +16,14 @@ from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import EVALUATIONS
 from qarm_features.report.code_table import code_table
 from qarm_features.storage.artifacts import write_json
+from qarm_features.training.time_split import SPLIT_SETTINGS
 
 
 @job(
     after="assign-semantic-ids",
     reads=("item_semantic_ids", "item_embeddings", "interactions", "codebooks/"),
     writes=(EVALUATIONS,),
-    settings=("codebooks", "seed"),
+    settings=("codebooks", "seed", *SPLIT_SETTINGS),
 )
 def evaluate_codes(
     context: JobContext,
@@ -39,15 +40,17 @@ def evaluate_codes(
     """Measures the semantic IDs of all items without a ranking model.
 
     The figures are the error, collisions, code usage, how well codes keep neighborhoods of the embeddings, and how often
-    co-clicks share codes. Only co-clicks later than all item pairs count.
+    co-clicks share codes. Only co-clicks later than all item pairs count, or those of the valid and test split where no
+    pairs were mined.
     """
-    settings, options = context.settings, {"k": k, "max_pairs": max_pairs, "max_queries": max_queries}
+    settings = context.settings
+    options: dict[str, Any] = {"k": k, "max_pairs": max_pairs, "max_queries": max_queries, "seed": settings.seed}
     wanted = current_codebooks(context, codebook_version)
     versions = [*([] if against is None else [current_codebooks(context, against)]), wanted]
     found = []
     for codebooks in versions:
         other = against if codebooks is wanted else None
-        figures = evaluate_version(context.warehouse, codebooks, against=other, seed=settings.seed, **options)
+        figures = evaluate_version(context.warehouse, codebooks, ranking=settings.ranking, against=other, **options)
         write_json(settings.artifacts_path / "evaluations" / f"codes_v{codebooks.version}.json", figures)
         found.append(figures)
     Console(highlight=False).print(code_table(found))

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 
 from qarm_features.embedding.encoder_versions import current_encoder, unaligned_encoder
-from qarm_features.evaluation.encoders import after_all_pairs, evaluate
+from qarm_features.evaluation.co_click_pairs import evaluation_period
+from qarm_features.evaluation.encoders import evaluate
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.embed_items import embed_items
 from qarm_features.jobs.job import Counts, job
@@ -19,13 +20,14 @@ from qarm_features.jobs.states import EVALUATIONS
 from qarm_features.report.terminal import encoder_table
 from qarm_features.storage.artifacts import write_json
 from qarm_features.storage.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_PAIRS, ITEMS
+from qarm_features.training.time_split import SPLIT_SETTINGS
 
 
 @job(
     after="mine-item-pairs, align-encoder",
     reads=("items", "interactions", "item_pairs", "encoders/"),
     writes=("item_embeddings", EVALUATIONS),
-    settings=("items", "encoder", "seed"),
+    settings=("items", "encoder", "seed", *SPLIT_SETTINGS),
 )
 def evaluate_encoder(
     context: JobContext,
@@ -35,10 +37,11 @@ def evaluate_encoder(
     k: Annotated[int, typer.Option(help="Number k of nearest items in HitRate@k.", min=1)] = 10,
     max_pairs: Annotated[int, typer.Option(help="Highest number of co-clicks, sampled by seed.", min=1)] = 20_000,
 ) -> Counts:
-    """Measures how often a user's next positive is among the k items nearest to the one before.
+    """Measures how often a positive is among the k items nearest to a positive of the user at the moment before.
 
-    Only positives later than all item pairs count. The table compares the encoder with the frozen one and with chance.
-    Items that an encoder version has not embedded are embedded first.
+    Only positives later than all item pairs count. Positives of one moment, for example of a basket, have no order: they
+    are a figure of their own, and their share is printed. The table compares the encoder with the frozen one and with
+    chance. Items that an encoder version has not embedded are embedded first.
     """
     settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
     frozen = unaligned_encoder(encoders, settings.items, settings.encoder)
@@ -47,20 +50,19 @@ def evaluate_encoder(
     versions = sorted({wanted.version, *([frozen.version] if frozen else [])})
     for version in versions:
         embed_items.function(context, encoder_version=version)
-    known = warehouse.read(ITEM_PAIRS)
-    since = after_all_pairs(known)
+    known, log = warehouse.read(ITEM_PAIRS), warehouse.read(INTERACTIONS)
     current = warehouse.read(ITEMS).select("item_id", "content_hash")
     figures = evaluate(
-        warehouse.read(INTERACTIONS),
+        log,
         known,
         warehouse.read(ITEM_EMBEDDINGS).join(current, on=["item_id", "content_hash"], how="left_semi"),
         versions=versions,
-        since=since,
+        period=evaluation_period(known, log, settings.ranking),
         k=k,
         max_pairs=max_pairs,
         seed=settings.seed,
     )
-    figures |= {"since": since.isoformat(), "frozen": frozen and frozen.version, "encoder_version": wanted.version}
+    figures |= {"frozen": frozen and frozen.version, "encoder_version": wanted.version}
     write_json(settings.artifacts_path / "evaluations" / "encoder.json", figures)
     Console(highlight=False).print(encoder_table(figures))
     used = figures["pairs"]["all"]

@@ -18,6 +18,7 @@ from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import path_state
 from qarm_features.settings.load import Settings
+from qarm_features.storage.moments import count_ties
 from qarm_features.storage.tables import INTERACTIONS, ITEM_PAIRS, ITEMS
 from qarm_features.training.time_split import SPLIT_SETTINGS, split_moments
 
@@ -41,6 +42,8 @@ def mine_item_pairs(context: JobContext, until: Annotated[str | None, _UNTIL] = 
     """Mines the positive item pairs that align the encoder.
 
     Only interactions of the train split are used, so that evaluate-encoder and the ranking model are tested on later ones.
+    Positives of one user at one moment are in the order of interactions.order_by if it is set, and else in that of a hash.
+    Their share is printed.
     The rows in are the mined pairs. The rejected rows are the pairs that the pair filter drops.
     """
     settings, before = context.settings.item_pairs, _moment(until) if until else None
@@ -66,7 +69,8 @@ def mine_item_pairs(context: JobContext, until: Annotated[str | None, _UNTIL] = 
     warehouse.overwrite(ITEM_PAIRS, pairs.where("kept"))
     mined, kept = (sum(row[name] for row in counts) for name in ("mined", "kept"))
     shares = [f"{row['source']} {row['kept']} ({1 - row['kept'] / row['mined']:.1%} dropped)" for row in counts]
-    return Counts(mined, kept, mined - kept, f"{num_positives} positives gave {', '.join(shares) or 'no pairs'}")
+    remark = f"{num_positives} positives gave {', '.join(shares) or 'no pairs'}; {count_ties(rows).words('positives')}"
+    return Counts(mined, kept, mined - kept, remark)
 
 
 def _moment(until: str) -> datetime:

@@ -78,17 +78,31 @@ def code_lines(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _behavior(behavior: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
-    yield "#co-clicks: items that a user clicked one after the other", ""
+    yield "#co-clicks: two positives of one user at different moments", ""
     if behavior is None:
         yield "co-clicks", "none"
         return
+    if "ties" not in behavior:  # figures of an earlier version, which took the order of item IDs for that of clicks
+        yield "co-clicks", "measured with ties in the order of item IDs; run qarm evaluate-codes again"
+        return
+    yield "period", f"from {behavior['since'][:16]} on, {behavior['period']}"
     yield "co-clicks", f"{behavior['pairs']:,}"
+    yield "positives that share their moment with the one before", _ties(behavior["ties"])
     yield f"HitRate@{behavior['k']} by code", _number(behavior["hit_rate"])
     yield f"HitRate@{behavior['k']} by embedding", _number(behavior["hit_rate_embeddings"])
     yield f"HitRate@{behavior['k']} by chance", _number(behavior["chance"])
     for prefix in behavior["prefixes"]:
         name = f"pairs with the same first {prefix['codes']} codes (by chance)"
         yield name, f"{_share(prefix['share'])} ({_share(prefix['chance'])})"
+    if together := behavior["bought_together"]:
+        yield "#bought together: two positives of one user at one moment", ""
+        yield "pairs bought together", f"{together['pairs']:,}"
+        yield f"HitRate@{behavior['k']} by code, bought together", _number(together["hit_rate"])
+        yield f"HitRate@{behavior['k']} by embedding, bought together", _number(together["hit_rate_embeddings"])
+
+
+def _ties(ties: dict[str, int]) -> str:
+    return _share(ties["tied"] / ties["consecutive"] if ties["consecutive"] else None)
 
 
 def _number(value: float | None, digits: int = 4) -> str:

@@ -13,9 +13,11 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from qarm_features.evaluation.balance import semantic_id_quality
+from qarm_features.ranking.data.popularity import FEW, HEAD_WORDS, TAIL_WORDS, TORSO_WORDS
 from qarm_features.report.code_table import code_lines
 from qarm_features.semantic_ids.assign import level_sizes
 from qarm_features.storage.artifacts import Artifacts, write_json
+from qarm_features.storage.moments import Ties
 from qarm_features.storage.tables import INTERACTIONS, ITEM_SEMANTIC_IDS, ITEMS
 from qarm_features.storage.warehouse import Warehouse
 
@@ -86,9 +88,13 @@ def ranking_results(artifacts: Path, codebook_version: int) -> list[dict[str, An
 
 
 def encoder_evaluation(artifacts: Path) -> dict[str, Any] | None:
-    """Return the figures of the last ``qarm evaluate-encoder``, or None if it has not run."""
+    """Return the figures of the last ``qarm evaluate-encoder``, or None if it has not run.
+
+    Figures of an earlier version, which took the order of item IDs for that of clicks, count as not measured.
+    """
     path = artifacts / "evaluations" / "encoder.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    figures: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    return figures if figures and "ties" in figures else None
 
 
 def code_evaluations(artifacts: Path) -> list[dict[str, Any]]:
@@ -128,7 +134,11 @@ def render_report(figures: dict[str, Any], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
     lines = [dict(code_lines(evaluation)) for evaluation in figures["codes"]]
-    page.write_text(pages.get_template("report.html").render(figures=figures, plots=html, code_lines=lines))
+    ties = figures["encoders"] and Ties(**figures["encoders"]["ties"]).words("positives")
+    words = {"head": HEAD_WORDS, "torso": TORSO_WORDS, "tail": TAIL_WORDS, "few": FEW, "ties": ties}
+    page.write_text(
+        pages.get_template("report.html").render(figures=figures, plots=html, code_lines=lines, words=words)
+    )
     write_json(folder / "figures.json", figures)
     return page
 

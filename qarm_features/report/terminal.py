@@ -15,17 +15,19 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from qarm_features.ranking.data.popularity import FEW, HEAD_WORDS, TAIL_WORDS, TORSO_WORDS
 from qarm_features.report.prefix_neighbors import ItemCard, item_cards
+from qarm_features.storage.moments import Ties
 from qarm_features.storage.warehouse import Warehouse
 
 _SLICES = {
     "all": "all",
-    "head": "head: most popular, 25% of impressions",
-    "torso": "torso: the next 50% of impressions",
-    "tail": "tail: the last 25% of impressions",
+    "head": f"head: {HEAD_WORDS}",
+    "torso": f"torso: {TORSO_WORDS}",
+    "tail": f"tail: {TAIL_WORDS}",
     "new": "new: not shown before",
-    "few": "few: at most 5 positives before",
-    "few triggers": "trigger item with at most 5 positives",
+    "few": f"few: 0 to {FEW} positives before",
+    "few triggers": f"trigger item with 0 to {FEW} positives",
     "unseen pairs": "pairs that are not training pairs",
 }
 
@@ -99,16 +101,24 @@ def encoder_table(figures: dict[str, Any]) -> Table:
     """
     k, frozen = figures["k"], figures["frozen"]
     title = (
-        f"HitRate@{k} of the next clicked item, on clicks from {figures['since'][:16]} on, later than all item pairs"
+        f"HitRate@{k} of co-clicks, which are two positives of one user at different moments, the later one from "
+        f"{figures['since'][:16]} on ({figures['period']})"
     )
-    table = Table(title=title, title_justify="left", box=None)
+    caption = (
+        f"From then on {Ties(**figures['ties']).words('positives')}. They have no order, so they are no co-clicks."
+    )
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=None)
     names = [f"encoder v{v}{', frozen' if int(v) == frozen else ''}" for v in figures["hit_rate"]]
-    for name in ("target items", "co-clicks", *names, "chance"):
+    for name in ("target items", "pairs", *names, "chance"):
         table.add_column(name, justify="left" if name == "target items" else "right")
     for name, count in figures["pairs"].items():
         rates = [rates[name] for rates in figures["hit_rate"].values()]
         shown = ["-" if rate is None else f"{rate:.4f}" for rate in rates]
         table.add_row(_SLICES[name], f"{count:,}", *shown, f"{figures['chance']:.4f}")
+    together = figures["bought_together"]
+    if together["pairs"]:
+        shown = [f"{rate:.4f}" for rate in together["hit_rate"].values()]
+        table.add_row("bought together, at one moment", f"{together['pairs']:,}", *shown, f"{figures['chance']:.4f}")
     return table
 
 

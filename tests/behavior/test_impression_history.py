@@ -37,7 +37,7 @@ def test_impressions_keep_their_labels_the_latest_last_and_counts_go_on_beyond_t
     ]
 
 
-def test_impressions_of_one_moment_appear_together_in_the_order_of_their_ids(spark):
+def test_impressions_of_one_moment_appear_together(spark):
     log = [(7, 9, at(10), 1), (7, 3, at(10), 0), (7, 5, at(11), 1)]
 
     rows = user_impressions(spark.createDataFrame(log, LOG), max_length=5).orderBy("event_timestamp").collect()

@@ -40,10 +40,15 @@ COLUMNS = [
 ]
 
 
+def order_in_moment(item):
+    return item * 5 % 9
+
+
 def tied_log():
-    """Return (user, item, hour, label) of 6 users and 9 items. Each user is shown several items in one hour."""
+    """Return (user, item, hour, label) of 6 users and 9 items, in order. Each user is shown several items in one hour."""
     random = np.random.default_rng(0)
-    keys = sorted({tuple(map(int, random.integers((6, 9, 12)))) for _ in range(150)}, key=lambda key: (key[2], key[1]))
+    keys = {tuple(map(int, random.integers((6, 9, 12)))) for _ in range(150)}
+    keys = sorted(keys, key=lambda key: (key[2], order_in_moment(key[1])))
     return [(user, item, START + timedelta(hours=hour), int(random.integers(2))) for user, item, hour in keys]
 
 
@@ -75,6 +80,7 @@ def tied(tmp_path_factory, spark):
     """Return context, store and log of a project with applied views, whose log has many rows of one user in one hour."""
     context = open_project(write_toy_project(tmp_path_factory.mktemp("tied")), spark)
     log = spark.createDataFrame(tied_log(), "user_id long, item_id long, event_timestamp timestamp, label int")
+    log = log.withColumn("order_in_moment", order_in_moment(log["item_id"]))
     codes = spark.createDataFrame([(item, codes_of(item)) for item in range(8)], "item_id long, rq_codes array<int>")
     codes = codes.selectExpr(
         "*", "0 AS codebook_version", "0 AS encoder_version", "timestamp_seconds(0) AS event_timestamp"

@@ -33,7 +33,7 @@ def test_only_positives_count_the_latest_last_and_the_oldest_is_dropped_at_the_l
     ]
 
 
-def test_positives_of_one_moment_appear_together_in_the_order_of_their_ids(spark):
+def test_positives_of_one_moment_appear_together(spark):
     rows = interactions(spark, (7, 9, at(10), 1), (7, 3, at(10), 1), (7, 5, at(11), 1)).repartition(3)
 
     behavior = user_behavior(rows, max_length=5)

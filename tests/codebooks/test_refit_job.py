@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
+
 import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 from safetensors.numpy import load_file
 
 from qarm_features.jobs.assign_semantic_ids import assign_semantic_ids
+from qarm_features.jobs.evaluate_codes import evaluate_codes
 from qarm_features.jobs.fit_codebooks import fit_codebooks
 from qarm_features.jobs.ingest_catalog import ingest_catalog
 from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, Table
@@ -50,6 +54,32 @@ def test_a_refit_keeps_most_ids_and_says_how_many(embedded):
     assert len(kept) > 54
     assert f"{len(kept)} kept from v0" in counts.remark
     assert load_file(artifact.path / "refit.safetensors")["new_code"].shape == (2, 4)
+
+
+def test_a_refit_prints_one_error_of_the_last_level(embedded, caplog):
+    caplog.set_level(logging.INFO, logger="qarm_features")
+    fit_codebooks(embedded)
+    assign_semantic_ids(embedded)
+    catalog = pd.concat([toy_items(), toy_items().iloc[:8].assign(item_id=range(64, 72))])
+    catalog.to_parquet(embedded.settings.path("catalog/items.parquet"), index=False)
+    ingest_catalog(embedded)
+    add_clustered_embeddings(embedded, range(64, 72))
+    caplog.clear()
+
+    remark = fit_codebooks(embedded, refit=True).remark
+    assign_semantic_ids(embedded)
+
+    logged = [record.getMessage() for record in caplog.records if "relative error" in record.getMessage()]
+    levels = embedded.artifacts("codebooks").get(1).manifest["levels"]
+    assert logged == [
+        f"level {level} after the refit: relative error {levels[level]['relative_error']:.6f}, 4 of 4 codes in use"
+        for level in (0, 1)
+    ]
+    assert f"relative error {levels[1]['relative_error']:.3f} after the last level" in remark
+    evaluate_codes(embedded, max_queries=2)
+    figures = json.loads((embedded.settings.artifacts_path / "evaluations" / "codes_v1.json").read_text())
+    measured = [level["relative_error"] for level in figures["errors"]["levels"]]
+    assert measured == pytest.approx([level["relative_error"] for level in levels], abs=1e-12)
 
 
 @pytest.mark.slow

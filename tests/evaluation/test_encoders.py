@@ -7,17 +7,20 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from qarm_features.evaluation.co_click_pairs import Period, future_co_clicks
 from qarm_features.evaluation.encoders import (
     TargetRanks,
     describe_pairs,
     evaluate,
-    future_co_clicks,
     hit_rates,
     popularity_slices,
     summarize,
     target_ranks,
 )
+from qarm_features.ranking import Predictions, RankingModel
+from qarm_features.ranking.train.evaluation import slices
 
 
 def at(hour: int) -> datetime:
@@ -56,6 +59,23 @@ def test_items_are_sliced_by_their_share_of_impressions_before_a_time(spark):
     found = {row["item_id"]: (row["slice"], row["positives"]) for row in popularity_slices(log, until=at(2)).collect()}
 
     assert found == {1: ("head", 4), 2: ("torso", 3), 3: ("torso", 2), 4: ("tail", 1)}
+
+
+def test_head_torso_and_tail_are_the_same_items_for_an_encoder_and_a_ranking_model(spark):
+    counts = [0, 12, 9, 7, 7, 5, 3, 2, 2, 1, 1, 1]  # by item; in thirds item 5 would be tail
+    rows = [(user, item, at(1), 1) for item, count in enumerate(counts) for user in range(count)]
+    log = spark.createDataFrame(rows, "user_id long, item_id long, event_timestamp timestamp, label int")
+    model = RankingModel(num_items=len(counts) - 1, use_semantic_ids=False)
+    model.set_item_counts(torch.tensor(counts), torch.tensor(counts))
+    items = np.arange(1, len(counts))
+    zeros = np.zeros(len(items))
+
+    of_encoder = {row["item_id"]: row["slice"] for row in popularity_slices(log, until=at(2)).collect()}
+    of_model = slices(Predictions(zeros, zeros, items, items, items), model)
+
+    named = {int(item): name for name in ("head", "torso", "tail") for item in items[of_model[name]]}
+    assert named == of_encoder
+    assert named == {1: "head", 2: "head", **dict.fromkeys((3, 4, 5), "torso"), **dict.fromkeys(range(6, 12), "tail")}
 
 
 def test_the_rank_of_a_target_counts_the_items_nearer_to_the_trigger(spark):
@@ -138,6 +158,7 @@ def test_a_log_without_later_co_clicks_is_named(log, spark):
     embeddings = spark.createDataFrame([], "item_id long, embedding array<float>, encoder_version int")
 
     with pytest.raises(
-        ValueError, match="no co-click since 2024-01-01 08:00, the time .* Run: qarm mine-item-pairs --until"
+        ValueError,
+        match=r"no co-click since 2024-01-01 08:00 \(why\): there are no .* Run: qarm mine-item-pairs --until",
     ):
-        evaluate(log, known, embeddings, versions=[0], since=at(8), k=10, max_pairs=10, seed=0)
+        evaluate(log, known, embeddings, versions=[0], period=Period(at(8), "why"), k=10, max_pairs=10, seed=0)

@@ -1,7 +1,8 @@
 """Predictions and metrics of a model, over all rows and over slices.
 
-In: a model and labeled batches. Out: predictions, and metrics by name. The slices ``head``, ``torso`` and ``tail`` hold items
-of a third of the training rows each, the most shown items first. ``few_click_items`` have 1 to FEW training positives.
+In: a model and labeled batches. Out: predictions, and metrics by name. The slices ``head``, ``torso`` and ``tail`` hold the
+items of the first 25%, the next 50% and the last 25% of the training rows, the most shown items first, see
+``ranking/data/popularity.py``. ``few_click_items`` have 1 to FEW training positives.
 ``new_items`` have no training row. ``new_users`` have at most FEW positives before the row.
 """
 
@@ -12,13 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from qarm_features.ranking.data.popularity import FEW, popularity_limits
 from qarm_features.ranking.data.ranking_batch import RankingBatch
 from qarm_features.ranking.model.ranking_model import RankingModel
 from qarm_features.ranking.train.calibration import Calibration, expected_calibration_error
 from qarm_features.ranking.train.metrics import area_under_roc, log_loss, user_auc
 from qarm_features.torch_processes import ALONE, Processes
-
-FEW = 5
 
 
 class Predictions(NamedTuple):
@@ -148,15 +148,13 @@ def slices(predictions: Predictions, model: RankingModel) -> dict[str, np.ndarra
     """Returns by name the rows (R,) bool of each slice that the docstring of this module lists."""
     shown, liked = model.train_impressions.cpu().numpy().copy(), model.train_positives.cpu().numpy().copy()
     shown[0] = liked[0] = 0  # index 0 stands for many items
-    order = np.argsort(-shown, kind="stable")
-    before = np.empty(len(shown))  # share of the training rows that show items which were shown more often
-    before[order] = (np.cumsum(shown[order]) - shown[order]) / max(1, shown.sum())
+    head_from, torso_from = popularity_limits(*np.unique(shown[shown > 0], return_counts=True))
     item = predictions.item_index
     seen = shown[item] > 0
     return {
-        "head": seen & (before[item] < 1 / 3),
-        "torso": seen & (before[item] >= 1 / 3) & (before[item] < 2 / 3),
-        "tail": seen & (before[item] >= 2 / 3),
+        "head": seen & (shown[item] >= head_from),
+        "torso": seen & (shown[item] >= torso_from) & (shown[item] < head_from),
+        "tail": seen & (shown[item] < torso_from),
         "few_click_items": (liked[item] >= 1) & (liked[item] <= FEW),
         "new_items": ~seen,
         "new_users": predictions.num_behaviors <= FEW,

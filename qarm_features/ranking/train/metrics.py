@@ -8,14 +8,14 @@ import numpy as np
 
 
 def area_under_roc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Returns the AUC over all rows, in [0, 1]; NaN if there is only one label.
+    """Returns the AUC over all rows, in [0, 1]; NaN if all labels are 0, all are 1, or there is no row.
 
     Args:
-        labels: (B,) 0 or 1.
+        labels: (B,) 0 or 1, False or True.
         scores: (B,) real numbers; only their order counts.
 
     Raises:
-        ValueError: If a score is NaN.
+        ValueError: If a label is neither 0 nor 1, a score is NaN, or the lengths differ.
 
     Example:
         >>> area_under_roc(np.array([0, 0, 1]), np.array([0.1, 0.4, 0.3]))
@@ -34,7 +34,7 @@ def user_auc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> float
         users: (B,) integers, one value per user.
 
     Raises:
-        ValueError: If a score is NaN.
+        ValueError: If a label is neither 0 nor 1, a score is NaN, or the lengths differ.
 
     Example:
         >>> labels, scores, users = np.array([0, 1, 1, 0]), np.array([0.1, 0.4, 0.3, 0.9]), np.array([7, 7, 8, 8])
@@ -53,10 +53,14 @@ def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
         labels: (B,) 0 or 1.
         logits: (B,) log-odds of label 1.
 
+    Raises:
+        ValueError: If a label is neither 0 nor 1, a logit is NaN, or the lengths differ.
+
     Example:
         >>> round(log_loss(np.array([0, 1]), np.array([0.0, 0.0])), 4)
         0.6931
     """
+    labels = _checked_labels(labels, logits, "logits")
     if len(labels) == 0:
         return float("nan")
     logits = np.asarray(logits, dtype=np.float64)
@@ -65,10 +69,13 @@ def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
 
 def _area_per_group(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Returns the AUC of each distinct group, in ascending order of the groups; NaN where a group has one label."""
-    if np.isnan(scores).any():
-        raise ValueError(f"scores hold {int(np.isnan(scores).sum())} NaN, must hold none. Lower the learning rate.")
+    labels = _checked_labels(labels, scores, "scores")
+    if len(groups) != len(labels):
+        raise ValueError(
+            f"users have length {len(groups)}, must have that of labels, {len(labels)}. Pass one of each per row."
+        )
     order = np.lexsort((scores, groups))
-    labels, scores, groups = np.asarray(labels)[order], np.asarray(scores)[order], np.asarray(groups)[order]
+    labels, scores, groups = labels[order], np.asarray(scores)[order], np.asarray(groups)[order]
     rows = np.arange(len(labels))
     new_group = np.diff(groups, prepend=groups[:1] - 1) != 0
     new_score = new_group | (np.diff(scores, prepend=scores[:1]) != 0)
@@ -86,3 +93,33 @@ def _area_per_group(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) 
     area = np.full(len(positive), np.nan)
     area[both] = (rank_sum - positive * (positive + 1) / 2)[both] / (positive * negative)[both]
     return area
+
+
+def _checked_labels(labels: np.ndarray, scores: np.ndarray, name: str) -> np.ndarray:
+    """Returns labels as float64, after checking them and their scores.
+
+    Args:
+        labels: (B,) 0 or 1, False or True.
+        scores: (B,) real numbers.
+        name: Name of the scores.
+
+    Raises:
+        ValueError: If a label is neither 0 nor 1, a score is NaN, or the lengths differ.
+    """
+    labels, scores = np.asarray(labels).astype(np.float64), np.asarray(scores)
+    if labels.shape != scores.shape:
+        raise ValueError(
+            f"{name} have shape {scores.shape}, must have that of labels, {labels.shape}. Pass one of each per row."
+        )
+    others = np.unique(labels[(labels != 0) & (labels != 1)])  # a NaN is neither
+    if len(others):
+        swapped = np.isin(scores, (0, 1)).all()
+        remedy = (
+            f"The {name} are all 0 or 1: swap the arguments."
+            if swapped
+            else "Set labels to 1 for a positive and else to 0."
+        )
+        raise ValueError(f"labels hold {others[0]:g}, must hold only 0 and 1. {remedy}")
+    if np.isnan(scores).any():
+        raise ValueError(f"{name} hold {int(np.isnan(scores).sum())} NaN, must hold none. Lower the learning rate.")
+    return labels

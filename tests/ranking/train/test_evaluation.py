@@ -17,13 +17,13 @@ PREDICTIONS = Predictions(
 
 
 def model() -> RankingModel:
-    """Item 1 has half of the 120 training rows, item 2 a third, item 3 the rest; item 4 none."""
+    """Item 1 has half of the 120 training rows, item 2 a third, item 3 a sixth, and item 4 none."""
     model = RankingModel(num_items=4, use_semantic_ids=False)
     model.set_item_counts(torch.tensor([9, 30, 6, 5, 0]), torch.tensor([99, 60, 40, 20, 0]))
     return model
 
 
-def test_each_row_is_of_the_third_its_item_starts_in():
+def test_each_row_is_of_the_part_in_which_its_item_starts():
     found = {name: np.flatnonzero(rows).tolist() for name, rows in slices(PREDICTIONS, model()).items()}
 
     assert found == {

@@ -79,3 +79,32 @@ def test_one_label_or_no_row_has_no_metric():
 def test_nan_scores_are_refused():
     with pytest.raises(ValueError, match="scores hold 1 NaN, must hold none"):
         area_under_roc(np.array([0, 1]), np.array([0.0, np.nan]))
+
+
+@pytest.mark.parametrize("metric", [area_under_roc, log_loss, lambda *both: user_auc(*both, np.zeros(len(both[0])))])
+@pytest.mark.parametrize(
+    ("labels", "scores", "message"),
+    [
+        (
+            [0.9, 0.2, 0.4],
+            [1, 0, 1],
+            r"labels hold 0\.2, must .* The (scores|logits) are all 0 or 1: swap the arguments\.",
+        ),
+        ([1, 2, 1], [0.9, 0.2, 0.4], r"labels hold 2, must hold only 0 and 1\. Set labels to 1 for a positive"),
+        ([1, -1, 1], [0.9, 0.2, 0.4], r"labels hold -1, must hold only 0 and 1"),
+        ([1, 0, np.nan], [0.9, 0.2, 0.4], r"labels hold nan, must hold only 0 and 1"),
+        ([1, 0], [0.9, 0.2, 0.4], r"(scores|logits) have shape \(3,\), must have that of labels, \(2,\)"),
+    ],
+)
+def test_labels_that_are_not_0_and_1_are_named(metric, labels, scores, message):
+    with pytest.raises(ValueError, match=message):
+        metric(np.array(labels), np.array(scores))
+
+
+def test_users_of_another_length_are_named():
+    with pytest.raises(ValueError, match=r"users have length 1, must have that of labels, 2\."):
+        user_auc(np.array([0, 1]), np.array([0.1, 0.2]), np.array([7]))
+
+
+def test_labels_may_be_booleans():
+    assert area_under_roc(np.array([True, False]), np.array([0.9, 0.1])) == 1.0
