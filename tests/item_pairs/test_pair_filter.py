@@ -125,12 +125,15 @@ def test_the_job_writes_what_the_filter_keeps_tells_the_share_dropped_and_ignore
         ("user-to-item", 2, 4): 1.0,
     }
     assert counts[:3] == (9, 4, 5)
-    assert counts.remark == "7 positives gave item-to-item 2 (66.7% dropped), user-to-item 2 (33.3% dropped)"
+    assert counts.remark == (
+        "7 positives gave item-to-item 2 (66.7% dropped), user-to-item 2 (33.3% dropped); "
+        "0.0% of 5 consecutive positives share their moment with the one before"
+    )
     assert context.warehouse.version(ITEM_PAIRS) == 0
 
     counts = mine_item_pairs(context)  # of 8 rows the train split holds those before 3:00
 
-    assert counts.remark == "4 positives gave item-to-item 2 (0.0% dropped), user-to-item 1 (0.0% dropped)"
+    assert counts.remark.startswith("4 positives gave item-to-item 2 (0.0% dropped), user-to-item 1 (0.0% dropped); ")
     assert set(table(context)) == {("item-to-item", 1, 2), ("item-to-item", 2, 1), ("user-to-item", 1, 2)}
     latest = context.warehouse.read(ITEM_PAIRS).agg({"event_timestamp": "max"}).first()[0]
     assert latest == datetime(2024, 1, 1, 2, 8)
