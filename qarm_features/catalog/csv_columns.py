@@ -14,7 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qarm_features.catalog.csv_records import CsvFormat, Line, Record, records
+from qarm_features.catalog.csv_records import (
+    MAY_BE_INSIDE,
+    NOT_CLOSED,
+    CsvFormat,
+    Record,
+    is_blank,
+    over_lines,
+)
 from qarm_features.catalog.survey import blank
 from qarm_features.catalog.text_lines import shown
 
@@ -62,69 +69,85 @@ class Parsed:
     lines: pa.Array
 
 
-def parse_lines(
-    raw: pa.Array, text: pa.Array, first: int, file: CsvFile, form: CsvFormat, *, invalid: str
+def parse(
+    batches: Iterable[tuple[int, pa.Array, pa.Array]], file: CsvFile, form: CsvFormat, *, invalid: str
 ) -> Iterator[Parsed]:
-    """Read lines of which each is a record.
+    """Read the lines of one file, or of a part of it that begins and ends between records.
 
     Args:
-        raw: (B,) binary, the lines.
-        text: (B,) string, the decoded lines, null where the bytes are not valid.
-        first: Number of the first line in its file, from 1.
+        batches: Batches of lines that follow each other: the number of the first line in its file, from 1; (B,) binary,
+            the lines; and (B,) string, the decoded lines, null where the bytes are not valid.
         file: What is known about the file.
         form: Form of the lines.
         invalid: Reason for a line that is not valid in the encoding.
     """
+    held: tuple[int, pa.Array, pa.Array] | None = None
+    for batch in batches:
+        parsed, held = _parse_batch(_joined(held, batch), file, form, invalid, is_last=False)
+        yield from parsed
+    if held is not None:
+        yield from _parse_batch(held, file, form, invalid, is_last=True)[0]
+
+
+def _parse_batch(
+    batch: tuple[int, pa.Array, pa.Array], file: CsvFile, form: CsvFormat, invalid: str, *, is_last: bool
+) -> tuple[list[Parsed], tuple[int, pa.Array, pa.Array] | None]:
+    """Read a batch. Return its rows, and the lines from a record on that may go on in the next batch."""
+    first, raw, text = batch
     numbers = np.arange(first, first + len(text))
-    kept = pc.and_(pc.invert(blank(text, also_tabs=False)), pa.array(numbers != file.header_line))
-    raw, text, numbers = raw.filter(kept), text.filter(kept), numbers[kept.to_numpy(zero_copy_only=False)]
-    fields = pc.add(pc.count_substring(text, form.delimiter), 1)
-    simple = pc.fill_null(pc.equal(fields, file.size), False)
+    is_left = np.asarray(pc.invert(blank(text, also_tabs=False))) & (numbers > file.header_line)
+    special = np.asarray(pc.is_null(text))
     if form.quote is not None:
-        simple = pc.and_(simple, pc.fill_null(pc.invert(pc.match_substring(text, form.quote)), False))
-    if pc.any(simple).as_py():
-        yield _cut(text.filter(simple), numbers[simple.to_numpy(zero_copy_only=False)], file, form)
-    others = pc.invert(simple)
-    if pc.any(others).as_py():
-        rest = zip(
-            numbers[others.to_numpy(zero_copy_only=False)].tolist(),
-            text.filter(others).to_pylist(),
-            raw.filter(others).to_pylist(),
-        )
-        read = (
-            Record(number, 1, line, form.sized(form.split(line), file.size))
-            if line is not None
-            else Record(number, 1, shown(bytes_), invalid)
-            for number, line, bytes_ in rest
-        )
-        yield from _gather(read, file)
+        special = special | np.asarray(pc.fill_null(pc.match_substring(text, form.quote), False))
+    read: list[Record] = []
+    end = len(text)
+    taken = 0
+    for place in np.flatnonzero(special & is_left).tolist():
+        if place < taken:
+            continue
+        line = text[place].as_py()
+        if line is None:
+            read.append(Record(first + place, 1, shown(raw[place].as_py()), invalid))
+            continue
+        fields = form.sized(form.split(line), file.size)
+        if fields != NOT_CLOSED:
+            read.append(Record(first + place, 1, line, fields))
+            continue
+        following = (text[later].as_py() for later in range(place + 1, len(text)))
+        lines, fields, ended = over_lines(line, following, form, file.size)
+        if ended and not is_last:
+            end = place
+            break
+        taken = place + 1 + lines
+        read += _of_several_lines(first + place, [line, *text[place + 1 : taken].to_pylist()], fields)
+        is_left[place + 1 : taken] = False
+    is_left[end:] = False
+    is_left &= ~special
+    plain, numbers = text.filter(pa.array(is_left)), numbers[is_left]
+    fits = np.asarray(pc.equal(pc.add(pc.count_substring(plain, form.delimiter), 1), file.size))
+    parsed = [_cut(plain.filter(pa.array(fits)), numbers[fits], file, form)] if fits.any() else []
+    for number, line in zip(numbers[~fits].tolist(), plain.filter(pa.array(~fits)).to_pylist()):
+        read.append(Record(number, 1, line, form.sized(form.split(line), file.size)))
+    parsed += _gather(read, file)
+    return parsed, None if end == len(text) else (first + end, raw[end:], text[end:])
 
 
-def parse_file(
-    lines: Iterable[tuple[int, str | None, bytes]], file: CsvFile, form: CsvFormat, *, invalid: str
-) -> Iterator[Parsed]:
-    """Read all lines of a file whose records may extend over several lines.
+def _of_several_lines(number: int, lines: list[str], fields: list[str] | str) -> Iterator[Record]:
+    """Return one record of several lines, or a rejected record for each of them."""
+    filled = [place for place, line in enumerate(lines) if not is_blank(line)]
+    if isinstance(fields, list):
+        yield Record(number, len(filled), "\n".join(lines), fields)
+        return
+    for place in filled:
+        yield Record(number + place, 1, lines[place], NOT_CLOSED if place == 0 else MAY_BE_INSIDE)
 
-    Args:
-        lines: Number, text and bytes of each line, in their order.
-        file: What is known about the file.
-        form: Form of the lines.
-        invalid: Reason for a line that is not valid in the encoding.
-    """
-    broken: dict[int, bytes] = {}
 
-    def after_header() -> Iterator[Line]:
-        for number, text, bytes_ in lines:
-            if number > file.header_line:
-                if text is None:
-                    broken[number] = bytes_
-                yield Line(number, text)
-
-    found = (
-        record if record.text is not None else record._replace(text=shown(broken.pop(record.number)))
-        for record in records(after_header(), form, file.size, invalid=invalid)
-    )
-    yield from _gather(found, file)
+def _joined(
+    held: tuple[int, pa.Array, pa.Array] | None, batch: tuple[int, pa.Array, pa.Array]
+) -> tuple[int, pa.Array, pa.Array]:
+    if held is None:
+        return batch
+    return held[0], pa.concat_arrays([held[1], batch[1]]), pa.concat_arrays([held[2], batch[2]])
 
 
 def _cut(text: pa.Array, numbers: np.ndarray, file: CsvFile, form: CsvFormat) -> Parsed:

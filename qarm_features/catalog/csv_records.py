@@ -12,8 +12,7 @@ field is not closed, only the line that opens it is rejected, and reading contin
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -94,18 +93,6 @@ class CsvFormat:
         return FEWER_FIELDS if len(fields) < size else MORE_FIELDS
 
 
-class Line(NamedTuple):
-    """A line of a file.
-
-    Attributes:
-        number: Number of the line in its file, from 1.
-        text: The line without its line break; None if its bytes are not valid in the encoding.
-    """
-
-    number: int
-    text: str | None
-
-
 class Record(NamedTuple):
     """A record, or a line that cannot be read.
 
@@ -122,38 +109,18 @@ class Record(NamedTuple):
     fields: list[str] | str
 
 
-def records(lines: Iterable[Line], form: CsvFormat, size: int, *, invalid: str) -> Iterator[Record]:
-    """Read the records of one file that may extend over several lines.
+class Continued(NamedTuple):
+    """What follows a line that opens a quoted field.
 
-    Args:
-        lines: All lines of the file after its header, in their order. Blank lines outside quoted fields are skipped.
-        form: Form of the lines.
-        size: Number of fields of a record.
-        invalid: Reason for a line that is not valid in the encoding.
-
-    Yields:
-        One record for each record or rejected line. Each line that is not blank is in exactly one of them.
+    Attributes:
+        lines: Number of further lines of the record.
+        fields: Its fields, or the reason for which it cannot be read.
+        ended: True if the lines ended before the field was closed or given up.
     """
-    source = iter(lines)
-    waiting: deque[Line] = deque()  # lines that were read ahead of a record that turned out not to reach them
-    while (line := waiting.popleft() if waiting else next(source, None)) is not None:
-        if line.text is None:
-            yield Record(line.number, 1, None, invalid)
-        elif not is_blank(line.text):
-            fields = form.sized(form.split(line.text), size)
-            if fields != NOT_CLOSED:
-                yield Record(line.number, 1, line.text, fields)
-                continue
-            rest, fields = _over_lines(line, waiting, source, form, size)
-            inside = [waiting.popleft() for _ in range(rest)]
-            if isinstance(fields, str):
-                for part in (line, *inside):
-                    if not is_blank(part.text or "x"):
-                        yield Record(part.number, 1, part.text, NOT_CLOSED if part is line else MAY_BE_INSIDE)
-            else:
-                texts = [line.text, *(part.text or "" for part in inside)]
-                filled = sum(not is_blank(text) for text in texts)
-                yield Record(line.number, filled, "\n".join(texts), fields)
+
+    lines: int
+    fields: list[str] | str
+    ended: bool
 
 
 def is_blank(text: str) -> bool:
@@ -161,39 +128,36 @@ def is_blank(text: str) -> bool:
     return not text.strip(" \r")
 
 
-def _over_lines(
-    first: Line, waiting: deque[Line], source: Iterator[Line], form: CsvFormat, size: int
-) -> tuple[int, list[str] | str]:
-    """Read on after a line that opens a quoted field.
+def over_lines(first: str, following: Iterable[str | None], form: CsvFormat, size: int) -> Continued:
+    r"""Read on after a line that opens a quoted field.
+
+    Where the field is not closed within ``MAX_RECORD_CHARS``, or text follows the quote that closes it, the record has no
+    further lines, because the lines after it are most likely records of their own. Where the record ends but has a wrong
+    number of fields, nobody can tell: it then includes all its lines.
 
     Args:
         first: Line that opens the field.
-        waiting: Lines that were read ahead. Lines that are taken from ``source`` are appended.
-        source: Lines after those.
+        following: Lines after it, None where one is not valid in the encoding.
         form: Form of the lines.
         size: Number of fields of a record.
 
-    Returns:
-        The number of lines after ``first`` that the record includes, and its fields. Where the field is not closed within
-        ``MAX_RECORD_CHARS``, or text follows the quote that closes it, the number is 0, because the lines after it are most
-        likely records of their own. Where the record ends but has a wrong number of fields, nobody can tell: the number
-        then includes all its lines.
+    Example:
+        >>> over_lines('1,"a', ['b"', "2,c"], CsvFormat(",", '"'), 2)
+        Continued(lines=1, fields=['1', 'a\nb'], ended=False)
+        >>> over_lines('1,"a', ["2,b", "3,c"], CsvFormat(",", '"'), 2)
+        Continued(lines=0, fields='a quoted field is not closed', ended=True)
     """
-    assert first.text is not None
-    texts, chars, closed = [first.text], len(first.text), 0
-    while chars <= MAX_RECORD_CHARS and closed <= size:
-        taken = len(texts)
-        if taken > len(waiting) and (line := next(source, None)) is not None:
-            waiting.append(line)
-        if taken > len(waiting) or (text := waiting[taken - 1].text) is None:
-            break
+    texts, chars, closed = [first], len(first), 0
+    for text in following:
+        if text is None or chars > MAX_RECORD_CHARS or closed > size:
+            return Continued(0, NOT_CLOSED, False)
         texts.append(text)
         chars += 1 + len(text)
         if form.closing_quote(text, 0) >= 0:
             closed += 1
             fields = form.sized(form.split("\n".join(texts)), size)
             if fields == TEXT_AFTER_QUOTE:
-                break
+                return Continued(0, NOT_CLOSED, False)
             if fields != NOT_CLOSED:
-                return taken, fields
-    return 0, NOT_CLOSED
+                return Continued(len(texts) - 1, fields, False)
+    return Continued(0, NOT_CLOSED, True)

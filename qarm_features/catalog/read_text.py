@@ -2,14 +2,18 @@
 
 In: the path of a source. Out: one string column for each column that the settings name, and the private columns. The files
 are read twice. The first pass counts the lines of each block and finds out what the second must know: the header of each
-file, and which files have records over several lines. Those files are read by one task each; all others are split.
+file, and which files have records over several lines. Such a file is read by one task; all others are split.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from qarm_features.catalog import csv_columns, json_columns
@@ -23,7 +27,9 @@ from qarm_features.catalog.text_lines import Run, decode_lines, read_lines, runs
 from qarm_features.settings.sections import Source
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-Parse = Callable[[Run, int], Iterable[Parsed]]
+_MAX_PARTITIONS = 200
+Lines = tuple[int, pa.Array, pa.Array]  # number of the first line, bytes of the lines, decoded lines
+Parse = Callable[[str, Iterator[Lines]], Iterable[Parsed]]
 
 
 def read_csv(spark: SparkSession, path: str, source: Source, columns: tuple[str, ...], *, section: str) -> SourceRows:
@@ -45,17 +51,17 @@ def read_csv(spark: SparkSession, path: str, source: Source, columns: tuple[str,
     survey = survey_files(lines, encoding=encoding, form=form)
     _require_text(survey, source, section)
     files = csv_files(survey, source, form, columns, section=section)
-    open_files, before = survey.open_files, survey.lines_before
+    before = survey.lines_before
+    blocks = Counter(file for file, _ in before)
+    # A record may extend from one block into the next, so a file of several blocks is put together again.
+    cut_open = frozenset(file for file in survey.open_files if blocks[file] > 1)
 
-    def single(run: Run, first: int) -> Iterable[Parsed]:
-        if run.file in open_files:
-            return ()
-        text = _text(run, first, encoding)
-        return csv_columns.parse_lines(run.lines, text, first, files[run.file], form, invalid=invalid)
+    def parse(file: str, batches: Iterator[Lines]) -> Iterable[Parsed]:
+        return () if file in cut_open else csv_columns.parse(batches, files[file], form, invalid=invalid)
 
-    rows = _rows(lines, single, columns, before)
-    if open_files:
-        rows = rows.unionAll(_rows_of_open_files(lines, files, survey, form, encoding, invalid, columns))
+    rows = _rows(lines, parse, columns, before, encoding)
+    if cut_open:
+        rows = rows.unionAll(_rows_of_cut_files(lines, cut_open, files, before, form, encoding, invalid, columns))
     headers = sum(1 for file in files.values() if file.header_line)
     return SourceRows(rows, survey.filled - headers)
 
@@ -89,13 +95,13 @@ def read_json_lines(
     _require_keys(lines, survey, encoding, columns, section)
     before = survey.lines_before
 
-    def parse(run: Run, first: int) -> Iterable[Parsed]:
-        numbers = range(first, first + len(run.lines))
-        triples = zip(numbers, _text(run, first, encoding).to_pylist(), run.lines.to_pylist())
-        folders = partition_values(run.file)
-        return [json_columns.parse_lines(triples, columns, as_json=as_json, folders=folders, invalid=invalid)]
+    def parse(file: str, batches: Iterator[Lines]) -> Iterable[Parsed]:
+        folders = partition_values(file)
+        for first, raw, text in batches:
+            lines_of_batch = zip(range(first, first + len(raw)), text.to_pylist(), raw.to_pylist())
+            yield json_columns.parse_lines(lines_of_batch, columns, as_json=as_json, folders=folders, invalid=invalid)
 
-    return SourceRows(_rows(lines, parse, columns, before), survey.filled)
+    return SourceRows(_rows(lines, parse, columns, before, encoding), survey.filled)
 
 
 def _require_keys(lines: DataFrame, survey: Survey, encoding: str, columns: tuple[str, ...], section: str) -> None:
@@ -126,59 +132,69 @@ def _require_text(survey: Survey, source: Source, section: str) -> None:
             )
 
 
-def _rows_of_open_files(
+def _rows(
+    lines: DataFrame, parse: Parse, columns: tuple[str, ...], before: dict[tuple[str, int], int], encoding: str
+) -> DataFrame:
+    """Read each block by itself."""
+
+    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for (file, _), of_block in itertools.groupby(runs(batches), key=lambda run: (run.file, run.block)):
+            numbered = ((_first_number(run, before), run.lines) for run in of_block)
+            for parsed in parse(file, _decoded(numbered, encoding)):
+                yield _batch(parsed, file, columns)
+
+    return lines.mapInArrow(read, _schema(columns))
+
+
+def _rows_of_cut_files(
     lines: DataFrame,
+    cut_open: frozenset[str],
     files: dict[str, CsvFile],
-    survey: Survey,
+    before: dict[tuple[str, int], int],
     form: CsvFormat,
     encoding: str,
     invalid: str,
     columns: tuple[str, ...],
 ) -> DataFrame:
-    """Read the files that have records over several lines: one task reads all lines of a file in their order."""
-    open_files, before = survey.open_files, survey.lines_before
+    """Read files of several blocks that have records over several lines: one task reads each, in its order."""
 
     def number(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for run in runs(batches):
-            if run.file in open_files:
+            if run.file in cut_open:
                 first = _first_number(run, before)
-                numbers = pa.array(range(first, first + len(run.lines)), pa.int64())
-                names = pa.repeat(run.file, len(run.lines))
-                yield pa.RecordBatch.from_arrays([names, numbers, run.lines], ["file", "line", "value"])
+                numbers = pa.array(np.arange(first, first + len(run.lines)))
+                yield pa.RecordBatch.from_arrays(
+                    [pa.repeat(run.file, len(run.lines)), numbers, run.lines], ["file", "line", "value"]
+                )
 
     def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for file, triples in _by_file(batches, encoding):
-            for parsed in csv_columns.parse_file(triples, files[file], form, invalid=invalid):
+        for file, of_file in itertools.groupby(_by_file(batches), key=lambda entry: entry[0]):
+            numbered = ((first, raw) for _, first, raw in of_file)
+            for parsed in csv_columns.parse(_decoded(numbered, encoding), files[file], form, invalid=invalid):
                 yield _batch(parsed, file, columns)
 
     numbered = lines.mapInArrow(number, "file string, line long, value binary")
-    # A file is too large a unit to spread by hash alone where there are few: each gets a partition of its own if it can.
-    sorted_lines = numbered.repartition(min(len(open_files), 200), "file").sortWithinPartitions("file", "line")
-    return sorted_lines.mapInArrow(parse, _schema(columns))
+    in_order = numbered.repartition(min(len(cut_open), _MAX_PARTITIONS), "file").sortWithinPartitions("file", "line")
+    return in_order.mapInArrow(parse, _schema(columns))
 
 
-def _by_file(
-    batches: Iterator[pa.RecordBatch], encoding: str
-) -> Iterator[tuple[str, Iterator[tuple[int, str | None, bytes]]]]:
-    """Group sorted lines by file, without holding a file in memory."""
-    import itertools
-
-    def each() -> Iterator[tuple[str, int, str | None, bytes]]:
-        for batch in batches:
-            text = decode_lines(batch["value"], encoding).to_pylist()
-            yield from zip(batch["file"].to_pylist(), batch["line"].to_pylist(), text, batch["value"].to_pylist())
-
-    for file, lines in itertools.groupby(each(), key=lambda line: line[0]):
-        yield file, ((number, _unmarked(text, number), value) for _, number, text, value in lines)
+def _by_file(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, int, pa.Array]]:
+    """Cut sorted lines where another file begins: its URI, the number of the first line, and the lines."""
+    for batch in batches:
+        if batch.num_rows:
+            ends = pc.run_end_encode(batch["file"]).run_ends.to_pylist()
+            for start, end in itertools.pairwise([0, *ends]):
+                yield (
+                    batch["file"][start].as_py(),
+                    batch["line"][start].as_py(),
+                    batch["value"].slice(start, end - start),
+                )
 
 
-def _rows(lines: DataFrame, parse: Parse, columns: tuple[str, ...], before: dict[tuple[str, int], int]) -> DataFrame:
-    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for run in runs(batches):
-            for parsed in parse(run, _first_number(run, before)):
-                yield _batch(parsed, run.file, columns)
-
-    return lines.mapInArrow(read, _schema(columns))
+def _decoded(numbered: Iterable[tuple[int, pa.Array]], encoding: str) -> Iterator[Lines]:
+    for first, raw in numbered:
+        text = decode_lines(raw, encoding)
+        yield first, raw, without_mark(text) if first == 1 else text
 
 
 def _first_number(run: Run, before: dict[tuple[str, int], int]) -> int:
@@ -187,15 +203,6 @@ def _first_number(run: Run, before: dict[tuple[str, int], int]) -> int:
         return before[run.file, run.block] + run.start + 1
     except KeyError:
         raise IngestError(f"{shown_path(run.file)} changed while it was read. Run the job again.") from None
-
-
-def _text(run: Run, first: int, encoding: str) -> pa.Array:
-    text = decode_lines(run.lines, encoding)
-    return without_mark(text) if first == 1 and len(text) else text
-
-
-def _unmarked(text: str | None, number: int) -> str | None:
-    return text.removeprefix("\ufeff") if text is not None and number == 1 else text
 
 
 def _batch(parsed: Parsed, file: str, columns: tuple[str, ...]) -> pa.RecordBatch:
