@@ -132,8 +132,9 @@ def over_lines(first: str, following: Iterable[str | None], form: CsvFormat, siz
     r"""Read on after a line that opens a quoted field.
 
     Where the field is not closed within ``MAX_RECORD_CHARS``, or text follows the quote that closes it, the record has no
-    further lines, because the lines after it are most likely records of their own. Where the record ends but has a wrong
-    number of fields, nobody can tell: it then includes all its lines.
+    further lines, because the lines after it are most likely records of their own. So it is where the record ends with a
+    wrong number of fields and each of its further lines has the right number. Else nobody can tell, and the record includes
+    all its lines.
 
     Args:
         first: Line that opens the field.
@@ -158,6 +159,10 @@ def over_lines(first: str, following: Iterable[str | None], form: CsvFormat, siz
             fields = form.sized(form.split("\n".join(texts)), size)
             if fields == TEXT_AFTER_QUOTE:
                 return Continued(0, NOT_CLOSED, False)
+            if isinstance(fields, str) and fields != NOT_CLOSED:
+                swallowed = (text for text in texts[1:] if not is_blank(text))
+                if all(isinstance(form.sized(form.split(text), size), list) for text in swallowed):
+                    return Continued(0, NOT_CLOSED, False)
             if fields != NOT_CLOSED:
                 return Continued(len(texts) - 1, fields, False)
     return Continued(0, NOT_CLOSED, True)

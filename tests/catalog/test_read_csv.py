@@ -95,6 +95,15 @@ def test_lines_that_a_quote_may_have_swallowed_are_rejected_one_by_one(spark, tm
     ]
 
 
+def test_records_after_a_quote_that_is_not_closed_are_kept_though_another_quote_seems_to_close_it(spark, tmp_path):
+    file = write(tmp_path / "items.csv", 'sku,name,about\n1,"Lamp,x\n2,Cup,y\n3,Pen,", red"\n4,Pot,w\n')
+
+    accepted, rejected = ingest_items(spark, file)
+
+    assert accepted == [("2", "Cup", "Cup. y"), ("3", "Pen", "Pen. , red"), ("4", "Pot", "Pot. w")]
+    assert rejected == [("items.csv", 2, "a quoted field is not closed")]
+
+
 def test_rows_with_fields_too_few_or_too_many_are_told_apart(spark, tmp_path):
     file = write(tmp_path / "items.csv", 'sku,name,about\n1,Lamp\n2,Cup,a,b\n3,"Pot"s,x\n4,Can,y\n')
 
