@@ -6,6 +6,7 @@ None if the thing does not exist. No Spark is needed.
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,11 +68,14 @@ def source_states(*sources: Source, settings: Settings) -> dict[str, Any]:
 
 
 def path_state(place: str) -> Any:
-    """Returns path, size in bytes and time of change of each file at a path; a URI has the state ``UNKNOWN``."""
+    """Returns path, size in bytes and time of change of each file at a path; a URI has the state ``UNKNOWN``.
+
+    A path that does not exist is a pattern, as for ``read_source``.
+    """
     if "://" in place:
         return UNKNOWN
-    path = Path(place)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    roots = [Path(place)] if Path(place).exists() else [Path(found) for found in sorted(glob.glob(place))]
+    files = [file for root in roots for file in (sorted(root.rglob("*")) if root.is_dir() else [root]) if file.is_file()]
     return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
 
 
