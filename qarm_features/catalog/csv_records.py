@@ -36,11 +36,12 @@ class CsvFormat:
     delimiter: str
     quote: str | None
 
-    def split(self, text: str) -> list[str] | str:
+    def split(self, text: str, *, strict: bool = False) -> list[str] | str:
         """Return the fields of a record, or the reason for which it cannot be read.
 
         Args:
             text: The record, without the line break at its end.
+            strict: Whether to refuse quotes in fields that are not enclosed by quotes, as in 5" nail.
 
         Example:
             >>> CsvFormat(",", '"').split('1,"a ""b"", c",')
@@ -68,9 +69,12 @@ class CsvFormat:
                     return TEXT_AFTER_QUOTE
             else:
                 end = text.find(delimiter, start)
+                field = text[start:] if end < 0 else text[start:end]
+                if strict and quote in field:
+                    return TEXT_AFTER_QUOTE
+                fields.append(field)
                 if end < 0:
-                    return [*fields, text[start:]]
-                fields.append(text[start:end])
+                    return fields
                 start = end
             start += len(delimiter)
 
@@ -85,6 +89,18 @@ class CsvFormat:
     def is_open(self, text: str) -> bool:
         """Return True if a quoted field begins on this line and does not end on it."""
         return self.quote is not None and self.quote in text and self.split(text) == NOT_CLOSED
+
+    def is_record(self, text: str, size: int) -> bool:
+        """Return True if a line by itself is a record of ``size`` fields in which quotes do nothing but enclose fields.
+
+        The last line of a field over several lines never is: its closing quote does not begin a field.
+
+        Example:
+            >>> [CsvFormat(",", '"').is_record(line, 2) for line in ('1,"a, b"', 'of a text",2')]
+            [True, False]
+        """
+        fields = self.split(text, strict=True)
+        return isinstance(fields, list) and len(fields) == size
 
     def sized(self, fields: list[str] | str, size: int) -> list[str] | str:
         """Return the fields if their number is ``size``, else the reason for which the record cannot be read."""
@@ -132,9 +148,8 @@ def over_lines(first: str, following: Iterable[str | None], form: CsvFormat, siz
     r"""Read on after a line that opens a quoted field.
 
     Where the field is not closed within ``MAX_RECORD_CHARS``, or text follows the quote that closes it, the record has no
-    further lines, because the lines after it are most likely records of their own. So it is where the record ends with a
-    wrong number of fields and each of its further lines has the right number. Else nobody can tell, and the record includes
-    all its lines.
+    further lines, because the lines after it are most likely records of their own. So it is where each of its further lines
+    could be a record of its own. Otherwise the record includes all its lines, also where it has a wrong number of fields.
 
     Args:
         first: Line that opens the field.
@@ -159,10 +174,8 @@ def over_lines(first: str, following: Iterable[str | None], form: CsvFormat, siz
             fields = form.sized(form.split("\n".join(texts)), size)
             if fields == TEXT_AFTER_QUOTE:
                 return Continued(0, NOT_CLOSED, False)
-            if isinstance(fields, str) and fields != NOT_CLOSED:
-                swallowed = (text for text in texts[1:] if not is_blank(text))
-                if all(isinstance(form.sized(form.split(text), size), list) for text in swallowed):
-                    return Continued(0, NOT_CLOSED, False)
             if fields != NOT_CLOSED:
+                if all(form.is_record(text, size) for text in texts[1:] if not is_blank(text)):
+                    return Continued(0, NOT_CLOSED, False)
                 return Continued(len(texts) - 1, fields, False)
     return Continued(0, NOT_CLOSED, True)

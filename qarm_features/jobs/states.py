@@ -75,7 +75,9 @@ def path_state(place: str) -> Any:
     if "://" in place:
         return UNKNOWN
     roots = [Path(place)] if Path(place).exists() else [Path(found) for found in sorted(glob.glob(place))]
-    files = [file for root in roots for file in (sorted(root.rglob("*")) if root.is_dir() else [root]) if file.is_file()]
+    files = [
+        file for root in roots for file in (sorted(root.rglob("*")) if root.is_dir() else [root]) if file.is_file()
+    ]
     return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
 
 
