@@ -68,9 +68,10 @@ class EmbeddingHead(nn.Module):
     """Pool hidden states and apply the layers of a recipe.
 
     Args:
-        files: Published files, which hold the weights of the layers.
+        backbone: Local folder or Hugging Face name, which holds the weights of the layers.
         recipe: Complete recipe, whose ``pooling`` is not empty.
         token_dim: D of the hidden states.
+        setting: Name of the setting that holds the backbone, for error messages.
 
     Attributes:
         dim: P, the number of values of a vector.
@@ -83,7 +84,7 @@ class EmbeddingHead(nn.Module):
             recipe is larger than the vector.
     """
 
-    def __init__(self, files: PublishedFiles, recipe: Mapping[str, Any], *, token_dim: int) -> None:
+    def __init__(self, backbone: str, recipe: Mapping[str, Any], *, token_dim: int, setting: str) -> None:
         super().__init__()
         self.modes: list[str] = recipe["pooling"]
         self.alone = _ALONE.get(tuple(self.modes))
@@ -91,13 +92,13 @@ class EmbeddingHead(nn.Module):
         self.layers_config: list[dict[str, Any]] = []
         dim = token_dim * len(self.modes)
         for config in recipe["layers"]:
-            layer, config, dim = _load_layer(files, config, dim)
+            layer, config, dim = _load_layer(PublishedFiles(backbone, setting), config, dim)
             self.layers.append(layer)
             self.layers_config.append(config)
         asked = recipe["dim"]
         if asked is not None and asked > dim:
             raise ValueError(
-                f"encoder.text_dim is {asked}, must be at most {dim}, the length of the vectors of {files.backbone}."
+                f"encoder.text_dim is {asked}, must be at most {dim}, the length of the vectors of {backbone}."
             )
         self.dim: int = asked or dim
         self.whole_dim = dim

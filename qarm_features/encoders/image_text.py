@@ -20,7 +20,6 @@ from qarm_features.encoders.embedding_head import EmbeddingHead
 from qarm_features.encoders.media import media_bytes
 from qarm_features.encoders.pictures import decode_picture, to_tensor
 from qarm_features.encoders.pretrained import load_backbone, locate_backbone
-from qarm_features.encoders.published_files import PublishedFiles
 from qarm_features.encoders.recipe import Recipe, full_recipe, read_recipe
 from qarm_features.fusion.tokens import BrokenContent, Tokens
 
@@ -92,7 +91,7 @@ class ImageTextEncoder(nn.Module):
         self.chat = None if self.recipe["chat"] is None else Chat(self.processor, self.tokenizer, self.recipe)
         self.head: EmbeddingHead | None = None
         if self.recipe["pooling"]:
-            self.head = EmbeddingHead(PublishedFiles(backbone, setting), self.recipe, token_dim=self.backbone.dim)
+            self.head = EmbeddingHead(backbone, self.recipe, token_dim=self.backbone.dim, setting=setting)
         self.trained = self.backbone.trained
         allowed = self.recipe["max_tokens"] or self.tokenizer.model_max_length
         self.max_tokens = max_tokens if self.chat is None else min(max_tokens, allowed - self.chat.tokens_around)

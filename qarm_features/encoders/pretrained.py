@@ -142,6 +142,8 @@ def load_backbone(
         from transformers.utils import logging
 
     logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # weights that are missing are refused below; those of a head that is not used are no news
     try:
         model, report = AutoModel.from_pretrained(
             locate_backbone(name),
@@ -154,6 +156,8 @@ def load_backbone(
         raise ValueError(
             f"{setting} is {name}, must be a folder or Hugging Face name with safetensors. transformers says: {error}"
         ) from error
+    finally:
+        logging.set_verbosity(verbosity)
     missing = set(report["missing_keys"])
     both = all(isinstance(getattr(model, part, None), nn.Module) for part in ("encoder", "decoder"))
     tower = "encoder" if getattr(model.config, "is_encoder_decoder", False) or both else tower

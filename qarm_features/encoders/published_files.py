@@ -35,8 +35,7 @@ class PublishedFiles:
         config = self.read("config.json", unknown_is_missing=True)
         # The oldest embedders keep the model in a subfolder that modules.json names.
         self.has_model = config is not None or self.find("modules.json", unknown_is_missing=True) is not None
-        known_as = [backbone, (config or {}).get("_name_or_path") or ""]
-        self.names = [name.rstrip("/").rpartition("/")[2] for name in known_as if name]
+        self.names = _names(self._place) + _names((config or {}).get("_name_or_path") or "")
 
     def refused(self, why: str, remedy: str) -> Refused:
         """Return an error that names the setting, the embedder and what to do."""
@@ -89,3 +88,10 @@ class PublishedFiles:
                 f"Download the whole repository: hf download {self.backbone}",
             )
         return None if found is None else Path(found)
+
+
+def _names(place: str) -> list[str]:
+    """Return the names that a folder or repository tells: its own, and that of the repository whose cache it lies in."""
+    parts = Path(place).resolve().parts if Path(place).is_dir() else PurePosixPath(place).parts
+    cached = [part.rpartition("--")[2] for part in parts if part.startswith("models--")]
+    return [*parts[-1:], *cached]

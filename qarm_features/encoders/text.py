@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from qarm_features.encoders.chat import Chat
 from qarm_features.encoders.embedding_head import EmbeddingHead
 from qarm_features.encoders.pretrained import load_backbone, locate_backbone, weights_sha256
-from qarm_features.encoders.published_files import PublishedFiles
 from qarm_features.encoders.recipe import Recipe, full_recipe, read_recipe
 from qarm_features.fusion.tokens import BrokenContent, Tokens
 
@@ -76,7 +75,7 @@ class TextEncoder(nn.Module):
         self.max_tokens = self._longest(max_tokens)
         self.head: EmbeddingHead | None = None
         if self.recipe["pooling"]:
-            self.head = EmbeddingHead(PublishedFiles(backbone, setting), self.recipe, token_dim=self.backbone.dim)
+            self.head = EmbeddingHead(backbone, self.recipe, token_dim=self.backbone.dim, setting=setting)
         self.chat = None if self.recipe["chat"] is None else Chat(self.tokenizer, self.tokenizer, self.recipe)
         self._prompt_tokens = self._tokens_of_the_prompt() if self.chat is None else (0, self.chat.tokens_before)
         self.sha256 = self.backbone.sha256

@@ -110,6 +110,11 @@ def test_lora_learns_through_tokens_and_vector_of_every_shape(shape):
     frozen = TextEncoder(shape[0]).encode([encoder.decode(text) for text in TEXTS])
     torch.testing.assert_close(tokens.values, frozen[0].values)  # untrained adapters change nothing
     torch.testing.assert_close(pooled, frozen[1])
+    for name, weight in encoder.named_parameters():
+        weight.data += 0.1 * torch.randn_like(weight) if "lora_B" in name else 0
+    together, alone = encoder.encode(TEXTS)[1], torch.cat([encoder.encode([text])[1] for text in TEXTS])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
+    assert (together - pooled).abs().max() > 1e-3
 
 
 def test_the_newer_files_of_the_library_are_read_too(tmp_path):

@@ -143,6 +143,14 @@ def test_a_copy_under_another_name_is_known_by_what_its_config_says(tmp_path):
         read_recipe(folder)
 
 
+def test_a_folder_of_the_hub_s_cache_is_known_by_its_repository(tmp_path):
+    snapshot = tmp_path / "models--BAAI--bge-m3" / "snapshots" / ("0" * 40)
+    shapes.bert(snapshot)
+
+    with pytest.raises(ValueError, match="has no modules.json"):
+        read_recipe(str(snapshot))
+
+
 @pytest.mark.parametrize(
     ("name", "prompt"),
     [
