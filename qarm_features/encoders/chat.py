@@ -19,9 +19,21 @@ class Chat:
         template: Processor or tokenizer with a chat template.
         tokenizer: Its tokenizer.
         recipe: Complete recipe, whose ``chat`` is not None.
+        backbone: Setting and name of the backbone, for error messages.
+
+    Attributes:
+        tokens_before: Number of tokens before the content of an item.
+        tokens_around: Number of tokens before and behind the content.
+
+    Raises:
+        ValueError: The backbone has no chat template.
     """
 
-    def __init__(self, template: Any, tokenizer: Any, recipe: Mapping[str, Any]) -> None:
+    def __init__(self, template: Any, tokenizer: Any, recipe: Mapping[str, Any], *, backbone: str) -> None:
+        if not getattr(template, "chat_template", None):
+            raise ValueError(
+                f"{backbone}, which reads items as messages of a chat but has no chat template. Download it again."
+            )
         self._template, self._tokenizer = template, tokenizer
         self._prompt: str = recipe["prompt"]
         options = dict(recipe["chat"])
@@ -51,6 +63,24 @@ class Chat:
             messages.insert(0, {"role": "system", "content": system})
         written: str = self._template.apply_chat_template(messages, tokenize=False, **self._options)
         return written + self._suffix
+
+    def longest_text(self, asked: int, allowed: int, *, backbone: str) -> int:
+        """Return the number of tokens at which a text is cut, so that the template fits around it.
+
+        Args:
+            asked: Number that the setting asks for.
+            allowed: Greatest number of tokens that the backbone reads at once.
+            backbone: Setting and name of the backbone, for error messages.
+
+        Raises:
+            ValueError: Template and prompt alone are too long.
+        """
+        if allowed <= self.tokens_around:
+            raise ValueError(
+                f"{backbone}, which reads {allowed} tokens, but its template and the prompt {self._prompt!r} alone have "
+                f"{self.tokens_around}. Set a shorter encoder.text_prompt."
+            )
+        return min(asked, allowed - self.tokens_around)
 
     def cut(self, text: str, most: int) -> str:
         """Return the text without what lies behind its first ``most`` tokens."""

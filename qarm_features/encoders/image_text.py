@@ -88,13 +88,16 @@ class ImageTextEncoder(nn.Module):
         )
         self.processor = _load_processor(backbone, self.recipe)
         self.tokenizer = self.processor.tokenizer
-        self.chat = None if self.recipe["chat"] is None else Chat(self.processor, self.tokenizer, self.recipe)
+        self.max_tokens, self.chat = max_tokens, None
+        if self.recipe["chat"] is not None:
+            named = f"{setting} is {backbone}"
+            self.chat = Chat(self.processor, self.tokenizer, self.recipe, backbone=named)
+            allowed = self.recipe["max_tokens"] or self.tokenizer.model_max_length
+            self.max_tokens = self.chat.longest_text(max_tokens, allowed, backbone=named)
         self.head: EmbeddingHead | None = None
         if self.recipe["pooling"]:
             self.head = EmbeddingHead(backbone, self.recipe, token_dim=self.backbone.dim, setting=setting)
         self.trained = self.backbone.trained
-        allowed = self.recipe["max_tokens"] or self.tokenizer.model_max_length
-        self.max_tokens = max_tokens if self.chat is None else min(max_tokens, allowed - self.chat.tokens_around)
         self.max_image_side = max_image_side or (768 if self.chat is None else 4096)
         saved = dict(recipe) | ({"layers": self.head.layers_config} if self.head and self.head.layers_config else {})
         self.media_roots = tuple(media_roots)

@@ -18,6 +18,7 @@ from qarm_features.encoders.pretrained import load_backbone, locate_backbone, we
 from qarm_features.encoders.recipe import Recipe, full_recipe, read_recipe
 from qarm_features.fusion.tokens import BrokenContent, Tokens
 
+_NO_LIMIT = 1 << 30
 _CHARACTERS_PER_TOKEN = 64  # no language needs as many, so the cut before tokenizing changes no token that is used
 
 __all__ = ["TextEncoder", "Tokens", "locate_backbone", "weights_sha256"]
@@ -72,11 +73,14 @@ class TextEncoder(nn.Module):
             backbone, setting=setting, sha256=sha256, lora_rank=lora_rank, subfolder=self.recipe["subfolder"]
         )
         self.tokenizer = _load_tokenizer(backbone, self.recipe)
-        self.max_tokens = self._longest(max_tokens)
+        self.max_tokens, self.chat = self._longest(max_tokens), None
+        if self.recipe["chat"] is not None:
+            named = f"{setting} is {backbone}"
+            self.chat = Chat(self.tokenizer, self.tokenizer, self.recipe, backbone=named)
+            self.max_tokens = self.chat.longest_text(max_tokens, self._longest(_NO_LIMIT), backbone=named)
         self.head: EmbeddingHead | None = None
         if self.recipe["pooling"]:
             self.head = EmbeddingHead(backbone, self.recipe, token_dim=self.backbone.dim, setting=setting)
-        self.chat = None if self.recipe["chat"] is None else Chat(self.tokenizer, self.tokenizer, self.recipe)
         self._prompt_tokens = self._tokens_of_the_prompt() if self.chat is None else (0, self.chat.tokens_before)
         self.sha256 = self.backbone.sha256
         self.trained = self.backbone.trained
@@ -169,14 +173,13 @@ class TextEncoder(nn.Module):
 
     def _hidden_states(self, decoded: Sequence[str]) -> tuple[Tokens, Tensor, Tensor]:
         """Return the tokens, and for each token its place in the text (B, N), from 0, and whether it is one (B, N)."""
-        options: dict[str, Any] = {"truncation": True, "max_length": self.max_tokens}
+        options: dict[str, Any]
         if self.chat is None:
             texts = [self.recipe["prompt"] + text for text in decoded]
+            options = {"truncation": True, "max_length": self.max_tokens}
         else:
-            texts = [
-                self.chat.write(self.chat.cut(text, self.max_tokens - self.chat.tokens_around)) for text in decoded
-            ]
-            options["add_special_tokens"] = self.chat.special_tokens(texts[0])
+            texts = [self.chat.write(self.chat.cut(text, self.max_tokens)) for text in decoded]
+            options = {"add_special_tokens": self.chat.special_tokens(texts[0])}
         inputs = self.tokenizer(texts, padding=True, return_tensors="pt", **options).to(self.backbone.device)
         whole = inputs["attention_mask"].bool()
         # Empty texts, to which the tokenizer adds nothing, have no tokens at all.

@@ -211,3 +211,11 @@ def test_texts_that_are_messages_of_a_chat(tmp_path):
     texts = ["red lamp", "blue", "red lamp in the a of chair " * 9]
 
     torch.testing.assert_close(encode(folder, texts), library(folder, texts, "the red item"), atol=1e-4, rtol=0)
+    with pytest.raises(
+        ValueError, match=f"text_backbone is {folder}, which reads 24 tokens, but .* have 3[0-9]. Set a sh"
+    ):
+        TextEncoder(folder, prompt="a red lamp " * 8)
+    for file in (tmp_path / "tiny").glob("chat_template*"):
+        file.unlink()
+    with pytest.raises(ValueError, match=f"text_backbone is {folder}, .* messages of a chat but has no chat template"):
+        TextEncoder(folder)
