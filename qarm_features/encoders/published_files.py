@@ -26,6 +26,8 @@ class PublishedFiles:
 
     Attributes:
         has_model: Whether its ``config.json`` was found; loading the model says what is wrong if it was not.
+        has_own_decoder: Whether its authors publish code of their own for a model of chats, for example because every token
+            shall see those behind it, and ``config.json`` does not say so.
         names: Names under which the embedder is known: its folder's, its repository's, and the one in ``config.json``.
     """
 
@@ -35,6 +37,7 @@ class PublishedFiles:
         config = self.read("config.json", unknown_is_missing=True)
         # The oldest embedders keep the model in a subfolder that modules.json names.
         self.has_model = config is not None or self.find("modules.json", unknown_is_missing=True) is not None
+        self.has_own_decoder = _has_own_decoder(config or {})
         self.names = _names(self._place) + _names((config or {}).get("_name_or_path") or "")
 
     def refused(self, why: str, remedy: str) -> Refused:
@@ -95,3 +98,19 @@ def _names(place: str) -> list[str]:
     parts = Path(place).resolve().parts if Path(place).is_dir() else PurePosixPath(place).parts
     cached = [part.rpartition("--")[2] for part in parts if part.startswith("models--")]
     return [*parts[-1:], *cached]
+
+
+def _has_own_decoder(config: dict[str, Any]) -> bool:
+    both_ways = config.get("is_causal") is False or config.get("use_bidirectional_attention")
+    decoder = config.get("model_type") in (
+        "qwen2",
+        "qwen3",
+        "mistral",
+        "mixtral",
+        "llama",
+        "gemma",
+        "gemma2",
+        "phi",
+        "phi3",
+    )
+    return decoder and "AutoModel" in (config.get("auto_map") or {}) and not both_ways

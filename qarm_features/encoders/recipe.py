@@ -112,6 +112,11 @@ def read_recipe(
             "is an adapter of another model", "Merge it into that model by peft, and name the merged folder."
         )
     script = _script(files, modules)
+    if script is None and files.has_own_decoder:
+        raise files.refused(
+            "needs code of its authors (auto_map in config.json), which is not run and may change its attention",
+            "Take another embedder, or give its vectors as items.precomputed.",
+        )
     if script is not None:
         recipe = {**PLAIN, **script}
     else:

@@ -73,6 +73,14 @@ def qwen3(folder: Path) -> None:
     _save(Qwen3ForCausalLM(config), folder, tokenizer(before="", side="left", longest=64))
 
 
+def two_way_qwen3(folder: Path) -> None:
+    """Saves a decoder in which every token sees all others, as GTE-Qwen2 has it."""
+    qwen3(folder)
+    config = json.loads((folder / "config.json").read_text())
+    code = {"AutoModel": "modeling_qwen.Qwen3Model"}  # the authors' own code, which says the same
+    write(folder, "config.json", {**config, "is_causal": False, "auto_map": code})
+
+
 def gemma3(folder: Path) -> None:
     """Saves a decoder whose attention goes in both directions."""
     from transformers import Gemma3TextConfig, Gemma3TextModel

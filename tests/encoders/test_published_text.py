@@ -22,6 +22,7 @@ SHAPES = {
     "BGE": ((shapes.bert, "cls", "Normalize"), {}, ""),
     "GTE": ((shapes.modern_bert, "cls"), {"prompts": {}}, ""),
     "Qwen3-Embedding": ((shapes.qwen3, "lasttoken", "Normalize"), {"prompts": QWEN}, ""),
+    "GTE-Qwen2": ((shapes.two_way_qwen3, "lasttoken", "Normalize"), {"prompts": QWEN}, ""),
     "E5": (
         (shapes.xlm_roberta, "mean", "Normalize"),
         {"prompts": E5, "transformer": {"max_seq_length": 32}},
@@ -219,3 +220,13 @@ def test_texts_that_are_messages_of_a_chat(tmp_path):
         file.unlink()
     with pytest.raises(ValueError, match=f"text_backbone is {folder}, .* messages of a chat but has no chat template"):
         TextEncoder(folder)
+
+
+def test_a_decoder_whose_tokens_see_those_behind_them_is_run_so(tmp_path):
+    two_ways = TextEncoder(published(tmp_path / "two", shapes.two_way_qwen3, "lasttoken"))
+    one_way = TextEncoder(published(tmp_path / "one", shapes.qwen3, "lasttoken"))
+
+    first = [[encoder([text]).values[0, 0] for text in ("red lamp", "red chair")] for encoder in (two_ways, one_way)]
+
+    assert (first[0][0] - first[0][1]).abs().max() > 1e-3
+    torch.testing.assert_close(*first[1])

@@ -85,6 +85,19 @@ def test_files_that_ask_for_what_is_not_done_here(folder, file, content, message
         TextEncoder(str(folder))
 
 
+def test_a_decoder_that_its_authors_changed_by_code_of_their_own(tmp_path):
+    folder = published(tmp_path / "tiny", shapes.two_way_qwen3, "lasttoken")
+    assert read_recipe(folder) == {"pooling": ["lasttoken"]}
+    config = json.loads((tmp_path / "tiny" / "config.json").read_text())
+    del config["is_causal"]
+    write(tmp_path / "tiny", "config.json", config)
+
+    with pytest.raises(
+        ValueError, match=r"needs code of its authors \(auto_map in config.json\), which is not run and may"
+    ):
+        read_recipe(folder)
+
+
 def test_files_that_are_missing_or_broken(folder):
     (folder / "2_Dense" / "model.safetensors").rename(folder / "2_Dense" / "pytorch_model.bin")
     with pytest.raises(
