@@ -62,14 +62,29 @@ class EpochProgress:
         speed = self.done / (now - self.started)
         share = f" of {self.total:,}" if self.total else ""
         self.logger.info(
-            "epoch %d of at most %d: %s%s %s, %.0f %s/s%s",
-            *(self.epoch + 1, self.epochs, f"{self.done:,}", share, self.unit, speed, self.unit, self._left(speed)),
+            "epoch %d (of at most %d): %s%s %s, %.0f %s/s%s",
+            *(self.epoch, self.epochs, f"{self.done:,}", share, self.unit, speed, self.unit, self._left(speed)),
         )
 
     def _left(self, speed: float) -> str:
         if not self.total or speed <= 0:
             return ""
         return f", about {duration(max(0.0, self.total - self.done) / speed)} left in this epoch"
+
+
+def left_at_most(epoch: int, epochs: int, seconds: float) -> str:
+    """Returns how long the further epochs take at most, for the end of the line of a finished epoch.
+
+    Args:
+        epoch: Number of the finished epoch, from 0.
+        epochs: Highest number of epochs; training may stop earlier.
+        seconds: Duration of one epoch.
+
+    Example:
+        >>> left_at_most(0, 5, 30.0)
+        ', at most 2 min 0 s left'
+    """
+    return f", at most {duration((epochs - 1 - epoch) * seconds)} left" if epoch < epochs - 1 else ""
 
 
 def duration(seconds: float) -> str:

@@ -123,7 +123,7 @@ def test_only_the_warehouse_and_the_session_touch_delta():
         for name, path in modules().items()
         if {"delta", "deltalake"} & {one.split(".")[0] for one in imports(path)}
     }
-    assert touching == {"storage.warehouse", "jobs.spark_session"}
+    assert touching == {"storage.plain_files", "storage.warehouse", "jobs.spark_session"}
 
 
 @pytest.mark.parametrize(

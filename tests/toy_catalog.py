@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from qarm_features.cli.new_project import write_project
+from qarm_features.cli.new_project import project_name, write_project
 from qarm_features.jobs.context import JobContext
 from qarm_features.settings.load import load_settings
 
@@ -67,6 +67,9 @@ def write_toy_project(folder: Path) -> Path:
     toy_items().to_parquet(folder / "catalog" / "items.parquet", index=False)
     toy_interactions().to_parquet(folder / "catalog" / "interactions.parquet", index=False)
     write_project(folder)
+    store = folder / "feature_repo" / "feature_store.yaml"
+    # Tests look into the online store, whose names start with that of the project.
+    store.write_text(store.read_text().replace(f"project: {project_name(folder)}\n", "project: qarm\n"))
     (folder / "qarm.yaml").write_text(SETTINGS)
     return folder
 

@@ -41,6 +41,7 @@ from qarm_features.alignment.training_data import PairBatch, TrainingData
 from qarm_features.encoders.item_encoder import ItemEncoder
 from qarm_features.storage.artifacts import fingerprint
 from qarm_features.torch_processes import Processes
+from qarm_features.training_log import EpochProgress, left_at_most
 
 logger = logging.getLogger("qarm_features.alignment")
 
@@ -82,6 +83,11 @@ class AlignmentRun:
     def train(self) -> dict[str, Any]:
         """Train to the end, put the best weights into the encoder, and return the metrics without the options."""
         if not self._resume():
+            if self.processes.rank == 0:
+                logger.info(
+                    "%s item pairs of %s items, at most %d epochs. First the untrained encoder is measured.",
+                    *(f"{len(self.data.pairs):,}", f"{len(self.data.items):,}", self.options.epochs),
+                )
             self.state |= {"untrained": self._measure(), "best_epoch": _UNTRAINED, "inputs": self._inputs()}
             self.best = self._copy_weights()
         first = self.processes.rank == 0  # only this process writes files and logs
@@ -97,6 +103,11 @@ class AlignmentRun:
         """Run the steps of an epoch, starting with batch ``state["batch"]``."""
         self.encoder.train()
         number = self.data.num_batches
+        lines = EpochProgress(
+            logger, epoch=self.state["epoch"], epochs=self.options.epochs, unit="pairs",
+            total=len(self.data.pairs) * (number - self.state["batch"]) // max(1, number),
+            active=self.processes.rank == 0,
+        )  # fmt: skip
         console = Console(stderr=True)
         hidden = self.processes.rank > 0 or not console.is_terminal
         with Progress(console=console, transient=True, disable=hidden) as progress:
@@ -107,6 +118,7 @@ class AlignmentRun:
                 self.state["batch"] += 1
                 self.state["seconds"] += time.perf_counter() - started
                 progress.advance(bar)
+                lines.advance(len(batch.weight))
                 if self.state["batch"] % self.options.checkpoint_steps == 0 and self.state["batch"] < number:
                     self._save()
 
@@ -146,13 +158,14 @@ class AlignmentRun:
         if _sort_key(measured) > _sort_key(self._best_measured()):
             self.state["best_epoch"], self.best = epoch, self._copy_weights()
         self.state["epochs"].append(entry)
+        left = left_at_most(epoch, self.options.epochs, self.state["seconds"])
         self.state |= {"epoch": epoch + 1, "batch": 0, "loss_sum": 0.0, "seconds": 0.0}
         self._save()
         if self.processes.rank == 0:
             log(entry, epoch)
             logger.info(
-                "epoch %d: train loss %.4f, valid loss %.4f, valid HitRate@10 %.4f, temperature %.4f, %.0f pairs/s",
-                epoch, *entry.values(),
+                "epoch %d: train loss %.4f, valid loss %.4f, valid HitRate@10 %.4f, temperature %.4f, %.0f pairs/s%s",
+                epoch, *entry.values(), left,
             )  # fmt: skip
 
     def _measure(self) -> dict[str, float]:

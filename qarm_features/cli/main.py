@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,11 +23,11 @@ from rich.markup import escape
 from qarm_features.cli import release as cli_release
 from qarm_features.cli.missing_extra import explain_missing
 from qarm_features.jobs.failures import report
+from qarm_features.jobs.interruption import EXIT_CODE, LINE, was_interrupted
 from qarm_features.settings.load import Settings, load_settings
 
 if TYPE_CHECKING:
-    from qarm_features.jobs.context import JobContext
-    from qarm_features.jobs.job import Counts, Job
+    from qarm_features.jobs.job import Job
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -95,37 +94,16 @@ def run(
     Alignment is left out while encoder.align is false. Without interactions.label every row is positive, and the training
     set and the ranking models are left out.
     """
-    from qarm_features.jobs.context import JobContext
-    from qarm_features.jobs.skipping import inputs, is_current, last_run, record_run
+    from qarm_features.cli.run_jobs import run_jobs
+    from qarm_features.jobs.project_lock import held_for_run
 
     settings = load_settings(config)
-    context = JobContext(settings, spark_log_on_stderr=_debug())
     wanted = _jobs_until(until)
     names = _jobs_of(wanted, settings)
-    loading = _load_in_background(names)
-    started_spark = False
-    for number, name in enumerate(names, 1):
-        job = loading[name].result()
-        label = f"[bold]{number}/{len(names)} {_shown_as(name)}[/bold]"
-        record = last_run(job, settings)
-        if record is not None and not force and is_current(job, settings):
-            remark = f" ({escape(record['remark'])})" if record["remark"] else ""
-            console.print(f"[dim]= {label}  unchanged, skipped{remark}[/dim]")
-            continue
-        if not started_spark:
-            with console.status("starting Spark"):
-                _ = context.spark
-            started_spark = True
-        started, seen = time.perf_counter(), inputs(job, settings)
-        with console.status(f"{label}: reading {', '.join(map(str, job.reads))}"):
-            counts = _run_job(job, context, label)
-        seconds = time.perf_counter() - started
-        record_run(job, settings, seen, counts, seconds)
-        remark = f"\n    {escape(counts.remark)}" if counts.remark else ""
-        console.print(
-            f"[green]✓[/green] {label}  {counts.rows_in:,} rows in, {counts.rows_out:,} out, "
-            f"{counts.rows_rejected:,} rejected, {seconds:.1f} s, {counts.rows_in / seconds:,.0f} rows/s{remark}"
-        )
+    with held_for_run(settings):
+        loading = _load_in_background(names)
+        jobs = ((_shown_as(name), loading[name].result()) for name in names)
+        run_jobs(settings, jobs, count=len(names), force=force, spark_log_on_stderr=_debug(), console=console)
     if settings.interactions.label is None and set(wanted) & set(RANKING_JOBS):
         console.print(
             "- build-training-set and train-ranking-model were left out: interactions.label is not set, so every row is "
@@ -189,14 +167,6 @@ def _debug() -> bool:
 def _shown_as(name: str) -> str:
     """Returns the command of a job."""
     return _SHOWN_AS.get(name, name.replace("_", "-"))
-
-
-def _run_job(job: Job[...], context: JobContext, label: str) -> Counts:
-    try:
-        return job(context)
-    except Exception:
-        console.print(f"[red]✗[/red] {label}")
-        raise
 
 
 def _jobs_until(until: str | None) -> tuple[str, ...]:
@@ -285,14 +255,21 @@ def main() -> None:
         if named or wanted in ("", "__help", "_h"):
             _add_jobs(named or jobs)
         app()
-    except SystemExit as ended:
-        _leave(ended.code)
-    except Exception as error:
+    except BaseException as error:
+        if was_interrupted(error):
+            _say_on_stderr(LINE)
+            _leave(EXIT_CODE)
+        if isinstance(error, SystemExit):
+            _leave(error.code)
         if _debug():
             traceback.print_exc()
         message = explain_missing(error) if isinstance(error, ImportError) else report(error, sys.argv)
-        Console(stderr=True, highlight=False).print(f"[red]error:[/red] {escape(message)}", soft_wrap=True)
+        _say_on_stderr(f"[red]error:[/red] {escape(message)}")
         _leave(1)
+
+
+def _say_on_stderr(markup: str) -> None:
+    Console(stderr=True, highlight=False).print(markup, soft_wrap=True)
 
 
 def _leave(code: int | str | None) -> NoReturn:

@@ -5,6 +5,7 @@ In: a folder. Out: its files. The text of ``qarm.yaml`` is generated from ``Sett
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,7 @@ _HEADER = """\
 # Settings of a QARM features project. A relative path starts at the folder of this file. A line that is commented out shows
 # the default. An environment variable overrides a setting, for example QARM_CODEBOOKS__NUM_LEVELS=4.
 """
+_LONGEST_NAME = 24  # PostgreSQL cuts names of tables, which hold the name of the view too, after 63 bytes.
 _EXAMPLES = {"items.path": "catalog/items.parquet", "interactions.path": "catalog/interactions.parquet"}
 
 
@@ -34,12 +36,27 @@ def write_project(folder: Path) -> list[Path]:
     for source in sorted(_feature_repo_template().iterdir()):
         if source.suffix in (".yaml", ".py"):
             contents[repo / source.name] = source.read_text()
-    store = repo / "feature_store.yaml"
-    contents[store] = contents[store].replace("sqlite:///registry.db", f"sqlite:///{repo.resolve() / 'registry.db'}")
+    for store in (repo / "feature_store.yaml", repo / "feature_store.production.yaml"):
+        contents[store] = contents[store].replace("project: qarm\n", f"project: {project_name(folder)}\n")
     new = [path for path in contents if not path.exists()]
     for path in new:
         path.write_text(contents[path])
     return new
+
+
+def project_name(folder: Path) -> str:
+    """Returns the name of a folder as a name of a Feast project, which stands in keys and names of tables online.
+
+    Args:
+        folder: Folder of the project.
+
+    Example:
+        >>> project_name(Path("/data/My shop-2")), project_name(Path("/data/2024")), project_name(Path("/"))
+        ('my_shop_2', 'qarm_2024', 'qarm')
+    """
+    words = re.findall(r"[a-z0-9]+", folder.resolve().name.lower())
+    name = "_".join(words)[:_LONGEST_NAME].strip("_") or "qarm"
+    return name if name[0].isalpha() else f"qarm_{name}"
 
 
 def _feature_repo_template() -> Path:

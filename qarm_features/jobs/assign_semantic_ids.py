@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 from pyspark.sql import functions as F
 
+from qarm_features.jobs.cautions import shared_codes
 from qarm_features.jobs.context import JobContext, current_codebooks
 from qarm_features.jobs.job import Counts, job
-from qarm_features.semantic_ids.assign import OldIDs, load_codebooks
+from qarm_features.semantic_ids.assign import OldIDs, level_sizes, load_codebooks
 from qarm_features.semantic_ids.assign import assign_semantic_ids as assign
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS
 
@@ -63,4 +64,6 @@ def assign_semantic_ids(
         remark += f", {found['kept']} kept from v{refit['of']}"
     if settings.bucket_cap:
         remark += f", {found['moved']} moved"
-    return Counts(rows_in, rows_in, 0, remark)
+    codes = warehouse.read_or_empty(ITEM_SEMANTIC_IDS).where(F.col("codebook_version") == codebooks.version)
+    warnings = shared_codes(codes, codebook_size=level_sizes(manifest)[0]) if found["rows"] else []
+    return Counts(rows_in, rows_in, 0, remark, tuple(warnings))

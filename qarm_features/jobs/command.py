@@ -20,7 +20,9 @@ import typer
 
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.failures import report
+from qarm_features.jobs.interruption import EXIT_CODE, LINE, was_interrupted
 from qarm_features.jobs.job import Counts, Flags, Job
+from qarm_features.jobs.project_lock import held_for_job
 from qarm_features.settings.load import load_settings
 
 log = logging.getLogger("qarm")
@@ -36,6 +38,8 @@ def run_job(job: Job[Flags], context: JobContext, *args: Flags.args, **flags: Fl
         job.name, counts.rows_in, counts.rows_out, counts.rows_rejected, seconds, counts.rows_in / seconds,
         f"; {counts.remark}" if counts.remark else "",
     )  # fmt: skip
+    for warning in counts.warnings:
+        log.warning("WARNING: %s", warning)
     return counts
 
 
@@ -50,8 +54,9 @@ def command(job: Job[...], *, spark_log_on_stderr: bool = True) -> Callable[...,
     def run(
         config: Annotated[Path, typer.Option(help="Settings of the project.")] = Path("qarm.yaml"), **flags: Any
     ) -> None:
-        context = JobContext(load_settings(config), spark_log_on_stderr=spark_log_on_stderr)
-        run_job(job, context, **flags)
+        settings = load_settings(config)
+        with held_for_job(settings, job.name):
+            run_job(job, JobContext(settings, spark_log_on_stderr=spark_log_on_stderr), **flags)
 
     hints = typing.get_type_hints(job.function, include_extras=True)
     parameters = list(inspect.signature(job.function).parameters.values())[1:]
@@ -75,7 +80,12 @@ def main(job: Job[...]) -> None:
     app.command(name=job.name)(command(job))
     try:
         app()
-    except Exception as error:
+    except BaseException as error:
+        if was_interrupted(error):
+            log.error("%s: %s", job.name, LINE)
+            raise SystemExit(EXIT_CODE) from None
+        if isinstance(error, SystemExit):
+            raise
         if os.environ.get("QARM_DEBUG"):
             traceback.print_exc()
         log.error("%s failed: %s", job.name, report(error, sys.argv))

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from qarm_features.codebooks.fit import fit_model, last_alike, quantizer, require_enough_items, with_popularity
 from qarm_features.codebooks.refit import refit_codebooks
 from qarm_features.embedding.encoder_versions import current_encoder
+from qarm_features.jobs.cautions import unused_codes
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.semantic_ids.assign import level_sizes, load_codebooks, save_model
@@ -79,7 +80,7 @@ def fit_codebooks(
     artifact = codebooks.publish(lambda folder: save(folder=folder), **made_from, rows=rows, levels=levels, **about)
     error = levels[-1]["relative_error"]
     summary = f"codebooks v{artifact.version}, relative error {error:.3f} after the last level"
-    return Counts(rows, rows, 0, summary + remark)
+    return Counts(rows, rows, 0, summary + remark, tuple(unused_codes(levels, about["level_sizes"])))
 
 
 def _embeddings(context: JobContext, encoder_version: int) -> tuple[DataFrame, int]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec
 
+from qarm_features.jobs.cautions import rejected_rows
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.states import Place
 from qarm_features.settings.load import Settings
@@ -19,12 +20,13 @@ ExtraInputs = Callable[[Settings], Mapping[str, Any]]
 
 
 class Counts(NamedTuple):
-    """The row counts of a finished job, and a remark for people. Rows in are rows out plus rows rejected."""
+    """The row counts of a finished job, with a remark and warnings for people. Rows in are rows out plus rows rejected."""
 
     rows_in: int
     rows_out: int
     rows_rejected: int = 0
     remark: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def no_extra_inputs(settings: Settings) -> Mapping[str, Any]:
@@ -60,7 +62,11 @@ class Job(Generic[Flags]):
     def __call__(self, context: JobContext, *args: Flags.args, **flags: Flags.kwargs) -> Counts:
         """Runs the job in a context."""
         try:
-            return self.function(context, *args, **flags)
+            counts = self.function(context, *args, **flags)
+            if "rejected_rows" in self.writes:
+                found = rejected_rows(counts.rows_in, counts.rows_rejected)
+                counts = counts._replace(warnings=(*found, *counts.warnings))
+            return counts
         finally:
             # Spark would reuse a cached DataFrame although the files behind it have changed.
             if "spark" in vars(context):

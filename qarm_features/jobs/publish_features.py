@@ -22,9 +22,9 @@ from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, IT
 
 
 def _other_views(settings: Settings) -> dict[str, Any]:
-    """Returns the state of what the section publishing asks for beside semantic IDs."""
+    """Returns the state of what the section publishing asks for beside semantic IDs, and what the views name."""
     publishing = settings.publishing
-    states: dict[str, Any] = {}
+    states: dict[str, Any] = {"folder in the registry": settings.warehouse_path}
     if publishing.embeddings:
         states[ITEM_EMBEDDINGS.name] = table_state(ITEM_EMBEDDINGS, settings)
     if publishing.nearest_items:

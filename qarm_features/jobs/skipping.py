@@ -21,7 +21,7 @@ from qarm_features.storage.artifacts import write_json
 def inputs(job: Job[...], settings: Settings) -> dict[str, Any]:
     """Returns the state of everything that a job's result depends on: code, settings, sources, tables, artifacts."""
     content = settings.model_dump(mode="json")
-    state: dict[str, Any] = {"code": __version__, "project": settings.path(".")}
+    state: dict[str, Any] = {"code": __version__}
     for name in job.settings:
         state[f"setting {name}"] = reduce(lambda part, key: part[key], name.split("."), content)
     state |= {str(name): state_of(name, settings) for name in _ours(job.reads)}

@@ -68,9 +68,10 @@ def source_states(*sources: Source, settings: Settings) -> dict[str, Any]:
 
 
 def path_state(place: str) -> Any:
-    """Returns path, size in bytes and time of change of each file at a path; a URI has the state ``UNKNOWN``.
+    """Returns name, size in bytes and time of change of each file at a path; a URI has the state ``UNKNOWN``.
 
-    A path that does not exist is a pattern, as for ``read_source``.
+    A path that does not exist is a pattern, as for ``read_source``. A name starts at the folder that the path names, so
+    that a project may be moved.
     """
     if "://" in place:
         return UNKNOWN
@@ -78,7 +79,10 @@ def path_state(place: str) -> Any:
     files = [
         file for root in roots for file in (sorted(root.rglob("*")) if root.is_dir() else [root]) if file.is_file()
     ]
-    return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
+    folder = Path(place)
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return [(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
 
 
 def folder_totals(folder: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""The ``Warehouse`` reads and writes the Delta tables. Only this file and the Spark session know Delta.
+"""The ``Warehouse`` reads and writes the Delta tables. Only it, its helper beside it and the Spark session know Delta.
 
 In: DataFrames. Out: Delta tables under one folder or URI. Every write is one atomic Delta commit: a reader, or a job that
 is killed at any moment, sees either all of it or nothing.
@@ -7,11 +7,13 @@ is killed at any moment, sees either all of it or nothing.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from deltalake import DeltaTable
 
+from qarm_features.storage.plain_files import PlainDeltaTable, TableError
 from qarm_features.storage.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
-class TableError(ValueError):
-    """A table, a column or a row that is needed does not exist."""
+__all__ = ["TableError", "Warehouse"]
+
+logger = logging.getLogger(__name__)
 
 
 class Warehouse:
@@ -168,18 +171,21 @@ class Warehouse:
     def files(self, table: Table, **partition: str | int) -> list[str]:
         """Return the paths of the Parquet files that hold one partition, for readers without Spark.
 
+        Rows that were deleted by a deletion vector stand in their file still. Their files are rewritten before.
+
         Raises:
-            TableError: The table does not exist.
+            TableError: The table does not exist, or only Spark can read its files and the warehouse has no session.
         """
         self._require(table)
         predicate = [(name, "=", str(value)) for name, value in partition.items()]
-        return sorted(self._delta(table).file_uris(file_pruning_predicate=predicate))
+        return sorted(self._plain(table, None).file_uris(file_pruning_predicate=predicate))
 
     def arrow(self, table: Table, *, version: int | None = None) -> pyarrow.dataset.Dataset:
         """Open a table as a pyarrow dataset, which streams it in batches without Spark.
 
         Raises:
-            TableError: The table does not exist.
+            TableError: The table does not exist, or only Spark can read its files and the warehouse has no session or the
+                version is not the newest.
         """
         from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
@@ -187,7 +193,23 @@ class Warehouse:
         # The file system that delta-rs would pass is written in Python. Arrow's reader threads that call it while the
         # interpreter shuts down abort the process, so local files are read through Arrow's own file system.
         local = None if "://" in self.root else SubTreeFileSystem(self.path(table), LocalFileSystem())
-        return self._delta(table, version).to_pyarrow_dataset(filesystem=local)
+        return self._plain(table, version).to_pyarrow_dataset(filesystem=local)
+
+    def _plain(self, table: Table, version: int | None) -> PlainDeltaTable:
+        """Return a table whose files hold its rows and no others, after a rewrite of files with deleted rows."""
+        delta = PlainDeltaTable(self.path(table), version=version)
+        delta.require_plain_columns(table.name)
+        if not delta.has_deleted_rows():
+            return delta
+        newest = self._delta(table).version()
+        if self._spark is None or delta.version() != newest:
+            raise TableError(
+                f"Version {delta.version()} of {table.name} has deleted rows, which only Spark leaves out. "
+                f"Run in Spark: {_purge(self.path(table))}"
+            )
+        logger.info("Files of %s are rewritten without the rows that were deleted from them.", table.name)
+        self._spark.sql(_purge(self.path(table)))
+        return PlainDeltaTable(self.path(table))
 
     def _with_optional(self, table: Table, rows: DataFrame) -> DataFrame:
         """Add the optional columns of a table that the rows lack, as nulls."""
@@ -202,3 +224,8 @@ class Warehouse:
     def _require(self, table: Table) -> None:
         if not self.exists(table):
             raise TableError(f"Table {table.name} does not exist in {self.root}. Run: qarm {table.written_by}")
+
+
+def _purge(path: str) -> str:
+    """Return the SQL that rewrites the files with deleted rows."""
+    return f"REORG TABLE delta.`{path.replace('`', '``')}` APPLY (PURGE)"

@@ -1,5 +1,7 @@
 """``qarm init`` writes a project that loads without a change."""
 
+import yaml
+
 from qarm_features.cli.new_project import write_project
 from qarm_features.settings.load import Settings, load_settings
 
@@ -13,12 +15,13 @@ def test_the_written_settings_load_and_are_the_defaults(tmp_path):
         assert getattr(settings, name) == Settings.model_fields[name].default
 
 
-def test_the_registry_is_found_from_any_working_directory(tmp_path):
-    write_project(tmp_path)
+def test_a_project_is_named_after_its_folder_and_its_registry_lies_beside_the_file(tmp_path):
+    write_project(tmp_path / "My shop-2")
 
-    text = (tmp_path / "feature_repo" / "feature_store.yaml").read_text()
-
-    assert f"path: sqlite:///{tmp_path.resolve()}/feature_repo/registry.db" in text
+    for name in ("feature_store.yaml", "feature_store.production.yaml"):
+        text = (tmp_path / "My shop-2" / "feature_repo" / name).read_text()
+        assert yaml.safe_load(text)["project"] == "my_shop_2"
+        assert str(tmp_path) not in text
 
 
 def test_files_that_are_there_already_are_left_alone(tmp_path):

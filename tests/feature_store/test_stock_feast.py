@@ -37,7 +37,8 @@ def test_get_online_features_serves_the_service_without_importing_us(project):
         "assert not [name for name in sys.modules if name.startswith(('qarm', 'spark_jobs'))]\n"
         "print(json.dumps(rows))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=False)
+    repo = project.settings.feature_repo_path  # The default registry is a file beside feature_store.yaml.
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
     codes = project.warehouse.read(ITEM_SEMANTIC_IDS).where("item_id = 5").first()["rq_codes"]

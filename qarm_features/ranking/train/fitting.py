@@ -27,6 +27,7 @@ from qarm_features.ranking.model.ranking_model import RankingModel
 from qarm_features.ranking.train.evaluation import evaluate
 from qarm_features.ranking.train.training_options import TrainingOptions
 from qarm_features.torch_processes import Processes, joined_processes
+from qarm_features.training_log import EpochProgress, left_at_most
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ class _Fit:
     def run(self, train: Iterable[RankingBatch], valid: Iterable[RankingBatch]) -> Fitted:
         for epoch in range(self.options.epochs):
             _set_epoch(train, epoch)
-            self.epochs.append(self._train_epoch(train))
+            self.epochs.append(self._train_epoch(train, epoch))
             self._judge(epoch, valid)
             if epoch - self.best_epoch >= self.options.patience:
                 break
@@ -128,19 +129,27 @@ class _Fit:
             raise ValueError("valid_files hold one label only, must hold both 0 and 1. Move the split's dates.")
         self.epochs[epoch]["valid"] = measured
         if self.processes.rank == 0:
+            loss, seconds, speed = (
+                self.epochs[epoch][name] for name in ("train_log_loss", "seconds", "rows_per_second")
+            )
+            auc, user_auc = ("-" if measured[name] is None else f"{measured[name]:.4f}" for name in ("auc", "user_auc"))
             logger.info(
-                "epoch %d: train log loss %.4f, valid AUC %s, per-user AUC %s, %.0f rows/s",
-                *(epoch, self.epochs[epoch]["train_log_loss"], measured["auc"], measured["user_auc"]),
-                self.epochs[epoch]["rows_per_second"],
+                "epoch %d: train log loss %.4f, valid AUC %s, per-user AUC %s, %.0f rows/s%s",
+                *(epoch, loss, auc, user_auc, speed, left_at_most(epoch, self.options.epochs, seconds)),
             )
         if not self.best_weights or measured[metric] > self.epochs[self.best_epoch]["valid"][metric]:
             self.best_epoch, self.best_weights = epoch, deepcopy(self.model.state_dict())
 
-    def _train_epoch(self, batches: Iterable[RankingBatch]) -> dict[str, Any]:
+    def _train_epoch(self, batches: Iterable[RankingBatch], epoch: int) -> dict[str, Any]:
         """Makes one pass and returns the mean losses over the rows of all processes, and the time it took."""
         self.losses.train()
         started = time.perf_counter()
         total = torch.zeros(3, dtype=torch.float64, device=self.processes.device)  # two summed losses, rows
+        # The rows of this process stand for those of the others.
+        progress = EpochProgress(
+            logger, epoch=epoch, epochs=self.options.epochs, unit="rows", total=_num_rows(batches),
+            active=self.processes.rank == 0,
+        )  # fmt: skip
         # A process may have one batch less than others: Join takes part in their reductions when it is done.
         with Join(self.joinable) if self.joinable else nullcontext():
             for batch in batches:
@@ -152,6 +161,7 @@ class _Fit:
                 rows = len(batch.item_index)
                 means = torch.stack([log_loss.detach(), content_id.detach(), torch.ones_like(log_loss)])
                 total += rows * means
+                progress.advance(rows * self.processes.world_size)
         if self.processes.world_size > 1:
             dist.all_reduce(total)
         log_loss, content_id, rows = total.tolist()
@@ -185,6 +195,12 @@ def _count(model: RankingModel, batches: Iterable[RankingBatch], processes: Proc
     gathered = processes.gather(count_items(batches, model.config.num_items))
     positives, impressions = processes.broadcast(lambda: [np.sum(parts, axis=0) for parts in zip(*gathered)])
     model.set_item_counts(positives, impressions)
+
+
+def _num_rows(batches: Iterable[RankingBatch]) -> int | None:
+    """Returns the number of rows of all processes, where the batches or their dataset know it."""
+    counts = [getattr(owner, "num_rows", None) for owner in (batches, getattr(batches, "dataset", None))]
+    return next((count for count in counts if isinstance(count, int)), None)
 
 
 def _set_epoch(batches: Iterable[RankingBatch], epoch: int) -> None:

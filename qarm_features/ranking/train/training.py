@@ -5,6 +5,7 @@ a plain function: call it, or let ``TorchDistributor`` or ``torchrun`` call it i
 valid AUC. The test split is read once, with the best weights.
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -25,6 +26,9 @@ from qarm_features.ranking.train.fitting import fit
 from qarm_features.ranking.train.model_folder import save_model_folder
 from qarm_features.ranking.train.training_options import TrainingOptions
 from qarm_features.torch_processes import Processes, joined_processes
+from qarm_features.training_log import log_to_stderr
+
+logger = logging.getLogger(__name__)
 
 _READ_FEATURES = ("use_nearest_items", "use_frozen_vector", "use_fusion")
 
@@ -142,8 +146,14 @@ def train_ranking_models(
             train_ranking_models(models, **splits, num_levels=3, codebook_size=256)
     """
     options = options or TrainingOptions()
-    with joined_processes(seed=options.seed, num_threads=options.num_threads, use_gpu=options.use_gpu):
-        return [train_ranking_model(options=options, **shared, **model) for model in models]
+    log_to_stderr()
+    trained = []
+    with joined_processes(seed=options.seed, num_threads=options.num_threads, use_gpu=options.use_gpu) as processes:
+        for number, model in enumerate(models, 1):
+            if processes.rank == 0:
+                logger.info("ranking model %d of %d: reading the training rows", number, len(models))
+            trained.append(train_ranking_model(options=options, **shared, **model))
+    return trained
 
 
 def _known_items(

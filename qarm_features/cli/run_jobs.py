@@ -1,0 +1,74 @@
+"""The jobs of ``qarm run``, one after another in one Spark session, with a line on the screen for each.
+
+In: settings and jobs. Out: what the jobs write, and a record of each success, by which the next run skips the job.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.markup import escape
+
+from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.job import Counts, Job
+from qarm_features.jobs.skipping import inputs, is_current, last_run, record_run
+from qarm_features.settings.load import Settings
+
+
+def run_jobs(
+    settings: Settings,
+    jobs: Iterable[tuple[str, Job[...]]],
+    *,
+    count: int,
+    force: bool,
+    spark_log_on_stderr: bool,
+    console: Console,
+) -> None:
+    """Runs jobs in order. A job whose inputs have not changed since its last success is skipped.
+
+    Args:
+        settings: Settings of the project.
+        jobs: Name for people and job, in the order in which they run.
+        count: Number of jobs.
+        force: Runs every job, even if its inputs have not changed.
+        spark_log_on_stderr: Leaves Spark's own log on stderr; otherwise it goes to a file of the project.
+        console: Console for the lines.
+    """
+    context = JobContext(settings, spark_log_on_stderr=spark_log_on_stderr)
+    started_spark = False
+    for number, (name, job) in enumerate(jobs, 1):
+        label = f"[bold]{number}/{count} {name}[/bold]"
+        record = last_run(job, settings)
+        if record is not None and not force and is_current(job, settings):
+            remark = f" ({escape(record['remark'])})" if record["remark"] else ""
+            console.print(f"[dim]= {label}  unchanged, skipped{remark}[/dim]")
+            continue
+        if not started_spark:
+            with console.status("starting Spark"):
+                _ = context.spark
+            started_spark = True
+        started, seen = time.perf_counter(), inputs(job, settings)
+        reading = f"{label}: reading {', '.join(map(str, job.reads))}"
+        if not console.is_terminal:  # A spinner would be drawn nowhere.
+            console.print(reading)
+        try:
+            with console.status(reading):
+                counts = job(context)
+        except Exception:
+            console.print(f"[red]✗[/red] {label}")
+            raise
+        seconds = time.perf_counter() - started
+        record_run(job, settings, seen, counts, seconds)
+        _print(console, label, counts, seconds)
+
+
+def _print(console: Console, label: str, counts: Counts, seconds: float) -> None:
+    remark = f"\n    {escape(counts.remark)}" if counts.remark else ""
+    console.print(
+        f"[green]✓[/green] {label}  {counts.rows_in:,} rows in, {counts.rows_out:,} out, "
+        f"{counts.rows_rejected:,} rejected, {seconds:.1f} s, {counts.rows_in / seconds:,.0f} rows/s{remark}"
+    )
+    for warning in counts.warnings:
+        console.print(f"    [yellow]WARNING:[/yellow] {escape(warning)}")

@@ -1,0 +1,83 @@
+"""Warnings of jobs: results that are valid, but that somebody should look at before they are used.
+
+In: row counts, and semantic IDs. Out: sentences that name the figure and the remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+_REJECTED = 0.01  # share of rejected rows above which a job warns
+_COLLIDING = 0.25  # share of items that share their semantic ID
+_IN_ONE_ID = 0.01  # share of items with one semantic ID
+_IN_ONE_CODE = 0.25  # share of items with one first code
+_IN_USE = 0.5  # share of a level's codes that items use, below which a job warns
+
+
+def rejected_rows(rows_in: int, rows_rejected: int) -> list[str]:
+    """Returns a warning if a job rejected more than a hundredth of its rows.
+
+    Example:
+        >>> rejected_rows(200, 50)
+        ['25.0% of the rows were rejected (50 of 200). The reasons are in the table rejected_rows.']
+    """
+    if rows_rejected <= _REJECTED * rows_in:
+        return []
+    share = f"{rows_rejected / rows_in:.1%} of the rows were rejected ({rows_rejected:,} of {rows_in:,})."
+    return [f"{share} The reasons are in the table rejected_rows."]
+
+
+def unused_codes(levels: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> list[str]:
+    """Returns a warning for each level of codebooks of which items use less than half of the codes.
+
+    Example:
+        >>> unused_codes([{"codes_in_use": 3}, {"codes_in_use": 8}], [8, 8])
+        ['Items use only 3 of the 8 codes of level 0. Lower codebooks.codebook_size, or check that the embeddings differ.']
+    """
+    found = [(number, level.get("codes_in_use"), size) for number, (level, size) in enumerate(zip(levels, sizes))]
+    return [
+        f"Items use only {in_use:,} of the {size:,} codes of level {number}. Lower codebooks.codebook_size, or check that "
+        "the embeddings differ."
+        for number, in_use, size in found
+        if in_use is not None and in_use < _IN_USE * size
+    ]
+
+
+def shared_codes(codes: DataFrame, *, codebook_size: int) -> list[str]:
+    """Returns warnings about many collisions, about one semantic ID of many items, and about one large first cluster.
+
+    Args:
+        codes: Rows of ``item_id`` and ``rq_codes`` (L) of one codebook version.
+        codebook_size: Number of codes K of the first level.
+    """
+    buckets = codes.groupBy("rq_codes").agg(F.count("*").alias("items"), F.min("item_id").alias("item_id"))
+    shared = F.sum(F.when(F.col("items") > 1, F.col("items")).otherwise(0)).alias("shared")
+    largest = F.max(F.struct("items", "item_id", "rq_codes")).alias("largest")
+    found = buckets.agg(F.sum("items").alias("items"), shared, largest).collect()[0]
+    first = (
+        codes.groupBy(F.col("rq_codes")[0].alias("code")).count().agg(F.max(F.struct("count", "code"))).collect()[0][0]
+    )
+    items, warnings = found["items"] or 0, []
+    if not items:
+        return []
+    if found["shared"] > _COLLIDING * items:
+        warnings.append(
+            f"{found['shared'] / items:.1%} of {items:,} items share their semantic ID with another item. Raise "
+            "codebooks.num_levels or codebooks.codebook_size, or set semantic_ids.bucket_cap."
+        )
+    most = found["largest"]
+    if most["items"] > max(10, _IN_ONE_ID * items):
+        warnings.append(
+            f"{most['items']:,} items ({most['items'] / items:.1%}) have the one semantic ID {list(most['rq_codes'])}, often "
+            f"because their content is empty or the same. Look at them with: qarm show {most['item_id']}"
+        )
+    if first["count"] > max(_IN_ONE_CODE, 4 / codebook_size) * items:
+        warnings.append(
+            f"{first['count']:,} of {items:,} items have the first code {first['code']}, which then tells little. Set "
+            "codebooks.capacity, or check that the embeddings differ."
+        )
+    return warnings

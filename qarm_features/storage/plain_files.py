@@ -1,0 +1,58 @@
+"""A Delta table for readers that take its Parquet files as they are: Arrow and torch.
+
+In: a Delta table. Out: its files, and a refusal where the files alone would give other rows than the table: rows that a
+deletion vector marks as deleted stand in their file still, and under column mapping the columns have other names there.
+"""
+
+from __future__ import annotations
+
+from deltalake import DeltaTable
+from deltalake.table import ProtocolVersions
+
+_DELETED = "deletionVectors"
+
+
+class TableError(ValueError):
+    """A table, a column or a row that is needed does not exist, or a table cannot be read in this way."""
+
+
+class PlainDeltaTable(DeltaTable):
+    """A Delta table that is read by its files.
+
+    Example::
+
+        table = PlainDeltaTable("data/items")
+        if not table.has_deleted_rows():
+            table.to_pyarrow_dataset()
+    """
+
+    def has_deleted_rows(self) -> bool:
+        """Return True if a file holds rows that a deletion vector marks as deleted."""
+        if _DELETED not in (super().protocol().reader_features or ()):
+            return False
+        return any(batch.num_rows for batch in self.deletion_vectors())
+
+    def require_plain_columns(self, name: str) -> None:
+        """Check that the columns of the files have the names of the table's columns.
+
+        Args:
+            name: Name of the table, for the error.
+
+        Raises:
+            TableError: The table has column mapping.
+        """
+        mode = self.metadata().configuration.get("delta.columnMapping.mode", "none")
+        if mode != "none":
+            raise TableError(
+                f"Table {name} has delta.columnMapping.mode = {mode}, must be none, because its files are read without "
+                "Spark. Set it in Spark by ALTER TABLE ... SET TBLPROPERTIES ('delta.columnMapping.mode' = 'none')."
+            )
+
+    def protocol(self) -> ProtocolVersions:
+        """Return the protocol without deletion vectors.
+
+        delta-rs refuses a table that may have them, even if none of its files has one, which ``has_deleted_rows`` tells.
+        """
+        protocol = super().protocol()
+        features = [feature for feature in protocol.reader_features or () if feature != _DELETED]
+        return protocol._replace(reader_features=features or None)
