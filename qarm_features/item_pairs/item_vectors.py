@@ -26,7 +26,7 @@ def read_item_vectors(spark: SparkSession, path: str) -> DataFrame:
         ``item_id``, ``vector`` (D).
 
     Raises:
-        ValueError: The table lacks a column, a column has another type, or the vectors differ in length.
+        ValueError: The table lacks a column, a column has another type, the vectors differ in length, or an item has several.
     """
     rows = spark.read.format("parquet" if path.endswith(".parquet") else "delta").load(path)
     missing = [name for name in ("item_id", "vector") if name not in rows.columns]
@@ -49,6 +49,12 @@ def read_item_vectors(spark: SparkSession, path: str) -> DataFrame:
         raise ValueError(
             f"The length of vectors in item_pairs.item_vectors is {shortest or 0} to {longest or 0}, must be the same for "
             "all and at least 1. Write the vectors of one model."
+        )
+    several = present.groupBy("item_id").count().where("count > 1").first()
+    if several is not None:
+        raise ValueError(
+            f"item_pairs.item_vectors has {several['count']} vectors of item {several['item_id']}, must have at most 1 of "
+            "each item. Keep the vectors of one model and one time."
         )
     return rows.select("item_id", "vector")
 

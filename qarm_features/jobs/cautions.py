@@ -15,6 +15,7 @@ _REJECTED = 0.01  # share of rejected rows above which a job warns
 _COLLIDING = 0.25  # share of items that share their semantic ID
 _IN_ONE_ID = 0.01  # share of items with one semantic ID
 _IN_ONE_CODE = 0.25  # share of items with one first code
+_WITHOUT_VECTOR = 0.1  # share of items with positives but without a vector
 _IN_USE = 0.5  # share of a level's codes that items use, below which a job warns
 
 
@@ -29,6 +30,25 @@ def rejected_rows(rows_in: int, rows_rejected: int) -> list[str]:
         return []
     share = f"{rows_rejected / rows_in:.1%} of the rows were rejected ({rows_rejected:,} of {rows_in:,})."
     return [f"{share} The reasons are in the table rejected_rows."]
+
+
+def items_without_vectors(positives: DataFrame, vectors: DataFrame) -> list[str]:
+    """Returns a warning if many items with positives have no vector, so that their positives make no pairs.
+
+    Args:
+        positives: Rows with ``item_id``.
+        vectors: Rows with ``item_id``.
+    """
+    items = positives.select("item_id").distinct()
+    known = vectors.select(F.col("item_id").cast(items.schema["item_id"].dataType)).withColumn("known", F.lit(True))
+    counts = [F.count("*").alias("items"), F.count_if(F.col("known").isNull()).alias("without")]
+    found = items.join(known, on="item_id", how="left").agg(*counts).collect()[0]
+    if found["without"] <= _WITHOUT_VECTOR * found["items"]:
+        return []
+    return [
+        f"{found['without']:,} of {found['items']:,} items with positives have no vector in item_pairs.item_vectors, and "
+        "make no user-to-item pairs. Check that its item_id is that of the catalog."
+    ]
 
 
 def unused_codes(levels: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> list[str]:

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from qarm_features.item_pairs import flag_kept_pairs, load_filter, positives
 from qarm_features.item_pairs import mine_item_pairs as mine
 from qarm_features.item_pairs.item_vectors import read_item_vectors
+from qarm_features.jobs.cautions import items_without_vectors
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import path_state
@@ -58,9 +59,10 @@ def mine_item_pairs(context: JobContext, until: Annotated[str | None, _UNTIL] = 
         raise ValueError(
             f"interactions has 0 positives before {before:%Y-%m-%d %H:%M}, must have at least 1. Set --until to a later time."
         )
-    vectors = None
+    vectors, warnings = None, list[str]()
     if settings.item_vectors:
         vectors = read_item_vectors(context.spark, context.settings.path(settings.item_vectors))
+        warnings = items_without_vectors(rows, vectors)
     pairs = mine(rows, settings=settings, seed=context.settings.seed, item_vectors=vectors)
     threshold = settings.filter_threshold
     pairs = flag_kept_pairs(pairs, warehouse.read(ITEMS), filter_name=settings.filter, threshold=threshold).persist()
@@ -70,7 +72,7 @@ def mine_item_pairs(context: JobContext, until: Annotated[str | None, _UNTIL] = 
     mined, kept = (sum(row[name] for row in counts) for name in ("mined", "kept"))
     shares = [f"{row['source']} {row['kept']} ({1 - row['kept'] / row['mined']:.1%} dropped)" for row in counts]
     remark = f"{num_positives} positives gave {', '.join(shares) or 'no pairs'}; {count_ties(rows).words('positives')}"
-    return Counts(mined, kept, mined - kept, remark)
+    return Counts(mined, kept, mined - kept, remark, tuple(warnings))
 
 
 def _moment(until: str) -> datetime:

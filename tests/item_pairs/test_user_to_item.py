@@ -76,6 +76,25 @@ def test_string_ids_work_and_items_without_a_usable_vector_are_left_out(spark):
     assert pairs == {("b", "a"): (1.0, 4)}
 
 
+def test_vectors_in_two_files_of_any_order_with_missing_and_surplus_items_belong_to_their_ids(spark, tmp_path):
+    rows = log(spark, (7, 1, at(1)), (7, 3, at(2)), (7, 5, at(3)), (7, 2, at(4)), (7, 4, at(5)))
+    parts = {"b": {4: VECTORS[4], 99: [9.0, 9.0], 1: VECTORS[1]}, "a": {3: VECTORS[3], 2: VECTORS[2], 98: [1.0, 1.0]}}
+    for part in parts.values():
+        vectors(spark, part).coalesce(1).write.mode("append").parquet(str(tmp_path / "v.parquet"))
+
+    pairs = mined(rows, read_item_vectors(spark, str(tmp_path / "v.parquet")))
+
+    assert pairs == mined(rows, vectors(spark)) == {(1, 3): (1.0, 2), (1, 2): (1.0, 4), (3, 4): (1.0, 5)}
+
+
+def test_two_vectors_of_one_item_are_refused(spark, tmp_path):
+    for length in (1.0, 2.0):
+        vectors(spark, {1: [length, 0.0]}).write.mode("append").parquet(str(tmp_path / "v.parquet"))
+
+    with pytest.raises(ValueError, match="has 2 vectors of item 1, must have at most 1 of each item"):
+        read_item_vectors(spark, str(tmp_path / "v.parquet"))
+
+
 def test_pairs_until_a_moment_are_those_of_a_log_that_ends_before_it(spark):
     past = [(user, item, at(hour), 1) for user in (7, 8) for hour, item in enumerate([1, 3, 2])]
     future = [(8, 4, at(3), 1), (7, 4, at(4), 1), (7, 1, at(5), 1)]

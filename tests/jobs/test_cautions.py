@@ -7,7 +7,7 @@ import logging
 import pandas as pd
 
 from qarm_features.jobs.assign_semantic_ids import assign_semantic_ids
-from qarm_features.jobs.cautions import rejected_rows, shared_codes, unused_codes
+from qarm_features.jobs.cautions import items_without_vectors, rejected_rows, shared_codes, unused_codes
 from qarm_features.jobs.command import run_job
 from qarm_features.jobs.ingest_catalog import ingest_catalog
 from tests.toy_catalog import toy_items
@@ -37,6 +37,16 @@ def test_many_items_with_one_semantic_id_and_one_large_first_cluster_are_named(s
     )
     assert warnings[1].endswith("Look at them with: qarm show 0")
     assert warnings[2].startswith("11 of 35 items have the first code 5, which then tells little.")
+
+
+def test_items_without_a_vector_are_counted(spark):
+    positives = spark.createDataFrame([(1,), (1,), (2,), (3,)], "item_id long")
+    vectors = spark.createDataFrame([("1",), ("9",)], "item_id string")
+
+    (warning,) = items_without_vectors(positives, vectors)
+
+    assert warning.startswith("2 of 3 items with positives have no vector in item_pairs.item_vectors")
+    assert items_without_vectors(positives.where("item_id = 1"), vectors) == []
 
 
 def test_codes_that_spread_well_give_no_warning(spark):
