@@ -40,6 +40,10 @@ def align_encoder(
     if existing is not None and not realign:
         rows = pairs.count()
         return Counts(rows, rows, 0, f"encoder v{existing.version} is kept. Use --realign to train a new one")
+    if pairs.isEmpty():
+        raise ValueError(
+            "item_pairs has 0 rows, must have at least 1. Lower the thresholds of item_pairs, then run: qarm mine-item-pairs"
+        )
     unaligned_encoder(encoders, settings.items, settings.encoder)
     trained = train_encoder(
         encoders,

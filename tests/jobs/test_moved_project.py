@@ -50,7 +50,6 @@ def test_a_copy_does_not_write_the_registry_of_the_original(moved, project, spar
     before = sorted(view.name for view in views(original))
     assert before
 
-    open_feature_store(moved / "feature_repo").teardown()
     publish_features(open_project(moved, spark))
 
     assert sorted(view.name for view in views(original)) == before
