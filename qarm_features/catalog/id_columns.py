@@ -63,7 +63,7 @@ def _from_float(value: Column, name: str, id_type: str, limit: int) -> tuple[Col
 
 
 def _from_decimal(value: Column, name: str, id_type: str) -> tuple[Column, list[Check]]:
-    whole = value == F.floor(value)
+    whole = value % F.lit(1).cast("decimal(1,0)") == 0  # to compare with floor(value) would round the 38th digit away
     checks: list[Check] = [(value.isNull(), f"{name} is null"), (~whole, _not_whole(name, id_type))]
     if id_type == "string":
         return F.when(whole, F.floor(value)).cast("string"), checks
