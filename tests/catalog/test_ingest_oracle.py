@@ -151,15 +151,12 @@ def test_interactions_are_what_plain_python_makes_of_them(spark, kinds, id_types
     @given(interaction_columns(kinds))
     def check(pools):
         choose = random.Random(pools["seed"])
-        rows = [
-            (
-                *[choose.choice(pools[name]) for name in ("user", "item", "at", "rating")],
-                choose.choice([None, 1, 2]),
-                "f",
-                n,
-            )
-            for n in range(ROWS)
-        ]
+        rows = []
+        for n in range(ROWS):
+            key = [choose.choice(pools[name]) for name in ("user", "item", "at")]
+            if n % 2:
+                key = choose.choice(rows)[:3]  # of an earlier row, so that there are duplicates
+            rows.append((*key, choose.choice(pools["rating"]), choose.choice([None, 1, 2]), "f", n))
         usable, reasons = [], {}
         for u, i, at, rating, step, _, line in rows:
             try:
