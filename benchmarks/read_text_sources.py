@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from pyspark.sql import functions as F
 
-from qarm_features.catalog.read_source import read_source
+from qarm_features.catalog.reading.read_source import read_source
 from qarm_features.jobs.spark_session import start_session
 from qarm_features.settings.sections import InteractionSource, SparkOptions
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from qarm_features.catalog.source_rows import IngestError as IngestError
+from qarm_features.catalog.reading.source_rows import IngestError as IngestError
 
 Check = tuple[Column, str | Column]  # a condition that is true where a row fails, and the reason
 _SPACES = " \t\r\n\f\v\u00a0\ufeff"  # also the no-break space and the byte-order mark

@@ -32,9 +32,9 @@ from qarm_features.catalog.event_times import order_columns, timestamp_column
 from qarm_features.catalog.id_columns import id_column
 from qarm_features.catalog.ingest_columns import FileState, as_text, content_columns, file_states, non_empty
 from qarm_features.catalog.labels import label_column
-from qarm_features.catalog.read_source import read_source as read_source
-from qarm_features.catalog.read_source import require_columns
-from qarm_features.catalog.source_rows import FILE, LINE, LINES, PRIVATE, RAW, UNREADABLE, SourceRows
+from qarm_features.catalog.reading.read_source import read_source as read_source
+from qarm_features.catalog.reading.read_source import require_columns
+from qarm_features.catalog.reading.source_rows import FILE, LINE, LINES, PRIVATE, RAW, UNREADABLE, SourceRows
 from qarm_features.settings.sections import InteractionSource, ItemSource
 from qarm_features.storage.tables import INTERACTIONS, ITEM_CONTENT, ITEMS, ORDER_IN_MOMENT, Table
 

@@ -12,9 +12,9 @@ from pyspark.sql import functions as F
 
 from qarm_features.catalog import ingest
 from qarm_features.catalog.event_times import remark_on_times, require_fitting_unit
-from qarm_features.catalog.read_source import open_source
+from qarm_features.catalog.reading.read_source import open_source
+from qarm_features.catalog.reading.source_rows import SourceRows
 from qarm_features.catalog.rejections import RowCounts, require_few_rejected
-from qarm_features.catalog.source_rows import SourceRows
 from qarm_features.catalog.unknown_items import count_unknown_items, remark_on_user_ids, require_known_items
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job

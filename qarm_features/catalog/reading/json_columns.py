@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from qarm_features.catalog import json_records
-from qarm_features.catalog.csv_columns import Parsed
-from qarm_features.catalog.text_lines import shown
+from qarm_features.catalog.reading import json_records
+from qarm_features.catalog.reading.csv_columns import Parsed
+from qarm_features.catalog.reading.text_lines import shown
 
 HALF_A_CHARACTER = "a text holds one half of a surrogate pair"
 

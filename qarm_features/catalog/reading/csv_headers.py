@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qarm_features.catalog.csv_columns import Constant, CsvFile
-from qarm_features.catalog.csv_records import CsvFormat
-from qarm_features.catalog.source_files import partition_values, shown_path
-from qarm_features.catalog.source_rows import IngestError
-from qarm_features.catalog.survey import Survey
-from qarm_features.catalog.text_lines import decode_lines, shown
+from qarm_features.catalog.reading.csv_columns import Constant, CsvFile
+from qarm_features.catalog.reading.csv_records import CsvFormat
+from qarm_features.catalog.reading.source_files import partition_values, shown_path
+from qarm_features.catalog.reading.source_rows import IngestError
+from qarm_features.catalog.reading.survey import Survey
+from qarm_features.catalog.reading.text_lines import decode_lines, shown
 from qarm_features.settings.sections import Source
 
 _OTHER_DELIMITERS = {"\t": "a tab", ";": "a semicolon", ",": "a comma", "|": "a bar", "::": "two colons"}

@@ -9,8 +9,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qarm_features.catalog.csv_columns import CsvFile, parse
-from qarm_features.catalog.csv_records import MAX_RECORD_CHARS, NOT_CLOSED, CsvFormat
+from qarm_features.catalog.reading.csv_columns import CsvFile, parse
+from qarm_features.catalog.reading.csv_records import MAX_RECORD_CHARS, NOT_CLOSED, CsvFormat
 
 FORM = CsvFormat(",", '"')
 BATCH = st.integers(1, 5)

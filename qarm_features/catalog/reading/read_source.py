@@ -10,10 +10,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from qarm_features.catalog.parquet_files import read_parquet
-from qarm_features.catalog.read_text import read_csv, read_json_lines
-from qarm_features.catalog.source_files import resolve
-from qarm_features.catalog.source_rows import FILE, PRIVATE, UNREADABLE, IngestError, SourceRows
+from qarm_features.catalog.reading.parquet_files import read_parquet
+from qarm_features.catalog.reading.read_text import read_csv, read_json_lines
+from qarm_features.catalog.reading.source_files import resolve
+from qarm_features.catalog.reading.source_rows import FILE, PRIVATE, UNREADABLE, IngestError, SourceRows
 from qarm_features.settings.sections import InteractionSource, ItemSource, Source
 
 

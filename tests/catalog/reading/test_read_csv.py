@@ -7,7 +7,7 @@ import gzip
 import pyarrow as pa
 import pytest
 
-from qarm_features.catalog.source_rows import IngestError
+from qarm_features.catalog.reading.source_rows import IngestError
 from tests.catalog.sources import ingest_items, ingest_log, write
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qarm_features.catalog.source_rows import IngestError
+from qarm_features.catalog.reading.source_rows import IngestError
 from tests.catalog.sources import ingest_items, ingest_log, write
 
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from pyspark.sql import SparkSession
 
-from qarm_features.catalog.source_rows import IngestError
+from qarm_features.catalog.reading.source_rows import IngestError
 
 # Left by writers of tables beside their files, and not data.
 _MARKERS = re.compile(r"^(_SUCCESS|_committed_.*|_started_.*|_metadata|_common_metadata|.*\.crc|\.DS_Store|\.gitkeep)$")

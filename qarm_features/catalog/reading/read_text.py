@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
-from qarm_features.catalog import csv_columns, json_columns
-from qarm_features.catalog.csv_columns import CsvFile, Parsed
-from qarm_features.catalog.csv_headers import csv_files
-from qarm_features.catalog.csv_records import CsvFormat
-from qarm_features.catalog.source_files import partition_values, shown_path
-from qarm_features.catalog.source_rows import FILE, LINE, LINES, RAW, UNREADABLE, IngestError, SourceRows
-from qarm_features.catalog.survey import Survey, survey_files, without_mark
-from qarm_features.catalog.text_lines import Run, decode_lines, read_lines, runs
+from qarm_features.catalog.reading import csv_columns, json_columns
+from qarm_features.catalog.reading.csv_columns import CsvFile, Parsed
+from qarm_features.catalog.reading.csv_headers import csv_files
+from qarm_features.catalog.reading.csv_records import CsvFormat
+from qarm_features.catalog.reading.source_files import partition_values, shown_path
+from qarm_features.catalog.reading.source_rows import FILE, LINE, LINES, RAW, UNREADABLE, IngestError, SourceRows
+from qarm_features.catalog.reading.survey import Survey, survey_files, without_mark
+from qarm_features.catalog.reading.text_lines import Run, decode_lines, read_lines, runs
 from qarm_features.settings.sections import Source
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"

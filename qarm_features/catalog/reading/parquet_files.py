@@ -15,8 +15,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from qarm_features.catalog.source_files import as_path, partition_values, shown_path
-from qarm_features.catalog.source_rows import FILE, IngestError
+from qarm_features.catalog.reading.source_files import as_path, partition_values, shown_path
+from qarm_features.catalog.reading.source_rows import FILE, IngestError
 
 _NANOS_AS_LONG = "spark.sql.legacy.parquet.nanosAsLong"
 _READERS = 16  # footers that are read at once

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from qarm_features.catalog import json_records
-from qarm_features.catalog.csv_records import CsvFormat
-from qarm_features.catalog.text_lines import Run, decode_lines, runs
+from qarm_features.catalog.reading import json_records
+from qarm_features.catalog.reading.csv_records import CsvFormat
+from qarm_features.catalog.reading.text_lines import Run, decode_lines, runs
 
 _SCHEMA = (
     "file string, block long, lines long, filled long, open long, first binary, first_line long, keys array<string>"

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qarm_features.catalog.csv_records import (
+from qarm_features.catalog.reading.csv_records import (
     MAY_BE_INSIDE,
     NOT_CLOSED,
     CsvFormat,
@@ -22,8 +22,8 @@ from qarm_features.catalog.csv_records import (
     is_blank,
     over_lines,
 )
-from qarm_features.catalog.survey import blank
-from qarm_features.catalog.text_lines import shown
+from qarm_features.catalog.reading.survey import blank
+from qarm_features.catalog.reading.text_lines import shown
 
 _BATCH = 10_000
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qarm_features.catalog.ingest import check_items
-from qarm_features.catalog.read_source import read_source
+from qarm_features.catalog.reading.read_source import read_source
 from qarm_features.settings.sections import ItemSource
 
 TEXT = st.none() | st.text(st.characters(blacklist_categories=["Cs", "Cc"]) | st.just("\n"), max_size=6)
