@@ -1,6 +1,6 @@
 """Co-clicks measure codes by the behavior of users: good codes give co-clicked items common prefixes and near centroids.
 
-In: pairs of items that users clicked one after the other, and the codes of all items. Out: the share of pairs with a common
+In: pairs of items that a user liked, such as co-clicks, and the codes of all items. Out: the share of pairs with a common
 prefix of 1 to L codes, and HitRate@k, each with the value by chance. Items with the same semantic ID are equally near, so
 a target counts with the probability that it is among the first k in a random order of equally near items. This is the exact
 expectation over all items.

@@ -38,7 +38,7 @@ from qarm_features.quantizers.arrays.scalar_rounding import ScalarRounding, empt
 from qarm_features.quantizers.finite_scalar import FiniteScalar
 from qarm_features.quantizers.model_files import ArraysReader, ArraysWriter
 from qarm_features.quantizers.params.finite_scalar_params import check_levels
-from qarm_features.quantizers.params.residual_kmeans_params import EmbeddingColumns, ResidualKMeansParams
+from qarm_features.quantizers.params.residual_kmeans_params import MAX_ITER, EmbeddingColumns, ResidualKMeansParams
 from qarm_features.quantizers.passes.column_functions import column_function
 from qarm_features.quantizers.passes.embedding_batches import checked_rows
 from qarm_features.quantizers.residual_kmeans import ResidualKMeans, ResidualKMeansModel
@@ -92,7 +92,7 @@ class ResidualKMeansFiniteScalar(
         codebookSize: int = 256,
         lastCodebookSize: int = 4096,
         lastLevels: list[int] | None = None,
-        maxIter: int = 10,
+        maxIter: int = MAX_ITER,
         tol: float = 1e-4,
         seed: int = 0,
         codebookSizes: list[int] | None = None,

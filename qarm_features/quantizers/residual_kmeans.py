@@ -36,7 +36,12 @@ from qarm_features.quantizers.arrays.codebooks import (
 from qarm_features.quantizers.fit_levels import fit_levels
 from qarm_features.quantizers.level_settings import LevelSettings
 from qarm_features.quantizers.model_files import CodebooksReader, CodebooksWriter, EstimatorWriter
-from qarm_features.quantizers.params.residual_kmeans_params import EmbeddingColumns, HasDevice, ResidualKMeansParams
+from qarm_features.quantizers.params.residual_kmeans_params import (
+    MAX_ITER,
+    EmbeddingColumns,
+    HasDevice,
+    ResidualKMeansParams,
+)
 from qarm_features.quantizers.passes.column_functions import column_function
 from qarm_features.quantizers.passes.embedding_batches import assign_batch, check_facts
 from qarm_features.quantizers.passes.embedding_files import EmbeddingFiles, Facts
@@ -66,7 +71,7 @@ class ResidualKMeans(Estimator["ResidualKMeansModel"], ResidualKMeansParams, Def
         numLevels: Number of levels L, at least 1, default 3.
         codebookSize: Number of centroids K of every level, from 1 to the number of distinct rows, default 256.
         codebookSizes: Number of centroids K of each level, in place of ``codebookSize``.
-        maxIter: Maximal number of Lloyd steps per level, at least 1, default 10.
+        maxIter: Maximal number of Lloyd steps per level, at least 1, default 20.
         tol: Shift of the centroids, relative to the variance of the data, at which a level stops; at least 0, default 1e-4.
         errorTol: Relative fall of the error in a step below which a level stops; at least 0, default 0.
         seed: Seed for all draws, any integer, default 0.
@@ -104,7 +109,7 @@ class ResidualKMeans(Estimator["ResidualKMeansModel"], ResidualKMeansParams, Def
         outputCol: str = "rq_codes",
         numLevels: int = 3,
         codebookSize: int = 256,
-        maxIter: int = 10,
+        maxIter: int = MAX_ITER,
         tol: float = 1e-4,
         seed: int = 0,
         initialCodebooks: np.ndarray | list | None = None,

@@ -222,7 +222,17 @@ def test_an_estimator_survives_saving_with_its_initial_codebooks(tmp_path, spark
     loaded = ResidualKMeans.load(f"{tmp_path}/estimator")
     assert loaded.uid == estimator.uid
     assert loaded.getInitialCodebooks().tolist() == [[[1.0], [2.0]]]
-    assert (loaded.getCodebookSize(), loaded.getMaxIter(), loaded.getTol()) == (2, 10, 1e-4)
+    assert (loaded.getCodebookSize(), loaded.getMaxIter(), loaded.getTol()) == (2, 20, 1e-4)
+
+
+def test_an_estimator_that_was_saved_under_another_default_keeps_it(tmp_path):
+    saved = ResidualKMeans(codebookSize=2)
+    saved._setDefault(maxIter=10)  # the default of earlier versions
+    saved.save(f"{tmp_path}/estimator")
+
+    loaded = ResidualKMeans.load(f"{tmp_path}/estimator")
+
+    assert (loaded.getMaxIter(), ResidualKMeans().getMaxIter()) == (10, 20)
 
 
 def test_a_pipeline_model_survives_saving_to_the_last_bit(tmp_path, model, catalog, codes):

@@ -21,7 +21,6 @@ from qarm_features.settings.sections import Alignment, Encoder, Section
 # Two defaults on purpose: (default of the settings, default of the class). Projects were fitted and trained with the first,
 # and published figures of library calls come from the second.
 DIFFERENT = {
-    ("ResidualKMeans", "max_iter"): (20, 10),
     ("ItemEncoder", "tokens_kept"): (16, None),
     ("ItemEncoder", "frozen_weight"): (1.0, 0.0),
     ("FusionQFormer", "num_queries"): (4, 8),

@@ -19,6 +19,7 @@ from pyspark.sql.types import ArrayType, DoubleType, FloatType
 
 from qarm_features.quantizers.arrays.torch_products import DEVICES
 
+MAX_ITER = 20  # the default, which is also that of codebooks.max_iter
 INIT_MODES = ("k-means++", "k-means||", "random")
 ZERO_VECTORS = ("error", "keep")
 
@@ -190,7 +191,7 @@ class ResidualKMeansParams(WeightedColumns, HasDevice, HasMaxIter, HasTol, HasSe
 
     def __init__(self) -> None:
         super().__init__()
-        self._setDefault(numLevels=3, codebookSize=256, maxIter=10, tol=1e-4, seed=0, errorTol=0.0, warmupIter=0)
+        self._setDefault(numLevels=3, codebookSize=256, maxIter=MAX_ITER, tol=1e-4, seed=0, errorTol=0.0, warmupIter=0)
         self._setDefault(initMode="k-means++", spherical=False, maxLoad=0.0, capacity=0.0, zeroVectors="error")
 
     def setNumLevels(self, value: int) -> Self:
