@@ -176,6 +176,7 @@ def test_broken_media_are_rejected_with_their_reason_and_the_other_items_are_ser
     frame = pd.DataFrame(rows, columns=["item_id", "title", "image", "audio", "vector"]).assign(plot=None)
     frame.astype({"plot": "string"}).to_parquet(folder / "catalog" / "items.parquet", index=False)
     first, rest = SETTINGS.split("interactions:")
+    first = f"max_unknown_item_share: 1\n{first}"  # the log knows 64 items
     (folder / "qarm.yaml").write_text(first + SECTIONS.split("encoder:")[0] + "interactions:" + rest + "encoder:"
                                       + SECTIONS.split("encoder:")[1])  # fmt: skip
     context = open_project(folder, spark)
