@@ -71,7 +71,7 @@ def rows_of(spark, path, kind, columns):
 
 
 @given(ROWS)
-@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 def test_the_same_values_give_the_same_rows_in_every_format(spark, tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("formats")
     rows = [{"sku": f"s{n}", **row} for n, row in enumerate(rows)]

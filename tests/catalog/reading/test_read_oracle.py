@@ -165,7 +165,7 @@ def table_of(rng, kinds, name):
     st.lists(st.sampled_from(DIRT["table"]), min_size=1, unique=True),
 )
 @settings(
-    max_examples=4,
+    max_examples=2,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     database=None,
