@@ -152,9 +152,11 @@ def _feast(config: Path) -> Result | str:
 def _redis(config: Path) -> Result | str:
     if not config.is_file():
         return Result("skipped", f"{config} does not exist")
+    from qarm_features.feature_store.publishing.expiry import expiry_remark
     from qarm_features.feature_store.views.feature_views import open_feature_store
 
-    online_store = open_feature_store(load_settings(config).feature_repo_path).config.online_store
+    store = open_feature_store(load_settings(config).feature_repo_path)
+    online_store = store.config.online_store
     if online_store.type != "redis":
         return Result("skipped", f"the online store is {online_store.type}")
     host, _, port = online_store.connection_string.split(",")[0].partition(":")
@@ -162,4 +164,4 @@ def _redis(config: Path) -> Result | str:
         # A server that wants a password or TLS also answers: with an error, or by closing the connection.
         connection.sendall(b"PING\r\n")
         answer = connection.recv(64).decode(errors="replace").strip()
-    return f"{host}:{port or 6379} answers {answer}"
+    return "; ".join(part for part in (f"{host}:{port or 6379} answers {answer}", expiry_remark(store)) if part)

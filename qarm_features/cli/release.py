@@ -32,6 +32,9 @@ def publish(
         int | None, typer.Option(help="Codebook version to release; the newest by default.")
     ] = None,
     promote: Annotated[bool, typer.Option(help="Promote the release after it was loaded and verified.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be written, deleted and held back, and change nothing.")
+    ] = False,
 ) -> None:
     """Loads a release into the online store, verifies it, and promotes it: readers get it from then on.
 
@@ -40,7 +43,8 @@ def publish(
     from qarm_features.jobs.command import run_job
     from qarm_features.jobs.publish_features import publish_features
 
-    run_job(publish_features, _context(config), codebook_version=codebook_version, promote=promote)
+    context = _context(config)
+    run_job(publish_features, context, codebook_version=codebook_version, promote=promote, dry_run=dry_run)
 
 
 @app.command(name="list")

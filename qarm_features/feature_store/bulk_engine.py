@@ -27,6 +27,7 @@ from pyspark.sql import SparkSession
 
 from qarm_features.feature_store.bulk_write.bulk_nodes import BulkWriteNode, LatestRowNode
 from qarm_features.feature_store.feast_internals import feast_spark_session
+from qarm_features.feature_store.store_errors import clear_store_error
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +71,10 @@ class BulkEngine(SparkComputeEngine):
             plan = _BulkFeatureBuilder(registry=registry, spark_session=session, task=task).build()
             rows = plan.execute(self.get_execution_context(registry, task)).metadata["rows_written"]
         except Exception as error:
+            clear = clear_store_error(error, self.repo_config)
+            if clear is not None:
+                clear.__cause__ = error
+                return SparkMaterializationJob(job_id=job_id, status=MaterializationJobStatus.ERROR, error=clear)
             return SparkMaterializationJob(job_id=job_id, status=MaterializationJobStatus.ERROR, error=error)
         seconds = time.perf_counter() - started
         name = task.feature_view.name

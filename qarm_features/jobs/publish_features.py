@@ -6,31 +6,52 @@ store; then the Feast service names the new view.
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Annotated, Any
 
 import typer
+import yaml
 from pyspark.sql import functions as F
 
-from qarm_features.feature_store.publishing.releases import publish_release
+from qarm_features.feature_store.publishing.releases import preview_release, publish_release
 from qarm_features.feature_store.views.feature_views import Release
 from qarm_features.jobs.context import JobContext, current_codebooks, existing_version
 from qarm_features.jobs.job import Counts, job
-from qarm_features.jobs.states import RELEASES, source_states, table_state
+from qarm_features.jobs.states import RELEASES, UNKNOWN, source_states, table_state
 from qarm_features.semantic_ids.assign import level_sizes
 from qarm_features.settings.load import Settings
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, ITEM_SEMANTIC_IDS
 
 
-def _other_views(settings: Settings) -> dict[str, Any]:
-    """Returns the state of what the section publishing asks for beside semantic IDs, and what the views name."""
+def _other_inputs(settings: Settings) -> dict[str, Any]:
+    """Returns the states of the online store's settings, of what the section publishing asks for, and what the views name."""
     publishing = settings.publishing
-    states: dict[str, Any] = {"folder in the registry": settings.warehouse_path}
+    states: dict[str, Any] = {"folder in the registry": settings.warehouse_path, **_online_store(settings)}
     if publishing.embeddings:
         states[ITEM_EMBEDDINGS.name] = table_state(ITEM_EMBEDDINGS, settings)
     if publishing.nearest_items:
         states[ITEM_NEAREST_ITEMS.name] = table_state(ITEM_NEAREST_ITEMS, settings)
     if publishing.user_embeddings:
         states |= source_states(publishing.user_embeddings, settings=settings)
+    return states
+
+
+def _online_store(settings: Settings) -> dict[str, Any]:
+    """Returns the state of the section online_store, without passwords.
+
+    Keys that expire must be renewed by every run, so a store with a time to live is never current.
+    """
+    file = settings.feature_repo_path / "feature_store.yaml"
+    store = (yaml.safe_load(file.read_text()) or {}).get("online_store") if file.is_file() else None
+    if not isinstance(store, dict):
+        return {}
+    content = json.dumps(
+        {key: value for key, value in store.items() if "password" not in key}, sort_keys=True, default=str
+    )
+    states: dict[str, Any] = {"online_store": re.sub('(user(name)?|password)=[^,"]*', "", content)}
+    if store.get("key_ttl_seconds"):
+        states["online_store.key_ttl_seconds"] = UNKNOWN
     return states
 
 
@@ -48,7 +69,7 @@ def _other_views(settings: Settings) -> dict[str, Any]:
         "publishing.user_embeddings",
         "behavior.impression_length",
     ),
-    extra_inputs=_other_views,
+    extra_inputs=_other_inputs,
 )
 def publish_features(
     context: JobContext,
@@ -56,10 +77,14 @@ def publish_features(
         int | None, typer.Option(help="Codebook version to release; the newest by default.")
     ] = None,
     promote: Annotated[bool, typer.Option(help="Promote the release after it was loaded and verified.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be written, deleted and held back, and change nothing.")
+    ] = False,
 ) -> Counts:
     """Loads a release into the online store, verifies it, and promotes it: readers get it from then on.
 
-    Item embeddings, VQ codes and user vectors are published too, if the section publishing asks for them.
+    Item embeddings, VQ codes and user vectors are published too, if the section publishing asks for them. Users and items
+    that left the tables are deleted online.
     """
     warehouse = context.warehouse
     codebooks = current_codebooks(context, codebook_version)
@@ -73,6 +98,10 @@ def publish_features(
         delta_version=delta_version,
         rows=rows.where(F.col("codebook_version") == codebooks.version).count(),
     )
-    publish_release(context.spark, context.settings, release, promote=promote)
+    if dry_run:
+        for line in preview_release(context.spark, context.settings, release).lines():
+            typer.echo(line)
+        return Counts(release.rows, 0, 0, "nothing was changed")
+    published = publish_release(context.spark, context.settings, release, promote=promote)
     remark = f"item_semantic_id now serves {release.view_name}" if promote else f"{release.view_name} is not promoted"
-    return Counts(release.rows, release.rows, 0, remark)
+    return Counts(release.rows, release.rows, 0, "; ".join(part for part in (remark, published.remark) if part))

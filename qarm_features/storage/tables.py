@@ -242,6 +242,17 @@ ITEM_COUNTERS = Table(
     "build-user-behavior",
     "One row for every moment at which an item was shown. Empty if behavior.impression_length is 0.",
 )
+PUBLISHED_KEYS = Table(
+    "published_keys",
+    ("view", "key"),
+    (
+        Column("view", "string", "Name of the feature view."),
+        Column("key", "string", "ID of the user or item, as text."),
+    ),
+    "publish-features",
+    "The users and items that each feature view may hold in the online store, so that those who left can be deleted there.",
+    partition_by=("view",),
+)
 TRAINING_ROWS = Table(
     "training_rows",
     ("user_id", "item_id", "event_timestamp", "codebook_version"),
@@ -296,5 +307,6 @@ TABLES = (
     USER_BEHAVIOR,
     USER_IMPRESSIONS,
     ITEM_COUNTERS,
+    PUBLISHED_KEYS,
     TRAINING_ROWS,
 )

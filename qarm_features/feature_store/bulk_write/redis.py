@@ -80,11 +80,26 @@ class RedisTarget:
 
     def open(self) -> RedisWriter:
         """Return a writer with a connection of its own, which connects with its first write."""
-        if self.server is not None:
-            return RedisWriter(self, Redis(**(self.server | {"protocol": 2})))
-        assert self.config is not None
-        old_protocol = {"connection_string": f"{self.config.connection_string},protocol=2"}
-        return RedisWriter(self, redis_client(self.config.model_copy(update=old_protocol)))
+        return RedisWriter(self, open_client(self.server, self.config))
+
+
+def open_client(server: dict[str, Any] | None, config: RedisOnlineStoreConfig | None) -> Redis | RedisCluster:
+    """Make a client with protocol 2, which connects with its first command.
+
+    Args:
+        server: Keyword arguments of ``redis.Redis`` for a single server; None for sentinels and clusters.
+        config: Section ``online_store`` for sentinels and clusters; None for a single server.
+    """
+    if server is not None:
+        return Redis(**(server | {"protocol": 2}))
+    assert config is not None
+    old_protocol = {"connection_string": f"{config.connection_string},protocol=2"}
+    return redis_client(config.model_copy(update=old_protocol))
+
+
+def is_passing(error: Exception) -> bool:
+    """Tell if an error may pass by itself, for example because a server starts again."""
+    return isinstance(error, _PASSING) and not isinstance(error, _LASTING)
 
 
 class RedisWriter:
@@ -123,7 +138,7 @@ class RedisWriter:
     def _patiently(self, attempt: Callable[[], _Result]) -> _Result:
         return try_again(
             attempt,
-            lost=lambda error: isinstance(error, _PASSING) and not isinstance(error, _LASTING),
+            lost=is_passing,
             patience=self._target.patience,
             store="Redis",
         )

@@ -40,6 +40,16 @@ class SqliteTarget:
         return SqliteWriter(self)
 
 
+def open_file(path: str) -> sqlite3.Connection:
+    """Open a SQLite file and wait for a short lock of another process."""
+    return sqlite3.connect(path, timeout=_BUSY_SECONDS)
+
+
+def is_locked(error: Exception) -> bool:
+    """Tell if an error says that another process holds the file's lock."""
+    return isinstance(error, sqlite3.OperationalError) and str(error).startswith(_PASSING)
+
+
 class SqliteWriter:
     """Writes chunks over one connection.
 
@@ -51,7 +61,7 @@ class SqliteWriter:
 
     def __init__(self, target: SqliteTarget) -> None:
         self._target = target
-        self._database = sqlite3.connect(target.path, timeout=_BUSY_SECONDS)
+        self._database = open_file(target.path)
         table = f"{target.view.project}_{target.view.name}".replace('"', '""')
         updates = ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS[2:])
         self._upsert = (
@@ -72,7 +82,7 @@ class SqliteWriter:
         ]
         try_again(
             lambda: self._insert(cells),
-            lost=lambda error: isinstance(error, sqlite3.OperationalError) and str(error).startswith(_PASSING),
+            lost=is_locked,
             patience=self._target.patience,
             store=self._target.path,
         )

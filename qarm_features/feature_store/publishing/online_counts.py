@@ -1,8 +1,8 @@
-"""Counts of the rows of a view in an online store.
+"""Counts of the rows of a view in an online store, and the keys of its rows.
 
-In: the configuration of a feature repo and a view. Out: for each feature the number of entities that have a value. SQLite
-and PostgreSQL count in a query. The keys of Redis are read by SCAN, page by page and at a limited rate. Rows of other stores
-cannot be counted.
+In: the configuration of a feature repo and a view. Out: for each feature the number of entities that have a value; serialized
+entity keys, page by page. SQLite and PostgreSQL answer a query. The keys of Redis are read by SCAN, page by page and at a
+limited rate. Rows of other stores can be neither counted nor listed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from feast.repo_config import RepoConfig
 
 from qarm_features.feature_store.feast_internals import postgres_connection, sqlite_connection, stored_table_name
 
+_PAGE = 10_000
 _MARKS = {"sqlite": "?", "postgres": "%s"}  # the mark of a parameter in each driver's SQL
 
 
@@ -41,6 +42,31 @@ def count_online_rows(
         return None
     with _connection(config) as connection:
         return _count(connection, _table(config, view), view, constants, _MARKS[config.online_store.type])
+
+
+def online_keys(config: RepoConfig, view: FeatureView, keys_per_second: int) -> Iterator[list[bytes]]:
+    """Yield the serialized entity keys of a view, page by page; nothing if the rows of the store cannot be listed.
+
+    Args:
+        config: Configuration of the feature repo.
+        view: View to read.
+        keys_per_second: Largest number of Redis keys to read per second.
+    """
+    if config.online_store.type == "redis" and config.entity_key_serialization_version == 3:
+        from qarm_features.feature_store.publishing.redis_views import view_keys
+
+        yield from view_keys(config, view, keys_per_second)
+    elif config.online_store.type in _MARKS:
+        with _connection(config) as connection:
+            # Each page is a query of its own. An open one would lock the SQLite file while the caller deletes rows.
+            mark, after = _MARKS[config.online_store.type], b""
+            page = (
+                f"SELECT DISTINCT entity_key FROM {_table(config, view)} WHERE entity_key > {mark} "
+                f"ORDER BY entity_key LIMIT {_PAGE}"
+            )
+            while keys := [bytes(key) for (key,) in connection.execute(page, (after,)).fetchall()]:
+                yield keys
+                after = keys[-1]
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from qarm_features.feature_store.feast_internals import (
 )
 
 _PAGE = 1_000
+_SAMPLED_PER_SECOND = 1_000_000
 _PROGRESS_SECONDS = 10.0
 _GLOB = re.compile(rb"([*?\[\]\\])")
 _HEAD = struct.Struct("<II")  # type and size of the value after a key's prefix
@@ -55,6 +56,67 @@ def count_rows(
     return counts
 
 
+def view_keys(config: RepoConfig, view: FeatureView, keys_per_second: int) -> Iterator[list[bytes]]:
+    """Yield the serialized entity keys that have a field of a view, page by page. A key may occur twice.
+
+    Args:
+        config: Configuration of the feature repo.
+        view: View to read.
+        keys_per_second: Largest number of Redis keys to read per second.
+    """
+    fields = _own_fields(config, view)
+    client = redis_client(config.online_store)
+    try:
+        for keys in _pages(client, config, view, keys_per_second):
+            with client.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    for field in fields:
+                        pipe.hexists(key, field)
+                answers = pipe.execute()
+            has_field = [any(answers[start : start + len(fields)]) for start in range(0, len(answers), len(fields))]
+            project = config.project.encode()
+            yield [key.removesuffix(project) for key, found in zip(keys, has_field, strict=True) if found]
+    finally:
+        client.close()
+
+
+def seconds_left(config: RepoConfig, view: FeatureView) -> list[int]:
+    """Return the seconds until keys of a view expire, -1 for never, of the first keys that SCAN finds.
+
+    An empty list means that Redis holds no row of the view.
+    """
+    pages = view_keys(config, view, keys_per_second=_SAMPLED_PER_SECOND)
+    keys = next((page for page in pages if page), [])
+    client, project = redis_client(config.online_store), config.project.encode()
+    try:
+        with client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.ttl(key + project)
+            return list(pipe.execute())
+    finally:
+        client.close()
+
+
+def keep_for_ever(config: RepoConfig, view: FeatureView, keys_per_second: int) -> int:
+    """Take the time to live off the keys of a view, and return the number of keys that had one.
+
+    Args:
+        config: Configuration of the feature repo.
+        view: View whose keys shall stay.
+        keys_per_second: Largest number of Redis keys to read per second.
+    """
+    client, project, kept = redis_client(config.online_store), config.project.encode(), 0
+    try:
+        for keys in view_keys(config, view, keys_per_second):
+            with client.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.persist(key + project)
+                kept += sum(map(bool, pipe.execute()))
+    finally:
+        client.close()
+    return kept
+
+
 def delete_rows(config: RepoConfig, view: FeatureView, keys_per_second: int) -> int:
     """Delete the fields of a view from every entity's hash. Redis removes a hash that has no fields left.
 
@@ -68,7 +130,7 @@ def delete_rows(config: RepoConfig, view: FeatureView, keys_per_second: int) -> 
     Returns:
         Number of entities that had such fields.
     """
-    fields, deleted = [*_fields(config, view).values(), b"_ts:" + stored_view_name(config, view).encode()], 0
+    fields, deleted = _own_fields(config, view), 0
     client = redis_client(config.online_store)
     try:
         for keys in _pages(client, config, view, keys_per_second):
@@ -123,3 +185,8 @@ def _fields(config: RepoConfig, view: FeatureView) -> dict[str, bytes]:
     """Return the field of each feature in an entity's hash."""
     name = stored_view_name(config, view)
     return {feature.name: redis_field(name, feature.name) for feature in view.features}
+
+
+def _own_fields(config: RepoConfig, view: FeatureView) -> list[bytes]:
+    """Return all fields of a view in an entity's hash, with the one of the event time."""
+    return [*_fields(config, view).values(), b"_ts:" + stored_view_name(config, view).encode()]

@@ -6,6 +6,7 @@ In: rows of a view's source, and a feature store. Out: nothing, or a ``ReleaseEr
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,11 @@ from pyspark.sql import functions as F
 from qarm_features.feature_store.publishing.online_counts import count_online_rows
 from qarm_features.feature_store.publishing.release_manifest import ReleaseError, ViewRows
 from qarm_features.feature_store.views.feature_views import Release
+
+
+class TooManyRowsError(ReleaseError):
+    """The online store holds rows of keys that the view does not hold."""
+
 
 _READ_BATCH = 500
 _COUNTS = 3  # attempts, because Redis may return a key twice while it resizes its table
@@ -73,34 +79,35 @@ def view_rows(rows: DataFrame, view: FeatureView) -> ViewRows:
     return ViewRows(rows=totals["rows"], checksum=f"{(totals['checksum'] or 0) % 2**64:016x}")
 
 
-def newest_rows(rows: DataFrame, view: FeatureView) -> DataFrame:
-    """Return the newest row of each key of a view, without rows whose event time lies in the future."""
-    key, past = view.entity_columns[0].name, rows.where(F.col("event_timestamp") <= F.current_timestamp())
-    latest = F.max_by(F.struct(*[feature.name for feature in view.features]), "event_timestamp").alias("latest")
-    return past.groupBy(key).agg(latest).select(key, "latest.*")
-
-
 def check_count(
-    store: FeatureStore, view: FeatureView, rows: int, *, codebook_version: int, keys_per_second: int
+    store: FeatureStore,
+    view: FeatureView,
+    rows: int,
+    *,
+    keys_per_second: int,
+    publish: str,
+    codebook_version: int | None = None,
 ) -> bool:
-    """Compare the number of rows in the online store with the number in Delta, for every feature.
+    """Compare the number of rows in the online store with the number of rows that must be there, for every feature.
 
     Args:
         store: Feature store.
-        view: View of a release.
-        rows: Number of rows in Delta.
-        codebook_version: Codebook version that each row must have, if the view has the feature ``codebook_version``.
+        view: View to count.
+        rows: Number of rows that must be there.
         keys_per_second: Largest number of Redis keys to read per second.
+        publish: Command that publishes the view again, for the error.
+        codebook_version: Codebook version that each row must have, if the view has the feature ``codebook_version``.
 
     Returns:
         False if the rows of the store cannot be counted.
 
     Raises:
-        ReleaseError: A feature has more or fewer rows, is null in some, or belongs to another codebook version.
+        TooManyRowsError: A feature has more rows.
+        ReleaseError: A feature has fewer rows, is null in some, or belongs to another codebook version.
     """
-    has_version = any(feature.name == "codebook_version" for feature in view.features)
-    version = Value(int32_val=codebook_version).SerializeToString()
-    constants = {"codebook_version": version} if has_version else {}
+    constants = {}
+    if codebook_version is not None and any(feature.name == "codebook_version" for feature in view.features):
+        constants["codebook_version"] = Value(int32_val=codebook_version).SerializeToString()
     for _ in range(_COUNTS):
         counts = count_online_rows(store.config, view, constants, keys_per_second)
         if counts is None:
@@ -113,12 +120,31 @@ def check_count(
             return True
     name, count = next(iter(wrong.items()))
     condition = f"{name} = {codebook_version}" if name in constants else name
-    remedy = f"Run: qarm release publish --codebook-version {codebook_version}"
+    fault = f"{view.name} has {count:,} rows with {condition} in the online store, must have {rows:,} as in Delta."
     if count > rows:
-        remedy = f"Rows of an earlier load are left. Run: qarm release retire {codebook_version}, then publish it again"
-    raise ReleaseError(
-        f"{view.name} has {count:,} rows with {condition} in the online store, must have {rows:,} as in Delta. {remedy}"
-    )
+        raise TooManyRowsError(f"{fault} Rows of keys that left are still served. Run: {publish}, which deletes them")
+    ttl = getattr(store.config.online_store, "key_ttl_seconds", None)
+    expired = f" Keys expire {ttl:,} s after they were written, because key_ttl_seconds is set." if ttl else ""
+    raise ReleaseError(f"{fault}{expired} Run: {publish}")
+
+
+def check_absent(store: FeatureStore, view: FeatureView, keys: Sequence[int | str]) -> None:
+    """Read keys that were deleted as any Feast client does, and refuse one that is still served.
+
+    Raises:
+        ReleaseError: A key is served.
+    """
+    key, names = view.entity_columns[0].name, [feature.name for feature in view.features]
+    for start in range(0, len(keys), _READ_BATCH):
+        batch = keys[start : start + _READ_BATCH]
+        rows = [{key: one} for one in batch]
+        served = store.get_online_features([f"{view.name}:{name}" for name in names], entity_rows=rows).to_dict()
+        for position, one in enumerate(batch):
+            if any(served[name][position] is not None for name in names):
+                raise ReleaseError(
+                    f"{view.name} still serves {key} = {one}, which left and was deleted. Another writer may have "
+                    "written it. Run: qarm publish-features"
+                )
 
 
 def check_served(store: FeatureStore, view: FeatureView, rows: DataFrame, sample: int) -> int:

@@ -8,30 +8,25 @@ release, and a second run finishes the work. Of two publishers at the same time,
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import io
 import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from feast import Entity, FeatureService, FeatureStore, FeatureView
 from feast.errors import FeastObjectNotFoundException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
+from qarm_features.feature_store.publishing.expiry import keys_expire, take_back_expiry
+from qarm_features.feature_store.publishing.gone_rows import GoneRows
+from qarm_features.feature_store.publishing.loading import load_views
 from qarm_features.feature_store.publishing.one_publisher import one_publisher
-from qarm_features.feature_store.publishing.release_checks import (
-    check_codes,
-    check_count,
-    check_served,
-    newest_rows,
-    view_rows,
-)
+from qarm_features.feature_store.publishing.publication import Publication
+from qarm_features.feature_store.publishing.release_checks import check_codes
 from qarm_features.feature_store.publishing.release_manifest import (
-    ReleaseAction,
     ReleaseError,
     ReleaseManifest,
-    ViewRows,
     find_manifest,
     promoted_before,
     promoted_release,
@@ -41,7 +36,15 @@ from qarm_features.feature_store.publishing.release_manifest import (
     require_promoted_release,
     write_manifest,
 )
+from qarm_features.feature_store.publishing.store_settings import require_overwriting
 from qarm_features.feature_store.publishing.vector_checks import check_user_embeddings, vectors_to_publish
+from qarm_features.feature_store.publishing.verification import (
+    verify_other_views,
+    verify_published_keys,
+    verify_release_views,
+)
+from qarm_features.feature_store.publishing.view_loads import ViewLoad, source_rows, view_loads
+from qarm_features.feature_store.store_errors import naming_the_store
 from qarm_features.feature_store.views.feature_views import (
     ITEM_SERVICE,
     Release,
@@ -52,6 +55,7 @@ from qarm_features.feature_store.views.feature_views import (
     release_view,
 )
 from qarm_features.feature_store.views.vector_views import (
+    USER_EMBEDDING_VIEW,
     PublishedVectors,
     published_vectors,
     record_vectors,
@@ -61,12 +65,12 @@ from qarm_features.feature_store.views.vector_views import (
     vector_views,
 )
 from qarm_features.settings.load import Settings, load_settings
-from qarm_features.storage.tables import TABLES
-from qarm_features.storage.warehouse import Warehouse
+from qarm_features.storage.tables import ITEM_COUNTERS, USER_IMPRESSIONS
 
 __all__ = [
     "ReleaseError",
     "definitions",
+    "preview_release",
     "promote_release",
     "promoted_release",
     "publish_release",
@@ -76,12 +80,13 @@ __all__ = [
     "verify_release",
 ]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _log = logging.getLogger(__name__)
 
 
-def publish_release(spark: SparkSession, settings: Settings, release: Release, *, promote: bool = True) -> None:
-    """Publish a release: apply its views, load the online store, verify the rows, then point readers at it.
+def publish_release(spark: SparkSession, settings: Settings, release: Release, *, promote: bool = True) -> Publication:
+    """Publish a release: apply its views, load the online store, delete who left, verify, then point readers at it.
+
+    One moment is taken at the start. Rows up to it are loaded and verified, and rows of the future are held back.
 
     Args:
         spark: Session that reads Delta and loads the online store from its executors.
@@ -89,9 +94,13 @@ def publish_release(spark: SparkSession, settings: Settings, release: Release, *
         release: Release to publish.
         promote: False leaves readers at the release they have. ``promote_release`` can point them at this one later.
 
+    Returns:
+        What was written, deleted and held back.
+
     Raises:
-        ReleaseError: The table holds other rows than ``release`` says, or a row that was read back differs. Readers keep
-            the release they had.
+        ReleaseError: The table holds other rows than ``release`` says, a row that was read back differs, or the online
+            store is set to keep older rows. Readers keep the release they had.
+        OnlineStoreError: The online store refused a command or could not be reached.
         LeaseError: Another publisher holds the lease.
 
     Example:
@@ -101,26 +110,40 @@ def publish_release(spark: SparkSession, settings: Settings, release: Release, *
                                                      codebook_size=256, delta_version=7, rows=100_000))
     """
     store = open_feature_store(settings.feature_repo_path)
-    with one_publisher(store, settings) as check_lease:
+    require_overwriting(store.config)
+    with naming_the_store(store.config), one_publisher(store, settings) as check_lease:
         known = find_manifest(settings, release.codebook_version)
         if known is None or known.state != "verified":
             promotions = known.promotions if known else ()
             write_manifest(settings, ReleaseManifest(release, state="loading", promotions=promotions))
-        check_codes(_source_rows(spark, release_view(settings, release)), release)
-        vectors, user_views = vectors_to_publish(spark, settings, store, release), user_embedding_views(settings)
-        for view in user_views:
-            check_user_embeddings(spark, view)
-        other_views = [*log_views(settings), *user_views]
-        views = [release_view(settings, release), *vector_views(settings, vectors), *other_views]
-        store.apply([*entities(settings), *views])
-        _materialize(store, [view.name for view in views])
-        _verify(spark, settings, store, release, vectors)
-        for view in other_views:
-            check_served(store, view, _newest(spark, settings, view), settings.publishing.verify_items)
+        with _loads(spark, settings, store, release) as (vectors, loads, published):
+            gone = GoneRows(spark, settings, store)
+            load_views(store, [*entities(settings)], loads, gone, published)
+            verify_release_views(spark, settings, store, release, vectors, gone, published)
+            verify_other_views(settings, store, loads, gone, published)
+            take_back_expiry(store, [load.view for load in loads], settings.publishing.keys_per_second)
         record_vectors(settings, vectors)
         if promote:
             check_lease()
             _flip(store, settings, release, "promote")
+    return published
+
+
+def preview_release(spark: SparkSession, settings: Settings, release: Release) -> Publication:
+    """Return what ``publish_release`` would write, delete and hold back, without a change.
+
+    Raises:
+        ReleaseError: ``publish_release`` would refuse the rows of the tables.
+    """
+    store = open_feature_store(settings.feature_repo_path)
+    loaded = {view.name for view in store.registry.list_feature_views(store.project, allow_cache=False)}
+    require_overwriting(store.config)
+    with naming_the_store(store.config), _loads(spark, settings, store, release) as (_, loads, published):
+        gone = GoneRows(spark, settings, store)
+        for load in loads:
+            keys = gone.count(load, is_loaded=load.view.name in loaded)
+            published.add_gone(load.view.name, keys, deleted=gone.can_be_deleted(load.view))
+    return published
 
 
 def promote_release(settings: Settings, codebook_version: int) -> None:
@@ -165,6 +188,8 @@ def roll_back(settings: Settings) -> Release:
 def verify_release(spark: SparkSession, settings: Settings, codebook_version: int) -> ReleaseManifest:
     """Compare the online store with Delta: the number of rows, one codebook version, no nulls, and a sample of rows.
 
+    Views of the click log and of users must hold the keys that were published last, and no others.
+
     Returns:
         The manifest with this verification.
 
@@ -173,9 +198,12 @@ def verify_release(spark: SparkSession, settings: Settings, codebook_version: in
         LeaseError: A publisher holds the lease.
     """
     store = open_feature_store(settings.feature_repo_path)
-    with one_publisher(store, settings):
+    with naming_the_store(store.config), one_publisher(store, settings):
         release = _verified_release(settings, store, codebook_version)
-        return _verify(spark, settings, store, release, published_vectors(settings, release.encoder_version))
+        vectors = published_vectors(settings, release.encoder_version)
+        manifest = verify_release_views(spark, settings, store, release, vectors)
+        verify_published_keys(spark, settings, store, [*log_views(settings), *user_embedding_views(settings)])
+        return manifest
 
 
 def definitions(config: str | Path) -> list[Entity | FeatureView | FeatureService]:
@@ -230,45 +258,34 @@ def _verified_release(settings: Settings, store: FeatureStore, codebook_version:
     return release
 
 
-def _verify(
-    spark: SparkSession, settings: Settings, store: FeatureStore, release: Release, vectors: PublishedVectors
-) -> ReleaseManifest:
-    options, version = settings.publishing, release.codebook_version
-    before = require_manifest(settings, version)
-    verified: dict[str, ViewRows] = {}
-    for view in [release_view(settings, release), *vector_views(settings, vectors)]:
-        rows = _source_rows(spark, view)
-        totals = view_rows(rows, view)
-        verified[view.name] = totals
-        published = before.views.get(view.name, totals) if before.release == release else totals
-        if view.name == release.view_name and totals != published:  # views of the encoder grow with other releases
-            raise ReleaseError(
-                f"Delta holds {totals} for {view.name}, must be {published} as published. "
-                f"Run: qarm release publish --codebook-version {version}"
-            )
-        check_count(store, view, totals.rows, codebook_version=version, keys_per_second=options.keys_per_second)
-        check_served(store, view, rows, options.verify_items)
-    after = dataclasses.replace(
-        before, release=release, state="verified", views=verified, verified=ReleaseAction.now(settings, "verify")
-    )
-    write_manifest(settings, after)
-    return after
+@contextlib.contextmanager
+def _loads(
+    spark: SparkSession, settings: Settings, store: FeatureStore, release: Release
+) -> Iterator[tuple[PublishedVectors, list[ViewLoad], Publication]]:
+    """Check the rows of a release and yield what a publication of this moment loads."""
+    moment = datetime.now(UTC)
+    codes = release_view(settings, release)
+    check_codes(source_rows(spark, settings, codes), release)
+    vectors, user_views = vectors_to_publish(spark, settings, store, release), user_embedding_views(settings)
+    for view in user_views:
+        check_user_embeddings(spark, view, moment)
+    others = [*log_views(settings), *user_views]
+    emptied = _unpublished_views(settings, store)
+    of_release = [codes, *vector_views(settings, vectors)]
+    with view_loads(spark, settings, moment, of_release=of_release, others=others, emptied=emptied) as loads:
+        rows = {load.view.name: load.count for load in loads}
+        held_back = {load.view.name: load.held_back for load in loads if load.held_back}
+        published = Publication(moment, store.config.online_store.type, rows, held_back=held_back)
+        published.expires_in = keys_expire(store)
+        yield vectors, loads, published
 
 
-def _source_rows(spark: SparkSession, view: FeatureView) -> DataFrame:
-    """Return the rows of the source of a release's view, at its Delta version."""
-    return spark.sql(view.batch_source.query)
-
-
-def _newest(spark: SparkSession, settings: Settings, view: FeatureView) -> DataFrame:
-    """Return the newest row of each key of a view that belongs to no release."""
-    if view.batch_source.query:
-        return newest_rows(_source_rows(spark, view), view)
-    table = next(table for table in TABLES if table.name == view.name)
-    return newest_rows(Warehouse(settings.warehouse_path, **settings.id_types, spark=spark).read(table), view)
-
-
-def _materialize(store: FeatureStore, views: list[str]) -> None:
-    # Feast prints its progress to stdout. The job logs a line of its own.
-    with contextlib.redirect_stdout(io.StringIO()):
-        store.materialize(_EPOCH, datetime.now(UTC), feature_views=views)
+def _unpublished_views(settings: Settings, store: FeatureStore) -> list[FeatureView]:
+    """Return the views that were published under other settings, whose rows would otherwise be served for ever."""
+    names: list[str] = []
+    if settings.behavior.impression_length == 0:
+        names += [USER_IMPRESSIONS.name, ITEM_COUNTERS.name]
+    if settings.publishing.user_embeddings is None:
+        names.append(USER_EMBEDDING_VIEW)
+    views = store.registry.list_feature_views(store.project, allow_cache=False)
+    return [view for view in views if view.name in names]

@@ -24,6 +24,7 @@ from qarm_features.feature_store.publishing.release_manifest import (
     require_manifest,
     write_manifest,
 )
+from qarm_features.feature_store.store_errors import naming_the_store
 from qarm_features.feature_store.views.feature_views import Release, open_feature_store
 from qarm_features.feature_store.views.vector_views import forget_vectors, release_views
 from qarm_features.settings.load import Settings
@@ -50,7 +51,8 @@ def rows_to_retire(settings: Settings, codebook_version: int, *, force: bool = F
     store = open_feature_store(settings.feature_repo_path)
     release = require_manifest(settings, codebook_version).release
     _refuse_what_is_used(settings, store, release, force=force)
-    return {view.name: _count(settings, store, view, release) for view in _own_views(settings, store, release)}
+    with naming_the_store(store.config):
+        return {view.name: _count(settings, store, view, release) for view in _own_views(settings, store, release)}
 
 
 def retire_release(settings: Settings, codebook_version: int, *, force: bool = False) -> list[str]:
@@ -71,7 +73,7 @@ def retire_release(settings: Settings, codebook_version: int, *, force: bool = F
         LeaseError: A publisher holds the lease.
     """
     store = open_feature_store(settings.feature_repo_path)
-    with one_publisher(store, settings) as check_lease:
+    with naming_the_store(store.config), one_publisher(store, settings) as check_lease:
         manifest = require_manifest(settings, codebook_version)
         release = manifest.release
         pins = _refuse_what_is_used(settings, store, release, force=force)

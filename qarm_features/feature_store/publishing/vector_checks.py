@@ -7,13 +7,15 @@ In: the Delta tables in their latest versions. Out: a ``PublishedVectors`` of th
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 
 from feast import FeatureStore, FeatureView
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from qarm_features.feature_store.publishing.release_checks import newest_rows, only_row
+from qarm_features.feature_store.publishing.release_checks import only_row
 from qarm_features.feature_store.publishing.release_manifest import ReleaseError
+from qarm_features.feature_store.publishing.view_loads import newest_rows
 from qarm_features.feature_store.views.feature_views import Release
 from qarm_features.feature_store.views.vector_views import PublishedVectors, published_vectors
 from qarm_features.settings.load import Settings
@@ -60,14 +62,19 @@ def vectors_to_publish(
     return PublishedVectors(**published)
 
 
-def check_user_embeddings(spark: SparkSession, view: FeatureView) -> None:
+def check_user_embeddings(spark: SparkSession, view: FeatureView, moment: datetime) -> None:
     """Refuse embeddings of users that would be served wrongly.
+
+    Args:
+        spark: Session that reads the source.
+        view: View of the embeddings.
+        moment: Moment of the publication. Rows after it are not loaded.
 
     Raises:
         ReleaseError: There are no rows, or a vector is null, not finite or of another length.
     """
     _checked(
-        newest_rows(spark.sql(view.batch_source.query), view),
+        newest_rows(spark.sql(view.batch_source.query), view, moment),
         "user_embedding",
         "publishing.user_embeddings",
         key="user_id",

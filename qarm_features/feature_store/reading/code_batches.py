@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import TypeAlias, TypeVar
 
-import feast.types
 import numpy as np
 import torch
-from feast import FeatureView
 from feast.protos.feast.types.Value_pb2 import Value
 from torch import Tensor
 
 from qarm_features.feature_store.reading.code_cache import CodeCache
+from qarm_features.feature_store.reading.requested_ids import IDs, RequestedID, listed_ids
 from qarm_features.feature_store.reading.row_queries import Row, RowQuery
 from qarm_features.feature_store.reading.served_release import ServedRelease
 from qarm_features.feature_store.reading.value_decoding import decode_integer_lists, decode_lists
@@ -26,8 +25,6 @@ from qarm_features.ranking.serve.request import Behavior, Candidates, UserAndCan
 _Batch = TypeVar("_Batch")
 RowExchange: TypeAlias = Generator[RowQuery, Sequence[Row], _Batch]
 """A generator that yields queries, is sent one row per ID for each of them, and returns a batch."""
-
-IDs: TypeAlias = Sequence[int] | Sequence[str] | Sequence[int | str] | np.ndarray | Tensor
 
 
 class MixedReleaseError(RuntimeError):
@@ -42,11 +39,13 @@ def missing_rows(query: RowQuery) -> list[Row]:
 def item_codes(release: ServedRelease, cache: CodeCache | None, item_ids: IDs) -> RowExchange[Candidates]:
     """Read the codes of B items with at most one query."""
     ids = listed_ids(item_ids, "item_ids", release.view)
-    positions = {item_id: position for position, item_id in enumerate(dict.fromkeys(ids))}
-    unique = list(positions)
+    unique = [item_id for item_id in dict.fromkeys(ids) if item_id is not None]
     codes, found = yield from _unique_codes(release, cache, unique)
     if len(unique) < len(ids):
-        rows = np.fromiter((positions[item_id] for item_id in ids), np.int64, len(ids))
+        positions: dict[RequestedID, int] = {item_id: position for position, item_id in enumerate(unique)}
+        rows = np.fromiter((positions.get(item_id, len(unique)) for item_id in ids), np.int64, len(ids))
+        codes = np.concatenate([codes, np.full((1, release.num_levels), -1, np.int64)])  # the row of missing IDs
+        found = np.concatenate([found, np.zeros(1, bool)])
         codes, found = codes[rows], found[rows]
     return Candidates(torch.from_numpy(codes), torch.from_numpy(found), release.codebook_version)
 
@@ -114,14 +113,14 @@ def behaviors(
     if release.behavior is None:
         raise ValueError("The feature store has no view user_behavior. Run: qarm publish-features")
     ids = listed_ids(user_ids, "user_ids", release.behavior)
-    unique = list(dict.fromkeys(ids))
+    unique = [user_id for user_id in dict.fromkeys(ids) if user_id is not None]
     features = ("behavior_item_ids", "behavior_timestamps")
     rows = (yield RowQuery(release.behavior, features, unique)) if unique else []
     known = [(user_id, row[0], row[1]) for user_id, row in zip(unique, rows, strict=True) if row[0] and row[1]]
     latest = slice(None) if max_length is None else slice(-max_length or None, None)
     item_lists = [items[latest] for items in decode_lists([items for _, items, _ in known])]
     time_lists = [times[latest] for times in decode_lists([times for _, _, times in known])]
-    places = {user_id: place for place, (user_id, _, _) in enumerate(known)}
+    places: dict[RequestedID, int] = {user_id: place for place, (user_id, _, _) in enumerate(known)}
     user_places = [places.get(user_id) for user_id in ids]
     return (
         [[] if place is None else item_lists[place] for place in user_places],
@@ -179,23 +178,3 @@ def _check_versions(release: ServedRelease, served: set[bytes]) -> None:
             f"{release.view.name} served codebook versions {sorted(versions)}, must be {release.codebook_version} alone. "
             "Run: qarm publish-features"
         )
-
-
-def listed_ids(ids: IDs, name: str, view: FeatureView) -> list[int | str]:
-    """Return IDs as a list. Those of a numpy array or a tensor become Python integers or strings.
-
-    Args:
-        ids: Entity IDs.
-        name: Name of the caller's argument, for the error.
-        view: View whose entity column has the expected type.
-
-    Raises:
-        TypeError: An ID has another type than the catalog's IDs.
-    """
-    listed: list[int | str] = ids.tolist() if isinstance(ids, np.ndarray | Tensor) else list(ids)
-    is_string = view.entity_columns[0].dtype == feast.types.String
-    kinds: type | tuple[type, ...] = str if is_string else (int, np.integer)
-    wrong = next((one for one in listed if not isinstance(one, kinds)), None)
-    if wrong is not None:
-        raise TypeError(f"{name} holds {wrong!r}, must be {'strings' if is_string else 'integers'} as in the catalog.")
-    return listed

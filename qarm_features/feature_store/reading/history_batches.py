@@ -16,15 +16,14 @@ from feast.protos.feast.types.Value_pb2 import Value
 from torch import Tensor
 
 from qarm_features.feature_store.reading.code_batches import (
-    IDs,
     RowExchange,
     behavior_and_candidates,
     behaviors,
     item_codes,
-    listed_ids,
     padded_behaviors,
 )
 from qarm_features.feature_store.reading.code_cache import CodeCache
+from qarm_features.feature_store.reading.requested_ids import IDs, RequestedID, listed_ids
 from qarm_features.feature_store.reading.row_queries import Row, RowQuery
 from qarm_features.feature_store.reading.served_release import ServedRelease
 from qarm_features.feature_store.reading.value_decoding import decode_lists
@@ -52,7 +51,7 @@ class _Shown(NamedTuple):
 def user_and_candidates(
     release: ServedRelease,
     cache: CodeCache | None,
-    user_id: int | str,
+    user_id: int | str | None,
     candidate_ids: IDs,
     max_length: int | None,
     max_impressions: int,
@@ -88,10 +87,12 @@ def user_and_candidates(
     return UserAndCandidates(behavior, rest, impressions, counters)
 
 
-def _impressions(release: ServedRelease, user_id: int | str, max_impressions: int) -> RowExchange[_Shown]:
+def _impressions(release: ServedRelease, user_id: int | str | None, max_impressions: int) -> RowExchange[_Shown]:
     view = _required(release.impressions, USER_IMPRESSIONS)
-    ids = listed_ids([user_id], "user_id", view)
-    rows = yield RowQuery(view, SERVED[USER_IMPRESSIONS], ids)
+    (known_id,) = listed_ids([user_id], "user_id", view)
+    if known_id is None:
+        return _Shown([], [], [], [0, 0])
+    rows = yield RowQuery(view, SERVED[USER_IMPRESSIONS], [known_id])
     item_ids, labels, timestamps, positives, impressions = rows[0]
     counters = [_integer(positives), _integer(impressions)]
     if not (item_ids and labels and timestamps):
@@ -104,12 +105,13 @@ def _impressions(release: ServedRelease, user_id: int | str, max_impressions: in
     )
 
 
-def _counters(release: ServedRelease, candidates: list[int | str], user_counters: list[int]) -> RowExchange[Tensor]:
-    """Read the counters (B, 4) float32 of the candidates with at most one query."""
+def _counters(release: ServedRelease, candidates: list[RequestedID], user_counters: list[int]) -> RowExchange[Tensor]:
+    """Read the counters (B, 4) float32 of the candidates with at most one query. Those of a missing ID are 0."""
     view = _required(release.counters, ITEM_COUNTERS)
-    unique = list(dict.fromkeys(candidates))
+    unique = [item_id for item_id in dict.fromkeys(candidates) if item_id is not None]
     rows: Sequence[Row] = (yield RowQuery(view, SERVED[ITEM_COUNTERS], unique)) if unique else []
-    item_counters = {item_id: [_integer(value) for value in row] for item_id, row in zip(unique, rows, strict=True)}
+    item_counters: dict[RequestedID, list[int]] = {None: [0, 0]}
+    item_counters |= {item_id: [_integer(value) for value in row] for item_id, row in zip(unique, rows, strict=True)}
     counters = [[*user_counters, *item_counters[item_id]] for item_id in candidates]
     return torch.tensor(counters, dtype=torch.float32).reshape(-1, 4)
 

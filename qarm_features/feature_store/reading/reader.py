@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 from feast.repo_config import RepoConfig
 
 from qarm_features.feature_store.reading import code_batches
-from qarm_features.feature_store.reading.code_batches import IDs, MixedReleaseError, RowExchange, missing_rows
+from qarm_features.feature_store.reading.code_batches import MixedReleaseError, RowExchange, missing_rows
 from qarm_features.feature_store.reading.code_cache import CodeCache
 from qarm_features.feature_store.reading.history_batches import user_and_candidates
 from qarm_features.feature_store.reading.online_rows import open_async_online_rows, open_online_rows
+from qarm_features.feature_store.reading.requested_ids import IDs
 from qarm_features.feature_store.reading.row_queries import AsyncOnlineRows, OnlineRows, Row, RowQuery
 from qarm_features.feature_store.reading.served_release import ServedRelease, ServedReleases
 from qarm_features.feature_store.views.feature_views import open_feature_store
@@ -111,13 +112,15 @@ class SemanticIDReader(_Reader[OnlineRows]):
         """Read the codes of B items in one round trip. An ID that occurs twice is read once.
 
         Args:
-            item_ids: B item IDs of the catalog's type.
+            item_ids: B item IDs. They are read as ingest reads them: white space at the ends is cut off, and 10, 10.0 and
+                "10" are the same item. A missing ID (None, NaN or empty text) is served as not found.
 
         Returns:
             ``codes`` (B, L), ``found`` (B,), ``codebook_version``.
 
         Raises:
             MixedReleaseError: The store returned a row of another codebook version.
+            TypeError: An ID cannot be one of the catalog's type, such as 10.5, True, or "abc" among integers.
         """
         return self._complete(code_batches.item_codes(self._releases.current(), self._cache, item_ids))
 
@@ -125,7 +128,7 @@ class SemanticIDReader(_Reader[OnlineRows]):
         """Read the behavior sequences of B users and the codes of all their items in two round trips.
 
         Args:
-            user_ids: B user IDs of the click log's type. The row of a user without behavior is masked entirely.
+            user_ids: B user IDs. The row of a user without behavior, or of a missing ID, is masked entirely.
             max_length: Number of latest behaviors to read of each user; None reads all.
 
         Returns:
@@ -134,12 +137,12 @@ class SemanticIDReader(_Reader[OnlineRows]):
         return self._complete(code_batches.behavior_codes(self._releases.current(), self._cache, user_ids, max_length))
 
     def user_and_candidates(
-        self, user_id: int | str, candidate_ids: IDs, *, max_length: int | None = None, max_impressions: int = 0
+        self, user_id: int | str | None, candidate_ids: IDs, *, max_length: int | None = None, max_impressions: int = 0
     ) -> UserAndCandidates:
         """Read one user's behavior, then the codes of its items and of B candidates together, in two round trips.
 
         Args:
-            user_id: User ID of the click log's type.
+            user_id: User ID; None for an unknown user, who has no behavior.
             candidate_ids: B item IDs.
             max_length: Number of latest behaviors to read; None reads all.
             max_impressions: Number of latest labeled impressions to read, with their codes and with the counters of the
@@ -200,7 +203,7 @@ class AsyncSemanticIDReader(_Reader[AsyncOnlineRows]):
         )
 
     async def user_and_candidates(
-        self, user_id: int | str, candidate_ids: IDs, *, max_length: int | None = None, max_impressions: int = 0
+        self, user_id: int | str | None, candidate_ids: IDs, *, max_length: int | None = None, max_impressions: int = 0
     ) -> UserAndCandidates:
         """Read one user and B candidates; see ``SemanticIDReader.user_and_candidates``."""
         release = await self._release()

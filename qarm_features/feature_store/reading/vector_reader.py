@@ -16,8 +16,9 @@ from feast import FeatureView
 from feast.protos.feast.types.Value_pb2 import Value
 from torch import Tensor
 
-from qarm_features.feature_store.reading.code_batches import IDs, MixedReleaseError, listed_ids
+from qarm_features.feature_store.reading.code_batches import MixedReleaseError
 from qarm_features.feature_store.reading.online_rows import open_online_rows
+from qarm_features.feature_store.reading.requested_ids import IDs, RequestedID, listed_ids
 from qarm_features.feature_store.reading.row_queries import Row, RowQuery
 from qarm_features.feature_store.reading.served_release import ServedViews
 from qarm_features.feature_store.reading.value_decoding import decode_float_lists, decode_lists
@@ -168,11 +169,16 @@ class VectorReader:
     def _read(
         self, view: FeatureView, features: tuple[str, ...], ids: IDs, name: str
     ) -> tuple[Sequence[Row], np.ndarray]:
-        """Return one row per distinct ID, and for each of the B IDs the position (B,) of its row."""
+        """Return one row per distinct ID, and for each of the B IDs the position (B,) of its row.
+
+        The last row has no values and stands for missing IDs.
+        """
         listed = listed_ids(ids, name, view)
-        positions = {entity_id: position for position, entity_id in enumerate(dict.fromkeys(listed))}
-        rows = self._rows.fetch(RowQuery(view, features, list(positions))) if positions else []
-        return rows, np.fromiter((positions[entity_id] for entity_id in listed), np.int64, len(listed))
+        unique = [entity_id for entity_id in dict.fromkeys(listed) if entity_id is not None]
+        positions: dict[RequestedID, int] = {entity_id: position for position, entity_id in enumerate(unique)}
+        rows = self._rows.fetch(RowQuery(view, features, unique)) if unique else []
+        places = (positions.get(entity_id, len(unique)) for entity_id in listed)
+        return [*rows, (None,) * len(features)], np.fromiter(places, np.int64, len(listed))
 
 
 def _vectors(view: FeatureView, rows: Sequence[Row], dim: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -177,7 +177,7 @@ def test_a_record_of_before_there_were_manifests_is_a_verified_release(settings)
         (
             "INSERT INTO qarm_item_semantic_id__cb1 SELECT x'00', feature_name, value, value_text, vector_value, event_ts, "
             "created_ts FROM qarm_item_semantic_id__cb1 GROUP BY feature_name",
-            "has 4 rows with .* Rows of an earlier load are left. Run: qarm release retire 1, then publish it again",
+            "has 4 rows with .* Rows of keys that left are still served. Run: qarm release publish --codebook-version 1",
         ),
     ],
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from qarm_features.feature_store.publishing import releases
+from qarm_features.feature_store.publishing import loading, releases, verification
+from qarm_features.feature_store.publishing.gone_rows import GoneRows
 from qarm_features.feature_store.publishing.releases import (
     ReleaseError,
     definitions,
@@ -63,9 +64,10 @@ def test_a_publisher_that_dies_at_any_step_leaves_the_old_release_and_the_next_o
     settings = two_versions.settings
     publish_release(two_versions.spark, settings, release(0))
     reader = SemanticIDReader(settings.feature_repo_path)
-    for step in ("check_codes", "_materialize", "check_count", "check_served", "_flip"):
+    steps = [(releases, "check_codes"), (loading, "materialize"), (GoneRows, "delete"), (verification, "check_count")]
+    for module, step in [*steps, (verification, "check_served"), (releases, "_flip")]:
         with monkeypatch.context() as patched:
-            patched.setattr(releases, step, _die)
+            patched.setattr(module, step, _die)
             with pytest.raises(KeyboardInterrupt):
                 publish_release(two_versions.spark, settings, release(1))
         reader._store.refresh_registry()
@@ -83,17 +85,17 @@ def _die(*_, **__):
 def test_a_wrong_value_in_the_online_store_stops_the_flip(two_versions, monkeypatch):
     settings = two_versions.settings
     publish_release(two_versions.spark, settings, release(0))
-    load = releases._materialize
+    load = loading.materialize
 
-    def load_and_damage(store, views):
-        load(store, views)
+    def load_and_damage(store, views, moment):
+        load(store, views, moment)
         import sqlite3
 
         with sqlite3.connect(settings.feature_repo_path / "online_store.db") as online:
             other = "SELECT value FROM qarm_item_semantic_id__cb0 WHERE feature_name = 'rq_codes' LIMIT 1"
             online.execute(f"UPDATE qarm_item_semantic_id__cb1 SET value = ({other}) WHERE feature_name = 'rq_codes'")
 
-    monkeypatch.setattr(releases, "_materialize", load_and_damage)
+    monkeypatch.setattr(loading, "materialize", load_and_damage)
     with pytest.raises(
         ReleaseError, match=r"item_semantic_id__cb1 serves rq_codes = \[0, \d\] for item_id = \d, must be \[1, \d\]"
     ):
