@@ -23,6 +23,7 @@ console = Console(highlight=False)
 Config = Annotated[Path, typer.Option(help="Settings of the project.")]
 Version = Annotated[int, typer.Argument(help="Codebook version of the release.", min=0)]
 _CONFIG = Path("qarm.yaml")
+_WIDE = 1_000  # characters of a line in a pipe or a file
 
 
 @app.command()
@@ -57,7 +58,8 @@ def list_releases(config: Config = _CONFIG) -> None:
         promoted = f"{line.promoted.at} by {line.promoted.by}" if line.promoted else ""
         numbers = (line.codebook_version, f"{line.rows:,}", line.encoder_version, line.delta_version)
         table.add_row(*map(str, numbers), line.state, ", ".join(line.served_by), promoted)
-    console.print(table)
+    # Off a terminal, rich takes a width of 80 and cuts what does not fit.
+    (console if console.is_terminal else Console(highlight=False, width=_WIDE)).print(table)
 
 
 @app.command()
@@ -71,9 +73,19 @@ def promote(codebook_version: Version, config: Config = _CONFIG) -> None:
 @app.command()
 def rollback(config: Config = _CONFIG) -> None:
     """Promotes the release before the promoted one. Run it twice to go two releases back. It loads nothing."""
-    from qarm_features.feature_store.publishing.releases import roll_back
+    from qarm_features.feature_store.publishing.releases import items_without_codes, roll_back
 
-    roll_back(load_settings(config))
+    settings = load_settings(config)
+    release = roll_back(settings)
+    lacking = items_without_codes(settings, release)
+    console.print(f"{release.view_name} is served now, with {release.rows:,} items")
+    if lacking:
+        assign = f"qarm assign-semantic-ids --codebook-version {release.codebook_version}"
+        console.print(
+            f"At least {lacking:,} items of today's catalog have no semantic ID in it and are served as not found. To add "
+            f"them, run: {assign} and qarm release publish --codebook-version {release.codebook_version}",
+            soft_wrap=True,
+        )
 
 
 @app.command()

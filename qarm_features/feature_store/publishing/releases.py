@@ -7,10 +7,7 @@ release, and a second run finishes the work. Of two publishers at the same time,
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +15,12 @@ from feast import Entity, FeatureService, FeatureStore, FeatureView
 from feast.errors import FeastObjectNotFoundException
 from pyspark.sql import SparkSession
 
-from qarm_features.feature_store.publishing.expiry import keys_expire, take_back_expiry
+from qarm_features.feature_store.publishing.expiry import take_back_expiry
 from qarm_features.feature_store.publishing.gone_rows import GoneRows
 from qarm_features.feature_store.publishing.loading import load_views
 from qarm_features.feature_store.publishing.one_publisher import one_publisher
+from qarm_features.feature_store.publishing.planning import planned_loads
 from qarm_features.feature_store.publishing.publication import Publication
-from qarm_features.feature_store.publishing.release_checks import check_codes
 from qarm_features.feature_store.publishing.release_manifest import (
     ReleaseError,
     ReleaseManifest,
@@ -37,13 +34,11 @@ from qarm_features.feature_store.publishing.release_manifest import (
     write_manifest,
 )
 from qarm_features.feature_store.publishing.store_settings import require_overwriting
-from qarm_features.feature_store.publishing.vector_checks import check_user_embeddings, vectors_to_publish
 from qarm_features.feature_store.publishing.verification import (
     verify_other_views,
     verify_published_keys,
     verify_release_views,
 )
-from qarm_features.feature_store.publishing.view_loads import ViewLoad, source_rows, view_loads
 from qarm_features.feature_store.store_errors import naming_the_store
 from qarm_features.feature_store.views.feature_views import (
     ITEM_SERVICE,
@@ -55,21 +50,20 @@ from qarm_features.feature_store.views.feature_views import (
     release_view,
 )
 from qarm_features.feature_store.views.vector_views import (
-    USER_EMBEDDING_VIEW,
-    PublishedVectors,
     published_vectors,
     record_vectors,
     release_views,
     user_embedding_views,
     vector_services,
-    vector_views,
 )
 from qarm_features.settings.load import Settings, load_settings
-from qarm_features.storage.tables import ITEM_COUNTERS, USER_IMPRESSIONS
+from qarm_features.storage.tables import ITEMS
+from qarm_features.storage.warehouse import Warehouse
 
 __all__ = [
     "ReleaseError",
     "definitions",
+    "items_without_codes",
     "preview_release",
     "promote_release",
     "promoted_release",
@@ -116,7 +110,7 @@ def publish_release(spark: SparkSession, settings: Settings, release: Release, *
         if known is None or known.state != "verified":
             promotions = known.promotions if known else ()
             write_manifest(settings, ReleaseManifest(release, state="loading", promotions=promotions))
-        with _loads(spark, settings, store, release) as (vectors, loads, published):
+        with planned_loads(spark, settings, store, release) as (vectors, loads, published):
             gone = GoneRows(spark, settings, store)
             load_views(store, [*entities(settings)], loads, gone, published)
             verify_release_views(spark, settings, store, release, vectors, gone, published)
@@ -138,7 +132,7 @@ def preview_release(spark: SparkSession, settings: Settings, release: Release) -
     store = open_feature_store(settings.feature_repo_path)
     loaded = {view.name for view in store.registry.list_feature_views(store.project, allow_cache=False)}
     require_overwriting(store.config)
-    with naming_the_store(store.config), _loads(spark, settings, store, release) as (_, loads, published):
+    with naming_the_store(store.config), planned_loads(spark, settings, store, release) as (_, loads, published):
         gone = GoneRows(spark, settings, store)
         for load in loads:
             keys = gone.count(load, is_loaded=load.view.name in loaded)
@@ -183,6 +177,16 @@ def roll_back(settings: Settings) -> Release:
         check_lease()
         _flip(store, settings, release, "rollback")
         return release
+
+
+def items_without_codes(settings: Settings, release: Release) -> int:
+    """Return how many items of today's catalog a release lacks at least, without Spark.
+
+    It is the number of items in the catalog less the number of items in the release, so it is too small where the release
+    holds items that left the catalog.
+    """
+    warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
+    return max(0, warehouse.arrow(ITEMS).count_rows() - release.rows) if warehouse.exists(ITEMS) else 0
 
 
 def verify_release(spark: SparkSession, settings: Settings, codebook_version: int) -> ReleaseManifest:
@@ -256,36 +260,3 @@ def _verified_release(settings: Settings, store: FeatureStore, codebook_version:
     except FeastObjectNotFoundException as error:
         raise ReleaseError(f"The registry has no view {release.view_name}. {again}") from error
     return release
-
-
-@contextlib.contextmanager
-def _loads(
-    spark: SparkSession, settings: Settings, store: FeatureStore, release: Release
-) -> Iterator[tuple[PublishedVectors, list[ViewLoad], Publication]]:
-    """Check the rows of a release and yield what a publication of this moment loads."""
-    moment = datetime.now(UTC)
-    codes = release_view(settings, release)
-    check_codes(source_rows(spark, settings, codes), release)
-    vectors, user_views = vectors_to_publish(spark, settings, store, release), user_embedding_views(settings)
-    for view in user_views:
-        check_user_embeddings(spark, view, moment)
-    others = [*log_views(settings), *user_views]
-    emptied = _unpublished_views(settings, store)
-    of_release = [codes, *vector_views(settings, vectors)]
-    with view_loads(spark, settings, moment, of_release=of_release, others=others, emptied=emptied) as loads:
-        rows = {load.view.name: load.count for load in loads}
-        held_back = {load.view.name: load.held_back for load in loads if load.held_back}
-        published = Publication(moment, store.config.online_store.type, rows, held_back=held_back)
-        published.expires_in = keys_expire(store)
-        yield vectors, loads, published
-
-
-def _unpublished_views(settings: Settings, store: FeatureStore) -> list[FeatureView]:
-    """Return the views that were published under other settings, whose rows would otherwise be served for ever."""
-    names: list[str] = []
-    if settings.behavior.impression_length == 0:
-        names += [USER_IMPRESSIONS.name, ITEM_COUNTERS.name]
-    if settings.publishing.user_embeddings is None:
-        names.append(USER_EMBEDDING_VIEW)
-    views = store.registry.list_feature_views(store.project, allow_cache=False)
-    return [view for view in views if view.name in names]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pyspark.sql import functions as F
 
-from qarm_features.feature_store.publishing import loading, releases
+from qarm_features.feature_store.publishing import loading, planning
 from qarm_features.feature_store.publishing.releases import publish_release, verify_release
 from qarm_features.feature_store.views.feature_views import open_feature_store
 from qarm_features.storage.tables import USER_BEHAVIOR
@@ -74,7 +74,7 @@ def test_a_row_of_the_very_moment_is_loaded_and_one_microsecond_later_it_is_not(
         def now(cls, tz=None):
             return moment
 
-    monkeypatch.setattr(releases, "datetime", Clock)
+    monkeypatch.setattr(planning, "datetime", Clock)
     behavior(project, (7, [1], moment), (8, [2], moment + timedelta(microseconds=1)))
 
     published = publish_release(project.spark, project.settings, release(0))

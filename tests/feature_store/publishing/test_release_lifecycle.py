@@ -29,6 +29,7 @@ from qarm_features.feature_store.publishing.retirement import retire_release, ro
 from qarm_features.feature_store.reading.reader import SemanticIDReader
 from qarm_features.feature_store.views.feature_views import open_feature_store, release_view
 from qarm_features.storage.artifacts import Artifacts
+from qarm_features.storage.tables import ITEMS
 from tests.feature_store.two_versions import release, write_two_versions
 
 
@@ -247,6 +248,30 @@ def test_the_command_line_lists_promotes_and_says_what_would_go(settings):
     assert f"by {getpass.getuser()}" in listed[0]
     assert qarm("retire", "1", "--dry-run", "--force") == ["item_semantic_id__cb1: 3 rows would be deleted"]
     assert rows_to_retire(settings, 1, force=True) == {"item_semantic_id__cb1": 3}
+
+
+def test_the_list_is_whole_in_a_pipe_and_a_rollback_says_what_the_older_release_lacks(published, settings):
+    items = published.spark.range(5).selectExpr("id AS item_id", *[f"NULL AS {one.name}" for one in ITEMS.columns[1:]])
+    published.warehouse.overwrite(ITEMS, items)
+    promote_release(settings, 1)
+    config = str(settings.feature_repo_path.parent / "qarm.yaml")
+
+    def qarm(*arguments):
+        done = CliRunner(env={"COLUMNS": "80"}).invoke(cli.app, ["release", *arguments, "--config", config])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    listed = qarm("list")
+    rolled_back = qarm("rollback")
+
+    promoted = release_lines(settings)[1].promoted
+    assert f"{promoted.at} by {promoted.by}" in listed
+    assert "…" not in listed
+    assert rolled_back.splitlines() == [
+        "item_semantic_id__cb0 is served now, with 3 items",
+        "At least 2 items of today's catalog have no semantic ID in it and are served as not found. To add them, run: qarm "
+        "assign-semantic-ids --codebook-version 0 and qarm release publish --codebook-version 0",
+    ]
 
 
 def test_a_retired_release_is_gone_and_can_be_published_again(published, settings, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qarm_features.feature_store.publishing import loading, releases, verification
+from qarm_features.feature_store.publishing import loading, planning, releases, verification
 from qarm_features.feature_store.publishing.gone_rows import GoneRows
 from qarm_features.feature_store.publishing.releases import (
     ReleaseError,
@@ -64,7 +64,7 @@ def test_a_publisher_that_dies_at_any_step_leaves_the_old_release_and_the_next_o
     settings = two_versions.settings
     publish_release(two_versions.spark, settings, release(0))
     reader = SemanticIDReader(settings.feature_repo_path)
-    steps = [(releases, "check_codes"), (loading, "materialize"), (GoneRows, "delete"), (verification, "check_count")]
+    steps = [(planning, "check_codes"), (loading, "materialize"), (GoneRows, "delete"), (verification, "check_count")]
     for module, step in [*steps, (verification, "check_served"), (releases, "_flip")]:
         with monkeypatch.context() as patched:
             patched.setattr(module, step, _die)

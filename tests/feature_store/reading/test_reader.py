@@ -101,8 +101,8 @@ def test_an_option_that_means_nothing_is_refused(sqlite_store, options, message)
 
 def test_an_id_of_another_type_is_named(sqlite_store):
     reader = SemanticIDReader(sqlite_store[1])
-    with pytest.raises(TypeError, match="item_ids holds '1', must be integers as in the catalog"):
-        reader.item_codes(["1"])
+    with pytest.raises(TypeError, match="item_ids holds 'one', must be integers as in the catalog"):
+        reader.item_codes(["one"])
     with pytest.raises(TypeError, match="candidate_ids holds 1.5, must be integers as in the catalog"):
         reader.user_and_candidates(7, [1.5])
 
