@@ -31,6 +31,7 @@ from qarm_features.feature_store.reading.row_queries import (
     entity_keys,
     timeout_error,
 )
+from qarm_features.feature_store.store_errors import clear_store_error
 
 if TYPE_CHECKING:
     from feast.infra.online_stores.redis import RedisOnlineStoreConfig
@@ -72,7 +73,7 @@ class RedisRows:
     """
 
     def __init__(self, config: RepoConfig, timeout: float | None) -> None:
-        self._layout, self._timeout = _Layout(config), timeout
+        self._layout, self._timeout, self._repo_config = _Layout(config), timeout, config
         self._client = redis_client(_limited(config.online_store, timeout))
         self._client.set_retry(Retry(NoBackoff(), 1, (exceptions.ConnectionError,)))
 
@@ -82,12 +83,8 @@ class RedisRows:
             if isinstance(self._client, RedisCluster):
                 return self._by_slots(self._client, query)
             return self._exchange(self._client, query)
-        except _REFUSED:
-            raise
-        except exceptions.TimeoutError as error:
-            raise timeout_error(self._timeout, "Redis") from error
-        except exceptions.ConnectionError as error:
-            raise connection_error("Redis", error) from error
+        except exceptions.RedisError as error:
+            raise _clear(error, self._repo_config, self._timeout) from error
 
     def close(self) -> None:
         """Close all connections."""
@@ -127,7 +124,7 @@ class AsyncRedisRows:
     """
 
     def __init__(self, config: RepoConfig, timeout: float | None) -> None:
-        self._layout, self._timeout = _Layout(config), timeout
+        self._layout, self._timeout, self._repo_config = _Layout(config), timeout, config
         self._config = config.online_store
         self._client: AsyncRedis | AsyncRedisCluster | None = None
 
@@ -139,12 +136,10 @@ class AsyncRedisRows:
                 if isinstance(client, AsyncRedisCluster):
                     return await self._by_slots(client, query)
                 return await self._exchange(client, query)
-        except _REFUSED:
-            raise
-        except (TimeoutError, exceptions.TimeoutError) as error:
+        except TimeoutError as error:
             raise timeout_error(self._timeout, "Redis") from error
-        except exceptions.ConnectionError as error:
-            raise connection_error("Redis", error) from error
+        except exceptions.RedisError as error:
+            raise _clear(error, self._repo_config, self._timeout) from error
 
     async def close(self) -> None:
         """Close all connections."""
@@ -187,3 +182,12 @@ def _limited(config: RedisOnlineStoreConfig, timeout: float | None) -> RedisOnli
         return config
     limits = f",socket_timeout={timeout},socket_connect_timeout={timeout}"
     return config.model_copy(update={"connection_string": config.connection_string + limits})
+
+
+def _clear(error: exceptions.RedisError, config: RepoConfig, timeout: float | None) -> Exception:
+    """Return the error of ``OnlineRows.fetch`` for an error of redis-py."""
+    if isinstance(error, exceptions.TimeoutError):
+        return timeout_error(timeout, "Redis")
+    if isinstance(error, exceptions.ConnectionError) and not isinstance(error, _REFUSED):
+        return connection_error("Redis", error)
+    return clear_store_error(error, config) or error

@@ -42,6 +42,7 @@ class OnlineRows(Protocol):
         Raises:
             TimeoutError: The store did not answer in time.
             ConnectionError: The connection was lost twice in a row.
+            OnlineStoreError: The store refused the read, for example because of a wrong password.
         """
         ...
 

@@ -7,9 +7,9 @@ import sqlite3
 import time
 
 import pytest
-from redis.exceptions import AuthenticationError
 
 from qarm_features.feature_store.reading.reader import AsyncSemanticIDReader, SemanticIDReader
+from qarm_features.feature_store.store_errors import OnlineStoreError
 from tests.feature_store.stock_store import stock_store
 
 ITEMS = {item: [0, item] for item in range(8)}
@@ -114,7 +114,9 @@ def test_a_wrong_password_is_never_a_missing_item(on_redis, open_reader):
     reader = open_reader(on_timeout="missing")
     on_redis.client().config_set("requirepass", "s3cret")
 
-    with pytest.raises(AuthenticationError):
+    with pytest.raises(
+        OnlineStoreError, match=r"The online store \(Redis at .*\) failed: .* Set password= in connection_string"
+    ):
         reader.item_codes([1])
 
 
