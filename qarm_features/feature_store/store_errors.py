@@ -26,6 +26,7 @@ _REMEDIES = (
     ("WRONGPASS", "Correct username= and password= in connection_string of feature_store.yaml"),
     ("invalid username-password", "Correct username= and password= in connection_string of feature_store.yaml"),
     ("invalid password", "Correct username= and password= in connection_string of feature_store.yaml"),
+    ("AuthenticationError", "The server asks for a password. Set password= in connection_string of feature_store.yaml"),
     ("password authentication failed", "Correct user and password in feature_store.yaml"),
     ("NOPERM", "Let the server's user run the commands @read, @write, @hash and @connection on all keys"),
     ("has no permissions", "Let the server's user run the commands @read, @write, @hash and @connection on all keys"),

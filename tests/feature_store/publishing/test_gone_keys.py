@@ -221,16 +221,16 @@ def test_an_item_that_left_the_table_of_semantic_ids_leaves_its_release(project)
     assert reader.item_codes([1, 2, 3]).found.tolist() == [True, True, False]
 
 
-class NoDeletesOnlineStore(SqliteOnlineStore):
+class NoDeletesSqliteOnlineStore(SqliteOnlineStore):
     """A store of which nobody knows how to delete a row."""
 
 
-class NoDeletesOnlineStoreConfig(SqliteOnlineStoreConfig):
-    type: str = f"{__name__}.NoDeletesOnlineStore"
+class NoDeletesSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
+    type: str = f"{__name__}.NoDeletesSqliteOnlineStore"
 
 
 def test_a_store_without_a_way_to_delete_is_named(spark, tmp_path):
-    store = {"type": NoDeletesOnlineStoreConfig().type, "path": "online_store.db"}
+    store = {"type": NoDeletesSqliteOnlineStoreConfig().type, "path": "online_store.db"}
     context = write_two_versions(tmp_path, spark, online_store=store)
     behavior(context, 7, 8)
     publish_release(spark, context.settings, release(0))
@@ -240,7 +240,7 @@ def test_a_store_without_a_way_to_delete_is_named(spark, tmp_path):
 
     assert [one.remark for one in published] == 2 * [
         "1 key that left are STILL SERVED (user_behavior 1), because rows of a "
-        f"{NoDeletesOnlineStoreConfig().type} store cannot be deleted one by one. Delete them by the store's own means"
+        f"{NoDeletesSqliteOnlineStoreConfig().type} store cannot be deleted one by one. Delete them by the store's own means"
     ]
     (line,) = [one for one in preview_release(spark, context.settings, release(0)).lines() if "behavior" in one]
     assert "1 keys that left would stay, because rows of a " in line

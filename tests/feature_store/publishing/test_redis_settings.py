@@ -139,7 +139,12 @@ def test_a_redis_without_memory_ends_in_one_line_that_names_it(project, redis_se
 @pytest.mark.parametrize(
     ("setting", "value", "cause", "remedy"),
     [
-        ("requirepass", "s3cret", "Authentication required|NOAUTH", "Set password= in connection_string"),
+        (
+            "requirepass",
+            "s3cret",
+            "Authentication required|NOAUTH|HELLO must be called",
+            "Set password= in connection_string",
+        ),
         ("replicaof", "127.0.0.1 1", "read only replica|READONLY|MASTERDOWN", "Name the primary server"),
     ],
 )

@@ -114,9 +114,7 @@ def test_a_wrong_password_is_never_a_missing_item(on_redis, open_reader):
     reader = open_reader(on_timeout="missing")
     on_redis.client().config_set("requirepass", "s3cret")
 
-    with pytest.raises(
-        OnlineStoreError, match=r"The online store \(Redis at .*\) failed: .* Set password= in"
-    ):
+    with pytest.raises(OnlineStoreError, match=r"The online store \(Redis at .*\) failed: .* Set password= in"):
         reader.item_codes([1])
 
 
