@@ -6,6 +6,7 @@ import pytest
 
 from qarm_features.feature_store.publishing import loading, planning, releases, verification
 from qarm_features.feature_store.publishing.gone_rows import GoneRows
+from qarm_features.feature_store.publishing.release_list import release_lines
 from qarm_features.feature_store.publishing.releases import (
     ReleaseError,
     definitions,
@@ -113,6 +114,18 @@ def test_feast_apply_of_the_feature_repo_changes_nothing(project):
     after = {v.name: v for v in store.list_feature_views()}, {s.name: s for s in store.list_feature_services()}
     assert set(before[0]) == {"item_semantic_id__cb0", "user_behavior", "user_impressions", "item_counters"}
     assert before == after
+
+
+def test_a_dry_run_of_the_job_prints_a_line_per_view_and_changes_nothing(project, capsys):
+    before = release_lines(project.settings)
+
+    counts = publish_features(project, dry_run=True)
+
+    assert counts.remark == "nothing was changed"
+    assert release_lines(project.settings) == before
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "item_semantic_id__cb0: 64 rows would be written, 0 keys that left would be deleted"
+    assert [line.split(":")[0] for line in lines[1:]] == ["user_behavior", "user_impressions", "item_counters"]
 
 
 def test_a_view_holds_only_its_own_codebook_version(two_versions):
