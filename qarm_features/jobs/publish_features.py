@@ -1,7 +1,7 @@
 """Publishes a release.
 
 In: ``item_semantic_ids``, ``user_behavior``, ``user_impressions``, ``item_counters``. Out: Feast views and rows in the online
-store; then the Feast service names the new view.
+store, without those of users and items that left; ``published_keys``; then the Feast service names the new view.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _online_store(settings: Settings) -> dict[str, Any]:
 @job(
     after="assign-semantic-ids, build-user-behavior",
     reads=("item_semantic_ids", "user_behavior", "user_impressions", "item_counters", "codebooks/"),
-    writes=(RELEASES,),
+    writes=(RELEASES, "published_keys"),
     settings=(
         "encoder",
         "codebooks",
