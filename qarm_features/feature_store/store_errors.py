@@ -19,7 +19,6 @@ _IN_A_TASK = re.compile(r"^\s*((?:redis|sqlite3|psycopg)[\w.]*\.\w+): (.+)$", re
 _REMEDIES = (
     ("OOM command not allowed", "Raise maxmemory of the server, retire releases (qarm release retire), or set publishing to "
      "publish fewer views. Then publish again"),
-    ("maxmemory", "Raise maxmemory of the server, then publish again"),
     ("MISCONF", "The server cannot save its data. Free its disk or set stop-writes-on-bgsave-error no"),
     ("NOAUTH", "The server asks for a password. Set password= in connection_string of feature_store.yaml"),
     ("Authentication required", "The server asks for a password. Set password= in connection_string of feature_store.yaml"),
@@ -34,8 +33,8 @@ _REMEDIES = (
     ("read only replica", "connection_string names a replica. Name the primary server, or its sentinels"),
     ("READONLY", "connection_string names a replica. Name the primary server, or its sentinels"),
     ("MOVED", "The server belongs to a cluster. Set redis_type: redis_cluster in feature_store.yaml"),
-    ("cluster", "Check the cluster (redis-cli cluster info) and redis_type in feature_store.yaml"),
     ("CLUSTERDOWN", "Check the cluster: redis-cli cluster info"),
+    ("cluster", "Check the cluster (redis-cli cluster info) and redis_type in feature_store.yaml"),
     ("max number of clients", "Raise maxclients of the server, or use fewer Spark cores"),
     ("SSL", "Check ssl= in connection_string of feature_store.yaml, and the server's certificate"),
     ("disk is full", "Free disk space, then publish again"),
