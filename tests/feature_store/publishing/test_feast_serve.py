@@ -38,7 +38,7 @@ class FeastServer:
             self.process = subprocess.Popen(command, stdout=lines, stderr=lines)
 
     def answer(self, question: dict) -> list:
-        """Returns the values of the first feature, or the text of an error."""
+        """Returns the values of the feature that is a list, or the error."""
         url, headers = f"http://127.0.0.1:{self._port}/get-online-features", {"Content-Type": "application/json"}
         request = urllib.request.Request(url, json.dumps(question).encode(), headers)
         try:
@@ -46,9 +46,8 @@ class FeastServer:
                 content = json.load(response)
         except urllib.error.HTTPError as error:
             return [error.code, error.read().decode()]
-        names = content["metadata"]["feature_names"]
-        place = next(place for place, name in enumerate(names) if not name.endswith("_id"))
-        return content["results"][place]["values"]
+        lists = [one["values"] for one in content["results"] if isinstance(one["values"][0], list)]
+        return lists[0] if lists else [content]
 
     def wait(self) -> None:
         """Returns once the server answers."""
