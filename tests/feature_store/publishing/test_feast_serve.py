@@ -35,7 +35,7 @@ class FeastServer:
         command = [feast, "-c", repo, "serve", "--host", "127.0.0.1", "--port", str(self._port)]
         command += ["--registry_ttl_sec", "1", "--max-requests", "0"]
         with log.open("wb") as lines:
-            self.process = subprocess.Popen(command, stdout=lines, stderr=lines)
+            self.process = subprocess.Popen(command, stdout=lines, stderr=lines, cwd=repo)
 
     def answer(self, question: dict) -> list:
         """Returns the values of the feature that is a list, or the error."""
