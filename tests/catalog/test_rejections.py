@@ -6,8 +6,10 @@ import pytest
 
 from qarm_features.catalog.checks import IngestError
 from qarm_features.catalog.rejections import RowCounts, require_few_rejected
+from qarm_features.jobs.ingest_catalog import ingest_catalog
 from qarm_features.settings.load import SettingsError, load_settings
 from qarm_features.settings.sections import InteractionSource, ItemSource, RejectedShares
+from tests.toy_catalog import open_project, toy_interactions, toy_items, write_toy_project
 
 GUESTS = RowCounts("interactions", 75, {"user_id is null": 20, "label is null": 5})
 ITEMS = RowCounts("items", 90, {"item_id is null": 2, "content is empty": 8})
@@ -88,3 +90,24 @@ def test_duplicates_by_a_column_need_its_name():
         ItemSource(path="a.csv", duplicates="latest")
     with pytest.raises(ValueError, match="order_by is not set, must name the column whose largest number is latest"):
         InteractionSource(path="a.csv", duplicates="latest")
+
+
+def test_a_log_with_guests_is_ingested_when_their_reason_is_allowed_and_else_both_tables_are_named(spark, tmp_path):
+    folder = write_toy_project(tmp_path)
+    log, items = toy_interactions().astype({"user_id": "Int64"}), toy_items()
+    log.loc[::5, "user_id"] = None
+    items.loc[:7, ["title", "plot"]] = ""
+    log.to_parquet(folder / "catalog" / "interactions.parquet", index=False)
+    items.to_parquet(folder / "catalog" / "items.parquet", index=False)
+    text = (folder / "qarm.yaml").read_text()
+
+    (folder / "qarm.yaml").write_text(text.replace("max_rejected_share: 0.5\n", ""))
+    with pytest.raises(
+        IngestError, match=r"8 of 64 rows of items .*\n160 of 800 rows of interactions .*user_id is null: 160"
+    ):
+        ingest_catalog(open_project(folder, spark))
+    shares = "{items: 0.2, reasons: {user_id is null: 0.2}}"
+    (folder / "qarm.yaml").write_text(text.replace("max_rejected_share: 0.5", f"max_rejected_share: {shares}"))
+    counts = ingest_catalog(open_project(folder, spark))
+
+    assert counts[:3] == (864, 56 + 640, 168)
