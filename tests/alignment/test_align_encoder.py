@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -35,8 +35,16 @@ def aligned(tmp_path_factory, spark):
         job(context)
     with pytest.raises(ValueError, match="No aligned encoder has the settings .* Run: qarm align-encoder"):
         embed_items(context)
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
+    shown = io.StringIO()
+    handler, logger = logging.StreamHandler(shown), logging.getLogger("qarm")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
         counts = align_encoder(context)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
     embed_items(context)
     return context, counts, shown.getvalue()
 
