@@ -17,7 +17,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from qarm_features.catalog.checks import Check, IngestError
+from qarm_features.catalog.checks import Check
 from qarm_features.catalog.conflicts import (
     REASON,
     SAID,
@@ -34,7 +34,8 @@ from qarm_features.catalog.ingest_columns import FileState, as_text, content_col
 from qarm_features.catalog.labels import label_column
 from qarm_features.catalog.reading.read_source import read_source as read_source
 from qarm_features.catalog.reading.read_source import require_columns
-from qarm_features.catalog.reading.source_rows import FILE, LINE, LINES, PRIVATE, RAW, UNREADABLE, SourceRows
+from qarm_features.catalog.reading.source_rows import FILE, LINE, LINES, PRIVATE, RAW, UNREADABLE
+from qarm_features.catalog.rejections import RowCounts
 from qarm_features.settings.sections import InteractionSource, ItemSource
 from qarm_features.storage.tables import INTERACTIONS, ITEM_CONTENT, ITEMS, ORDER_IN_MOMENT, Table
 
@@ -57,9 +58,12 @@ class Checked(NamedTuple):
     rows: DataFrame
     contradicted: DataFrame
 
-    def lines(self) -> int:
-        """Return the number of lines of text files that the rows stand for."""
-        return self.rows.agg(F.sum(LINES)).first()[0] or 0  # type: ignore[index]  # an aggregate has one row
+    def counts(self, table: str) -> RowCounts:
+        """Return the counts of the rows, which are those of ``table``, by one pass over them."""
+        found = self.rows.groupBy(REASON).agg(F.count("*").alias("rows"), F.sum(LINES).alias("lines")).collect()
+        by_reason = {row[REASON]: row["rows"] for row in found}
+        accepted = by_reason.pop(None, 0)
+        return RowCounts(table, accepted, by_reason, sum(row["lines"] or 0 for row in found))
 
 
 def check_items(raw: DataFrame, source: ItemSource, *, file_state: FileState | None = None) -> Checked:
@@ -135,24 +139,6 @@ def check_interactions(raw: DataFrame, source: InteractionSource, *, item_id_typ
     total = sum_of_different(SAID, in_moment, INTERACTIONS.key) if source.duplicates == "sum" else F.col(SAID)
     rows = rows.withColumn("label", (total >= source.positive_from).cast("int"))
     return _split(rows, INTERACTIONS, "interaction", [*latest, F.col(SAID).desc(), in_moment.asc_nulls_last()])
-
-
-def require_all_lines(source: SourceRows, checked: Checked, path: str | None) -> None:
-    """Raise an error if the rows do not stand for all lines of their files.
-
-    Args:
-        source: Rows of the source.
-        checked: The same rows after the checks.
-        path: Path of the source, for the message.
-
-    Raises:
-        IngestError: Lines are missing, or there are more than were counted.
-    """
-    if source.lines is not None and (lines := checked.lines()) != source.lines:
-        raise IngestError(
-            f"{path} has {source.lines:,} lines that hold rows, and the rows that were read stand for {lines:,}. The files "
-            "changed while they were read: run the job again."
-        )
 
 
 def _unreadable(raw: DataFrame) -> list[Check]:

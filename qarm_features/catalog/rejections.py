@@ -19,11 +19,13 @@ class RowCounts(NamedTuple):
         table: Name of the table, ``items`` or ``interactions``.
         accepted: Number of accepted rows.
         by_reason: Number of rejected rows by reason.
+        lines: Number of lines of text files that the rows stand for.
     """
 
     table: str
     accepted: int
     by_reason: Mapping[str, int]
+    lines: int = 0
 
     @property
     def rejected(self) -> int:
@@ -34,6 +36,24 @@ class RowCounts(NamedTuple):
     def rows_in(self) -> int:
         """Number of rows of the source."""
         return self.accepted + self.rejected
+
+
+def require_all_lines(counts: RowCounts, lines: int | None, path: str | None) -> None:
+    """Raise an error if the rows do not stand for all lines of their files.
+
+    Args:
+        counts: Counts of the rows after the checks.
+        lines: Number of lines that were counted apart from the rows. None for other formats than text.
+        path: Path of the source, for the message.
+
+    Raises:
+        IngestError: Lines are missing, or there are more than were counted.
+    """
+    if lines is not None and counts.lines != lines:
+        raise IngestError(
+            f"{path} has {lines:,} lines that hold rows, and the rows that were read stand for {counts.lines:,}. The files "
+            "changed while they were read: run the job again."
+        )
 
 
 def require_few_rejected(tables: Sequence[RowCounts], shares: RejectedShares) -> None:

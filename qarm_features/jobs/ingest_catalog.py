@@ -8,13 +8,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from pyspark.sql import functions as F
-
 from qarm_features.catalog import ingest
 from qarm_features.catalog.event_times import remark_on_times, require_fitting_unit
 from qarm_features.catalog.reading.read_source import open_source
 from qarm_features.catalog.reading.source_rows import SourceRows
-from qarm_features.catalog.rejections import RowCounts, require_few_rejected
+from qarm_features.catalog.rejections import require_all_lines, require_few_rejected
 from qarm_features.catalog.unknown_items import count_unknown_items, remark_on_user_ids, require_known_items
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
@@ -56,15 +54,11 @@ def ingest_catalog(context: JobContext) -> Counts:
     catalog, log = read(settings.items), read(settings.interactions)
     items = ingest.check_items(catalog.frame, settings.items, file_state=file_state)
     interactions = ingest.check_interactions(log.frame, settings.interactions, item_id_type=settings.items.item_id_type)
-    ingest.require_all_lines(catalog, items, settings.items.path)
-    ingest.require_all_lines(log, interactions, settings.interactions.path)
+    of_items, of_log = items.counts(ITEMS.name), interactions.counts(INTERACTIONS.name)
+    require_all_lines(of_items, catalog.lines, settings.items.path)
+    require_all_lines(of_log, log.lines, settings.interactions.path)
     rejected = items.rejected.unionByName(interactions.rejected)
     warehouse.overwrite(REJECTED_ROWS, rejected, where="`table` IN ('items', 'interactions')")
-    reasons = rejected.groupBy("table", "reason").agg(F.count("*").alias("rows")).collect()
-    of_items, of_log = (
-        RowCounts(table, checked.accepted.count(), {r["reason"]: r["rows"] for r in reasons if r["table"] == table})
-        for table, checked in ((ITEMS.name, items), (INTERACTIONS.name, interactions))
-    )
     require_fitting_unit(of_log.by_reason, of_log.accepted, log.frame, settings.interactions)
     require_few_rejected([of_items, of_log], settings.max_rejected_share)
     unknown = count_unknown_items(items.accepted, interactions.accepted)
@@ -72,8 +66,8 @@ def ingest_catalog(context: JobContext) -> Counts:
     warehouse.overwrite(ITEMS, items.accepted)
     warehouse.overwrite(INTERACTIONS, interactions.accepted)
     rows_in, rows_out = of_items.rows_in + of_log.rows_in, of_items.accepted + of_log.accepted
-    most_first = sorted(reasons, key=lambda row: (-row["rows"], row["table"], row["reason"]))
-    listed = ", ".join(f"{row['rows']:,} {row['table']}: {row['reason']}" for row in most_first)
+    reasons = [(-n, c.table, reason) for c in (of_items, of_log) for reason, n in c.by_reason.items()]
+    listed = ", ".join(f"{-negative:,} {table}: {reason}" for negative, table, reason in sorted(reasons))
     remarks = (
         listed and f"rejected_rows: {listed}",
         _contradicted(items, "items", settings.items.duplicates),

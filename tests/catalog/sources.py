@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from qarm_features.catalog.ingest import check_interactions, check_items, require_all_lines
+from qarm_features.catalog.ingest import check_interactions, check_items
 from qarm_features.catalog.reading.read_source import open_source
+from qarm_features.catalog.rejections import require_all_lines
 from qarm_features.settings.sections import InteractionSource, ItemSource
 
 CATALOG = {"item_id": "sku", "item_id_type": "string", "title": "name", "text": ["name", "about"]}
@@ -24,7 +25,7 @@ def ingest_log(spark, path, **settings):
     source = InteractionSource(path=str(path), **{**LOG, **settings})
     rows = open_source(spark, source, source.path)
     checked = check_interactions(rows.frame, source, item_id_type="string")
-    require_all_lines(rows, checked, source.path)
+    require_all_lines(checked.counts("interactions"), rows.lines, source.path)
     accepted = [
         (r["user_id"], r["item_id"], int(r["event_timestamp"].timestamp()), r["label"])
         for r in checked.accepted.collect()
@@ -37,7 +38,7 @@ def ingest_items(spark, path, **settings):
     source = ItemSource(path=str(path), **{**CATALOG, **settings})
     rows = open_source(spark, source, source.path)
     checked = check_items(rows.frame, source)
-    require_all_lines(rows, checked, source.path)
+    require_all_lines(checked.counts("items"), rows.lines, source.path)
     return sorted((r["item_id"], r["title"], r["text"]) for r in checked.accepted.collect()), rejected_of(checked)
 
 
