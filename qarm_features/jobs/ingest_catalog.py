@@ -18,7 +18,7 @@ from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import folder_totals, source_states
 from qarm_features.settings.load import Settings
-from qarm_features.settings.sections import Source
+from qarm_features.settings.sections import TextSource
 from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS
 
 
@@ -42,7 +42,7 @@ def ingest_catalog(context: JobContext) -> Counts:
     """Checks the catalog and the click log. A row that fails a check is written to rejected_rows with the reason."""
     settings, warehouse = context.settings, context.warehouse
 
-    def read(section: Source) -> SourceRows:
+    def read(section: TextSource) -> SourceRows:
         return open_source(context.spark, section, section.path and settings.path(section.path))
 
     roots = [settings.path(root) for root in settings.encoder.media_roots]

@@ -42,6 +42,36 @@ class Source(Section):
     format: SourceFormat | None = Field(
         None, description="Format of path: parquet, delta, csv or jsonl; null derives it from the suffix."
     )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.table is None):
+            raise ValueError("exactly one of path and table must be set")
+        if self.path and self.format is None and _suffix(self.path) not in _FORMAT_BY_SUFFIX:
+            raise ValueError(
+                f"format is not set, and the suffix of {self.path} does not tell it: set parquet, delta, csv or jsonl"
+            )
+        return self
+
+    @property
+    def resolved_format(self) -> SourceFormat:
+        """Format to read with; ``"table"`` for a table in Spark's catalog."""
+        if self.path is None:
+            return "table"
+        return self.format or _FORMAT_BY_SUFFIX[_suffix(self.path)]
+
+
+def _suffix(path: str) -> str:
+    """Return the suffix of a path, without that of gzip, bzip2 or Zstandard."""
+    name = Path(path).name
+    for packed in _PACKED:
+        name = name.removesuffix(packed)
+    return Path(name).suffix
+
+
+class TextSource(Source):
+    """A source whose files may be CSV or JSON Lines of any form."""
+
     encoding: str = Field("utf-8", description="Encoding of CSV or JSON Lines, for example latin-1 or utf-16.")
     delimiter: str | None = Field(
         None,
@@ -59,16 +89,6 @@ class Source(Section):
         description="Whether each CSV file begins with a header; a list gives the names of the columns of files without "
         "one, and false names them 1, 2 and so on.",
     )
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if (self.path is None) == (self.table is None):
-            raise ValueError("exactly one of path and table must be set")
-        if self.path and self.format is None and _suffix(self.path) not in _FORMAT_BY_SUFFIX:
-            raise ValueError(
-                f"format is not set, and the suffix of {self.path} does not tell it: set parquet, delta, csv or jsonl"
-            )
-        return self
 
     @model_validator(mode="after")
     def _text_is_described(self) -> Self:
@@ -93,27 +113,12 @@ class Source(Section):
         return self
 
     @property
-    def resolved_format(self) -> SourceFormat:
-        """Format to read with; ``"table"`` for a table in Spark's catalog."""
-        if self.path is None:
-            return "table"
-        return self.format or _FORMAT_BY_SUFFIX[_suffix(self.path)]
-
-    @property
     def resolved_delimiter(self) -> str:
         """Text between two fields of CSV."""
         return self.delimiter or ("\t" if self.path and _suffix(self.path) in (".tsv", ".tab") else ",")
 
 
-def _suffix(path: str) -> str:
-    """Return the suffix of a path, without that of gzip, bzip2 or Zstandard."""
-    name = Path(path).name
-    for packed in _PACKED:
-        name = name.removesuffix(packed)
-    return Path(name).suffix
-
-
-class ItemSource(Source):
+class ItemSource(TextSource):
     """The catalog and the names of its columns."""
 
     item_id: str = Field("item_id", description="Column of the item ID.")
@@ -153,7 +158,7 @@ class ItemSource(Source):
         return self
 
 
-class InteractionSource(Source):
+class InteractionSource(TextSource):
     """The click log and the names of its columns."""
 
     user_id: str = Field("user_id", description="Column of the user ID.")

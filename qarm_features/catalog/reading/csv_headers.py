@@ -13,13 +13,13 @@ from qarm_features.catalog.reading.source_files import partition_values, shown_p
 from qarm_features.catalog.reading.source_rows import IngestError
 from qarm_features.catalog.reading.survey import Survey
 from qarm_features.catalog.reading.text_lines import decode_lines, shown
-from qarm_features.settings.sections import Source
+from qarm_features.settings.sections import TextSource
 
 _OTHER_DELIMITERS = {"\t": "a tab", ";": "a semicolon", ",": "a comma", "|": "a bar", "::": "two colons"}
 
 
 def csv_files(
-    survey: Survey, source: Source, form: CsvFormat, columns: tuple[str, ...], *, section: str
+    survey: Survey, source: TextSource, form: CsvFormat, columns: tuple[str, ...], *, section: str
 ) -> dict[str, CsvFile]:
     """Return what is known about each file that has a line.
 
@@ -49,7 +49,7 @@ def _file(
     number: int,
     first: bytes,
     folders: dict[str, str | None],
-    source: Source,
+    source: TextSource,
     form: CsvFormat,
     columns: tuple[str, ...],
     section: str,

@@ -14,10 +14,10 @@ from qarm_features.catalog.reading.parquet_files import read_parquet
 from qarm_features.catalog.reading.read_text import read_csv, read_json_lines
 from qarm_features.catalog.reading.source_files import resolve
 from qarm_features.catalog.reading.source_rows import FILE, PRIVATE, UNREADABLE, IngestError, SourceRows
-from qarm_features.settings.sections import InteractionSource, ItemSource, Source
+from qarm_features.settings.sections import InteractionSource, ItemSource, TextSource
 
 
-def read_source(spark: SparkSession, source: Source, path: str | None) -> DataFrame:
+def read_source(spark: SparkSession, source: TextSource, path: str | None) -> DataFrame:
     """Read the user's rows without changing them.
 
     Args:
@@ -31,7 +31,7 @@ def read_source(spark: SparkSession, source: Source, path: str | None) -> DataFr
     return open_source(spark, source, path).frame
 
 
-def open_source(spark: SparkSession, source: Source, path: str | None) -> SourceRows:
+def open_source(spark: SparkSession, source: TextSource, path: str | None) -> SourceRows:
     """Read the user's rows, and count the lines of text formats apart from them. The arguments are those of ``read_source``.
 
     Raises:
@@ -55,12 +55,12 @@ def open_source(spark: SparkSession, source: Source, path: str | None) -> Source
     return SourceRows(_checked(frame, columns), None)
 
 
-def section_name(source: Source) -> str:
+def section_name(source: TextSource) -> str:
     """Return the name of a section of the settings that is a source."""
     return "items" if isinstance(source, ItemSource) else "interactions"
 
 
-def needed_columns(source: Source) -> tuple[str, ...]:
+def needed_columns(source: TextSource) -> tuple[str, ...]:
     """Return the source columns that the settings name, each once."""
     names: list[str | None] = []
     if isinstance(source, ItemSource):
@@ -71,7 +71,7 @@ def needed_columns(source: Source) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(names) if name)
 
 
-def require_columns(frame: DataFrame, source: Source) -> DataFrame:
+def require_columns(frame: DataFrame, source: TextSource) -> DataFrame:
     """Return the rows if they have the columns that the settings name.
 
     Raises:

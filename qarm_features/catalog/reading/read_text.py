@@ -24,7 +24,7 @@ from qarm_features.catalog.reading.source_files import partition_values, shown_p
 from qarm_features.catalog.reading.source_rows import FILE, LINE, LINES, RAW, UNREADABLE, IngestError, SourceRows
 from qarm_features.catalog.reading.survey import Survey, survey_files, without_mark
 from qarm_features.catalog.reading.text_lines import Run, decode_lines, read_lines, runs
-from qarm_features.settings.sections import Source
+from qarm_features.settings.sections import TextSource
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _MAX_PARTITIONS = 200
@@ -32,7 +32,9 @@ Lines = tuple[int, pa.Array, pa.Array]  # number of the first line, bytes of the
 Parse = Callable[[str, Iterator[Lines]], Iterable[Parsed]]
 
 
-def read_csv(spark: SparkSession, path: str, source: Source, columns: tuple[str, ...], *, section: str) -> SourceRows:
+def read_csv(
+    spark: SparkSession, path: str, source: TextSource, columns: tuple[str, ...], *, section: str
+) -> SourceRows:
     """Read CSV files by the header of each file.
 
     Args:
@@ -67,7 +69,13 @@ def read_csv(spark: SparkSession, path: str, source: Source, columns: tuple[str,
 
 
 def read_json_lines(
-    spark: SparkSession, path: str, source: Source, columns: tuple[str, ...], as_json: frozenset[str], *, section: str
+    spark: SparkSession,
+    path: str,
+    source: TextSource,
+    columns: tuple[str, ...],
+    as_json: frozenset[str],
+    *,
+    section: str,
 ) -> SourceRows:
     """Read JSON Lines.
 
@@ -116,7 +124,7 @@ def _require_keys(lines: DataFrame, survey: Survey, encoding: str, columns: tupl
             )
 
 
-def _require_text(survey: Survey, source: Source, section: str) -> None:
+def _require_text(survey: Survey, source: TextSource, section: str) -> None:
     for file, (_, first) in survey.first_lines.items():
         if first.startswith((_GZIP, _ZSTD)):
             kind, suffix = ("gzip", ".gz") if first.startswith(_GZIP) else ("Zstandard", ".zst")
@@ -216,5 +224,5 @@ def _schema(columns: tuple[str, ...]) -> str:
     return f"{own}{RAW} string, {UNREADABLE} string, {FILE} string, {LINE} long, {LINES} int"
 
 
-def _not_valid(source: Source) -> str:
+def _not_valid(source: TextSource) -> str:
     return f"the line is not valid in the encoding {source.encoding}"
