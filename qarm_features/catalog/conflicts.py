@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from qarm_features.catalog.checks import IngestError, number_text, trimmed
+from qarm_features.catalog.reading.source_rows import column_of
 
 REASON = "_reason"
 SAID = "_said"  # what a row says of its key: two rows with different values contradict each other
@@ -86,7 +87,7 @@ def latest_value(raw: DataFrame, column: str) -> Column:
     Raises:
         IngestError: The column has a type without an order.
     """
-    value, kind = F.col(f"`{column}`"), raw.schema[column].dataType
+    value, kind = column_of(column), raw.schema[column].dataType
     if not isinstance(kind, _ORDERED):
         raise IngestError(
             f"items.latest_by is {column}, a column of type {kind.simpleString()}, must hold numbers, timestamps or text. "

@@ -20,6 +20,7 @@ from pyspark.sql import types as T
 
 from qarm_features.catalog.checks import Check, IngestError, number_text, trimmed
 from qarm_features.catalog.id_columns import id_column
+from qarm_features.catalog.reading.source_rows import column_of
 from qarm_features.settings.sections import InteractionSource
 from qarm_features.storage.tables import ORDER_IN_MOMENT
 
@@ -45,7 +46,7 @@ def timestamp_column(raw: DataFrame, source: InteractionSource) -> tuple[Column,
     Raises:
         IngestError: The type of the column does not go with ``timestamp_unit``.
     """
-    value, kind = F.col(f"`{source.event_timestamp}`"), raw.schema[source.event_timestamp].dataType
+    value, kind = column_of(source.event_timestamp), raw.schema[source.event_timestamp].dataType
     _require_fitting_type(kind, source)
     is_text = isinstance(kind, (T.StringType, T.NullType))
     text = trimmed(value.cast("string"))

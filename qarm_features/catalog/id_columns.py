@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from qarm_features.catalog.checks import Check, IngestError, trimmed
+from qarm_features.catalog.reading.source_rows import column_of
 
 # What pandas, Python, SQL and Spark write in text for a missing value.
 _NULL_TEXTS = ("null", "NULL", "None", "nan", "NaN", "<NA>", "\\N")
@@ -36,7 +37,7 @@ def id_column(raw: DataFrame, name: str, column: str, id_type: str) -> tuple[Col
     Raises:
         IngestError: The column has a type that cannot hold IDs.
     """
-    value, kind = F.col(f"`{column}`"), raw.schema[column].dataType
+    value, kind = column_of(column), raw.schema[column].dataType
     if isinstance(kind, T.IntegralType):
         return value.cast("bigint" if id_type == "integer" else "string"), [(value.isNull(), f"{name} is null")]
     if isinstance(kind, T.DecimalType):

@@ -34,7 +34,7 @@ from qarm_features.catalog.ingest_columns import FileState, as_text, content_col
 from qarm_features.catalog.labels import label_column
 from qarm_features.catalog.reading.read_source import read_source as read_source
 from qarm_features.catalog.reading.read_source import require_columns
-from qarm_features.catalog.reading.source_rows import FILE, LINE, LINES, PRIVATE, RAW, UNREADABLE
+from qarm_features.catalog.reading.source_rows import FILE, LINE, LINES, PRIVATE, RAW, UNREADABLE, column_of
 from qarm_features.catalog.reading.source_rows import IngestError as IngestError
 from qarm_features.catalog.rejections import RowCounts
 from qarm_features.settings.sections import InteractionSource, ItemSource
@@ -154,7 +154,7 @@ def _source_row(raw: DataFrame) -> list[Column]:
     """Return the source row, and its place. The number of bytes replaces bytes, so that no rejected image is stored again."""
 
     def shown(field: T.StructField) -> Column:
-        value = F.col(f"`{field.name}`")
+        value = column_of(field.name)
         is_binary = isinstance(field.dataType, T.BinaryType)
         return F.concat(F.length(value), F.lit(" bytes")).alias(field.name) if is_binary else value
 

@@ -15,6 +15,7 @@ from pyspark.sql import types as T
 
 from qarm_features.catalog.checks import Check, IngestError
 from qarm_features.catalog.nested_text import text_of
+from qarm_features.catalog.reading.source_rows import column_of
 from qarm_features.settings.sections import ItemSource
 
 FileState = Callable[[str | None], str | None]
@@ -32,7 +33,7 @@ def content_columns(raw: DataFrame, source: ItemSource) -> tuple[dict[str, Colum
         content["text"] = non_empty(F.concat_ws(". ", *[non_empty(as_text(raw, name)) for name in source.text]))
     for medium in ("image", "audio"):
         if (column := getattr(source, medium)) is not None:
-            value, kind = F.col(f"`{column}`"), raw.schema[column].dataType
+            value, kind = column_of(column), raw.schema[column].dataType
             if isinstance(kind, T.BinaryType):
                 content[medium] = F.when(F.length(value) > 0, value)
             elif isinstance(kind, T.StringType):
@@ -49,7 +50,7 @@ def content_columns(raw: DataFrame, source: ItemSource) -> tuple[dict[str, Colum
 
 def _precomputed(raw: DataFrame, column: str, dim: int | None) -> tuple[Column, list[Check]]:
     """Return the vectors in a source column as ``array<float>``, and their checks."""
-    value, kind = F.col(f"`{column}`"), raw.schema[column].dataType
+    value, kind = column_of(column), raw.schema[column].dataType
     if isinstance(kind, T.StringType):
         value = non_empty(value)
         numbers = F.from_json(value, "array<double>")
@@ -95,7 +96,7 @@ def file_states(name: str, value: Column, file_state: FileState | None) -> Colum
 
 def as_text(raw: DataFrame, column: str) -> Column:
     """Return a column as text. ``text_of`` says how lists and objects become text."""
-    return text_of(F.col(f"`{column}`"), raw.schema[column].dataType)
+    return text_of(column_of(column), raw.schema[column].dataType)
 
 
 def non_empty(text: Column) -> Column:

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from qarm_features.catalog.checks import Check, IngestError, number_text, trimmed
+from qarm_features.catalog.reading.source_rows import column_of
 from qarm_features.settings.sections import InteractionSource
 
 
@@ -24,7 +25,7 @@ def label_column(raw: DataFrame, source: InteractionSource) -> tuple[Column, lis
     """
     if source.label is None:
         return F.lit(source.positive_from), []
-    value, kind = F.col(f"`{source.label}`"), raw.schema[source.label].dataType
+    value, kind = column_of(source.label), raw.schema[source.label].dataType
     if isinstance(kind, T.BooleanType) and not 0 < source.positive_from <= 1:
         raise IngestError(
             f"interactions.positive_from is {source.positive_from:g}, must be above 0 and at most 1, because the column "

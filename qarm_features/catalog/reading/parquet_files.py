@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from qarm_features.catalog.reading.source_files import as_path, partition_values, shown_path
-from qarm_features.catalog.reading.source_rows import FILE, IngestError
+from qarm_features.catalog.reading.source_rows import FILE, IngestError, column_of
 
 _NANOS_AS_LONG = "spark.sql.legacy.parquet.nanosAsLong"
 _READERS = 16  # footers that are read at once
@@ -53,10 +53,7 @@ def read_parquet(spark: SparkSession, path: str, columns: tuple[str, ...], secti
         return _in_micros(reader.parquet(path), columns, next(iter(groups)))
     frames = [
         _in_micros(reader.parquet(*map(as_path, group)), columns, types).select(
-            *[
-                F.col(f"`{name}`") if kind != _ALL_NULL else F.lit(None).alias(name)
-                for name, kind in zip(columns, types)
-            ],
+            *[column_of(name) if kind != _ALL_NULL else F.lit(None).alias(name) for name, kind in zip(columns, types)],
             F.col("_metadata.file_path").alias(FILE),
         )
         for types, group in groups.items()

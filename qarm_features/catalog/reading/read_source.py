@@ -13,7 +13,7 @@ from pyspark.sql import types as T
 from qarm_features.catalog.reading.parquet_files import read_parquet
 from qarm_features.catalog.reading.read_text import read_csv, read_json_lines
 from qarm_features.catalog.reading.source_files import resolve
-from qarm_features.catalog.reading.source_rows import FILE, PRIVATE, UNREADABLE, IngestError, SourceRows
+from qarm_features.catalog.reading.source_rows import FILE, PRIVATE, UNREADABLE, IngestError, SourceRows, column_of
 from qarm_features.settings.sections import InteractionSource, ItemSource, TextSource
 
 
@@ -91,6 +91,6 @@ def _checked(frame: DataFrame, columns: tuple[str, ...]) -> DataFrame:
     """Add the reason for rows whose text is not valid UTF-8, which Parquet and Delta do not check."""
     texts = [name for name in columns if isinstance(frame.schema[name].dataType, T.StringType)]
     reasons = [
-        F.when(~F.is_valid_utf8(F.col(f"`{name}`")), F.lit(f"the text of {name} is not valid UTF-8")) for name in texts
+        F.when(~F.is_valid_utf8(column_of(name)), F.lit(f"the text of {name} is not valid UTF-8")) for name in texts
     ]
     return frame.withColumn(UNREADABLE, F.coalesce(*reasons, F.lit(None).cast("string")))

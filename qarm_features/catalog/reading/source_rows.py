@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 
 RAW = "__qarm_raw__"  # string: the row as it stands in its file. Text formats only
 UNREADABLE = "__qarm_unreadable__"  # string: reason for which the row cannot be read, null where it can
@@ -15,6 +16,11 @@ FILE = "__qarm_file__"  # string: URI of the file. Absent for tables
 LINE = "__qarm_line__"  # long: number of the row's first line in its file, from 1. Text formats only
 LINES = "__qarm_lines__"  # int: number of the row's lines that are not blank. Text formats only
 PRIVATE = (RAW, UNREADABLE, FILE, LINE, LINES)
+
+
+def column_of(name: str) -> Column:
+    """Return the column of a name that people chose, which may hold dots and backticks."""
+    return F.col(f"`{name.replace('`', '``')}`")
 
 
 class IngestError(ValueError):

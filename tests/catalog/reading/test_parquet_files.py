@@ -114,3 +114,25 @@ def test_folders_give_columns_that_the_files_lack(spark, tmp_path):
     accepted, _ = ingest_log(spark, tmp_path / "log", format="parquet")
 
     assert accepted == [("u", "i", 10, 1), ("u", "i", 20, 1)]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "delta", "csv", "jsonl"])
+def test_columns_may_have_any_name(spark, tmp_path, kind):
+    names = {"user": "who`s", "item": "an.item", "at": "at; now", "rating": "my rating"}
+    frame = log_frame(**{"we`ird": ["x"]}).rename(columns=names)
+    path = tmp_path / f"log.{kind}"
+    if kind == "parquet":
+        frame.to_parquet(path)
+    elif kind == "csv":
+        frame.to_csv(path, index=False)
+    elif kind == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        rows = spark.createDataFrame(frame).write.format("delta").option("delta.columnMapping.mode", "name")
+        rows.save(str(path))
+
+    accepted, rejected = ingest_log(
+        spark, path, format=kind, user_id="who`s", item_id="an.item", event_timestamp="at; now", label="my rating"
+    )
+
+    assert (accepted, rejected) == ([("u", "i", 10, 1)], [])
