@@ -20,7 +20,8 @@ from pyspark.sql import functions as F
 
 from qarm_features.catalog.reading.read_source import read_source
 from qarm_features.jobs.spark_session import start_session
-from qarm_features.settings.sections import InteractionSource, SparkOptions
+from qarm_features.settings.sections import SparkOptions
+from qarm_features.settings.sources import InteractionSource
 
 COLUMNS = ["user_id", "item_id", "event_timestamp", "label"]
 ROUNDS = 3

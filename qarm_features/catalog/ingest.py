@@ -37,7 +37,7 @@ from qarm_features.catalog.reading.read_source import require_columns
 from qarm_features.catalog.reading.source_rows import FILE, LINE, LINES, PRIVATE, RAW, UNREADABLE, column_of
 from qarm_features.catalog.reading.source_rows import IngestError as IngestError
 from qarm_features.catalog.rejections import RowCounts
-from qarm_features.settings.sections import InteractionSource, ItemSource
+from qarm_features.settings.sources import InteractionSource, ItemSource
 from qarm_features.storage.tables import INTERACTIONS, ITEM_CONTENT, ITEMS, ORDER_IN_MOMENT, Table
 
 _ROW = "_row"

@@ -12,7 +12,7 @@ from pyspark.sql import types as T
 
 from qarm_features.catalog.checks import Check, IngestError, number_text, trimmed
 from qarm_features.catalog.reading.source_rows import column_of
-from qarm_features.settings.sections import InteractionSource
+from qarm_features.settings.sources import InteractionSource
 
 
 def label_column(raw: DataFrame, source: InteractionSource) -> tuple[Column, list[Check]]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from qarm_features.catalog.checks import IngestError
-from qarm_features.settings.sections import RejectedShares
+from qarm_features.settings.sources import RejectedShares
 
 
 class RowCounts(NamedTuple):

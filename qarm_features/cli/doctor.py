@@ -126,7 +126,8 @@ def _encoder(config: Path) -> str:
     from qarm_features.encoders import READS
     from qarm_features.encoders.item_encoder import ItemEncoder
     from qarm_features.encoders.understood import understood
-    from qarm_features.settings.sections import Encoder, ItemSource
+    from qarm_features.settings.sections import Encoder
+    from qarm_features.settings.sources import ItemSource
 
     settings = load_settings(config) if config.is_file() else None
     section = settings.encoder if settings else Encoder()

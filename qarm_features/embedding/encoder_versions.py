@@ -15,7 +15,8 @@ from typing import Any
 from qarm_features.encoders import ENCODERS, READS
 from qarm_features.encoders.item_encoder import ItemEncoder, NoPretrainedBackbone
 from qarm_features.encoders.recipe import described, read_recipe
-from qarm_features.settings.sections import Encoder, ItemSource
+from qarm_features.settings.sections import Encoder
+from qarm_features.settings.sources import ItemSource
 from qarm_features.storage.artifacts import Artifact, Artifacts, fingerprint
 
 

@@ -18,7 +18,7 @@ from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import folder_totals, source_states
 from qarm_features.settings.load import Settings
-from qarm_features.settings.sections import TextSource
+from qarm_features.settings.sources import TextSource
 from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qarm_features.settings.load import Settings
-from qarm_features.settings.sections import Source
+from qarm_features.settings.sources import Source
 from qarm_features.storage.artifacts import Artifacts
 from qarm_features.storage.tables import TABLES, Table
 from qarm_features.storage.warehouse import Warehouse

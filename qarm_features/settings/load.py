@@ -16,15 +16,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from qarm_features.settings.codes import Codebooks, NearestItems, SemanticIDs
 from qarm_features.settings.publishing import Publishing
 from qarm_features.settings.ranking import Behavior, Ranking
-from qarm_features.settings.sections import (
-    Alignment,
-    Encoder,
-    InteractionSource,
-    ItemPairs,
-    ItemSource,
-    RejectedShares,
-    SparkOptions,
-)
+from qarm_features.settings.sections import Alignment, Encoder, ItemPairs, SparkOptions
+from qarm_features.settings.sources import InteractionSource, ItemSource, RejectedShares
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -10,7 +10,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from qarm_features.settings.sections import Section, Source
+from qarm_features.settings.section import Section
+from qarm_features.settings.sources import Source
 
 
 class UserEmbeddings(Source):

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from qarm_features.settings.sections import Section
+from qarm_features.settings.section import Section
 
 
 class Behavior(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qarm_features.catalog.ingest import check_interactions, check_items
 from qarm_features.catalog.reading.read_source import open_source
 from qarm_features.catalog.rejections import require_all_lines
-from qarm_features.settings.sections import InteractionSource, ItemSource
+from qarm_features.settings.sources import InteractionSource, ItemSource
 
 CATALOG = {"item_id": "sku", "item_id_type": "string", "title": "name", "text": ["name", "about"]}
 LOG = {

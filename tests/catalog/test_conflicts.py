@@ -7,7 +7,7 @@ import pytest
 
 from qarm_features.catalog.ingest import check_interactions, check_items
 from qarm_features.jobs.ingest_catalog import ingest_catalog
-from qarm_features.settings.sections import InteractionSource, ItemSource
+from qarm_features.settings.sources import InteractionSource, ItemSource
 from tests.toy_catalog import open_project, toy_items, write_toy_project
 
 SAME, OTHER = "is a duplicate", "is a duplicate with other content"

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from qarm_features.catalog.ingest import IngestError, check_interactions, check_items
-from qarm_features.settings.sections import InteractionSource, ItemSource
+from qarm_features.settings.sources import InteractionSource, ItemSource
 
 NAN = float("nan")
 

@@ -11,7 +11,7 @@ import pytest
 from qarm_features.catalog.ingest import IngestError, check_interactions, check_items, read_source
 from qarm_features.encoders.media import media_state
 from qarm_features.jobs.ingest_catalog import ingest_catalog
-from qarm_features.settings.sections import InteractionSource, ItemSource
+from qarm_features.settings.sources import InteractionSource, ItemSource
 from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS
 from tests.toy_catalog import open_project, write_toy_project
 

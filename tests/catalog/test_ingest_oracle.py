@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from qarm_features.catalog.ingest import check_interactions, check_items
-from qarm_features.settings.sections import InteractionSource, ItemSource
+from qarm_features.settings.sources import InteractionSource, ItemSource
 from tests.catalog.ingest_oracle import (
     UNITS,
     Rejected,

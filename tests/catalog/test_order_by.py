@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qarm_features.catalog.ingest import IngestError, check_interactions
-from qarm_features.settings.sections import InteractionSource
+from qarm_features.settings.sources import InteractionSource
 from qarm_features.storage.tables import INTERACTIONS
 
 SOURCE = {"path": "log.csv", "event_timestamp": "at", "timestamp_unit": "seconds", "order_by": "line"}

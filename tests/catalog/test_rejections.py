@@ -8,7 +8,7 @@ from qarm_features.catalog.checks import IngestError
 from qarm_features.catalog.rejections import RowCounts, require_few_rejected
 from qarm_features.jobs.ingest_catalog import ingest_catalog
 from qarm_features.settings.load import SettingsError, load_settings
-from qarm_features.settings.sections import InteractionSource, ItemSource, RejectedShares
+from qarm_features.settings.sources import InteractionSource, ItemSource, RejectedShares
 from tests.toy_catalog import open_project, toy_interactions, toy_items, write_toy_project
 
 GUESTS = RowCounts("interactions", 75, {"user_id is null": 20, "label is null": 5})

@@ -10,7 +10,7 @@ import pytest
 
 from qarm_features.catalog.ingest import IngestError, check_interactions
 from qarm_features.jobs.ingest_catalog import ingest_catalog
-from qarm_features.settings.sections import InteractionSource
+from qarm_features.settings.sources import InteractionSource
 from tests.toy_catalog import open_project, toy_interactions, write_toy_project
 
 

@@ -16,7 +16,8 @@ from qarm_features.ranking import RankingConfig, TrainingOptions
 from qarm_features.settings.codes import Codebooks
 from qarm_features.settings.codes import NearestItems as NearestItemsSection
 from qarm_features.settings.ranking import Ranking
-from qarm_features.settings.sections import Alignment, Encoder, Section
+from qarm_features.settings.section import Section
+from qarm_features.settings.sections import Alignment, Encoder
 
 # Two defaults on purpose: (default of the settings, default of the class). Projects were fitted and trained with the first,
 # and published figures of library calls come from the second.

@@ -15,7 +15,7 @@ from qarm_features.jobs.write_report import write_report
 from qarm_features.quantizers import ResidualKMeans
 from qarm_features.ranking.data.batches import TrainingRows
 from qarm_features.ranking.data.item_vocabulary import item_vocabulary
-from qarm_features.settings.sections import ItemSource
+from qarm_features.settings.sources import ItemSource
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, ITEMS, TABLES, TRAINING_ROWS
 from qarm_features.storage.warehouse import TableError, Warehouse
 from tests.toy_catalog import open_project

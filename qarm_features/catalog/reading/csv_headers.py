@@ -13,7 +13,7 @@ from qarm_features.catalog.reading.source_files import partition_values, shown_p
 from qarm_features.catalog.reading.source_rows import IngestError
 from qarm_features.catalog.reading.survey import Survey
 from qarm_features.catalog.reading.text_lines import decode_lines, shown
-from qarm_features.settings.sections import TextSource
+from qarm_features.settings.sources import TextSource
 
 _OTHER_DELIMITERS = {"\t": "a tab", ";": "a semicolon", ",": "a comma", "|": "a bar", "::": "two colons"}
 

@@ -14,7 +14,7 @@ from qarm_features.catalog.reading.parquet_files import read_parquet
 from qarm_features.catalog.reading.read_text import read_csv, read_json_lines
 from qarm_features.catalog.reading.source_files import resolve
 from qarm_features.catalog.reading.source_rows import FILE, PRIVATE, UNREADABLE, IngestError, SourceRows, column_of
-from qarm_features.settings.sections import InteractionSource, ItemSource, TextSource
+from qarm_features.settings.sources import InteractionSource, ItemSource, TextSource
 
 
 def read_source(spark: SparkSession, source: TextSource, path: str | None) -> DataFrame:

@@ -24,7 +24,7 @@ from qarm_features.catalog.reading.source_files import partition_values, shown_p
 from qarm_features.catalog.reading.source_rows import FILE, LINE, LINES, RAW, UNREADABLE, IngestError, SourceRows
 from qarm_features.catalog.reading.survey import Survey, survey_files, without_mark
 from qarm_features.catalog.reading.text_lines import Run, decode_lines, read_lines, runs
-from qarm_features.settings.sections import TextSource
+from qarm_features.settings.sources import TextSource
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _MAX_PARTITIONS = 200

@@ -22,7 +22,7 @@ from feast.types import Array, FeastType, Int32, Int64, String
 from qarm_features.feature_store.feast_internals import silence_spark_store_warnings
 from qarm_features.feature_store.missing_packages import naming_the_extra
 from qarm_features.settings.load import Settings
-from qarm_features.settings.sections import IdType
+from qarm_features.settings.sources import IdType
 from qarm_features.storage.tables import (
     ITEM_COUNTERS,
     ITEM_SEMANTIC_IDS,

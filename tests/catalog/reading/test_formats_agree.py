@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from qarm_features.catalog.ingest import check_items
 from qarm_features.catalog.reading.read_source import read_source
-from qarm_features.settings.sections import ItemSource
+from qarm_features.settings.sources import ItemSource
 
 ROWS = 400
 CHARACTERS = "ab z,;:é漢 ½'[]{}\\\n\u2028\U0001f600\""
