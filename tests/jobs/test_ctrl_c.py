@@ -32,6 +32,7 @@ def processes_of(session: int) -> list[str]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 @pytest.mark.parametrize(("processes", "send"), [(1, os.killpg), (2, os.kill)], ids=["group", "one process of two"])
 def test_a_run_without_a_terminal_shows_epochs_and_ctrl_c_leaves_no_process(project, tmp_path, processes, send):
     folder = tmp_path / "copy"

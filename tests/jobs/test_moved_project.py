@@ -25,6 +25,7 @@ def moved(project, tmp_path):
     return tmp_path / "elsewhere"
 
 
+@pytest.mark.slow
 def test_only_publishing_runs_again_in_a_moved_project(moved, spark):
     settings = open_project(moved, spark).settings
 
@@ -33,6 +34,7 @@ def test_only_publishing_runs_again_in_a_moved_project(moved, spark):
     assert waiting == ["publish_features"]
 
 
+@pytest.mark.slow
 def test_a_moved_project_runs_and_is_read_where_it_lies(moved, project):
     done = subprocess.run([QARM, "run"], cwd=moved, capture_output=True, text=True, check=False)
 
@@ -45,6 +47,7 @@ def test_a_moved_project_runs_and_is_read_where_it_lies(moved, project):
     assert not any(str(project.settings.warehouse_path) in source for source in sources)
 
 
+@pytest.mark.slow
 def test_a_copy_does_not_write_the_registry_of_the_original(moved, project, spark):
     original = project.settings.feature_repo_path
     before = sorted(view.name for view in views(original))
