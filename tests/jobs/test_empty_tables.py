@@ -37,6 +37,7 @@ def empty_tables(tmp_path, only_empty_tables):
     return shutil.copytree(only_empty_tables, tmp_path / "copy")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["no_tables", "empty_tables"])
 @pytest.mark.parametrize("name", JOBS + OTHER_JOBS)
 def test_a_job_alone_ends_rightly_or_in_one_line_of_our_own(name, state, request, spark, tmp_path):

@@ -217,6 +217,7 @@ def dies():
     os.kill(os.getpid(), 9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_the_error_of_a_training_process_is_shown_as_it_is(fresh_project, num_processes, tmp_path):
     with pytest.raises(Exception) as caught:
@@ -229,6 +230,7 @@ def test_the_error_of_a_training_process_is_shown_as_it_is(fresh_project, num_pr
     assert "Traceback (most recent call last)" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "parts"),
     [

@@ -18,6 +18,7 @@ def says(epochs):
     return epochs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_lines_of_training_are_logged_and_the_rest_is_kept(fresh_project, caplog, num_processes):
     with caplog.at_level(logging.INFO, logger="qarm"):
