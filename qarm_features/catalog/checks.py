@@ -6,7 +6,10 @@ today at a quarter past ten.
 
 from __future__ import annotations
 
-from pyspark.sql import Column
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from qarm_features.catalog.reading.source_rows import IngestError as IngestError
@@ -14,6 +17,25 @@ from qarm_features.catalog.reading.source_rows import IngestError as IngestError
 Check = tuple[Column, str | Column]  # a condition that is true where a row fails, and the reason
 _SPACES = " \t\r\n\f\v\u00a0\ufeff"  # also the no-break space and the byte-order mark
 _NUMBER = r"\A[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?\z"
+
+
+class Doubt(NamedTuple):
+    """A doubt about accepted rows of the click log, worth a remark where most rows give rise to it.
+
+    Attributes:
+        condition: Condition on the columns of ``interactions``.
+        says: What is wrong with the rows, after their number.
+    """
+
+    condition: Column
+    says: str
+
+
+def remarks(interactions: DataFrame, doubts: Sequence[Doubt]) -> list[str]:
+    """Return a remark for each doubt that more than half of the rows give rise to, by one pass over the rows."""
+    counts = [F.count(F.when(doubt.condition, True)) for doubt in doubts]
+    rows, *found = interactions.agg(F.count("*"), *counts).collect()[0]
+    return [f"{n:,} rows of interactions {doubt.says}" for n, doubt in zip(found, doubts, strict=True) if 2 * n > rows]
 
 
 def trimmed(text: Column) -> Column:

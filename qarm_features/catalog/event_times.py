@@ -18,7 +18,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from qarm_features.catalog.checks import Check, IngestError, number_text, trimmed
+from qarm_features.catalog.checks import Check, Doubt, IngestError, number_text, trimmed
 from qarm_features.catalog.id_columns import id_column
 from qarm_features.catalog.reading.source_rows import column_of
 from qarm_features.settings.sources import InteractionSource
@@ -111,16 +111,13 @@ def require_fitting_unit(
             )
 
 
-def remark_on_times(interactions: DataFrame) -> str:
-    """Return a remark if most rows of ``interactions`` lie in the first days of 1970, else an empty string.
+def early_times() -> Doubt:
+    """Return the doubt about times in the first days of 1970.
 
     There lie times that were made from numbers in a wrong unit before they came here.
     """
     early = F.unix_seconds("event_timestamp") < _FIRST_DAYS
-    found, rows = interactions.agg(F.count(F.when(early, True)), F.count("*")).collect()[0]
-    return (
-        f"{found:,} rows of interactions lie in January or February 1970: check their unit" if 2 * found > rows else ""
-    )
+    return Doubt(early, "lie in January or February 1970: check their unit")
 
 
 def _require_fitting_type(kind: T.DataType, source: InteractionSource) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from qarm_features.catalog.checks import IngestError
+from qarm_features.catalog.checks import Doubt, IngestError
 
 _EXAMPLES = 3
 _WITHOUT_POINT_0 = "without the .0 at their ends"
@@ -115,15 +115,10 @@ def _remedy(items: DataFrame, interactions: DataFrame) -> str:
     return f"{found} Write them alike in both sources."
 
 
-def remark_on_user_ids(interactions: DataFrame) -> str:
-    """Return a remark if most user IDs are text such as 10.0, which other systems know as 10, else an empty string."""
-    if dict(interactions.dtypes)["user_id"] != "string":
-        return ""
-    like_a_float = F.col("user_id").rlike(r"\A-?[0-9]+\.0\z")
-    found, rows = interactions.agg(F.count(F.when(like_a_float, True)), F.count("*")).collect()[0]
-    if 2 * found <= rows:
-        return ""
-    return (
-        f"{found:,} rows of interactions have a user_id that ends in .0, as pandas writes integers in a column with nulls. "
-        "Set interactions.user_id_type: integer if the IDs are integers"
+def user_ids_like_floats() -> Doubt:
+    """Return the doubt about user IDs that are text such as 10.0, which other systems know as 10."""
+    return Doubt(
+        F.col("user_id").cast("string").rlike(r"\A-?[0-9]+\.0\z"),
+        "have a user_id that ends in .0, as pandas writes integers in a column with nulls. Set interactions.user_id_type: "
+        "integer if the IDs are integers",
     )

@@ -187,3 +187,13 @@ def _load_layer(files: PublishedFiles, config: Mapping[str, Any], dim: int) -> t
             "Install the backbone with these weights, or publish a new encoder version.",
         )
     return layer.float(), {**config, "sha256": found}, sizes[1]
+
+
+def open_head(backbone: str, recipe: Mapping[str, Any], *, token_dim: int, setting: str) -> EmbeddingHead | None:
+    """Return the head of a complete recipe, or None if its authors pool nothing. The arguments are those of the class."""
+    return EmbeddingHead(backbone, recipe, token_dim=token_dim, setting=setting) if recipe["pooling"] else None
+
+
+def saved_recipe(recipe: Mapping[str, Any], head: EmbeddingHead | None) -> dict[str, Any]:
+    """Return the recipe as an encoder saves it: the layers carry the hash of their weights."""
+    return dict(recipe) | ({"layers": head.layers_config} if head and head.layers_config else {})

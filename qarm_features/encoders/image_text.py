@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from qarm_features.encoders.chat import Chat
-from qarm_features.encoders.embedding_head import EmbeddingHead
+from qarm_features.encoders.embedding_head import open_head, saved_recipe
 from qarm_features.encoders.media import media_bytes
 from qarm_features.encoders.pictures import decode_picture, to_tensor
 from qarm_features.encoders.pretrained import load_backbone, locate_backbone
@@ -94,12 +94,9 @@ class ImageTextEncoder(nn.Module):
             self.chat = Chat(self.processor, self.tokenizer, self.recipe, backbone=named)
             allowed = self.recipe["max_tokens"] or self.tokenizer.model_max_length
             self.max_tokens = self.chat.longest_text(max_tokens, allowed, backbone=named)
-        self.head: EmbeddingHead | None = None
-        if self.recipe["pooling"]:
-            self.head = EmbeddingHead(backbone, self.recipe, token_dim=self.backbone.dim, setting=setting)
+        self.head = open_head(backbone, self.recipe, token_dim=self.backbone.dim, setting=setting)
         self.trained = self.backbone.trained
         self.max_image_side = max_image_side or (768 if self.chat is None else 4096)
-        saved = dict(recipe) | ({"layers": self.head.layers_config} if self.head and self.head.layers_config else {})
         self.media_roots = tuple(media_roots)
         self.max_media_bytes, self.max_image_pixels = max_media_bytes, max_image_pixels
         self.config: dict[str, Any] = {
@@ -108,7 +105,7 @@ class ImageTextEncoder(nn.Module):
             "lora_rank": lora_rank,
             "max_tokens": max_tokens,
             "max_image_side": self.max_image_side,
-            "recipe": saved,
+            "recipe": saved_recipe(recipe, self.head),
             "media_roots": list(media_roots),
             "max_media_bytes": max_media_bytes,
             "max_image_pixels": max_image_pixels,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from qarm_features.encoders.chat import Chat
-from qarm_features.encoders.embedding_head import EmbeddingHead
+from qarm_features.encoders.embedding_head import open_head, saved_recipe
 from qarm_features.encoders.pretrained import load_backbone, locate_backbone, weights_sha256
 from qarm_features.encoders.recipe import Recipe, full_recipe, read_recipe
 from qarm_features.fusion.tokens import BrokenContent, Tokens
@@ -78,19 +78,16 @@ class TextEncoder(nn.Module):
             named = f"{setting} is {backbone}"
             self.chat = Chat(self.tokenizer, self.tokenizer, self.recipe, backbone=named)
             self.max_tokens = self.chat.longest_text(max_tokens, self._longest(_NO_LIMIT), backbone=named)
-        self.head: EmbeddingHead | None = None
-        if self.recipe["pooling"]:
-            self.head = EmbeddingHead(backbone, self.recipe, token_dim=self.backbone.dim, setting=setting)
+        self.head = open_head(backbone, self.recipe, token_dim=self.backbone.dim, setting=setting)
         self._prompt_tokens = self._tokens_of_the_prompt() if self.chat is None else (0, self.chat.tokens_before)
         self.sha256 = self.backbone.sha256
         self.trained = self.backbone.trained
-        saved = dict(recipe) | ({"layers": self.head.layers_config} if self.head and self.head.layers_config else {})
         self.config: dict[str, Any] = {
             "backbone": backbone,
             "sha256": self.sha256,
             "lora_rank": lora_rank,
             "max_tokens": max_tokens,
-            "recipe": saved,
+            "recipe": saved_recipe(recipe, self.head),
         }
 
     @property

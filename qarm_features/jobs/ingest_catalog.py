@@ -9,11 +9,13 @@ import functools
 from typing import Any
 
 from qarm_features.catalog import ingest
-from qarm_features.catalog.event_times import remark_on_times, require_fitting_unit
+from qarm_features.catalog.checks import remarks
+from qarm_features.catalog.conflicts import duplicate_reason
+from qarm_features.catalog.event_times import early_times, require_fitting_unit
 from qarm_features.catalog.reading.read_source import open_source
 from qarm_features.catalog.reading.source_rows import SourceRows
-from qarm_features.catalog.rejections import require_all_lines, require_few_rejected
-from qarm_features.catalog.unknown_items import count_unknown_items, remark_on_user_ids, require_known_items
+from qarm_features.catalog.rejections import RowCounts, require_all_lines, require_few_rejected
+from qarm_features.catalog.unknown_items import count_unknown_items, require_known_items, user_ids_like_floats
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import folder_totals, source_states
@@ -68,19 +70,22 @@ def ingest_catalog(context: JobContext) -> Counts:
     rows_in, rows_out = of_items.rows_in + of_log.rows_in, of_items.accepted + of_log.accepted
     reasons = [(-n, c.table, reason) for c in (of_items, of_log) for reason, n in c.by_reason.items()]
     listed = ", ".join(f"{-negative:,} {table}: {reason}" for negative, table, reason in sorted(reasons))
-    remarks = (
+    all_remarks = (
         listed and f"rejected_rows: {listed}",
-        _contradicted(items, "items", settings.items.duplicates),
-        _contradicted(interactions, "interactions", settings.interactions.duplicates),
+        _contradicted(items, of_items, "item_id", settings.items.duplicates),
+        _contradicted(interactions, of_log, "interaction", settings.interactions.duplicates),
         str(unknown),
         remedy,
-        remark_on_user_ids(interactions.accepted),
-        remark_on_times(interactions.accepted),
+        *remarks(interactions.accepted, [user_ids_like_floats(), early_times()]),
     )
-    return Counts(rows_in, rows_out, rows_in - rows_out, "; ".join(remark.rstrip(".") for remark in remarks if remark))
+    return Counts(
+        rows_in, rows_out, rows_in - rows_out, "; ".join(remark.rstrip(".") for remark in all_remarks if remark)
+    )
 
 
-def _contradicted(checked: ingest.Checked, things: str, kept: str) -> str:
+def _contradicted(checked: ingest.Checked, counts: RowCounts, key: str, kept: str) -> str:
     """Returns how many keys came with different content, and which content was kept; empty if there are none."""
-    count = checked.contradicted.count()
-    return f"{count:,} {things} came with different content ({things}.duplicates: {kept})" if count else ""
+    if duplicate_reason(key, other_content=True) not in counts.by_reason:
+        return ""
+    keys = checked.contradicted.count()
+    return f"{keys:,} {counts.table} came with different content ({counts.table}.duplicates: {kept})"

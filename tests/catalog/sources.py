@@ -20,6 +20,18 @@ def write(path, content, encoding="utf-8"):
     return path
 
 
+def write_frame(spark, frame, path, kind, **delta_options):
+    """Write a pandas frame in a format: parquet, delta, csv or jsonl."""
+    if kind == "parquet":
+        frame.to_parquet(path)
+    elif kind == "csv":
+        frame.to_csv(path, index=False)
+    elif kind == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        spark.createDataFrame(frame).write.format("delta").options(**delta_options).save(str(path))
+
+
 def ingest_log(spark, path, **settings):
     """Return the rows (user, item, seconds, label) that were accepted, and (file, line, reason) of those that were not."""
     source = InteractionSource(path=str(path), **{**LOG, **settings})

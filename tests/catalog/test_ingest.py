@@ -13,6 +13,7 @@ from qarm_features.encoders.media import media_state
 from qarm_features.jobs.ingest_catalog import ingest_catalog
 from qarm_features.settings.sources import InteractionSource, ItemSource
 from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS
+from tests.catalog.sources import write_frame
 from tests.toy_catalog import open_project, write_toy_project
 
 ITEM_SOURCE = ItemSource(path="x.csv", item_id="sku", title="name", text=["name", "about"])
@@ -224,16 +225,10 @@ def test_every_source_format_gives_the_same_items(spark, tmp_path, kind):
     frame["poster"] = ["a.jpg", None]
     frame["vector"] = [[1, 2], [3, 4]] if kind != "csv" else ["[1, 2]", "[3,4]"]
     path = str(tmp_path / f"items.{kind}")
-    if kind == "parquet":
-        frame.to_parquet(path)
-    elif kind == "csv":
-        frame.to_csv(path, index=False)
-    elif kind == "jsonl":
-        frame.to_json(path, orient="records", lines=True)
-    elif kind == "delta":
-        spark.createDataFrame(frame).write.format("delta").save(path)
-    else:
+    if kind == "table":
         spark.createDataFrame(frame).createOrReplaceTempView("my_items")
+    else:
+        write_frame(spark, frame, path, kind)
     place = {"table": "my_items"} if kind == "table" else {"path": path, "format": kind}
     source = ItemSource(
         **place,

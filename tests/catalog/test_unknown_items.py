@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from qarm_features.catalog.checks import remarks
 from qarm_features.catalog.ingest import IngestError
-from qarm_features.catalog.unknown_items import (
-    count_unknown_items,
-    remark_on_user_ids,
-    require_known_items,
-)
+from qarm_features.catalog.unknown_items import count_unknown_items, require_known_items, user_ids_like_floats
 from qarm_features.jobs.ingest_catalog import ingest_catalog
 from qarm_features.storage.tables import INTERACTIONS
 from tests.toy_catalog import open_project, toy_interactions, toy_items, write_toy_project
@@ -92,5 +89,6 @@ def test_ids_that_are_written_in_two_ways_are_told(spark, catalog, log, remedy):
 def test_user_ids_that_pandas_made_of_floats_are_told(spark):
     users = spark.createDataFrame([("10.0",), ("11.0",), ("u",)], "user_id string")
 
-    assert remark_on_user_ids(users).startswith("2 rows of interactions have a user_id that ends in .0")
-    assert remark_on_user_ids(users.where("user_id = 'u'")) == ""
+    (remark,) = remarks(users, [user_ids_like_floats()])
+    assert remark.startswith("2 rows of interactions have a user_id that ends in .0")
+    assert remarks(users.where("user_id = 'u'"), [user_ids_like_floats()]) == []

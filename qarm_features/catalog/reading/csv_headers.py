@@ -5,12 +5,12 @@ In: the first line of each file. Out: a ``CsvFile`` for each file, or one error 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import pyarrow as pa
 
 from qarm_features.catalog.reading.csv_columns import Constant, CsvFile
 from qarm_features.catalog.reading.csv_records import CsvFormat
 from qarm_features.catalog.reading.source_files import partition_values, shown_path
-from qarm_features.catalog.reading.source_rows import IngestError
+from qarm_features.catalog.reading.source_rows import IngestError, no_such_column
 from qarm_features.catalog.reading.survey import Survey
 from qarm_features.catalog.reading.text_lines import decode_lines, shown
 from qarm_features.settings.sources import TextSource
@@ -88,8 +88,7 @@ def _file(
             else ""
         )
         raise IngestError(
-            f"The source of {section} has no column {', '.join(missing)}. Present: {_listed(names)}. Change {section}: in "
-            f"qarm.yaml. The file is {shown_path(file)}.{_other_delimiter(line, form)}{advice}"
+            f"{no_such_column(section, missing, names)} The file is {shown_path(file)}.{_other_delimiter(line, form)}{advice}"
         )
     twice = [name for name in columns if names.count(name) > 1]
     if twice:
@@ -101,8 +100,6 @@ def _file(
 
 
 def _decoded(line: bytes, encoding: str) -> str | None:
-    import pyarrow as pa
-
     text: str | None = decode_lines(pa.array([line]), encoding)[0].as_py()
     return text and text.removeprefix("\ufeff")
 
@@ -114,7 +111,3 @@ def _other_delimiter(line: str, form: CsvFormat) -> str:
     if counts[best] and form.delimiter not in line:
         return f" The line has {_OTHER_DELIMITERS[best]} between its fields, it seems: set delimiter to {best!r}."
     return ""
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)

@@ -139,9 +139,14 @@ class Continued(NamedTuple):
     ended: bool
 
 
-def is_blank(text: str) -> bool:
-    """Return True for a line that holds no record: it is empty or has spaces alone. Tabs may be delimiters."""
-    return not text.strip(" \r")
+def is_blank(text: str, *, also_tabs: bool = False) -> bool:
+    """Return True for a line that holds no record: it is empty or has spaces alone. In CSV, tabs may be delimiters."""
+    return not text.strip(blanks(also_tabs=also_tabs))
+
+
+def blanks(*, also_tabs: bool) -> str:
+    """Return the characters of which a line without a record consists."""
+    return " \r\t" if also_tabs else " \r"
 
 
 def over_lines(first: str, following: Iterable[str | None], form: CsvFormat, size: int) -> Continued:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from qarm_features.catalog.reading import json_records
 from qarm_features.catalog.reading.csv_columns import Parsed
+from qarm_features.catalog.reading.csv_records import is_blank
 from qarm_features.catalog.reading.text_lines import shown
 
 HALF_A_CHARACTER = "a text holds one half of a surrogate pair"
@@ -40,7 +41,7 @@ def parse_lines(
     reasons: list[str | None] = []
     numbers: list[int] = []
     for number, text, bytes_ in lines:
-        if text is not None and not text.strip():
+        if text is not None and is_blank(text, also_tabs=True):
             continue
         entries = invalid if text is None else json_records.parse(text)
         row = _row(entries, columns, as_json, folders) if isinstance(entries, dict) else entries

@@ -48,15 +48,16 @@ def parse(text: str) -> dict[str, Any] | str:
         >>> parse('{"sku": 1}, {"sku": 2}')
         'text follows the JSON object'
     """
+    text = text.strip()
     try:
-        value, end = _DECODER.raw_decode(text.lstrip())
+        value, end = _DECODER.raw_decode(text)
     except _KeyTwice:
         return KEY_TWICE
     except (ValueError, RecursionError):
         return NO_OBJECT
     if not isinstance(value, dict):
         return NO_OBJECT
-    return value if not text.lstrip()[end:].strip() else TEXT_AFTER_OBJECT
+    return value if end == len(text) else TEXT_AFTER_OBJECT
 
 
 def as_text(value: Any) -> str | None:

@@ -36,7 +36,6 @@ def read_parquet(spark: SparkSession, path: str, columns: tuple[str, ...], secti
     Raises:
         IngestError: A column is missing in some files only, or has another type in some.
     """
-    _refuse_delta(spark, path, section)
     reader = spark.read.option("recursiveFileLookup", "true")
     files = reader.text(path).inputFiles()
     if not files:
@@ -139,11 +138,3 @@ def _in_micros(frame: DataFrame, columns: tuple[str, ...], types: tuple[str | No
             quoted = f"`{name.replace('`', '``')}`"
             frame = frame.withColumn(name, F.expr(f"timestamp_micros(({quoted} - pmod({quoted}, 1000)) div 1000)"))
     return frame
-
-
-def _refuse_delta(spark: SparkSession, path: str, section: str) -> None:
-    """Refuse a Delta table: its folder also holds files of rows that were deleted."""
-    hadoop: Any = spark._jvm.org.apache.hadoop.fs  # type: ignore[union-attr]
-    log = hadoop.Path(re.sub(r"\\(.)", r"\1", path), "_delta_log")
-    if log.getFileSystem(spark._jsc.hadoopConfiguration()).exists(log):
-        raise IngestError(f"{section}.path is {path}, a Delta table. Set {section}.format to delta.")

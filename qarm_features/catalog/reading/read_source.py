@@ -12,8 +12,16 @@ from pyspark.sql import types as T
 
 from qarm_features.catalog.reading.parquet_files import read_parquet
 from qarm_features.catalog.reading.read_text import read_csv, read_json_lines
-from qarm_features.catalog.reading.source_files import resolve
-from qarm_features.catalog.reading.source_rows import FILE, PRIVATE, UNREADABLE, IngestError, SourceRows, column_of
+from qarm_features.catalog.reading.source_files import refuse_delta, resolve
+from qarm_features.catalog.reading.source_rows import (
+    FILE,
+    PRIVATE,
+    UNREADABLE,
+    IngestError,
+    SourceRows,
+    column_of,
+    no_such_column,
+)
 from qarm_features.settings.sources import InteractionSource, ItemSource, TextSource
 
 
@@ -48,7 +56,11 @@ def open_source(spark: SparkSession, source: TextSource, path: str | None) -> So
     if kind == "jsonl":
         vectors = [source.precomputed] if isinstance(source, ItemSource) and source.precomputed else []
         return read_json_lines(spark, place, source, columns, frozenset(vectors), section=section)
-    frame = spark.read.format("delta").load(path) if kind == "delta" else read_parquet(spark, place, columns, section)
+    if kind == "parquet":
+        refuse_delta(spark, path, section=section)
+        frame = read_parquet(spark, place, columns, section)
+    else:
+        frame = spark.read.format("delta").load(path)
     frame = require_columns(frame, source)
     if FILE not in frame.columns:
         frame = frame.withColumn(FILE, F.col("_metadata.file_path"))
@@ -79,11 +91,8 @@ def require_columns(frame: DataFrame, source: TextSource) -> DataFrame:
     """
     missing = [column for column in needed_columns(source) if column not in frame.columns]
     if missing:
-        section = section_name(source)
-        present = ", ".join(column for column in frame.columns if column not in PRIVATE)
-        raise IngestError(
-            f"The source of {section} has no column {', '.join(missing)}. Present: {present}. Change {section}: in qarm.yaml."
-        )
+        present = (column for column in frame.columns if column not in PRIVATE)
+        raise IngestError(no_such_column(section_name(source), missing, present))
     return frame
 
 

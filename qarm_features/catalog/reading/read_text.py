@@ -21,7 +21,16 @@ from qarm_features.catalog.reading.csv_columns import CsvFile, Parsed
 from qarm_features.catalog.reading.csv_headers import csv_files
 from qarm_features.catalog.reading.csv_records import CsvFormat
 from qarm_features.catalog.reading.source_files import partition_values, shown_path
-from qarm_features.catalog.reading.source_rows import FILE, LINE, LINES, RAW, UNREADABLE, IngestError, SourceRows
+from qarm_features.catalog.reading.source_rows import (
+    FILE,
+    LINE,
+    LINES,
+    RAW,
+    UNREADABLE,
+    IngestError,
+    SourceRows,
+    no_such_column,
+)
 from qarm_features.catalog.reading.survey import Survey, survey_files, without_mark
 from qarm_features.catalog.reading.text_lines import Run, decode_lines, read_lines, runs
 from qarm_features.settings.sources import TextSource
@@ -49,9 +58,7 @@ def read_csv(
     """
     form = CsvFormat(source.resolved_delimiter, source.quote)
     encoding, invalid = source.encoding, _not_valid(source)
-    lines = read_lines(spark, path, encoding)
-    survey = survey_files(lines, encoding=encoding, form=form)
-    _require_text(survey, source, section)
+    lines, survey = _surveyed(spark, path, source, form, section)
     files = csv_files(survey, source, form, columns, section=section)
     before = survey.lines_before
     blocks = Counter(file for file, _ in before)
@@ -91,9 +98,7 @@ def read_json_lines(
         IngestError: No object has one of the columns, or a file is not JSON Lines.
     """
     encoding, invalid = source.encoding, _not_valid(source)
-    lines = read_lines(spark, path, encoding)
-    survey = survey_files(lines, encoding=encoding, form=None)
-    _require_text(survey, source, section)
+    lines, survey = _surveyed(spark, path, source, None, section)
     for file, (_, first) in survey.first_lines.items():
         if first.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
             raise IngestError(
@@ -112,16 +117,23 @@ def read_json_lines(
     return SourceRows(_rows(lines, parse, columns, before, encoding), survey.filled)
 
 
+def _surveyed(
+    spark: SparkSession, path: str, source: TextSource, form: CsvFormat | None, section: str
+) -> tuple[DataFrame, Survey]:
+    """Read all lines once, and refuse files that are no text of the encoding. ``form`` is None for JSON Lines."""
+    lines = read_lines(spark, path, source.encoding)
+    survey = survey_files(lines, encoding=source.encoding, form=form)
+    _require_text(survey, source, section)
+    return lines, survey
+
+
 def _require_keys(lines: DataFrame, survey: Survey, encoding: str, columns: tuple[str, ...], section: str) -> None:
     folders = {name for file in survey.first_lines for name in partition_values(file)}
     present = set(survey.keys)
     if survey.filled and not {*columns} <= present | folders:
         present = set(survey_files(lines, encoding=encoding, form=None, all_keys=True).keys)
         if missing := [name for name in columns if name not in present | folders]:
-            raise IngestError(
-                f"The source of {section} has no column {', '.join(missing)}. Present: {', '.join(sorted(present))}. "
-                f"Change {section}: in qarm.yaml."
-            )
+            raise IngestError(no_such_column(section, missing, sorted(present)))
 
 
 def _require_text(survey: Survey, source: TextSource, section: str) -> None:

@@ -34,9 +34,7 @@ def resolve(spark: SparkSession, path: str, *, setting: str) -> str:
     Raises:
         IngestError: Nothing is at the path, or a file there would not be read.
     """
-    hadoop = spark._jvm.org.apache.hadoop.fs  # type: ignore[union-attr]
-    place = hadoop.Path(path)
-    system = place.getFileSystem(spark._jsc.hadoopConfiguration())
+    system, place = _opened(spark, path)
     exists = system.exists(place)
     roots = [system.getFileStatus(place)] if exists else list(system.globStatus(place) or [])
     if not roots:
@@ -69,6 +67,17 @@ def as_path(uri: str) -> str:
     return _escaped(unquote(uri))
 
 
+def refuse_delta(spark: SparkSession, path: str, *, section: str) -> None:
+    """Refuse a Delta table as Parquet: its folder also holds files of rows that were deleted.
+
+    Raises:
+        IngestError: The path is that of a Delta table.
+    """
+    system, log = _opened(spark, f"{path.rstrip('/')}/_delta_log")
+    if system.exists(log):
+        raise IngestError(f"{section}.path is {path}, a Delta table. Set {section}.format to delta.")
+
+
 def shown_path(uri: str) -> str:
     """Return a URI as a person types it: a local one as a path, without escapes.
 
@@ -92,6 +101,12 @@ def partition_values(file: str) -> dict[str, str | None]:
         if equals and name:
             values[name] = None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
     return values
+
+
+def _opened(spark: SparkSession, path: str) -> tuple[Any, Any]:
+    """Return Hadoop's file system of a path, and the path as it takes it."""
+    place = spark._jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
+    return place.getFileSystem(spark._jsc.hadoopConfiguration()), place
 
 
 def _files(system: Any, root: Any) -> list[tuple[str, bool]]:

@@ -5,6 +5,7 @@ In: nothing. Out: the names of the private columns, and ``SourceRows``. The name
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame
@@ -25,6 +26,14 @@ def column_of(name: str) -> Column:
 
 class IngestError(ValueError):
     """The source does not fit the settings, or too large a share of its rows is rejected."""
+
+
+def no_such_column(section: str, missing: Iterable[str], present: Iterable[str]) -> str:
+    """Return the message about columns that the settings name and a source lacks."""
+    return (
+        f"The source of {section} has no column {', '.join(missing)}. Present: {', '.join(present)}. Change {section}: in "
+        "qarm.yaml."
+    )
 
 
 class SourceRows(NamedTuple):

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from qarm_features.catalog.reading import json_records
-from qarm_features.catalog.reading.csv_records import CsvFormat
+from qarm_features.catalog.reading.csv_records import CsvFormat, blanks
 from qarm_features.catalog.reading.text_lines import Run, decode_lines, runs
 
 _SCHEMA = (
@@ -73,12 +73,17 @@ def survey_files(lines: DataFrame, *, encoding: str, form: CsvFormat | None, all
         form: Form of CSV lines; None for JSON Lines.
         all_keys: Whether to look at the keys of all lines; False looks at the start of each block.
     """
-    examine = _csv_lines if form is not None else _json_lines
 
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         counts: dict[tuple[str, int], BlockCount] = defaultdict(BlockCount)
         for run in runs(batches):
-            examine(run, decode_lines(run.lines, encoding), counts[run.file, run.block], form, all_keys)
+            text, found = decode_lines(run.lines, encoding), counts[run.file, run.block]
+            _count_lines(run, text, found, also_tabs=form is None)
+            if form is None:
+                _add_keys(text if all_keys else text[: max(0, _KEY_SAMPLE - run.start)], found)
+            elif form.quote is not None:
+                quoted = text.filter(pc.fill_null(pc.match_substring(text, form.quote), False))
+                found.open += sum(map(form.is_open, quoted.to_pylist()))
         rows = [
             (file, block, c.lines, c.filled, c.open, c.first, c.first_line, list(c.keys))
             for (file, block), c in counts.items()
@@ -108,7 +113,7 @@ def survey_files(lines: DataFrame, *, encoding: str, form: CsvFormat | None, all
 
 def blank(text: pa.Array, *, also_tabs: bool) -> pa.Array:
     """Return (B,) bool, True for lines that hold no record. A line that cannot be decoded is not blank."""
-    stripped = pc.utf8_trim(text, " \r\t" if also_tabs else " \r")
+    stripped = pc.utf8_trim(text, blanks(also_tabs=also_tabs))
     return pc.fill_null(pc.equal(stripped, ""), False)
 
 
@@ -119,26 +124,16 @@ def without_mark(text: pa.Array) -> pa.Array:
     return pa.concat_arrays([pa.array([text[0].as_py().removeprefix("\ufeff")]), text[1:]])
 
 
-def _note(run: Run, text: pa.Array, count: BlockCount, is_blank: pa.Array) -> None:
+def _count_lines(run: Run, text: pa.Array, count: BlockCount, *, also_tabs: bool) -> None:
     count.lines += len(text)
-    filled = pc.invert(is_blank)
+    filled = pc.invert(blank(text, also_tabs=also_tabs))
     count.filled += pc.sum(filled).as_py() or 0
     if not count.first_line and (place := pc.index(filled, pa.scalar(True)).as_py()) >= 0:
         count.first, count.first_line = run.lines[place].as_py(), run.start + place + 1
 
 
-def _csv_lines(run: Run, text: pa.Array, count: BlockCount, form: CsvFormat | None, all_keys: bool) -> None:
-    assert form is not None
-    _note(run, text, count, blank(text, also_tabs=False))
-    if form.quote is not None:
-        quoted = text.filter(pc.fill_null(pc.match_substring(text, form.quote), False))
-        count.open += sum(map(form.is_open, quoted.to_pylist()))
-
-
-def _json_lines(run: Run, text: pa.Array, count: BlockCount, form: CsvFormat | None, all_keys: bool) -> None:
-    _note(run, text, count, blank(text, also_tabs=True))
-    looked_at = text if all_keys else text[: max(0, _KEY_SAMPLE - run.start)]
-    for line in looked_at.to_pylist():
+def _add_keys(text: pa.Array, count: BlockCount) -> None:
+    for line in text.to_pylist():
         entries = json_records.parse(line) if line else None
         if isinstance(entries, dict):
             count.keys.update(dict.fromkeys(entries))

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from qarm_features.catalog.reading.source_rows import IngestError
-from tests.catalog.sources import ingest_items, ingest_log, write
+from tests.catalog.sources import ingest_items, ingest_log, write, write_frame
 
 
 def log_frame(**columns):
@@ -121,15 +121,7 @@ def test_columns_may_have_any_name(spark, tmp_path, kind):
     names = {"user": "who`s", "item": "an.item", "at": "at; now", "rating": "my rating"}
     frame = log_frame(**{"we`ird": ["x"]}).rename(columns=names)
     path = tmp_path / f"log.{kind}"
-    if kind == "parquet":
-        frame.to_parquet(path)
-    elif kind == "csv":
-        frame.to_csv(path, index=False)
-    elif kind == "jsonl":
-        frame.to_json(path, orient="records", lines=True)
-    else:
-        rows = spark.createDataFrame(frame).write.format("delta").option("delta.columnMapping.mode", "name")
-        rows.save(str(path))
+    write_frame(spark, frame, path, kind, **{"delta.columnMapping.mode": "name"})
 
     accepted, rejected = ingest_log(
         spark, path, format=kind, user_id="who`s", item_id="an.item", event_timestamp="at; now", label="my rating"

@@ -19,6 +19,8 @@ from tests.catalog.sources import ingest_items, ingest_log, write
         ('{"sku": "2", "name": "Cup", "sku": "3"}', "the JSON object has a key twice"),
         ('{"sku": "\\ud800", "name": "Cup"}', "a text holds one half of a surrogate pair"),
         ("[" * 100_000, "the line is not a JSON object"),
+        ("\u00a0", "the line is not a JSON object"),
+        ("\f", "the line is not a JSON object"),
     ],
 )
 def test_a_line_that_is_not_one_object_is_rejected_whole(spark, tmp_path, line, reason):
