@@ -30,7 +30,7 @@ class EpochProgress:
         logger: Logger that receives the lines.
         epoch: Number of the epoch, from 0.
         epochs: Highest number of epochs.
-        unit: What is counted, for example ``"rows"``.
+        unit: Name of the things that are counted, for example ``"rows"``.
         total: Number of units in the epoch; None if it is not known.
         active: False for all processes but one, which then log nothing.
         seconds: Least number of seconds between two lines.

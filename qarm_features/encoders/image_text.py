@@ -144,9 +144,7 @@ class ImageTextEncoder(nn.Module):
             picture = decode_picture(content, max_pixels=self.max_image_pixels, draft=self.max_image_side)
             picture.thumbnail((self.max_image_side, self.max_image_side))
             image = to_tensor(picture)
-        characters = (
-            _CHARACTERS_PER_TOKEN if self.chat is None else 4 * _CHARACTERS_PER_TOKEN
-        )  # a chat is cut by tokens later
+        characters = _CHARACTERS_PER_TOKEN if self.chat is None else _MOST_CHARACTERS_PER_TOKEN
         return {"image": image, "text": (text or "")[: characters * self.max_tokens]}
 
     def forward(self, decoded: Sequence[Mapping[str, Any]]) -> Tokens:

@@ -75,12 +75,17 @@ def shared_codes(codes: DataFrame, *, codebook_size: int) -> list[str]:
         codebook_size: Number of codes K of the first level.
     """
     buckets = codes.groupBy("rq_codes").agg(F.count("*").alias("items"), F.min("item_id").alias("item_id"))
-    shared = F.sum(F.when(F.col("items") > 1, F.col("items")).otherwise(0)).alias("shared")
-    largest = F.max(F.struct("items", "item_id", "rq_codes")).alias("largest")
-    found = buckets.agg(F.sum("items").alias("items"), shared, largest).collect()[0]
-    first = (
-        codes.groupBy(F.col("rq_codes")[0].alias("code")).count().agg(F.max(F.struct("count", "code"))).collect()[0][0]
+    by_first_code = buckets.groupBy(F.col("rq_codes")[0].alias("code")).agg(
+        F.sum("items").alias("items"),
+        F.sum(F.when(F.col("items") > 1, F.col("items")).otherwise(0)).alias("shared"),
+        F.max(F.struct("items", "item_id", "rq_codes")).alias("largest"),
     )
+    found = by_first_code.agg(
+        F.sum("items").alias("items"),
+        F.sum("shared").alias("shared"),
+        F.max("largest").alias("largest"),
+        F.max(F.struct("items", "code")).alias("first"),
+    ).collect()[0]
     items, warnings = found["items"] or 0, []
     if not items:
         return []
@@ -95,9 +100,10 @@ def shared_codes(codes: DataFrame, *, codebook_size: int) -> list[str]:
             f"{most['items']:,} items ({most['items'] / items:.1%}) have the one semantic ID {list(most['rq_codes'])}, often "
             f"because their content is empty or the same. Look at them with: qarm show {most['item_id']}"
         )
-    if first["count"] > max(_IN_ONE_CODE, 4 / codebook_size) * items:
+    first = found["first"]
+    if first["items"] > max(_IN_ONE_CODE, 4 / codebook_size) * items:
         warnings.append(
-            f"{first['count']:,} of {items:,} items have the first code {first['code']}, which then tells little. Set "
+            f"{first['items']:,} of {items:,} items have the first code {first['code']}, which then tells little. Set "
             "codebooks.capacity, or check that the embeddings differ."
         )
     return warnings

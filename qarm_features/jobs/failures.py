@@ -45,18 +45,13 @@ def one_line(error: BaseException) -> str:
     Example:
         >>> one_line(OSError(28, "No space left on device", "/data/x"))
         "The disk is full (OSError: [Errno 28] No space left on device: '/data/x'). Free space or move the folder, and run the same command again."
-    """  # noqa: E501
-    text = _text(error)
-    raised = _raised(error, text)
-    if raised.ours:
-        return raised.message
-    known = sentence_for(f"{raised.kind}: {raised.message}\n{text}", _short(raised))
-    return known or _short(raised)
+    """  # noqa: E501  the example shows the line as it is printed
+    return _line_of(*_read(error))
 
 
 def needs_traceback(error: BaseException) -> bool:
     """Returns False for a message that this package wrote for people, which says all that there is to say."""
-    return not _raised(error, _text(error)).ours
+    return not _read(error)[0].ours
 
 
 def report(error: BaseException, arguments: Sequence[str]) -> str:
@@ -66,8 +61,9 @@ def report(error: BaseException, arguments: Sequence[str]) -> str:
         error: Error that ended the command.
         arguments: Arguments of the command, which may name the settings of the project by ``--config``.
     """
-    line = one_line(error)
-    if not needs_traceback(error):
+    raised, text = _read(error)
+    line = _line_of(raised, text)
+    if raised.ours:
         return line
     end = "" if line.endswith((".", "!", "?")) else "."
     return f"{line}{end} The full traceback is in {write_traceback(error, _log_folder(arguments))}"
@@ -98,6 +94,19 @@ def _log_folder(arguments: Sequence[str]) -> Path:
         return load_settings(config).artifacts_path / "logs"
     except Exception:  # The settings may be what is wrong.
         return Path(tempfile.gettempdir())
+
+
+def _read(error: BaseException) -> tuple[Raised, str]:
+    """Returns the error at the place where it was raised, and all that it says."""
+    text = _text(error)
+    return _raised(error, text), text
+
+
+def _line_of(raised: Raised, text: str) -> str:
+    if raised.ours:
+        return raised.message
+    short = _short(raised)
+    return sentence_for(f"{raised.kind}: {raised.message}\n{text}", short) or short
 
 
 def _text(error: BaseException) -> str:

@@ -102,7 +102,7 @@ def sentence_for(text: str, says: str) -> str | None:
 
     Args:
         text: All that the error says, with the stack of the JVM if it came from there.
-        says: What the error says, in one line.
+        says: Message of the error in one line.
 
     Example:
         >>> sentence_for("redis.exceptions.ConnectionError: refused", "ConnectionError: refused")[:50]

@@ -77,7 +77,7 @@ def parse(
     Args:
         batches: Batches of lines that follow each other: the number of the first line in its file, from 1; (B,) binary,
             the lines; and (B,) string, the decoded lines, null where the bytes are not valid.
-        file: What is known about the file.
+        file: Columns and header of the file.
         form: Form of the lines.
         invalid: Reason for a line that is not valid in the encoding.
     """

@@ -24,7 +24,7 @@ def csv_files(
     """Return what is known about each file that has a line.
 
     Args:
-        survey: What the first pass found.
+        survey: Result of the first pass.
         source: Section of the settings.
         form: Form of the lines.
         columns: Names of the columns that the settings name.
