@@ -5,6 +5,8 @@ BIN := $(abspath $(VENV))/bin
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
 DEMO := demo
+# What builds this package and writes the lock. It is locked too, so that setup installs nothing without a known hash.
+BUILD_TOOLS := hatchling editables uv
 export HF_HUB_OFFLINE ?= 1
 # Waiting threads of OpenMP sleep; spinning ones would take the cores of Spark and of other processes.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -24,8 +26,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed. On Debian 12: apt-get install python3 python3-venv"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python lacks venv. On Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
 
 demo: setup ## MovieLens-100K from catalog to served, trained semantic IDs
@@ -55,10 +57,10 @@ format: setup ## mend what check would say
 docs: setup ## write docs/reference anew from settings, tables, jobs and commands
 	$(BIN)/python docs/generate_reference.py
 
-lock: setup ## write requirements.lock anew from pyproject.toml
-	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
+lock: setup ## write requirements.lock, with the hash of every file, anew from pyproject.toml
+	printf '%s\n' $(BUILD_TOOLS) | $(BIN)/uv pip compile pyproject.toml - --all-extras --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet \
+		--output-file requirements.lock
 
 bench: setup ## every benchmark; each prints a ratio against a peer of the same run
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
