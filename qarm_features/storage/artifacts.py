@@ -2,6 +2,7 @@
 
 In: a function that writes files into a folder. Out: ``<root>/<kind>/v<n>/`` with a ``manifest.json`` that lists the
 SHA-256 of every file. A version appears by one rename, so no reader sees a part of it, and it is never changed afterwards.
+What a version holds is what its manifest names, no less and no more.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 MANIFEST = "manifest.json"
@@ -39,19 +40,83 @@ class Artifact:
     path: Path
     manifest: dict[str, Any]
 
-    def verify(self) -> Artifact:
-        """Check every file against the manifest and return the artifact itself.
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over the names and the hashes of all files: two versions with the same one hold the same files."""
+        return hashlib.sha256(json.dumps(self.manifest["files"], sort_keys=True).encode()).hexdigest()
+
+    def verify(self, *, besides: Collection[str] = ()) -> Artifact:
+        """Check that the folder holds the files of the manifest and no others, and return the artifact itself.
+
+        Hidden files may lie beside them, because no reader opens one that the manifest does not name.
+
+        Args:
+            besides: Names of subfolders that other people may have put into the folder.
 
         Raises:
-            ArtifactError: A file is missing or differs from the manifest.
+            ArtifactError: A file is missing, differs, is a symbolic link or is not named by the manifest, or the manifest
+                names no file or one outside the folder.
         """
-        for name, expected in self.manifest["files"].items():
+        files = self.manifest.get("files")
+        manifest = self.path / MANIFEST
+        if not isinstance(files, dict) or not files:
+            raise ArtifactError(f"{manifest} names no files, so nothing says what the version holds. {_REMEDY}")
+        for name, expected in files.items():
+            if not _is_inside(name):
+                raise ArtifactError(f"{manifest} names the file {name}, which must lie in its folder. {_REMEDY}")
             file = self.path / name
+            if link := next((str(place) for place in _down_to(self.path, name) if place.is_symlink()), None):
+                raise ArtifactError(f"{link} is a symbolic link, must be a file or folder of its own. {_REMEDY}")
             if not file.is_file() or sha256(file) != expected:
-                raise ArtifactError(
-                    f"{file} is missing or differs from its manifest. Restore it or make a new version."
-                )
+                raise ArtifactError(f"{file} is missing or differs from its manifest. {_REMEDY}")
+        strangers = _not_named(self.path, {*files, MANIFEST}, besides)
+        if strangers:
+            more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
+            raise ArtifactError(
+                f"{self.path / strangers[0]}{more} is not in the manifest of its version. Move it elsewhere."
+            )
         return self
+
+
+_REMEDY = "Restore it or make a new version."
+
+
+def open_version(folder: str | Path) -> Artifact | None:
+    """Return the version that a folder holds; None for a folder without a manifest.
+
+    Args:
+        folder: Folder of a version, wherever it was copied to.
+    """
+    path = Path(folder)
+    if not (path / MANIFEST).is_file():
+        return None
+    manifest = json.loads((path / MANIFEST).read_text())
+    return Artifact(manifest.get("kind", path.parent.name), manifest.get("version", -1), path, manifest)
+
+
+def _is_inside(name: str) -> bool:
+    """Return False for a name that leads out of a folder, or that has another form than ``publish`` writes."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and str(path) == name and name not in ("", ".", MANIFEST)
+
+
+def _down_to(folder: Path, name: str) -> list[Path]:
+    """Return the file of a name and the folders between it and ``folder``, from above."""
+    parts = PurePosixPath(name).parts
+    return [folder.joinpath(*parts[: number + 1]) for number in range(len(parts))]
+
+
+def _not_named(folder: Path, named: Collection[str], besides: Collection[str]) -> list[str]:
+    """Return the files and links in a folder that are neither named nor hidden nor below a folder in ``besides``."""
+    found = []
+    for above, folders, files in os.walk(folder):
+        inside = Path(above).relative_to(folder)
+        links = [name for name in folders if Path(above, name).is_symlink()]
+        top = inside == Path(".")
+        folders[:] = [name for name in folders if not name.startswith(".") and not (top and name in besides)]
+        names = [(inside / name).as_posix() for name in (*files, *links) if not name.startswith(".")]
+        found += [name for name in names if name not in named and not (top and name in besides)]
+    return sorted(found)
 
 
 class Artifacts:
@@ -111,13 +176,19 @@ class Artifacts:
         Args:
             write: Function that writes the files into the folder that it is given.
             manifest: Further entries of the manifest, JSON values.
+
+        Raises:
+            ArtifactError: ``write`` made a symbolic link.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = self.folder / f".draft-{uuid.uuid4().hex}"
         draft.mkdir()
         try:
             write(draft)
-            files = {str(f.relative_to(draft)): sha256(f) for f in sorted(draft.rglob("*")) if f.is_file()}
+            written = sorted(draft.rglob("*"))
+            if link := next((path for path in written if path.is_symlink()), None):
+                raise ArtifactError(f"{self.kind}: {link.relative_to(draft)} is a symbolic link, must be a file or folder.")
+            files = {path.relative_to(draft).as_posix(): sha256(path) for path in written if path.is_file()}
             while True:
                 version = max(self.versions(), default=-1) + 1
                 content = {"kind": self.kind, "version": version, **manifest, "files": files}

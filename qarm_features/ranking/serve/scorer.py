@@ -21,8 +21,10 @@ from qarm_features.ranking.model.ranking_model import RankingModel
 from qarm_features.ranking.serve.request import Behavior, Candidates, Impressions, Reader
 from qarm_features.ranking.train.calibration import Calibration
 from qarm_features.ranking.train.model_folder import CALIBRATION_FILE, METRICS_FILE, VOCABULARY_FILE, load_fused
+from qarm_features.storage.artifacts import open_version
 
 _DAY = 86_400.0  # seconds
+_FEATURES_FOLDER = "item_features"  # may be put into the folder of a model
 
 
 class Scorer:
@@ -67,6 +69,7 @@ class Scorer:
         item_features: str | Path | None = None,
         content_folder: str | Path | None = None,
         device: str | torch.device = "cpu",
+        verify: bool = True,
     ) -> "Scorer":
         """Opens the folder of a trained model.
 
@@ -77,16 +80,21 @@ class Scorer:
             content_folder: Folder of content tokens to fuse all items anew. None takes the content that was fused at the end
                 of training; items that came since are fused from the tokens that item_features name, if these exist.
             device: Device on which to compute.
+            verify: Compares every file of the model, and of the item features, with the manifest of its version before it
+                is read. This reads each file once. A folder without a manifest, which no job published, is not compared.
 
         Raises:
             ValueError: If the model reads item features and there are none, or they belong to other trained items.
+            ArtifactError: If a file differs from its manifest.
         """
         folder = Path(folder)
+        if verify:
+            _verify(folder)
         model = RankingModel.from_pretrained(str(folder)).to(device)
         vocabulary = ItemVocabulary.load(folder / VOCABULARY_FILE)
         config = model.config
         if model.reads_item_features:
-            vocabulary, features = _open_features(folder, vocabulary, item_features, content_folder)
+            vocabulary, features = _open_features(folder, vocabulary, item_features, content_folder, verify)
             if config.use_fusion and content_folder is None:
                 features.fused = load_fused(folder, model, vocabulary, features).to(device)
             model.set_item_features(features)
@@ -252,16 +260,28 @@ def score_candidates(
     return scorer.score(item_ids, read.candidates, read.behavior, at=at, impressions=impressions, **optional_fields)
 
 
+def _verify(folder: Path) -> None:
+    version = open_version(folder)
+    if version is not None:
+        version.verify(besides=(_FEATURES_FOLDER,))
+
+
 def _open_features(
-    folder: Path, trained_on: ItemVocabulary, given: str | Path | None, content_folder: str | Path | None
+    folder: Path,
+    trained_on: ItemVocabulary,
+    given: str | Path | None,
+    content_folder: str | Path | None,
+    verify: bool,
 ) -> tuple[ItemVocabulary, ItemFeatures]:
-    places = [given] if given is not None else [folder / "item_features", _folder_of_manifest(folder)]
+    places = [given] if given is not None else [folder / _FEATURES_FOLDER, _folder_of_manifest(folder)]
     found = next((place for place in places if place and (Path(place) / FEATURES_FILE).is_file()), None)
     if found is None:
         raise ValueError(
             f"item_features is {given}, must be a folder of write_item_features, which the model reads. "
             "Name the folder, or put it beside the model as item_features."
         )
+    if verify:
+        _verify(Path(found))
     vocabulary, features = open_item_features(found, content_folder=content_folder)
     if not vocabulary.ids[: vocabulary.num_known].equals(trained_on.ids):
         raise ValueError(

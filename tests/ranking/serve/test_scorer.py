@@ -26,6 +26,7 @@ from qarm_features.ranking import (
 from qarm_features.ranking.data import ranking_batch
 from qarm_features.ranking.data.row_encoding import encode_rows
 from qarm_features.ranking.train.model_folder import save_model_folder
+from qarm_features.storage.artifacts import ArtifactError, sha256
 from tests.ranking.ranking_rows import CONFIG, FUSION, VECTOR
 
 TRAINED = ItemVocabulary(range(10, 100, 10))
@@ -251,9 +252,34 @@ def test_item_features_of_a_qarm_project_are_found_by_the_manifest(tmp_path):
         Scorer.open(tmp_path / "ranking_models" / "v5")
 
     shutil.copytree(features, tmp_path / "item_features" / "v2")
-    (tmp_path / "ranking_models" / "v5" / "manifest.json").write_text(json.dumps({"item_features_version": 2}))
+    write_manifest(tmp_path / "ranking_models" / "v5", item_features_version=2)
 
     assert Scorer.open(tmp_path / "ranking_models" / "v5").vocabulary.index(pa.array([NEW_ITEM])).tolist() == [10]
+
+
+def write_manifest(folder, **entries):
+    files = {path.relative_to(folder).as_posix(): sha256(path) for path in folder.rglob("*") if path.is_file()}
+    (folder / "manifest.json").write_text(json.dumps({**entries, "files": files}))
+
+
+def test_a_changed_file_of_a_model_or_of_its_item_features_is_refused_unless_nobody_asks(tmp_path):
+    model, _, features = save(tmp_path / "model", VECTOR)
+    published = tmp_path / "model"
+    write_manifest(features)
+    write_manifest(published)
+    shutil.copytree(features, published / "item_features")  # may lie there beside what the manifest names
+    Scorer.open(published)
+
+    vectors = np.load(published / "item_features" / "vectors.npy")
+    np.save(published / "item_features" / "vectors.npy", vectors[[0, 2, 1, *range(3, len(vectors))]])
+
+    with pytest.raises(ArtifactError, match="vectors.npy is missing or differs from its manifest"):
+        Scorer.open(published)
+    calibration = published / "calibration.json"
+    calibration.write_text(calibration.read_text().replace("}", " }"))
+    with pytest.raises(ArtifactError, match="calibration.json is missing or differs from its manifest"):
+        Scorer.open(published)
+    assert Scorer.open(published, verify=False).score(CANDIDATES, *request()).shape == (5,)
 
 
 def test_what_does_not_fit_the_model_is_refused(tmp_path):
