@@ -53,5 +53,7 @@ def test_setup_installs_nothing_without_a_hash():
 
     installs = re.findall(r"pip install.*", makefile)
 
-    assert [line for line in installs if "--require-hashes" not in line and "--no-build-isolation --no-deps" not in line] == []
+    assert [
+        line for line in installs if "--require-hashes" not in line and "--no-build-isolation --no-deps" not in line
+    ] == []
     assert len(installs) == 2

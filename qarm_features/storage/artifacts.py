@@ -187,7 +187,9 @@ class Artifacts:
             write(draft)
             written = sorted(draft.rglob("*"))
             if link := next((path for path in written if path.is_symlink()), None):
-                raise ArtifactError(f"{self.kind}: {link.relative_to(draft)} is a symbolic link, must be a file or folder.")
+                raise ArtifactError(
+                    f"{self.kind}: {link.relative_to(draft)} is a symbolic link, must be a file or folder."
+                )
             files = {path.relative_to(draft).as_posix(): sha256(path) for path in written if path.is_file()}
             while True:
                 version = max(self.versions(), default=-1) + 1

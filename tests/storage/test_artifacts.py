@@ -84,7 +84,14 @@ def test_a_manifest_names_files_of_its_own_folder_only(tmp_path):
     digest = sha256(tmp_path / "secret.txt")
     inside = {"number.txt": sha256(artifact.path / "number.txt")}
 
-    for name in ("../../../secret.txt", str(tmp_path / "secret.txt"), "x/../number.txt", "./number.txt", "", "manifest.json"):
+    for name in (
+        "../../../secret.txt",
+        str(tmp_path / "secret.txt"),
+        "x/../number.txt",
+        "./number.txt",
+        "",
+        "manifest.json",
+    ):
         with pytest.raises(ArtifactError, match="must lie in its folder"):
             rewrite(artifact, files={**inside, name: digest}).verify()
 
@@ -114,7 +121,9 @@ def test_symbolic_links_are_no_part_of_a_version(tmp_path):
 
     with pytest.raises(ArtifactError, match="codebooks: number.txt is a symbolic link"):
         artifacts.publish(write_link)
-    in_folder = artifacts.publish(lambda folder: ((folder / "x").mkdir(), (folder / "x" / "number.txt").write_text("7")))
+    in_folder = artifacts.publish(
+        lambda folder: ((folder / "x").mkdir(), (folder / "x" / "number.txt").write_text("7"))
+    )
     (in_folder.path / "x").rename(tmp_path / "moved")
     (in_folder.path / "x").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ArtifactError, match="x is a symbolic link, must be a file or folder of its own"):

@@ -263,7 +263,7 @@ def write_manifest(folder, **entries):
 
 
 def test_a_changed_file_of_a_model_or_of_its_item_features_is_refused_unless_nobody_asks(tmp_path):
-    model, _, features = save(tmp_path / "model", VECTOR)
+    _, _, features = save(tmp_path / "model", VECTOR)
     published = tmp_path / "model"
     write_manifest(features)
     write_manifest(published)
