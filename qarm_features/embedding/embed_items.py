@@ -85,7 +85,7 @@ def write_rejected(warehouse: Warehouse, embedded: DataFrame, *, first: bool, an
     Args:
         warehouse: Tables of the project.
         embedded: Rows that ``embed_items`` returned for one chunk.
-        first: True if the rows replace the rejected rows of earlier runs, False if they are appended.
+        first: True if the rows replace the rejected rows of earlier runs, False if they are added to them.
         any_new: False if the chunk has no items, so that nothing is counted.
 
     Returns:
@@ -99,7 +99,8 @@ def write_rejected(warehouse: Warehouse, embedded: DataFrame, *, first: bool, an
     if first and earlier:
         warehouse.overwrite(REJECTED_ROWS, rows, where=f"`table` = '{ITEM_EMBEDDINGS.name}'")
     elif count or not exists:
-        warehouse.append(REJECTED_ROWS, rows)
+        same = ("table", "row", "reason")  # another process may have rejected the same items
+        warehouse.upsert(REJECTED_ROWS, rows, part={"table": ITEM_EMBEDDINGS.name}, key=same, replace=False)
     return count
 
 

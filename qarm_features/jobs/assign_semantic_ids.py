@@ -8,13 +8,16 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from qarm_features.jobs.cautions import shared_codes
-from qarm_features.jobs.context import JobContext, current_codebooks
+from qarm_features.jobs.context import JobContext, current_codebooks, existing_version
 from qarm_features.jobs.job import Counts, job
 from qarm_features.semantic_ids.assign import OldIDs, level_sizes, load_codebooks
 from qarm_features.semantic_ids.assign import assign_semantic_ids as assign
+from qarm_features.storage.artifacts import Artifact
+from qarm_features.storage.conditional_writes import again_if_changed
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS
 
 
@@ -35,10 +38,30 @@ def assign_semantic_ids(
     An item that has one keeps it. After a refit an item also keeps the semantic ID of the version before, if that adds
     little to its error. The setting semantic_ids.bucket_cap limits how many items share a semantic ID.
     """
-    warehouse, settings = context.warehouse, context.settings.semantic_ids
-    codebooks = current_codebooks(context, codebook_version)
-    embeddings, assigned = warehouse.read(ITEM_EMBEDDINGS), warehouse.read_or_empty(ITEM_SEMANTIC_IDS)
+    codebooks, warehouse = current_codebooks(context, codebook_version), context.warehouse
     manifest = codebooks.manifest
+    embeddings = warehouse.read(ITEM_EMBEDDINGS, version=existing_version(warehouse, ITEM_EMBEDDINGS))
+    found = again_if_changed(lambda: _assign_new(context, codebooks, embeddings))
+    rows_in = embeddings.where(F.col("encoder_version") == manifest["encoder_version"]).count()
+    remark = f"{found['rows']} semantic IDs assigned by codebooks v{codebooks.version}"
+    if manifest.get("refit"):
+        remark += f", {found['kept']} kept from v{manifest['refit']['of']}"
+    if context.settings.semantic_ids.bucket_cap:
+        remark += f", {found['moved']} moved"
+    codes = warehouse.read_or_empty(ITEM_SEMANTIC_IDS).where(F.col("codebook_version") == codebooks.version)
+    warnings = shared_codes(codes, codebook_size=level_sizes(manifest)[0]) if found["rows"] else []
+    return Counts(rows_in, rows_in, 0, remark, tuple(warnings))
+
+
+def _assign_new(context: JobContext, codebooks: Artifact, embeddings: DataFrame) -> Row:
+    """Assigns the items that have no semantic ID, and returns the number of ``rows``, of ``kept`` and of ``moved`` ones.
+
+    Raises:
+        ChangedMeanwhile: Another process assigned semantic IDs of these codebooks in between.
+    """
+    warehouse, settings, manifest = context.warehouse, context.settings.semantic_ids, codebooks.manifest
+    base = warehouse.base(ITEM_SEMANTIC_IDS, {"codebook_version": codebooks.version})
+    assigned = warehouse.read_base(ITEM_SEMANTIC_IDS, base)
     refit, last = manifest.get("refit"), manifest["levels"][-1]
     old_ids = None
     if refit:
@@ -53,17 +76,11 @@ def assign_semantic_ids(
         bucket_cap=settings.bucket_cap,
         most_extra=settings.error_budget * last["sse"] / last.get("weight", last["rows"]),
     ).persist()
-    counts = [F.count("*").alias("rows"), F.count_if("kept").alias("kept"), F.count_if("moved").alias("moved")]
-    found = new.agg(*counts).collect()[0]
-    rows_in = embeddings.where(F.col("encoder_version") == manifest["encoder_version"]).count()
-    if found["rows"]:
-        warehouse.append(ITEM_SEMANTIC_IDS, new)
-    new.unpersist()
-    remark = f"{found['rows']} semantic IDs assigned by codebooks v{codebooks.version}"
-    if refit:
-        remark += f", {found['kept']} kept from v{refit['of']}"
-    if settings.bucket_cap:
-        remark += f", {found['moved']} moved"
-    codes = warehouse.read_or_empty(ITEM_SEMANTIC_IDS).where(F.col("codebook_version") == codebooks.version)
-    warnings = shared_codes(codes, codebook_size=level_sizes(manifest)[0]) if found["rows"] else []
-    return Counts(rows_in, rows_in, 0, remark, tuple(warnings))
+    try:
+        counts = [F.count("*").alias("rows"), F.count_if("kept").alias("kept"), F.count_if("moved").alias("moved")]
+        found: Row = new.agg(*counts).collect()[0]
+        if found["rows"]:
+            warehouse.append(ITEM_SEMANTIC_IDS, new, base=base)
+        return found
+    finally:
+        new.unpersist()

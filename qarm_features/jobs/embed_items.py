@@ -50,7 +50,8 @@ def embed_items(
             rows=-(-rows_new // chunks),
         ).persist(StorageLevel.MEMORY_AND_DISK)
         if rows_new or not warehouse.exists(ITEM_EMBEDDINGS):
-            warehouse.upsert(ITEM_EMBEDDINGS, embedded.where(F.col("reason").isNull()))
+            rows = embedded.where(F.col("reason").isNull())
+            warehouse.upsert(ITEM_EMBEDDINGS, rows, part={"encoder_version": encoder.version})
         rejected += write_rejected(warehouse, embedded, first=chunk == 0, any_new=rows_new > 0)
         embedded.unpersist()
     remark = f"{rows_new - rejected} items embedded by encoder v{encoder.version}, the others unchanged"

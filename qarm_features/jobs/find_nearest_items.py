@@ -8,14 +8,17 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from qarm_features.codebooks.banks import find_nearest_items as find
 from qarm_features.codebooks.banks import load_bank, publish_bank
 from qarm_features.embedding.encoder_versions import current_encoder
-from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.context import JobContext, existing_version
 from qarm_features.jobs.job import Counts, job
 from qarm_features.quantizers import NearestItems
+from qarm_features.storage.artifacts import Artifact
+from qarm_features.storage.conditional_writes import again_if_changed
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, ITEMS
 
 
@@ -38,7 +41,8 @@ def find_nearest_items(
     settings, warehouse, banks = context.settings, context.warehouse, context.artifacts("banks")
     encoder = current_encoder(context.artifacts("encoders"), settings.items, settings.encoder)
     options = settings.nearest_items
-    embeddings = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
+    embeddings = warehouse.read(ITEM_EMBEDDINGS, version=existing_version(warehouse, ITEM_EMBEDDINGS))
+    embeddings = embeddings.where(F.col("encoder_version") == encoder.version)
     embeddings = embeddings.join(warehouse.read(ITEMS).select("item_id"), on="item_id", how="left_semi")
     made_from = {"encoder_version": encoder.version, "seed": settings.seed, **options.model_dump()}
     bank = banks.find(**made_from)
@@ -47,13 +51,32 @@ def find_nearest_items(
             k=options.k, exactUpTo=options.exact_up_to, numProbes=options.num_probes, seed=settings.seed
         )
         bank = publish_bank(banks, embeddings, estimator, **made_from)
-    present = warehouse.read_or_empty(ITEM_NEAREST_ITEMS)
-    model = load_bank(bank)
-    new = find(embeddings, present, model=model, bank_version=bank.version, encoder_version=encoder.version).persist()
-    rows, rows_new = embeddings.count(), new.count()
-    if rows_new:
-        warehouse.append(ITEM_NEAREST_ITEMS, new)
-    new.unpersist()
+    searched = bank
+    rows, rows_new = embeddings.count(), again_if_changed(lambda: _find_new(context, searched, embeddings))
     recall = bank.manifest["recall"]
     how = "exactly" if recall is None else f"with recall {recall:.3f}"
     return Counts(rows, rows, 0, f"{rows_new} VQ codes found in bank v{bank.version}, {how}")
+
+
+def _find_new(context: JobContext, bank: Artifact, embeddings: DataFrame) -> int:
+    """Finds the VQ codes of the items that have none, and returns their number.
+
+    Raises:
+        ChangedMeanwhile: Another process found VQ codes in this bank in between.
+    """
+    warehouse = context.warehouse
+    base = warehouse.base(ITEM_NEAREST_ITEMS, {"bank_version": bank.version})
+    new = find(
+        embeddings,
+        warehouse.read_base(ITEM_NEAREST_ITEMS, base),
+        model=load_bank(bank),
+        bank_version=bank.version,
+        encoder_version=bank.manifest["encoder_version"],
+    ).persist()
+    try:
+        rows = new.count()
+        if rows:
+            warehouse.append(ITEM_NEAREST_ITEMS, new, base=base)
+        return rows
+    finally:
+        new.unpersist()

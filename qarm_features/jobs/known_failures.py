@@ -64,7 +64,7 @@ _RULES: tuple[tuple[str, str], ...] = (
         f"{_AGAIN}.",
     ),
     (
-        r"DELTA_(PROTOCOL|UNSUPPORTED|INVALID_PROTOCOL)|reader features",
+        r"DELTA_(PROTOCOL(?!_CHANGED)|UNSUPPORTED|INVALID_PROTOCOL)|reader features",
         "A Delta table needs a feature that this version of Delta lacks: {says}. Upgrade delta-spark and deltalake, or "
         "drop the feature from the table.",
     ),
@@ -73,7 +73,8 @@ _RULES: tuple[tuple[str, str], ...] = (
         f"{{what}} cannot be read, because it is damaged, cut off or of another format ({{cause}}). Replace it, {_AGAIN}.",
     ),
     (
-        r"Concurrent(Append|Delete|Modification|Transaction|Write)\w*Exception|DELTA_CONCURRENT|DELTA_METADATA_CHANGED",
+        r"Concurrent(Append|Delete|Modification|Transaction|Write)\w*Exception|DELTA_CONCURRENT"
+        r"|DELTA_(METADATA|PROTOCOL)_CHANGED",
         "Another process changed the same Delta table in the meantime, so nothing was written. Run the same command again.",
     ),
     (

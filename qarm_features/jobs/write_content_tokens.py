@@ -54,7 +54,7 @@ def write_content_tokens(
             rows=rows_new // chunks,
         ).persist(StorageLevel.DISK_ONLY)
         if encoded.count() or not warehouse.exists(ITEM_CONTENT_TOKENS):  # No empty commit.
-            warehouse.upsert(ITEM_CONTENT_TOKENS, encoded)
+            warehouse.upsert(ITEM_CONTENT_TOKENS, encoded, part={"backbones": backbones.fingerprint})
         encoded.unpersist()
     if rows_new:
         rejected = _new(context, items, backbones).count()

@@ -1,4 +1,4 @@
-"""The ``Warehouse`` reads and writes the Delta tables. Only it, its helper beside it and the Spark session know Delta.
+"""The ``Warehouse`` reads and writes the Delta tables. Only it, its helpers beside it and the Spark session know Delta.
 
 In: DataFrames. Out: Delta tables under one folder or URI. Every write is one atomic Delta commit: a reader, or a job that
 is killed at any moment, sees either all of it or nothing.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from deltalake import DeltaTable
 
+from qarm_features.storage.conditional_writes import Base, again_if_changed, base_of, merge_rows, only_from
 from qarm_features.storage.plain_files import PlainDeltaTable, TableError
 from qarm_features.storage.tables import Column, Table
 
@@ -151,22 +152,69 @@ class Warehouse:
         stored = [commit.get("userMetadata") for commit in self._delta(table).history()]
         return [json.loads(metadata) for metadata in stored if metadata]
 
-    def append(self, table: Table, rows: DataFrame) -> None:
-        """Add rows in one commit. The caller makes sure that their keys are new."""
-        writer = self.conform(table, rows).write.format("delta").mode("append").partitionBy(*table.partition_by)
+    def base(self, table: Table, part: Mapping[str, str | int] | None = None) -> Base:
+        """Return the state of a part of a table, from which new rows are computed and to which they are appended.
+
+        Args:
+            table: Table that is written.
+            part: Values of partition columns, for example ``{"codebook_version": 3}``; None for the whole table.
+        """
+        return base_of(self.path(table), part or {})
+
+    def read_base(self, table: Table, base: Base) -> DataFrame:
+        """Read a table as it is in a base, without rows if it does not exist there."""
+        return self.empty(table) if base.version is None else self.read(table, version=base.version)
+
+    def append(self, table: Table, rows: DataFrame, *, base: Base | None = None) -> None:
+        """Add rows in one commit.
+
+        Args:
+            table: Table to write.
+            rows: Rows whose keys the table does not hold.
+            base: State of the part of the table from which the rows were computed. None adds them whatever others have
+                written, so the caller makes sure that no other process does.
+
+        Raises:
+            ChangedMeanwhile: Another process has written the part since ``base``. Nothing was written.
+        """
+        mode = "append" if base is None or base.version is not None else "errorifexists"
         # The table may have been written before an optional column was introduced.
-        writer.option("mergeSchema", "true").save(self.path(table))
+        writer = self.conform(table, rows).write.format("delta").mode(mode).option("mergeSchema", "true")
+        writer = writer.partitionBy(*table.partition_by)
+        if base is None:
+            return writer.save(self.path(table))
+        with only_from(base) as options:
+            writer.options(**options).save(self.path(table))
 
-    def upsert(self, table: Table, rows: DataFrame) -> None:
-        """Add rows, and replace rows of the same key, in one commit. ``rows`` is read twice, so persist it before."""
-        if not self.exists(table):
-            return self.append(table, rows)
-        from delta.tables import DeltaTable as SparkDeltaTable
+    def upsert(
+        self,
+        table: Table,
+        rows: DataFrame,
+        *,
+        part: Mapping[str, str | int] | None = None,
+        key: tuple[str, ...] = (),
+        replace: bool = True,
+    ) -> None:
+        """Add rows, and replace rows of the same key, in one commit. ``rows`` is read twice, so persist it before.
 
-        same_key = " AND ".join(f"old.{key} = new.{key}" for key in table.key)
-        old = SparkDeltaTable.forPath(self.spark, self.path(table)).alias("old")
-        merge = old.merge(self.conform(table, rows).alias("new"), same_key).withSchemaEvolution()
-        merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+        Other processes may write the table at the same time: a row of one key never stands there twice.
+
+        Args:
+            table: Table to write.
+            rows: Rows, no two of the same key.
+            part: Values of partition columns that all rows have, so that no other part is searched for their keys.
+            key: Columns that identify a row; by default the key of the table.
+            replace: False keeps the rows of the same key.
+
+        Raises:
+            ChangedMeanwhile: Others wrote the part again and again.
+        """
+        again_if_changed(lambda: self._upsert(table, rows, key or table.key, replace, self.base(table, part)))
+
+    def _upsert(self, table: Table, rows: DataFrame, key: tuple[str, ...], replace: bool, base: Base) -> None:
+        if base.version is None:
+            return self.append(table, rows, base=base)
+        merge_rows(self.spark, self.conform(table, rows), base, key=key, replace=replace)
 
     def files(self, table: Table, **partition: str | int) -> list[str]:
         """Return the paths of the Parquet files that hold one partition, for readers without Spark.
