@@ -95,11 +95,16 @@ def test_upserts_at_once_write_a_key_once_whether_or_not_there_is_a_table(tmp_pa
 
 def test_rows_without_a_key_are_told_apart_by_named_columns(tmp_path, spark):
     warehouse = open_warehouse(tmp_path, spark)
-    rows = spark.createDataFrame([("items", "{}", "empty"), ("items", "{}", "long")], "table string, row string, reason string")
+    rows = spark.createDataFrame(
+        [("items", "{}", "empty"), ("items", "{}", "long")], "table string, row string, reason string"
+    )
     how = {"part": {"table": "items"}, "key": ("table", "row", "reason"), "replace": False}
 
     warehouse.upsert(REJECTED_ROWS, rows.limit(1), **how)
     warehouse.upsert(REJECTED_ROWS, rows, **how)
     warehouse.upsert(REJECTED_ROWS, rows.limit(0), **how)
 
-    assert [row["reason"] for row in warehouse.arrow(REJECTED_ROWS).to_table().sort_by("reason").to_pylist()] == ["empty", "long"]
+    assert [row["reason"] for row in warehouse.arrow(REJECTED_ROWS).to_table().sort_by("reason").to_pylist()] == [
+        "empty",
+        "long",
+    ]
