@@ -37,6 +37,7 @@ def contrastive_loss(
     temperature: Tensor,
     false_negatives: Tensor | None = None,
     log_popularity: LogPopularity | None = None,
+    popularity_power: float | None = None,
     weight: Tensor | None = None,
 ) -> Tensor:
     """Compute the symmetric in-batch softmax loss: each trigger must find its target among all targets, and vice versa.
@@ -49,6 +50,11 @@ def contrastive_loss(
             marks nothing.
         log_popularity: Log-probabilities of the items as negatives, which are subtracted from their logits. Without this
             correction (logQ), popular items are pushed away because they are negatives more often. None corrects nothing.
+        popularity_power: Power, from 0 to 1, of the expected number of times that an item is among the negatives of a row;
+            a negative counts as much as the inverse of this. The positive is not corrected, because it is in its row with
+            certainty. 1 estimates the softmax over all items, whose optimum holds the popularity of the target; 0 is the
+            plain loss of the batch, whose optimum does not. None corrects the positive like the negatives, so that the
+            negatives of a rare positive count less; encoders were trained like this before.
         weight: Weights (B,) of the pairs, at least 0; a pair of weight 0 is neither a positive nor a negative. None weights
             all pairs by 1.
 
@@ -60,22 +66,35 @@ def contrastive_loss(
         >>> round(float(contrastive_loss(items, items, temperature=torch.tensor(1.0))), 4)  # log(1 + exp(-1))
         0.3133
 
-    Source: the logQ correction is Yi et al., Sampling-Bias-Corrected Neural Modeling, RecSys 2019, equation 3.
+    Raises:
+        ValueError: ``popularity_power`` is outside [0, 1], or set without ``log_popularity``.
+
+    Source: the logQ correction is Yi et al., Sampling-Bias-Corrected Neural Modeling, RecSys 2019, equation 3; that it must
+        spare the positive is shown in arXiv 2507.09331.
     """
+    if popularity_power is not None and (log_popularity is None or not 0 <= popularity_power <= 1):
+        raise ValueError(f"popularity_power is {popularity_power}, must be from 0 to 1, beside log_popularity.")
     logits = trigger @ target.T / temperature
     diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     left_out = torch.zeros_like(diagonal) if false_negatives is None else false_negatives
     weight = torch.ones(len(logits), device=logits.device) if weight is None else weight
     is_ignored = weight == 0
     left_out = (left_out | is_ignored[:, None] | is_ignored[None, :]) & ~diagonal
-    by_trigger = logits if log_popularity is None else logits - log_popularity.target[None, :]
-    by_target = logits if log_popularity is None else logits - log_popularity.trigger[:, None]
-    loss = _nats(by_trigger, left_out) + _nats(by_target.T, left_out.T)
+    loss = _nats(logits, left_out, None if log_popularity is None else log_popularity.target, popularity_power)
+    loss = loss + _nats(
+        logits.T, left_out.T, None if log_popularity is None else log_popularity.trigger, popularity_power
+    )
     return (loss / 2 * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
-def _nats(logits: Tensor, left_out: Tensor) -> Tensor:
+def _nats(logits: Tensor, left_out: Tensor, log_popularity: Tensor | None, power: float | None) -> Tensor:
     """Return the cross-entropy (B,) of each row, with the diagonal as the label."""
+    diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    if log_popularity is not None and power is None:
+        logits = logits - log_popularity
+    elif log_popularity is not None and power is not None:
+        num_negatives = (~left_out & ~diagonal).sum(1, keepdim=True).clamp(min=1)
+        logits = torch.where(diagonal, logits, logits - power * (log_popularity + num_negatives.log()))
     return logits.masked_fill(left_out, float("-inf")).logsumexp(1) - logits.diagonal()
 
 

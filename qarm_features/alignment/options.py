@@ -24,6 +24,8 @@ class AlignmentOptions:
         max_grad_norm: Greatest L2 norm of the gradient, above 0; a longer gradient is scaled down.
         temperature: Initial temperature of the contrastive loss, in [0.01, 1]; it is learned within these bounds.
         popularity_correction: True to subtract the log-probability of an item as a negative from its logit.
+        popularity_power: Power, in [0, 1], of this correction, which then spares the positive of a row; None corrects the
+            positive as well.
         geometry_weight: Weight of the loss that keeps cosines of items near those of the frozen backbones, at least 0.
         num_anchors: Number of items of the catalog on which this loss is computed in each batch, at least 2.
         view_weight: Weight of the contrastive loss between two augmentations of an item, at least 0. It prevents that a
@@ -56,6 +58,7 @@ class AlignmentOptions:
     max_grad_norm: float = 1.0
     temperature: float = _SECTION.temperature
     popularity_correction: bool = _SECTION.popularity_correction
+    popularity_power: float | None = _SECTION.popularity_power
     geometry_weight: float = _SECTION.geometry_weight
     num_anchors: int = 512
     view_weight: float = 0.0
@@ -82,6 +85,8 @@ class AlignmentOptions:
         for name in ("learning_rate", "max_grad_norm"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be above 0.")
+        if self.popularity_power is not None and not 0 <= self.popularity_power <= 1:
+            raise ValueError(f"popularity_power is {self.popularity_power}, must be from 0 to 1.")
         if not 0 <= self.warmup_share < 1:
             raise ValueError(f"warmup_share is {self.warmup_share}, must be at least 0 and below 1.")
         if not LOWEST_TEMPERATURE <= self.temperature <= HIGHEST_TEMPERATURE:

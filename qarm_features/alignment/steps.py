@@ -81,6 +81,7 @@ def pair_loss(
         temperature=bounded_temperature(log_temperature),
         false_negatives=torch.from_numpy(marks).to(device),
         log_popularity=popularity,
+        popularity_power=options.popularity_power if popularity is not None else None,
         weight=weight,
     )
 

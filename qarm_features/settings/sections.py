@@ -175,6 +175,14 @@ class Alignment(Section):
     popularity_correction: bool = Field(
         True, description="Whether to subtract the log-popularity of a negative item from its logit."
     )
+    # The default is None, so that encoders that were aligned before this option existed are still found.
+    popularity_power: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Power of the popularity correction, from 0 to 1, which then spares the positive pair itself; 1 lets "
+        "popular items stay near everything, 0 corrects nothing; null corrects the positive pair as well.",
+    )
     geometry_weight: float = Field(
         0.0,
         ge=0,

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from qarm_features.alignment.known_pairs import KnownPairs, pair_keys
-from qarm_features.alignment.loss import LogPopularity, bounded_temperature, contrastive_loss, false_negatives
+from qarm_features.alignment.loss import LogPopularity, _nats, bounded_temperature, contrastive_loss, false_negatives
 
 
 def unit(*shape: int, seed: int) -> torch.Tensor:
@@ -43,6 +43,59 @@ def test_it_is_the_softmax_written_out():
         weight.numpy(),
     )  # fmt: skip
     assert loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_with_a_power_negatives_are_corrected_and_the_positive_is_not():
+    trigger, target = unit(3, 3, seed=0), unit(3, 3, seed=1)
+    popularity = LogPopularity(torch.tensor([0.1, 0.2, 0.7]).log(), torch.tensor([0.5, 0.3, 0.2]).log())
+    left_out = torch.zeros(3, 3, dtype=torch.bool)
+    left_out[0, 2] = True
+
+    loss = contrastive_loss(
+        trigger, target, temperature=torch.tensor(0.2), log_popularity=popularity, popularity_power=0.5,
+        false_negatives=left_out, weight=torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64),
+    )  # fmt: skip
+
+    e = np.exp((trigger @ target.T / 0.2).numpy())  # row 1 has weight 0 and is nowhere a negative
+    trigger_0, trigger_2 = e[0, 0] / e[0, 0], e[2, 2] / (e[2, 2] + e[2, 0] / 0.5**0.5)
+    target_0, target_2 = e[0, 0] / (e[0, 0] + e[2, 0] / 0.7**0.5), e[2, 2] / e[2, 2]
+    expected = -np.log([trigger_0, trigger_2, target_0, target_2]).sum() / 4
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_power_1_estimates_the_softmax_over_all_items_and_no_power_starves_rare_positives():
+    """Targets are drawn by popularity; the mean gradient over many batches is held against that of the whole catalog."""
+    items, popularity = unit(6, 4, seed=2), torch.tensor([0.3, 0.25, 0.2, 0.15, 0.0998, 0.0002], dtype=torch.float64)
+    query, rare, temperature = unit(1, 4, seed=3), 5, torch.tensor(0.5)
+    generator = torch.Generator().manual_seed(0)
+
+    def pull(power):  # on the cosine of the query with its rare target
+        total = 0.0
+        for _ in range(200):
+            drawn = torch.multinomial(popularity, 255, replacement=True, generator=generator)
+            column = torch.cat([torch.tensor([rare]), drawn])
+            cosines = (query @ items[column].T).detach().requires_grad_()
+            logits = torch.cat([cosines, torch.zeros(255, 256, dtype=torch.float64)]) / temperature
+            left_out = torch.zeros(256, 256, dtype=torch.bool)
+            left_out[0, 1:] = drawn == rare
+            weight = torch.zeros(256, dtype=torch.float64)
+            weight[0] = 1
+            rows = _nats(logits[:1].expand(256, -1), left_out, popularity[column].log(), power)
+            (rows * weight).sum().backward()
+            total += cosines.grad[0, 0].item()
+        return total / 200
+
+    cosines = (query @ items.T).requires_grad_()
+    torch.nn.functional.cross_entropy(cosines / temperature, torch.tensor([rare])).backward()
+    whole = cosines.grad[0, rare].item()
+    assert pull(1.0) == pytest.approx(whole, rel=0.05)
+    assert abs(pull(None)) < abs(whole) / 2
+
+
+def test_a_power_needs_popularities_and_is_a_share():
+    trigger = unit(2, 3, seed=0)
+    with pytest.raises(ValueError, match="popularity_power is 0.5, must be from 0 to 1, beside log_popularity"):
+        contrastive_loss(trigger, trigger, temperature=torch.tensor(0.1), popularity_power=0.5)
 
 
 def test_without_options_it_is_the_cross_entropy_of_both_directions():
