@@ -30,6 +30,13 @@ SWITCHES = {
     "content interest": {**FUSION, "use_content_interest": True},
     "content interest of vectors": {**VECTOR, **CONTENT, "use_content_interest": True, "interest_rank": None},
     "content-ID loss": {**FUSION, "content_id_weight": 0.5, "new_items_from_content": True},
+    "content-ID loss, projected": {
+        **FUSION,
+        "content_id_weight": 0.001,
+        "content_id_dim": 8,
+        "content_id_stop_gradient": "content",
+        "content_id_negatives": 16,
+    },
     "all": {
         "use_prefixes": True,
         "use_nearest_items": True,

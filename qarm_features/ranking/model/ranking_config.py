@@ -5,7 +5,7 @@ In: numbers, and True or False. Out: a ``RankingConfig`` that has been checked.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 _NEEDS_CODES = ("use_semantic_ids", "use_prefixes", "use_match")
 _ITEM_FEATURES = (
@@ -75,6 +75,9 @@ class RankingConfig:
         num_heads: H of the Fusion-Q-Former and of the content interest, at least 1.
         interest_rank: Rank of the content interest's LoRA, at least 1; None trains full projections.
         content_id_temperature: Temperature of the Content-ID-Contrastive loss, above 0.
+        content_id_dim: Width of the space into which this loss projects content and item IDs, at least 1; None compares the
+            embeddings of item IDs themselves with content that is mapped to their width.
+        content_id_stop_gradient: Side of this loss whose embeddings it does not train: content, item_id, or None.
         content_id_negatives: Number of in-batch negatives of this loss; None takes the whole batch.
         cold_below: Number of training positives below which an item is cold in this loss, at least 0.
         popular_weight: Weight of the terms of all other items in this loss, at least 0.
@@ -128,6 +131,8 @@ class RankingConfig:
     num_heads: int = 4
     interest_rank: int | None = 8
     content_id_temperature: float = 0.1
+    content_id_dim: int | None = None
+    content_id_stop_gradient: Literal["content", "item_id"] | None = None
     content_id_negatives: int | None = None
     cold_below: int = 5
     popular_weight: float = 1.0
@@ -150,6 +155,12 @@ class RankingConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1.")
         if not self.content_id_weight >= 0:
             raise ValueError(f"content_id_weight is {self.content_id_weight}, must be at least 0.")
+        if self.content_id_dim is not None and self.content_id_dim < 1:
+            raise ValueError(f"content_id_dim is {self.content_id_dim}, must be at least 1. None projects nothing.")
+        if self.content_id_stop_gradient not in (None, "content", "item_id"):
+            raise ValueError(
+                f'content_id_stop_gradient is "{self.content_id_stop_gradient}", must be "content", "item_id" or None.'
+            )
         for name in ("id_dropout", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be in [0, 1).")
@@ -158,7 +169,7 @@ class RankingConfig:
     @property
     def has_content_id_map(self) -> bool:
         """True for a model that maps content into the space of item IDs."""
-        return self.content_id_weight > 0 or self.new_items_from_content
+        return (self.content_id_weight > 0 and self.content_id_dim is None) or self.new_items_from_content
 
     def _check_needs(self) -> None:
         """Refuses a switch without what it needs."""

@@ -25,7 +25,11 @@ from qarm_features.ranking.model.parts import CODES, INPUT_ORDER, ITEM_ARRAYS, i
 from qarm_features.ranking.model.ranking_config import RankingConfig
 from qarm_features.ranking.model.user_history import UserHistory
 from qarm_features.ranking.modules.codebook_version import CodebookVersioned
-from qarm_features.ranking.modules.content_id_contrastive import content_id_contrastive_loss, popularity_weights
+from qarm_features.ranking.modules.content_id_contrastive import (
+    ContentIDProjections,
+    content_id_contrastive_loss,
+    popularity_weights,
+)
 from qarm_features.ranking.modules.frozen_vector import scaled_vectors
 from qarm_features.ranking.modules.looked_up import LookedUp
 from qarm_features.ranking.modules.ranking_input import ItemCounts, Rows
@@ -93,6 +97,11 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         self.vector_linear = None
         if config.use_linear and self.items.vector is not None:
             self.vector_linear = _zeros(self.items.vector.looked_up_dim)
+        self.content_id_projections = None
+        if config.content_id_weight and config.content_id_dim is not None:
+            self.content_id_projections = ContentIDProjections(
+                content_dim=self.items.content_dim, item_dim=config.item_dim, dim=config.content_id_dim
+            )
         # Counts of the training rows by item index: slices of metrics, cold_below and smoothed rates read them.
         self.register_buffer("train_positives", torch.zeros(config.num_items + 1, dtype=torch.int64))
         self.register_buffer("train_impressions", torch.zeros(config.num_items + 1, dtype=torch.int64))
@@ -286,9 +295,18 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
             popular_weight=config.popular_weight,
             cold_weight=config.cold_weight,
         )
+        content, ids = content[row], item_ids(item)
+        if config.content_id_stop_gradient == "content":
+            content = content.detach()  # before its map, which has to train
+        elif config.content_id_stop_gradient == "item_id":
+            ids = ids.detach()
+        if self.content_id_projections is None:
+            content = self.items.content_as_id(content)
+        else:
+            content, ids = self.content_id_projections(content, ids)
         return content_id_contrastive_loss(
-            self.items.content_as_id(content[row]),
-            item_ids(item),
+            content,
+            ids,
             temperature=config.content_id_temperature,
             weight=weight,
             num_negatives=config.content_id_negatives,

@@ -8,7 +8,7 @@ Source: EM3, arXiv 2404.06078, Content-ID-Contrastive loss.
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 
@@ -70,6 +70,41 @@ def content_id_contrastive_loss(
         loss = loss + functional.cross_entropy(logits, torch.zeros_like(row), reduction="none") / 2
     weight = torch.ones_like(loss) if weight is None else weight.to(loss.dtype)
     return (weight * loss).sum() / weight.sum().clamp(min=torch.finfo(loss.dtype).tiny)
+
+
+class ContentIDProjections(nn.Module):
+    """Map content and item-ID embeddings into a space of their own, in which the loss compares them.
+
+    Without them the loss acts on the item-ID embedding itself. This embedding is small at the start of training, so that
+    its normalization makes the gradient of the loss large beside that of the ranking loss.
+
+    Args:
+        content_dim: Width C of the content embeddings, at least 1.
+        item_dim: Width I of the item-ID embeddings, at least 1.
+        dim: Width D of the space, at least 1.
+
+    Example:
+        >>> projections = ContentIDProjections(content_dim=6, item_dim=4, dim=8)
+        >>> [side.shape[1] for side in projections(torch.ones(2, 6), torch.ones(2, 4))]
+        [8, 8]
+    """
+
+    def __init__(self, *, content_dim: int, item_dim: int, dim: int) -> None:
+        super().__init__()
+        self.content = nn.Linear(content_dim, dim, bias=False)
+        self.item_id = nn.Linear(item_dim, dim, bias=False)
+
+    def forward(self, content: Tensor, item_id_embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps both sides.
+
+        Args:
+            content: (B, C) float32.
+            item_id_embedding: (B, I) float32.
+
+        Returns:
+            Content (B, D) and item-ID embeddings (B, D), float32.
+        """
+        return self.content(content), self.item_id(item_id_embedding)
 
 
 def popularity_weights(counts: Tensor, *, cold_below: int, popular_weight: float, cold_weight: float) -> Tensor:

@@ -198,6 +198,8 @@ def test_a_model_of_content_without_item_features_is_refused():
     ({"item_dim": 0}, "item_dim is 0, must be at least 1"),
     ({"dropout": 1.0}, r"dropout is 1\.0, must be in \[0, 1\)"),
     ({"content_id_weight": -1.0}, r"content_id_weight is -1\.0, must be at least 0"),
+    ({"content_id_dim": 0}, "content_id_dim is 0, must be at least 1. None projects nothing"),
+    ({"content_id_stop_gradient": "ids"}, 'content_id_stop_gradient is "ids", must be "content", "item_id" or None'),
     ({"use_content_interest": True}, "use_content_interest is True, must have content"),
     ({"use_item_ids": False, "id_dropout": 0.5}, r"id_dropout is 0\.5, must have item IDs"),
     ({"use_frozen_vector": True}, "vector_dim is None, must be the width of the frozen vectors"),
