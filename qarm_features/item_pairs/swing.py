@@ -10,7 +10,7 @@ the weights w_u come from its widely used variant, in which heavy users count no
 
 Cost, with C = ``max_items_per_user`` and H = ``max_users_per_item``: users are never joined with users. Interactions are
 shuffled three times as small rows, then once as at most min(interactions, items x H) rows with all items of their user, at
-most 12 x C bytes a row. One item takes at most H x H x C multiplications and memory for H x C items. The cost grows with
+most 16 x C bytes a row. One item takes at most H x H x C multiplications and memory for H x C items. The cost grows with
 the interactions, not with the square of the users.
 """
 
@@ -109,26 +109,44 @@ def swing_pairs(latest: DataFrame, item_index: DataFrame, *, settings: ItemPairs
     Returns:
         ``trigger_item_id``, ``target_item_id``, ``weight``, ``micros``: for each trigger the ``max_pairs_per_item``
         heaviest targets. Of equal weights the smaller IDs come first. Each direction of a pair is found from its trigger.
+        With ``popularity_power`` p, a weight is the score divided by the number of users of the target to the power of p.
+        With ``reversed_pairs`` both directions of each pair are rows, with the larger of the two weights each. With
+        ``max_pairs_per_target``, each target keeps that many of its heaviest triggers.
     """
     once = latest.repartition("user_id").groupBy("user_id", "item_id").agg(F.max("micros").alias("micros"))
     by_draw = Window.partitionBy("item_id").orderBy("draw", "user_id")
     rows = once.join(item_index, on="item_id", how="inner").withColumn("draw", F.xxhash64("user_id", F.lit(seed)))
     rows = rows.withColumn("kept", F.row_number().over(by_draw) <= settings.max_users_per_item)
-    by_user = rows.select("user_id", "item", "micros", "draw", "kept").repartition("user_id")
+    rows = rows.withColumn("users", F.count("*").over(Window.partitionBy("item_id")).cast("int"))
+    by_user = rows.select("user_id", "item", "micros", "draw", "kept", "users").repartition("user_id")
     by_user = by_user.sortWithinPartitions("user_id", "item")
-    by_item = by_user.mapInArrow(_attach_users_items, "item int, draw bigint, items binary, times binary")
+    by_item = by_user.mapInArrow(_attach_users_items, "item int, draw bigint, items binary, times binary, users binary")
     by_item = by_item.repartition("item").sortWithinPartitions("item", "draw")
     score = functools.partial(
         _score_items,
         alpha=settings.swing_alpha,
         min_support=settings.min_support,
         max_pairs=settings.max_pairs_per_item,
+        power=settings.popularity_power or 0.0,
     )
     pairs = by_item.mapInArrow(score, "trigger int, target int, weight double, micros bigint")
+    if settings.reversed_pairs:
+        pairs = _with_reversed(pairs)
+    if settings.max_pairs_per_target is not None:
+        heaviest = Window.partitionBy("target").orderBy(F.desc("weight"), "trigger")
+        pairs = pairs.withColumn("place", F.row_number().over(heaviest))
+        pairs = pairs.where(F.col("place") <= settings.max_pairs_per_target)
     triggers = item_index.select(F.col("item_id").alias("trigger_item_id"), F.col("item").alias("trigger"))
     targets = item_index.select(F.col("item_id").alias("target_item_id"), F.col("item").alias("target"))
     pairs = pairs.join(triggers, on="trigger", how="inner").join(targets, on="target", how="inner")
     return pairs.select("trigger_item_id", "target_item_id", "weight", "micros")
+
+
+def _with_reversed(pairs: DataFrame) -> DataFrame:
+    """Add the other direction of each pair; a pair that is there in both keeps the larger weight and the later time."""
+    other = pairs.select(F.col("target").alias("trigger"), F.col("trigger").alias("target"), "weight", "micros")
+    both = pairs.unionByName(other).groupBy("trigger", "target")
+    return both.agg(F.max("weight").alias("weight"), F.max("micros").alias("micros"))
 
 
 def _attach_users_items(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -140,27 +158,36 @@ def _attach_users_items(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Record
         kept = np.flatnonzero(rows["kept"].to_numpy(zero_copy_only=False) & (lengths > 1)[user_of_row])
         users = pa.array(user_of_row[kept])
         columns = [rows[name].take(pa.array(kept)) for name in ("item", "draw")]
-        columns += [packed(offsets, rows[name].to_numpy()).take(users) for name in ("item", "micros")]
-        yield pa.RecordBatch.from_arrays(columns, ["item", "draw", "items", "times"])
+        columns += [packed(offsets, rows[name].to_numpy()).take(users) for name in ("item", "micros", "users")]
+        yield pa.RecordBatch.from_arrays(columns, ["item", "draw", "items", "times", "users"])
 
 
 def _score_items(
-    batches: Iterator[pa.RecordBatch], *, alpha: float, min_support: int, max_pairs: int
+    batches: Iterator[pa.RecordBatch], *, alpha: float, min_support: int, max_pairs: int, power: float
 ) -> Iterator[pa.RecordBatch]:
     for rows in whole_groups(batches, "item"):
         groups = group_offsets(rows["item"])
         triggers = rows["item"].to_numpy()[groups[:-1]]
         offsets, items = unpacked(rows["items"], np.int32)
-        micros = unpacked(rows["times"], np.int64)[1]
+        micros, users_of = unpacked(rows["times"], np.int64)[1], unpacked(rows["users"], np.int32)[1]
         found = []
         for trigger, first, last in zip(triggers, groups[:-1], groups[1:]):
             own = slice(offsets[first], offsets[last])
             users = offsets[first : last + 1] - own.start
             targets = swing_targets(trigger, users, items[own], micros[own], alpha=alpha)
+            if power:
+                popularity = users_of[own][_first_entries(items[own], targets.items)]
+                targets = targets._replace(scores=targets.scores / popularity.astype(np.float64) ** power)
             best = _heaviest(targets, min_support, max_pairs)
             found.append((np.repeat(trigger, len(best.items)), best.items, best.scores, best.micros))
         columns = [pa.array(np.concatenate(parts)) for parts in zip(*found)]
         yield pa.RecordBatch.from_arrays(columns, ["trigger", "target", "weight", "micros"])
+
+
+def _first_entries(items: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return the place in ``items`` of the first entry of each item of ``found``."""
+    distinct, first = np.unique(items, return_index=True)
+    return first[np.searchsorted(distinct, found)]
 
 
 def _heaviest(targets: Targets, min_support: int, max_pairs: int) -> Targets:

@@ -36,6 +36,23 @@ class ItemPairs(Section):
     max_pairs_per_item: int = Field(
         20, ge=1, description="Number of target items with the largest Swing weight per trigger item, at least 1."
     )
+    popularity_power: float | None = Field(
+        None,
+        ge=0,
+        le=2,
+        description="Power, from 0 to 2, of the number of users of the target item, by which its Swing weight is divided, so "
+        "that the pairs of a trigger item are not all with popular items; null is 0.",
+    )
+    reversed_pairs: bool = Field(
+        False,
+        description="Whether each Swing pair is also used in the other direction, so that items that are found as a trigger "
+        "only are targets as well.",
+    )
+    max_pairs_per_target: int | None = Field(
+        None,
+        ge=1,
+        description="Number of trigger items with the largest Swing weight per target item, at least 1; null sets no limit.",
+    )
     behavior_length: int = Field(
         50,
         ge=1,

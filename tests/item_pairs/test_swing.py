@@ -148,3 +148,31 @@ def test_string_ids_give_the_pairs_of_integer_ids(spark):
 
 def test_items_that_no_two_users_share_give_no_pairs(spark):
     assert mined(log(spark, {7: [1, 2], 8: [3], 9: [2]}), min_support=1) == {}
+
+
+def heaviest(pairs, side, number):
+    """Return the pairs with the largest weights for each item of one side; of equal weights the smaller ID comes first."""
+    kept = {}
+    for item in {pair[side] for pair in pairs}:
+        own = sorted((-round(weight, 12), pair[1 - side], pair) for pair, weight in pairs.items() if pair[side] == item)
+        kept |= {pair: pairs[pair] for _, _, pair in own[:number]}
+    return kept
+
+
+def test_weights_by_popularity_reversed_pairs_and_a_cap_per_target_are_written_out(spark):
+    likes = {user: [user % 4, 4 + user % 3, 7, 8][: 4 - (user % 5 == 0)] for user in range(12)}
+    users = {item: sum(item in own for own in likes.values()) for item in range(9)}
+    rows = log(spark, likes)
+    settings = {"min_support": 1, "max_pairs_per_item": 2, "popularity_power": 0.5}
+
+    forward = mined(rows, **settings)
+    both = mined(rows, **settings, reversed_pairs=True, max_pairs_per_target=3)
+
+    scores = swing_written_out(likes, alpha=1.0)
+    by_trigger = heaviest({pair: score / users[pair[1]] ** 0.5 for pair, score in scores.items()}, 0, 2)
+    turned = dict(by_trigger)
+    for (trigger, target), weight in by_trigger.items():
+        turned[target, trigger] = max(weight, turned.get((target, trigger), 0))
+    assert forward == pytest.approx(by_trigger)
+    assert both == pytest.approx(heaviest(turned, 1, 3))
+    assert len(by_trigger) != len(turned) != len(both)
