@@ -12,7 +12,7 @@ from tests.import_graph import PACKAGE, arrows, circles, edges, imports, modules
 
 # From the ground up; the folders of one floor do not import each other.
 FLOORS = (
-    ("settings", "storage", "extras", "torch_processes", "training_log"),
+    ("settings", "storage", "importers", "extras", "torch_processes", "training_log"),
     ("fusion",),
     ("encoders", "quantizers", "ranking", "behavior"),
     ("catalog", "item_pairs", "embedding", "codebooks", "feature_store"),

@@ -21,6 +21,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from qarm_features.cli import release as cli_release
+from qarm_features.cli.import_files import import_files
 from qarm_features.cli.missing_extra import explain_missing
 from qarm_features.jobs.failures import report
 from qarm_features.jobs.interruption import EXIT_CODE, LINE, was_interrupted
@@ -36,6 +37,7 @@ app = typer.Typer(
     help="Trainable semantic IDs in Feast.",
 )
 app.add_typer(cli_release.app, name="release")
+app.command("import")(import_files)
 console = Console(highlight=False)
 Config = Annotated[Path, typer.Option(help="Settings of the project.")]
 _CONFIG = Path("qarm.yaml")

@@ -6,11 +6,13 @@ In: a folder. Out: its files. The text of ``qarm.yaml`` is generated from ``Sett
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel
 
+from qarm_features.importers.plan import Setting
 from qarm_features.settings.load import Settings
 
 _HEADER = """\
@@ -21,18 +23,19 @@ _LONGEST_NAME = 24  # PostgreSQL cuts names of tables, which hold the name of th
 _EXAMPLES = {"items.path": "catalog/items.parquet", "interactions.path": "catalog/interactions.parquet"}
 
 
-def write_project(folder: Path) -> list[Path]:
+def write_project(folder: Path, settings: Mapping[str, Setting] | None = None) -> list[Path]:
     """Writes ``qarm.yaml`` and ``feature_repo/`` into a folder, without changing a file that exists.
 
     Args:
         folder: Folder of the project, which need not exist.
+        settings: Settings that are known, by their names, for example ``items.path``, with what to say beside them.
 
     Returns:
         Paths of the files that were written.
     """
     repo = folder / "feature_repo"
     repo.mkdir(parents=True, exist_ok=True)
-    contents = {folder / "qarm.yaml": _HEADER + "\n".join(_lines(Settings, "")) + "\n"}
+    contents = {folder / "qarm.yaml": settings_text(settings or {})}
     for source in sorted(_feature_repo_template().iterdir()):
         if source.suffix in (".yaml", ".py"):
             contents[repo / source.name] = source.read_text()
@@ -42,6 +45,15 @@ def write_project(folder: Path) -> list[Path]:
     for path in new:
         path.write_text(contents[path])
     return new
+
+
+def settings_text(known: Mapping[str, Setting]) -> str:
+    """Returns the text of a ``qarm.yaml`` that explains every setting.
+
+    Args:
+        known: Settings that are known, by their names. The others are examples or commented out.
+    """
+    return _HEADER + "\n".join(_lines(Settings, "", known)) + "\n"
 
 
 def project_name(folder: Path) -> str:
@@ -66,18 +78,33 @@ def _feature_repo_template() -> Path:
     return installed if installed.is_dir() else package.parent / "feature_repo"
 
 
-def _lines(section: type[BaseModel], prefix: str) -> list[str]:
+def _lines(section: type[BaseModel], prefix: str, known: Mapping[str, Setting]) -> list[str]:
     """Returns the lines of ``qarm.yaml`` for a section; ``prefix`` is its name and a dot, or empty for the whole file."""
     indent = "  " * prefix.count(".")
     lines = []
     for name, field in section.model_fields.items():
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            lines += ["", f"{name}:", *_lines(annotation, f"{prefix}{name}.")]
+            lines += ["", f"{name}:", *_lines(annotation, f"{prefix}{name}.", known)]
+            continue
+        if (setting := known.get(prefix + name)) is not None:
+            lines.append(
+                f"{indent}{name}: {_flow(setting.value)}  # {field.description} {_one_line(setting.why)}".rstrip()
+            )
             continue
         example = _EXAMPLES.get(prefix + name)
-        value = yaml.safe_dump(example or field.default, default_flow_style=True).removesuffix("...\n").strip()
         is_set = example or (prefix in ("items.", "interactions.") and field.default is not None)
-        line = f"{name}: {value}  # {field.description}"
+        line = f"{name}: {_flow(example or field.default)}  # {field.description}"
         lines.append(f"{indent}{line}" if is_set else f"{indent}# {line}")
     return lines
+
+
+def _flow(value: object) -> str:
+    """Returns a value on one line of YAML."""
+    dumped: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=2**20)
+    return dumped.removesuffix("...\n").strip()
+
+
+def _one_line(text: str) -> str:
+    """Returns text that a comment can hold: names of columns come from files and may have any letters in them."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
