@@ -76,7 +76,8 @@ def future_co_clicks(interactions: DataFrame, *, since: datetime, max_pairs: int
         seed: Seed of the hash.
 
     Returns:
-        ``pair`` (bigint from 0), ``trigger_item_id``, ``target_item_id``. The two items of a pair always differ.
+        ``pair`` (bigint from 0), ``trigger_item_id``, ``target_item_id``, ``user_id``. The two items of a pair always
+        differ.
     """
     positives = interactions.where(F.col("label") == 1)
     keys = in_moment(positives)
@@ -99,7 +100,8 @@ def bought_together(interactions: DataFrame, *, since: datetime, max_pairs: int,
         seed: Seed of the hash.
 
     Returns:
-        ``pair`` (bigint from 0), ``trigger_item_id``, ``target_item_id``. The two items of a pair always differ.
+        ``pair`` (bigint from 0), ``trigger_item_id``, ``target_item_id``, ``user_id``. The two items of a pair always
+        differ.
     """
     rows = interactions.where((F.col("label") == 1) & (F.col("event_timestamp") >= F.lit(since)))
     moment = Window.partitionBy("user_id", "event_timestamp").orderBy(*drawn())
@@ -110,11 +112,28 @@ def bought_together(interactions: DataFrame, *, since: datetime, max_pairs: int,
     return _sampled(rows, max_pairs, seed)
 
 
+def shuffled(pairs: DataFrame, *, seed: int) -> DataFrame:
+    """Exchange the targets of pairs among them at random.
+
+    What is still found is found by the popularity of triggers and targets alone.
+
+    Args:
+        pairs: ``pair`` (bigint from 0), ``trigger_item_id``, ``target_item_id``, of bounded number.
+        seed: Seed of the order.
+
+    Returns:
+        The same columns; a pair whose new target is its trigger is left out.
+    """
+    draw = Window.orderBy(F.xxhash64(F.lit(seed), "pair"), "pair")  # in one task
+    targets = pairs.select((F.row_number().over(draw) - 1).cast("bigint").alias("pair"), "target_item_id")
+    moved = pairs.select("pair", "trigger_item_id").join(targets, on="pair", how="inner")
+    return moved.where(F.col("trigger_item_id") != F.col("target_item_id"))
+
+
 def _sampled(rows: DataFrame, max_pairs: int, seed: int) -> DataFrame:
     """Sample pairs by hash and number them from 0."""
     draw: list[Column] = [F.xxhash64(F.lit(seed), "user_id", "item_id", "event_timestamp"), *map(F.col, _KEY)]
     sampled = rows.orderBy(*draw).limit(max_pairs)
     number = F.row_number().over(Window.orderBy(*draw)) - 1  # in one task, of at most max_pairs rows
-    return sampled.select(
-        number.cast("bigint").alias("pair"), "trigger_item_id", F.col("item_id").alias("target_item_id")
-    )
+    ends = "trigger_item_id", F.col("item_id").alias("target_item_id")
+    return sampled.select(number.cast("bigint").alias("pair"), *ends, "user_id")

@@ -7,36 +7,29 @@ the trigger. Only a bounded number of pairs reaches the driver.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from qarm_features.evaluation.co_click_pairs import Period, bought_together, future_co_clicks
-from qarm_features.ranking.data.popularity import FEW, popularity_limits
+from qarm_features.evaluation.co_click_pairs import Period, bought_together, future_co_clicks, shuffled
+from qarm_features.evaluation.intervals import user_interval
+from qarm_features.evaluation.popularity import (
+    best_popularity_weight,
+    matched_items,
+    popular_hits,
+    popularity_slices,
+    with_popularity,
+)
+from qarm_features.evaluation.target_ranks import TargetRanks, target_ranks
+from qarm_features.ranking.data.popularity import FEW
 from qarm_features.storage.moments import count_ties
 
-_BLOCK = 4096  # number of items whose scores with all pairs are in memory at once
+_TUNING_PAIRS = 2_000
 SLICES = ("all", "head", "torso", "tail", "new", "few", "few triggers", "unseen pairs")
-
-
-class TargetRanks(NamedTuple):
-    """Ranks of the targets of P pairs among all items, from 0 for the item nearest to the trigger.
-
-    Attributes:
-        pair: (P,) int64 numbers of the pairs.
-        rank: (P,) int64 ranks among all items but the trigger.
-        rank_among_unknown: (P,) int64 ranks among all items but the trigger and the targets of its training pairs.
-    """
-
-    pair: np.ndarray
-    rank: np.ndarray
-    rank_among_unknown: np.ndarray
 
 
 def evaluate(
@@ -45,18 +38,21 @@ def evaluate(
     embeddings: DataFrame,
     *,
     versions: Sequence[int],
+    frozen: int | None = None,
     period: Period,
     k: int,
     max_pairs: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Evaluate encoder versions on the same co-clicks.
+    """Evaluate encoder versions on the same co-clicks, beside what popularity alone reaches.
 
     Args:
         interactions: Rows of ``interactions``.
         known: Rows of ``item_pairs``, all from before the period.
         embeddings: Rows of ``item_embeddings``.
         versions: Encoder versions, at least one.
+        frozen: The one of them that was trained on no co-click, to which popularity is added as a baseline; None adds it to
+            none.
         period: Period of the co-clicks.
         k: Number of nearest items, at least 1.
         max_pairs: Largest number of co-clicks, and of pairs that were bought together. More are sampled.
@@ -68,7 +64,9 @@ def evaluate(
         - ``co_clicks``, the number of sampled co-clicks with and without embeddings,
         - ``since`` and ``period``, the first moment as text, and the reason for it,
         - ``ties``, a dict of ``consecutive`` and ``tied``, see ``moments.Ties``, of the positives of the period,
-        - ``bought_together``, a dict of ``pairs`` and ``hit_rate`` (by encoder version) of items bought together.
+        - ``bought_together``, a dict of ``pairs`` and ``hit_rate`` (by encoder version) of items bought together,
+        - ``shuffled``, HitRate@k by encoder version after the targets were exchanged among the pairs: what popularity gives,
+        - ``frozen_with_popularity``, None or a dict of ``weight``, chosen on earlier co-clicks, and ``hit_rate`` by slice.
 
     Raises:
         ValueError: There is no co-click in the period.
@@ -76,87 +74,47 @@ def evaluate(
     since, by_version = period.since, {v: embeddings.where(F.col("encoder_version") == v) for v in versions}
     ties = count_ties(interactions.where(F.col("label") == 1), since=since)
     pairs = future_co_clicks(interactions, since=since, max_pairs=max_pairs, seed=seed).persist()
-    described = describe_pairs(pairs, popularity_slices(interactions, until=since), known)
+    slices = popularity_slices(interactions, until=since).persist()
+    described = describe_pairs(pairs, slices, known)
     if described.empty:
         raise ValueError(
             f"interactions has no co-click since {since:%Y-%m-%d %H:%M} ({period.words}): {ties.words('positives')}. "
             "A co-click is two positives of one user at different moments. Run: qarm mine-item-pairs --until an earlier time"
         )
-    ranks = {version: target_ranks(pairs, known, rows) for version, rows in by_version.items()}
+    ranked = embeddings.where(F.col("encoder_version").isin(list(versions))).select("item_id").distinct()
+    positives = ranked.join(slices, on="item_id", how="left").select(
+        "item_id", F.coalesce("positives", F.lit(0)).alias("positives")
+    )
+    positives = positives.persist()
+    matched = matched_items(pairs, positives, seed=seed).persist()
+    ranks = {version: target_ranks(pairs, known, rows, matched=matched) for version, rows in by_version.items()}
+    described["popular"] = popular_hits(positives, described, k=k)
+    beaten: pd.DataFrame = matched.groupBy("pair").agg(F.mean("beaten").alias("beaten")).toPandas()
+    described["popular_beats"] = described["pair"].map(beaten.set_index("pair")["beaten"])
     together = bought_together(interactions, since=since, max_pairs=max_pairs, seed=seed).persist()
     ranks_together = {version: target_ranks(together, known, rows) for version, rows in by_version.items()}
+    mixed = shuffled(pairs, seed=seed).persist()
+    ranks_shuffled = {version: target_ranks(mixed, known, rows) for version, rows in by_version.items()}
     num_items = max(rows.count() for rows in by_version.values())
-    pairs.unpersist()
-    together.unpersist()
-    return summarize(ranks, described, num_items=num_items, k=k) | {
+    figures = summarize(ranks, described, num_items=num_items, k=k, seed=seed) | {
         "co_clicks": len(described),
         "since": since.isoformat(),
         "period": period.words,
         "ties": ties._asdict(),
         "bought_together": _together(ranks_together, k=k),
+        "shuffled": _together(ranks_shuffled, k=k)["hit_rate"],
+        "frozen_with_popularity": None,
     }
-
-
-def popularity_slices(interactions: DataFrame, *, until: datetime) -> DataFrame:
-    """Put every item of the log before a moment into head, torso or tail.
-
-    ``popularity_limits`` says what these are.
-
-    Args:
-        interactions: Rows of ``interactions``.
-        until: Moment before which impressions are counted.
-
-    Returns:
-        ``item_id``, ``slice``, ``positives`` (bigint). New items, which have no impression, have no row.
-    """
-    past = interactions.where(F.col("event_timestamp") < F.lit(until))
-    counts = past.groupBy("item_id").agg(F.count("*").alias("impressions"), F.sum("label").alias("positives"))
-    by_count = counts.groupBy("impressions").agg(F.count("*").alias("items"))
-    # There is one row per distinct count, at most the square root of twice the impressions.
-    histogram: pd.DataFrame = by_count.toPandas()
-    head_from, torso_from = popularity_limits(histogram["impressions"].to_numpy(), histogram["items"].to_numpy())
-    named = F.when(F.col("impressions") >= head_from, "head").when(F.col("impressions") >= torso_from, "torso")
-    return counts.select("item_id", named.otherwise("tail").alias("slice"), "positives")
-
-
-def target_ranks(pairs: DataFrame, known: DataFrame, embeddings: DataFrame) -> TargetRanks:
-    """Rank the targets of pairs among all items.
-
-    Args:
-        pairs: Pairs from ``future_co_clicks``. Pairs with an item without an embedding are left out.
-        known: ``trigger_item_id``, ``target_item_id`` of training pairs.
-        embeddings: ``item_id``, ``embedding`` (D) of one encoder version, unit L2 norm.
-    """
-    vectors = embeddings.select("item_id", "embedding")
-    joined = pairs
-    for side in ("trigger", "target"):
-        side_vectors = vectors.select(F.col("item_id").alias(f"{side}_item_id"), F.col("embedding").alias(side))
-        joined = joined.join(side_vectors, on=f"{side}_item_id", how="inner")
-    ends: pd.DataFrame = joined.orderBy("pair").toPandas()  # at most max_pairs rows
-    if ends.empty:
-        return TargetRanks(*(np.zeros(0, np.int64) for _ in TargetRanks._fields))
-    triggers = np.stack(ends["trigger"]).astype(np.float32)
-    least = np.einsum("pd,pd->p", triggers, np.stack(ends["target"]).astype(np.float32))
-    partners = known.join(pairs.select("trigger_item_id", "pair"), on="trigger_item_id", how="inner")
-    partners = partners.select("pair", F.col("target_item_id").alias("item_id")).distinct()
-    partners = partners.groupBy("item_id").agg(F.collect_list("pair").alias("known_of"))
-    rows = vectors.join(partners, on="item_id", how="left")
-    shared = embeddings.sparkSession.sparkContext.broadcast((ends.drop(columns=["trigger", "target"]), triggers, least))
-
-    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        all_pairs, *arrays = shared.value
-        nearer = np.zeros((2, len(all_pairs)), np.int64)
-        for batch in batches:
-            for start in range(0, batch.num_rows, _BLOCK):
-                nearer += _count_nearer(batch.slice(start, _BLOCK), all_pairs, *arrays)
-        columns = [pa.array(all_pairs["pair"]), *map(pa.array, nearer)]
-        yield pa.RecordBatch.from_arrays(columns, ["pair", "nearer", "nearer_unknown"])
-
-    counted = rows.mapInArrow(count, "pair bigint, nearer bigint, nearer_unknown bigint")
-    sums = counted.groupBy("pair").agg(F.sum("nearer"), F.sum("nearer_unknown")).orderBy("pair")
-    total: pd.DataFrame = sums.toPandas()
-    shared.unpersist()
-    return TargetRanks(*(total[name].to_numpy() for name in total.columns))
+    if frozen is not None:
+        tuning: dict[str, Any] = {"until": since, "k": k, "max_pairs": _TUNING_PAIRS, "seed": seed}
+        weight = best_popularity_weight(interactions, by_version[frozen], **tuning)
+        weights = np.full(len(described), weight, np.float32)
+        rows = with_popularity(by_version[frozen], slices)
+        with_it = target_ranks(pairs, known, rows, popularity_weight=weights).of(_in_all(ranks))
+        figures["frozen_with_popularity"] = {"weight": weight, "hit_rate": hit_rates(with_it, described, k=k)}
+    for rows in (pairs, slices, positives, matched, together, mixed):
+        rows.unpersist()
+    return figures
 
 
 def hit_rates(ranks: TargetRanks, pairs: pd.DataFrame, *, k: int) -> dict[str, float | None]:
@@ -203,8 +161,8 @@ def describe_pairs(pairs: DataFrame, slices: DataFrame, known: DataFrame) -> pd.
         known: ``trigger_item_id``, ``target_item_id`` of training pairs.
 
     Returns:
-        ``pair``, ``slice`` and ``positives`` of the target, ``trigger_positives``, and ``seen``, which is true for training
-        pairs.
+        ``pair``, ``slice`` and ``positives`` of the target, ``trigger_positives``, ``seen``, which is true for training
+        pairs, and ``user`` (a number).
     """
     targets = slices.withColumnRenamed("item_id", "target_item_id")
     triggers = slices.select(F.col("item_id").alias("trigger_item_id"), F.col("positives").alias("trigger_positives"))
@@ -216,71 +174,73 @@ def describe_pairs(pairs: DataFrame, slices: DataFrame, known: DataFrame) -> pd.
         F.coalesce("positives", F.lit(0)).alias("positives"),
         F.coalesce("trigger_positives", F.lit(0)).alias("trigger_positives"),
         F.coalesce("seen", F.lit(False)).alias("seen"),
+        "user_id",
     )
-    return rows.orderBy("pair").toPandas()
+    described: pd.DataFrame = rows.orderBy("pair").toPandas()
+    described["user"] = pd.factorize(described.pop("user_id"))[0]
+    return described
 
 
-def summarize(ranks: dict[int, TargetRanks], pairs: pd.DataFrame, *, num_items: int, k: int) -> dict[str, Any]:
+def summarize(
+    ranks: dict[int, TargetRanks], pairs: pd.DataFrame, *, num_items: int, k: int, seed: int = 0
+) -> dict[str, Any]:
     """Summarize ranks for the terminal and the report, on the pairs that all versions have ranks for.
 
     Args:
         ranks: Ranks by encoder version.
-        pairs: Pairs from ``describe_pairs``.
+        pairs: Pairs from ``describe_pairs``, with ``popular`` from ``popularity.popular_hits``, and ``popular_beats``, the
+            mean of ``beaten`` from ``popularity.matched_items``.
         num_items: Number of items with an embedding.
         k: Number of nearest items, at least 1.
+        seed: Seed of the resampled users.
 
     Returns:
-        ``k``, ``pairs`` (number of pairs by slice), ``chance`` and ``hit_rate`` (HitRate@k by encoder version and slice).
+        A dict of
+
+        - ``k``, ``pairs`` (number of pairs by slice), ``chance``,
+        - ``hit_rate``, HitRate@k by encoder version and slice, and ``interval``, its 95% interval by resampled users, of all
+          pairs, or None with fewer than two users,
+        - ``popular``, HitRate@k by slice of the k items with the most positives before the period,
+        - ``beats_matched``, by encoder version and slice the mean share of the items as popular as the target that are
+          farther from the trigger than it; 0.5 by chance,
+        - ``popular_beats_matched``, by slice the share of them that are less popular than the target, which popularity alone
+          therefore reaches; above 0.5 where few items are as popular.
     """
-    in_all = set.intersection(*[set(version_ranks.pair.tolist()) for version_ranks in ranks.values()])
+    in_all = _in_all(ranks)
     pairs = pairs[pairs["pair"].isin(in_all)]
-    common = {}
-    for version, version_ranks in ranks.items():
-        mask = np.isin(version_ranks.pair, list(in_all))
-        common[version] = TargetRanks(*(values[mask] for values in version_ranks))
+    common = {version: version_ranks.of(in_all) for version, version_ranks in ranks.items()}
+    users, masks = pairs["user"].to_numpy(), slice_masks(pairs)
+
+    def means(values: np.ndarray, kept: np.ndarray) -> dict[str, float | None]:
+        every = {name: values[mask.to_numpy() & kept] for name, mask in masks.items()}
+        return {name: float(some.mean()) if len(some) else None for name, some in every.items()}
+
     return {
         "k": k,
-        "pairs": {name: int(mask.sum()) for name, mask in slice_masks(pairs).items()},
+        "pairs": {name: int(mask.sum()) for name, mask in masks.items()},
         "chance": min(1.0, k / max(num_items - 1, 1)),
         "hit_rate": {str(version): hit_rates(version_ranks, pairs, k=k) for version, version_ranks in common.items()},
+        "interval": {str(v): user_interval(found.rank < k, users, seed=seed) for v, found in common.items()},
+        "popular": means(pairs["popular"].to_numpy(), np.ones(len(pairs), bool)),
+        "popular_beats_matched": means(pairs["popular_beats"].to_numpy(), pairs["popular_beats"].notna().to_numpy()),
+        "beats_matched": {
+            str(v): means(1 - found.rank_among_matched / np.maximum(found.matched, 1), found.matched > 0)
+            for v, found in common.items()
+        },
     }
+
+
+def _in_all(ranks: dict[int, TargetRanks]) -> np.ndarray:
+    """Return the numbers of the pairs for which all versions have ranks, ascending."""
+    return np.array(
+        sorted(set.intersection(*[set(of_version.pair.tolist()) for of_version in ranks.values()])), np.int64
+    )
 
 
 def _together(ranks: dict[int, TargetRanks], *, k: int) -> dict[str, Any]:
     """Return HitRate@k of items bought together by encoder version, on the pairs that all versions have ranks for."""
-    in_all = set.intersection(*[set(version_ranks.pair.tolist()) for version_ranks in ranks.values()])
-    rates = {}
+    in_all, rates = _in_all(ranks), {}
     for version, version_ranks in ranks.items():
-        hits = version_ranks.rank[np.isin(version_ranks.pair, list(in_all))] < k
+        hits = version_ranks.of(in_all).rank < k
         rates[str(version)] = float(hits.mean()) if len(hits) else None
     return {"pairs": len(in_all), "hit_rate": rates}
-
-
-def _count_nearer(batch: pa.RecordBatch, pairs: pd.DataFrame, triggers: np.ndarray, least: np.ndarray) -> np.ndarray:
-    """Count the items of a batch that are at least as near to the trigger as the target.
-
-    Args:
-        batch: ``item_id``, ``embedding`` (D) and ``known_of``, the numbers of pairs whose trigger has the item as the target
-            of a training pair.
-        pairs: The P pairs: ``pair``, ``trigger_item_id``, ``target_item_id``.
-        triggers: (P, D) embeddings of the triggers.
-        least: (P,) inner products of triggers and targets.
-
-    Returns:
-        (2, P) counts: of all items, and without the targets of training pairs.
-    """
-    ids = pd.Index(batch["item_id"].to_pandas())
-    embeddings = batch["embedding"].flatten().to_numpy().reshape(batch.num_rows, -1)
-    near = embeddings @ triggers.T >= least
-    for side in ("trigger_item_id", "target_item_id"):  # neither counts as nearer than the target
-        row = ids.get_indexer(pairs[side])
-        here = np.flatnonzero(row >= 0)
-        near[row[here], here] = False
-    both = np.stack([near.sum(0), near.sum(0)])
-    pair_index = pd.Index(pairs["pair"])
-    known = batch["known_of"]
-    for row in np.flatnonzero(known.is_valid()):
-        columns = pair_index.get_indexer(known[int(row)].values.to_pandas())
-        columns = columns[columns >= 0]
-        both[1, columns] -= near[row, columns]
-    return both

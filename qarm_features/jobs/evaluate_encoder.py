@@ -57,6 +57,7 @@ def evaluate_encoder(
         known,
         warehouse.read(ITEM_EMBEDDINGS).join(current, on=["item_id", "content_hash"], how="left_semi"),
         versions=versions,
+        frozen=frozen.version if frozen else None,
         period=evaluation_period(known, log, settings.ranking),
         k=k,
         max_pairs=max_pairs,

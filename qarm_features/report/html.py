@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from qarm_features.evaluation.balance import semantic_id_quality
 from qarm_features.ranking.data.popularity import FEW, HEAD_WORDS, TAIL_WORDS, TORSO_WORDS
 from qarm_features.report.code_table import code_lines
+from qarm_features.report.encoder_rows import control_rows
 from qarm_features.semantic_ids.assign import level_sizes
 from qarm_features.storage.artifacts import Artifacts, write_json
 from qarm_features.storage.moments import Ties
@@ -90,11 +91,12 @@ def ranking_results(artifacts: Path, codebook_version: int) -> list[dict[str, An
 def encoder_evaluation(artifacts: Path) -> dict[str, Any] | None:
     """Return the figures of the last ``qarm evaluate-encoder``, or None if it has not run.
 
-    Figures of an earlier version, which took the order of item IDs for that of clicks, count as not measured.
+    Figures of an earlier version, which took the order of item IDs for that of clicks or did not measure what popularity
+    alone reaches, count as not measured.
     """
     path = artifacts / "evaluations" / "encoder.json"
     figures: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
-    return figures if figures and "ties" in figures else None
+    return figures if figures and {"ties", "popular"} <= figures.keys() else None
 
 
 def code_evaluations(artifacts: Path) -> list[dict[str, Any]]:
@@ -135,9 +137,12 @@ def render_report(figures: dict[str, Any], folder: Path) -> Path:
     page = folder / "report.html"
     lines = [dict(code_lines(evaluation)) for evaluation in figures["codes"]]
     ties = figures["encoders"] and Ties(**figures["encoders"]["ties"]).words("positives")
+    controls = control_rows(figures["encoders"]) if figures["encoders"] else []
     words = {"head": HEAD_WORDS, "torso": TORSO_WORDS, "tail": TAIL_WORDS, "few": FEW, "ties": ties}
     page.write_text(
-        pages.get_template("report.html").render(figures=figures, plots=html, code_lines=lines, words=words)
+        pages.get_template("report.html").render(
+            figures=figures, plots=html, code_lines=lines, words=words, encoder_controls=controls
+        )
     )
     write_json(folder / "figures.json", figures)
     return page

@@ -16,6 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from qarm_features.ranking.data.popularity import FEW, HEAD_WORDS, TAIL_WORDS, TORSO_WORDS
+from qarm_features.report.encoder_rows import control_rows
 from qarm_features.report.prefix_neighbors import ItemCard, item_cards
 from qarm_features.storage.moments import Ties
 from qarm_features.storage.warehouse import Warehouse
@@ -115,10 +116,9 @@ def encoder_table(figures: dict[str, Any]) -> Table:
         rates = [rates[name] for rates in figures["hit_rate"].values()]
         shown = ["-" if rate is None else f"{rate:.4f}" for rate in rates]
         table.add_row(_SLICES[name], f"{count:,}", *shown, f"{figures['chance']:.4f}")
-    together = figures["bought_together"]
-    if together["pairs"]:
-        shown = [f"{rate:.4f}" for rate in together["hit_rate"].values()]
-        table.add_row("bought together, at one moment", f"{together['pairs']:,}", *shown, f"{figures['chance']:.4f}")
+    table.add_section()
+    for row in control_rows(figures):
+        table.add_row(row.name, row.pairs, *row.shown, row.chance)
     return table
 
 

@@ -113,7 +113,7 @@ def test_an_item_as_near_as_the_target_counts_as_nearer(spark):
 
 
 def test_hit_rates_by_slice_leave_known_pairs_out_of_unseen_ones():
-    ranks = TargetRanks(np.arange(4), np.array([0, 9, 10, 12]), np.array([0, 8, 9, 12]))
+    ranks = TargetRanks(np.arange(4), np.array([0, 9, 10, 12]), np.array([0, 8, 9, 12]), *np.zeros((2, 4), np.int64))
     pairs = pd.DataFrame(
         {
             "pair": [0, 1, 2, 3],
@@ -134,23 +134,30 @@ def test_hit_rates_by_slice_leave_known_pairs_out_of_unseen_ones():
 
 def test_encoders_are_compared_on_the_pairs_that_all_of_them_embed(log):
     pairs = pd.DataFrame({"pair": [0, 1], "slice": "tail", "positives": 9, "trigger_positives": 9, "seen": False})
-    both, one = (TargetRanks(np.array(p), np.array(r), np.array(r)) for p, r in (([0, 1], [0, 99]), ([1], [3])))
+    pairs = pairs.assign(user=[0, 1], popular=[1.0, 0.25], popular_beats=[0.5, 0.75])
+    both, one = (TargetRanks(*map(np.array, (p, r, r, m, n))) for p, r, m, n in (
+        ([0, 1], [0, 99], [0, 20], [50, 50]), ([1], [3], [5], [50]),
+    ))  # fmt: skip
 
     figures = summarize({0: both, 4: one}, pairs, num_items=101, k=10)
 
     assert figures["pairs"]["all"] == 1
     assert figures["chance"] == 0.1
     assert {version: rates["all"] for version, rates in figures["hit_rate"].items()} == {"0": 0.0, "4": 1.0}
+    assert {version: shares["all"] for version, shares in figures["beats_matched"].items()} == {"0": 0.6, "4": 0.9}
+    assert (figures["popular"]["all"], figures["popular_beats_matched"]["all"]) == (0.25, 0.75)
+    assert figures["interval"] == {"0": None, "4": None}  # one user
 
 
 def test_pairs_are_described_by_their_target_and_by_what_training_saw(spark):
-    pairs = spark.createDataFrame([(0, 1, 2), (1, 2, 3)], "pair long, trigger_item_id long, target_item_id long")
+    rows = [(0, 1, 2, "ann"), (1, 2, 3, "ann")]
+    pairs = spark.createDataFrame(rows, "pair long, trigger_item_id long, target_item_id long, user_id string")
     slices = spark.createDataFrame([(2, "head", 7)], "item_id long, slice string, positives long")
     known = spark.createDataFrame([(1, 2), (1, 2)], "trigger_item_id long, target_item_id long")
 
     found = describe_pairs(pairs, slices, known)
 
-    assert found.values.tolist() == [[0, "head", 7, 0, True], [1, "new", 0, 7, False]]
+    assert found.values.tolist() == [[0, "head", 7, 0, True, 0], [1, "new", 0, 7, False, 0]]
 
 
 def test_a_log_without_later_co_clicks_is_named(log, spark):

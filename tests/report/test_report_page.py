@@ -20,6 +20,12 @@ ENCODERS = {
     "chance": 0.01,
     "ties": {"consecutive": 20, "tied": 5},
     "bought_together": {"pairs": 4, "hit_rate": {"0": 0.75}},
+    "interval": {"0": [0.2, 0.3]},
+    "shuffled": {"0": 0.125},
+    "popular": {"all": 0.1875, "head": None},
+    "frozen_with_popularity": {"weight": 0.06, "hit_rate": {"all": 0.375}},
+    "beats_matched": {"0": {"all": 0.625, "head": None}},
+    "popular_beats_matched": {"all": 0.5, "head": None},
 }
 
 
@@ -50,7 +56,21 @@ def test_the_table_of_encoders_names_its_period_the_ties_and_what_was_bought_tog
 
     assert "2024-01-02T03:04 on (later than all item pairs)" in page
     assert "25.0% of 20 consecutive positives share their moment with the one before" in page
-    assert '<td>bought together</td><td class="number">4</td> <td class="number">0.7500</td>' in page
+    assert '<td>bought together, at one moment</td><td class="number">4</td> <td class="number">0.7500</td>' in page
+
+
+def test_what_popularity_alone_reaches_stands_below_the_hit_rates(tmp_path):
+    page = " ".join(render_report(figures(ENCODERS), tmp_path).read_text().split())
+
+    for name, value, chance in (
+        ("all, 95% interval by users", "0.2000 to 0.3000", ""),
+        ("all, targets exchanged at random", "0.1250", "0.0100"),
+        ("all, the 10 most popular items for everybody", "0.1875", "0.0100"),
+        ("all, frozen with 0.06 log(1 + positives) added", "0.3750", "0.0100"),
+        ("target is nearer than an item as popular", "0.625", "0.500"),
+    ):
+        cells = f'<td class="number"></td> <td class="number">{value}</td> <td class="number">{chance}</td>'
+        assert f"<td>{name}</td>{cells}" in page
 
 
 def test_figures_without_ties_are_of_an_earlier_version_and_count_as_not_measured(tmp_path):
