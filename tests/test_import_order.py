@@ -123,7 +123,12 @@ def test_only_the_warehouse_and_the_session_touch_delta():
         for name, path in modules().items()
         if {"delta", "deltalake"} & {one.split(".")[0] for one in imports(path)}
     }
-    beside_it = {"storage.plain_files", "storage.conditional_writes"}
+    beside_it = {
+        "storage.plain_files",
+        "storage.conditional_writes",
+        "storage.project_fingerprint",
+        "storage.retention",
+    }
     assert touching == {"storage.warehouse", "jobs.spark_session"} | beside_it
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from qarm_features.cli.missing_extra import explain_missing
-from qarm_features.settings.load import load_settings
+from qarm_features.settings.load import Settings, load_settings
 from qarm_features.settings.sections import SparkOptions
 
 
@@ -72,6 +72,9 @@ def checks(config: Path) -> list[Check]:
         Check("Feast", lambda: _feast(config), f"{extra.format('feast')} Then check feature_store.yaml."),
         Check("Redis", lambda: _redis(config), "Start Redis (apt-get install redis-server), or correct connection_string in "
               "feature_store.yaml."),
+        Check("releases", lambda: _releases(config), "Run: qarm publish-features, or for an earlier release: qarm release "
+              "publish --codebook-version N. It names the newest version of its table then."),
+        Check("leftovers", lambda: _leftovers(config), "Check the folder of the artifacts."),
     ]  # fmt: skip
 
 
@@ -166,3 +169,40 @@ def _redis(config: Path) -> Result | str:
         connection.sendall(b"PING\r\n")
         answer = connection.recv(64).decode(errors="replace").strip()
     return "; ".join(part for part in (f"{host}:{port or 6379} answers {answer}", expiry_remark(store)) if part)
+
+
+def _releases(config: Path) -> Result | str:
+    if not config.is_file():
+        return Result("skipped", f"{config} does not exist")
+    from qarm_features.feature_store.publishing.named_versions import faults, named_versions
+
+    settings = load_settings(config)
+    found = list(faults(settings))
+    if found:
+        return Result("failed", "; ".join(found))
+    return f"{len(named_versions(settings))} versions of tables are named by live releases, and all can be read"
+
+
+def _leftovers(config: Path) -> Result | str:
+    if not config.is_file():
+        return Result("skipped", f"{config} does not exist")
+    from qarm_features.jobs.leftovers import leftovers, total
+
+    found = leftovers(load_settings(config))
+    remove = "A run that is at work may own them; if none is, remove them by: qarm doctor --clean"
+    return f"{total(found)} of unfinished runs. {remove}" if found else "killed runs left nothing"
+
+
+def clean_up(settings: Settings, *, dry_run: bool) -> list[str]:
+    """Removes what killed runs left, or lists it, and returns lines that say what and how large.
+
+    Args:
+        settings: Settings of the project.
+        dry_run: True to remove nothing.
+    """
+    from qarm_features.jobs.leftovers import leftovers, remove_leftovers, total
+
+    found = leftovers(settings) if dry_run else remove_leftovers(settings)
+    done = "would be removed" if dry_run else "removed"
+    lines = [f"{done}: {one.path} ({one.bytes:,} bytes)" for one in found]
+    return [*lines, f"{total(found)} {done}" if found else "Killed runs left nothing."]

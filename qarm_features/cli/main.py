@@ -23,6 +23,7 @@ from rich.markup import escape
 from qarm_features.cli import release as cli_release
 from qarm_features.cli.import_files import import_files
 from qarm_features.cli.missing_extra import explain_missing
+from qarm_features.cli.vacuum import vacuum
 from qarm_features.jobs.failures import report
 from qarm_features.jobs.interruption import EXIT_CODE, LINE, was_interrupted
 from qarm_features.settings.load import Settings, load_settings
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_release.app, name="release")
 app.command("import")(import_files)
+app.command(name="vacuum")(vacuum)
 console = Console(highlight=False)
 Config = Annotated[Path, typer.Option(help="Settings of the project.")]
 _CONFIG = Path("qarm.yaml")
@@ -138,10 +140,18 @@ def show(
 
 
 @app.command()
-def doctor(config: Config = _CONFIG) -> None:
+def doctor(
+    config: Config = _CONFIG,
+    clean: Annotated[bool, typer.Option("--clean", help="Remove what killed runs left among the artifacts.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --clean: list it and remove nothing.")] = False,
+) -> None:
     """Tries Java, Spark, Delta, Feast, the encoder and Redis, and says how to repair what fails."""
-    from qarm_features.cli.doctor import checks
+    from qarm_features.cli.doctor import checks, clean_up
 
+    if clean:
+        for line in clean_up(load_settings(config), dry_run=dry_run):
+            typer.echo(line)
+        return
     failed = 0
     for check in checks(config):
         with console.status(f"checking {check.name}"):

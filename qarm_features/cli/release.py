@@ -125,6 +125,21 @@ def retire(
         console.print(f"{name} is retired")
 
 
+@app.command()
+def adopt(
+    fingerprint: Annotated[str, typer.Argument(help="Fingerprint of the earlier project, as the refusal names it.")],
+    config: Config = _CONFIG,
+) -> None:
+    """Lets this project continue an earlier one whose folders are gone, and publish to its views and rows.
+
+    Never use it while the other project still publishes: both would overwrite each other's rows.
+    """
+    from qarm_features.feature_store.publishing.ownership import adopt_project
+
+    adopt_project(load_settings(config), fingerprint)
+    console.print(f"This project publishes as {fingerprint} now")
+
+
 def _context(config: Path) -> JobContext:
     from qarm_features.jobs.context import JobContext
 

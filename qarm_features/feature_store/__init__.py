@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from qarm_features.feature_store.missing_packages import naming_the_extra
 
 if TYPE_CHECKING:
-    from qarm_features.feature_store.publishing.releases import definitions, publish_release
+    from qarm_features.feature_store.publishing.releases import publish_release
+    from qarm_features.feature_store.publishing.repo_definitions import definitions
     from qarm_features.feature_store.reading.reader import AsyncSemanticIDReader, SemanticIDReader
     from qarm_features.feature_store.reading.vector_reader import VectorReader
 
@@ -21,7 +22,7 @@ _HOME = {
     "AsyncSemanticIDReader": "reading.reader",
     "VectorReader": "reading.vector_reader",
     "publish_release": "publishing.releases",
-    "definitions": "publishing.releases",
+    "definitions": "publishing.repo_definitions",
 }
 
 __all__ = ["AsyncSemanticIDReader", "SemanticIDReader", "VectorReader", "definitions", "publish_release"]

@@ -39,7 +39,9 @@ class JobContext:
     @functools.cached_property
     def warehouse(self) -> Warehouse:
         """The tables of the project, for reading and writing by Spark."""
-        return Warehouse(self.settings.warehouse_path, **self.settings.id_types, spark=self.spark)
+        settings = self.settings
+        keep_days = settings.publishing.release_retention_days
+        return Warehouse(settings.warehouse_path, **settings.id_types, spark=self.spark, keep_days=keep_days)
 
     def artifacts(self, kind: str) -> Artifacts:
         """Returns the versions of one kind of artifact, for example ``"codebooks"``."""

@@ -64,6 +64,7 @@ def _online_store(settings: Settings) -> dict[str, Any]:
         "codebooks",
         "seed",
         "publishing.verify_items",
+        "publishing.release_retention_days",
         "publishing.embeddings",
         "publishing.nearest_items",
         "publishing.user_embeddings",

@@ -52,8 +52,8 @@ def state_of(name: str | Place, settings: Settings) -> Any:
 
 
 def table_state(table: Table, settings: Settings) -> int | None:
-    """Returns the Delta version of a table."""
-    return Warehouse(settings.warehouse_path, **settings.id_types).version(table)
+    """Returns the newest Delta version of a table that may have changed its rows."""
+    return Warehouse(settings.warehouse_path, **settings.id_types).data_version(table)
 
 
 def source_states(*sources: Source, settings: Settings) -> dict[str, Any]:

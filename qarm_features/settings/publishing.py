@@ -48,6 +48,12 @@ class Publishing(Section):
         ge=1,
         description="Highest number of Redis keys read per second while a release is counted or retired, at least 1.",
     )
+    release_retention_days: int = Field(
+        3_650,
+        ge=7,
+        description="Days for which tables that releases name keep their earlier Delta versions, at least 7. A release is "
+        "read from the version that it names.",
+    )
     publisher: str | None = Field(
         None, description="Name of the publisher in the records of releases; null uses the login name."
     )

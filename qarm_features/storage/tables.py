@@ -310,3 +310,5 @@ TABLES = (
     PUBLISHED_KEYS,
     TRAINING_ROWS,
 )
+# A release names a Delta version of these, so their earlier versions must stay readable.
+NAMED_BY_RELEASES = (ITEM_SEMANTIC_IDS, ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS)

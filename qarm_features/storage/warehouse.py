@@ -15,7 +15,8 @@ from deltalake import DeltaTable
 
 from qarm_features.storage.conditional_writes import Base, again_if_changed, base_of, merge_rows, only_from
 from qarm_features.storage.plain_files import PlainDeltaTable, TableError
-from qarm_features.storage.tables import Column, Table
+from qarm_features.storage.retention import retention_properties
+from qarm_features.storage.tables import NAMED_BY_RELEASES, Column, Table
 
 if TYPE_CHECKING:
     import pyarrow.dataset
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TableError", "Warehouse"]
 
+_WITHOUT_ROWS = ("SET TBLPROPERTIES", "VACUUM START", "VACUUM END")
+_COMMITS_TO_LOOK_AT = 50
 logger = logging.getLogger(__name__)
 
 
@@ -35,6 +38,7 @@ class Warehouse:
         item_id_type: Type of item IDs, ``integer`` or ``string``.
         user_id_type: Type of user IDs, ``integer`` or ``string``.
         spark: Session that reads and writes DataFrames. Without it the warehouse gives versions, files and Arrow datasets.
+        keep_days: Days for which new tables that releases name keep their earlier versions; None leaves Delta's own time.
 
     Example::
 
@@ -43,9 +47,17 @@ class Warehouse:
         warehouse.read(ITEMS).show()
     """
 
-    def __init__(self, root: str, *, item_id_type: str, user_id_type: str, spark: SparkSession | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        item_id_type: str,
+        user_id_type: str,
+        spark: SparkSession | None = None,
+        keep_days: int | None = None,
+    ) -> None:
         self.root = root.rstrip("/")
-        self._spark = spark
+        self._spark, self._keep_days = spark, keep_days
         spark_types = {"integer": "bigint", "string": "string"}
         self._id_types = {"<item_id>": spark_types[item_id_type], "<user_id>": spark_types[user_id_type]}
 
@@ -77,6 +89,19 @@ class Warehouse:
     def version(self, table: Table) -> int | None:
         """Return the newest Delta version of a table, or None when the table does not exist."""
         return self._delta(table).version() if self.exists(table) else None
+
+    def data_version(self, table: Table) -> int | None:
+        """Return the newest Delta version that may hold other rows than the one before; None if there is no table.
+
+        A commit that only sets properties, or notes a removal of old files, changes no rows.
+        """
+        newest = self.version(table)
+        if newest is None:
+            return None
+        for commit in self._delta(table).history(limit=_COMMITS_TO_LOOK_AT):
+            if commit.get("operation") not in _WITHOUT_ROWS:
+                return int(commit.get("version", newest))
+        return newest
 
     def exists(self, table: Table) -> bool:
         """Return True if the table has been written."""
@@ -138,6 +163,7 @@ class Warehouse:
         """
         rows = self.conform(table, rows, fill=False)
         writer = rows.write.format("delta").mode("overwrite").partitionBy(*table.partition_by)
+        writer = writer.options(**self._properties_of_new(table))
         if made_from is not None:
             writer = writer.option("userMetadata", json.dumps(made_from))
         if where is not None and self.exists(table):
@@ -180,7 +206,7 @@ class Warehouse:
         mode = "append" if base is None or base.version is not None else "errorifexists"
         # The table may have been written before an optional column was introduced.
         writer = self.conform(table, rows).write.format("delta").mode(mode).option("mergeSchema", "true")
-        writer = writer.partitionBy(*table.partition_by)
+        writer = writer.partitionBy(*table.partition_by).options(**self._properties_of_new(table))
         if base is None:
             return writer.save(self.path(table))
         with only_from(base) as options:
@@ -265,6 +291,12 @@ class Warehouse:
 
         absent = [column for column in table.columns if column.optional and column.name not in rows.columns]
         return rows.withColumns({c.name: F.lit(None).cast(self.spark_type(c)) for c in absent}) if absent else rows
+
+    def _properties_of_new(self, table: Table) -> dict[str, str]:
+        """Return the properties with which a table is made; none for one that exists."""
+        if self._keep_days is None or table not in NAMED_BY_RELEASES or self.exists(table):
+            return {}
+        return retention_properties(self._keep_days)
 
     def _delta(self, table: Table, version: int | None = None) -> DeltaTable:
         return DeltaTable(self.path(table), version=version)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from feast import Entity, FeatureStore
 
 from qarm_features.feature_store.publishing.gone_rows import GoneRows
+from qarm_features.feature_store.publishing.ownership import Ownership
 from qarm_features.feature_store.publishing.publication import Publication
 from qarm_features.feature_store.publishing.view_loads import ViewLoad
 
@@ -20,12 +21,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def load_views(
-    store: FeatureStore, entities: Sequence[Entity], loads: Sequence[ViewLoad], gone: GoneRows, published: Publication
+    project: Ownership, entities: Sequence[Entity], loads: Sequence[ViewLoad], gone: GoneRows, published: Publication
 ) -> None:
     """Load views up to the moment of a publication, then delete the keys that left.
 
     Args:
-        store: Feature store.
+        project: Project that publishes, with its feature store.
         entities: Entities of the views.
         loads: Rows of the views.
         gone: Deletes the keys that left.
@@ -35,8 +36,8 @@ def load_views(
     for load in of_log:
         gone.expect(load)
     views = [load.view for load in loads if not load.is_emptied]
-    store.apply([*entities, *views])
-    materialize(store, [view.name for view in views], published.moment)
+    project.store.apply(project.tagged([*entities, *views]))
+    materialize(project.store, [view.name for view in views], published.moment)
     for load in of_log:
         published.add_gone(load.view.name, gone.delete(load), deleted=gone.can_be_deleted(load.view))
 

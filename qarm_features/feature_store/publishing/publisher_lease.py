@@ -2,28 +2,33 @@
 
 In: the engine of the registry's database. Out: a lease that a thread renews while its holder runs. A holder that was killed
 blocks the next one only until its lease expires. All times are read from the database's clock, because the clocks of the
-publishers may differ.
+publishers may differ. While the lease is held, each write to the registry renews it in the same transaction: a publisher that
+stood still for too long changes nothing any more.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Connection,
     Double,
     Engine,
     MetaData,
     String,
     Table,
+    Update,
     delete,
+    event,
     insert,
     inspect,
     or_,
@@ -43,6 +48,7 @@ _LEASES = Table(
     Column("expires_at", Double, nullable=False),
 )
 _BEATS = 3  # renewals during the time of a lease
+_WRITE = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE|MERGE)\b", re.IGNORECASE)
 _log = logging.getLogger(__name__)
 
 
@@ -82,6 +88,8 @@ class PublisherLease:
         project: Name of the Feast project.
         holder: Name of the publisher, for the error that others get.
         seconds: Time in seconds after which the lease expires unless it is renewed.
+        on_lost: Function that is called in a thread when another publisher has taken the lease. It stops work that would
+            change what that publisher wrote.
 
     Example:
         >>> from sqlalchemy import create_engine
@@ -89,27 +97,42 @@ class PublisherLease:
         ...     lease.check()
     """
 
-    def __init__(self, engine: Engine, project: str, holder: str, seconds: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        project: str,
+        holder: str,
+        seconds: float,
+        *,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
         self._engine, self._project, self._holder, self._seconds = engine, project, holder, seconds
-        self._token = uuid.uuid4().hex
-        self._ended = threading.Event()
+        self._token, self._on_lost = uuid.uuid4().hex, on_lost
+        self._ended, self._lost = threading.Event(), threading.Event()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[PublisherLease]:
         """Take the lease, renew it in a thread, and give it back.
 
         If another holder renews the lease, the error comes at once. If it does not, this call waits until the lease expires.
+        Meanwhile the engine refuses writes of a holder that has lost the lease.
 
         Raises:
-            LeaseError: Another publisher holds the lease and renews it.
+            LeaseError: Another publisher holds the lease and renews it, or has taken it in the meantime.
         """
         _create_table(self._engine)
         self._acquire()
         beat = threading.Thread(target=self._beat, name="publisher-lease", daemon=True)
         beat.start()
+        event.listen(self._engine, "before_cursor_execute", self._fence)
         try:
             yield self
+        except Exception as error:
+            if self._lost.is_set() and not isinstance(error, LeaseError):
+                raise self._taken() from error  # for example of a Spark job that was cancelled
+            raise
         finally:
+            event.remove(self._engine, "before_cursor_execute", self._fence)
             self._ended.set()
             beat.join()
             with self._engine.begin() as database:
@@ -121,11 +144,27 @@ class PublisherLease:
         Raises:
             LeaseError: The lease expired while this process was suspended, and another publisher took it.
         """
-        if not self._renew():
-            raise LeaseError(
-                f"The publishing lease of {self._seconds:g} s expired and another publisher took it. Readers keep the "
-                "release they had. Raise publishing.lease_seconds and run the command again."
-            )
+        with self._engine.begin() as database:
+            self._renew(database)
+
+    def _fence(self, database: Connection, _cursor: object, statement: str, *_: Any) -> None:
+        """Renew the lease in the transaction of a write to the registry, or fail the write.
+
+        The renewal locks the row of the lease until the transaction ends, so nobody takes the lease in between.
+        """
+        if _WRITE.match(statement) and _LEASES.name not in statement:
+            self._renew(database)
+
+    def _renew(self, database: Connection) -> None:
+        if not database.execute(self._renewal()).rowcount:
+            raise self._taken()
+
+    def _taken(self) -> LeaseError:
+        return LeaseError(
+            f"The publishing lease of {self._seconds:g} s expired while this process stood still, and another publisher took "
+            "it. Readers have what that publisher served. Rows that this process loaded late may be older than those of the "
+            "other publisher. Raise publishing.lease_seconds, and run: qarm publish-features"
+        )
 
     def _acquire(self) -> None:
         first = None
@@ -163,16 +202,17 @@ class PublisherLease:
             row = database.execute(select(*columns).where(_LEASES.c.project_id == self._project)).first()
         return None if row is None else _Held(*row)
 
-    def _renew(self) -> bool:
-        with self._engine.begin() as database:
-            until = _DatabaseClock() + self._seconds
-            return bool(database.execute(update(_LEASES).where(self._is_mine()).values(expires_at=until)).rowcount)
+    def _renewal(self) -> Update:
+        return update(_LEASES).where(self._is_mine()).values(expires_at=_DatabaseClock() + self._seconds)
 
     def _beat(self) -> None:
         while not self._ended.wait(self._seconds / _BEATS):
             try:
-                if not self._renew():
-                    return
+                self.check()
+            except LeaseError:
+                self._lost.set()
+                self._on_lost()
+                return
             except DBAPIError as error:  # the text of the error may hold the database's address
                 _log.warning("The publishing lease was not renewed (%s). Trying again.", type(error).__name__)
 

@@ -8,17 +8,19 @@ release, and a second run finishes the work. Of two publishers at the same time,
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from collections.abc import Callable
 from typing import Literal
 
-from feast import Entity, FeatureService, FeatureStore, FeatureView
+from feast import FeatureStore
 from feast.errors import FeastObjectNotFoundException
 from pyspark.sql import SparkSession
 
 from qarm_features.feature_store.publishing.expiry import take_back_expiry
 from qarm_features.feature_store.publishing.gone_rows import GoneRows
 from qarm_features.feature_store.publishing.loading import load_views
+from qarm_features.feature_store.publishing.named_versions import keep_readable
 from qarm_features.feature_store.publishing.one_publisher import one_publisher
+from qarm_features.feature_store.publishing.ownership import Ownership, Published
 from qarm_features.feature_store.publishing.planning import planned_loads
 from qarm_features.feature_store.publishing.publication import Publication
 from qarm_features.feature_store.publishing.release_manifest import (
@@ -33,12 +35,14 @@ from qarm_features.feature_store.publishing.release_manifest import (
     require_promoted_release,
     write_manifest,
 )
+from qarm_features.feature_store.publishing.repo_definitions import definitions
 from qarm_features.feature_store.publishing.store_settings import require_overwriting
 from qarm_features.feature_store.publishing.verification import (
     verify_other_views,
     verify_published_keys,
     verify_release_views,
 )
+from qarm_features.feature_store.registry_errors import naming_the_registry
 from qarm_features.feature_store.store_errors import naming_the_store
 from qarm_features.feature_store.views.feature_views import (
     ITEM_SERVICE,
@@ -52,11 +56,10 @@ from qarm_features.feature_store.views.feature_views import (
 from qarm_features.feature_store.views.vector_views import (
     published_vectors,
     record_vectors,
-    release_views,
     user_embedding_views,
     vector_services,
 )
-from qarm_features.settings.load import Settings, load_settings
+from qarm_features.settings.load import Settings
 from qarm_features.storage.tables import ITEMS
 from qarm_features.storage.warehouse import Warehouse
 
@@ -105,21 +108,26 @@ def publish_release(spark: SparkSession, settings: Settings, release: Release, *
     """
     store = open_feature_store(settings.feature_repo_path)
     require_overwriting(store.config)
-    with naming_the_store(store.config), one_publisher(store, settings) as check_lease:
+    with naming_the_store(store.config), one_publisher(store, settings, spark) as check_lease:
+        project = Ownership.made(settings, store)
+        project.require(_published_objects(settings, release))
+        project.claim_rows()
+        keep_readable(spark, settings)
         known = find_manifest(settings, release.codebook_version)
         if known is None or known.state != "verified":
             promotions = known.promotions if known else ()
             write_manifest(settings, ReleaseManifest(release, state="loading", promotions=promotions))
         with planned_loads(spark, settings, store, release) as (vectors, loads, published):
             gone = GoneRows(spark, settings, store)
-            load_views(store, [*entities(settings)], loads, gone, published)
+            project.require([load.view for load in loads])
+            load_views(project, [*entities(settings)], loads, gone, published)
             verify_release_views(spark, settings, store, release, vectors, gone, published)
             verify_other_views(settings, store, loads, gone, published)
             take_back_expiry(store, [load.view for load in loads], settings.publishing.keys_per_second)
         record_vectors(settings, vectors)
         if promote:
             check_lease()
-            _flip(store, settings, release, "promote")
+            _flip(project, settings, release, "promote", check_lease)
     return published
 
 
@@ -127,16 +135,20 @@ def preview_release(spark: SparkSession, settings: Settings, release: Release) -
     """Return what ``publish_release`` would write, delete and hold back, without a change.
 
     Raises:
-        ReleaseError: ``publish_release`` would refuse the rows of the tables.
+        ReleaseError: ``publish_release`` would refuse the rows of the tables, or views belong to another project.
     """
     store = open_feature_store(settings.feature_repo_path)
+    project = Ownership.found(settings, store)
     loaded = {view.name for view in store.registry.list_feature_views(store.project, allow_cache=False)}
     require_overwriting(store.config)
-    with naming_the_store(store.config), planned_loads(spark, settings, store, release) as (_, loads, published):
-        gone = GoneRows(spark, settings, store)
-        for load in loads:
-            keys = gone.count(load, is_loaded=load.view.name in loaded)
-            published.add_gone(load.view.name, keys, deleted=gone.can_be_deleted(load.view))
+    with naming_the_store(store.config), naming_the_registry(store.config):
+        project.require(_published_objects(settings, release))
+        with planned_loads(spark, settings, store, release) as (_, loads, published):
+            project.require([load.view for load in loads])
+            gone = GoneRows(spark, settings, store)
+            for load in loads:
+                keys = gone.count(load, is_loaded=load.view.name in loaded)
+                published.add_gone(load.view.name, keys, deleted=gone.can_be_deleted(load.view))
     return published
 
 
@@ -144,14 +156,15 @@ def promote_release(settings: Settings, codebook_version: int) -> None:
     """Point readers at a release that was verified before, in one transaction of the registry. It loads nothing.
 
     Raises:
-        ReleaseError: The release was not published, was not verified, or is retired.
+        ReleaseError: The release was not published, was not verified, is retired, or belongs to another project.
         LeaseError: Another publisher holds the lease.
     """
     store = open_feature_store(settings.feature_repo_path)
-    with one_publisher(store, settings) as check_lease:
-        release = _verified_release(settings, store, codebook_version)
+    with naming_the_store(store.config), one_publisher(store, settings) as check_lease:
+        project = Ownership.made(settings, store)
+        release = _verified_release(settings, project, codebook_version)
         check_lease()
-        _flip(store, settings, release, "promote")
+        _flip(project, settings, release, "promote", check_lease)
 
 
 def roll_back(settings: Settings) -> Release:
@@ -161,11 +174,12 @@ def roll_back(settings: Settings) -> Release:
         The release that is served now.
 
     Raises:
-        ReleaseError: There is no release before, or it is retired.
+        ReleaseError: There is no release before, or it is retired or belongs to another project.
         LeaseError: Another publisher holds the lease.
     """
     store = open_feature_store(settings.feature_repo_path)
-    with one_publisher(store, settings) as check_lease:
+    with naming_the_store(store.config), one_publisher(store, settings) as check_lease:
+        project = Ownership.made(settings, store)
         versions, served = promoted_before(settings), _served_version(store)
         if served is not None and versions[-1:] != [served]:  # the process was stopped before it recorded the flip
             versions.append(served)
@@ -173,9 +187,9 @@ def roll_back(settings: Settings) -> Release:
             raise ReleaseError(
                 f"Releases promoted so far are {versions}, must be at least two to roll back. Run: qarm release list"
             )
-        release = _verified_release(settings, store, versions[-2])
+        release = _verified_release(settings, project, versions[-2])
         check_lease()
-        _flip(store, settings, release, "rollback")
+        _flip(project, settings, release, "rollback", check_lease)
         return release
 
 
@@ -198,37 +212,17 @@ def verify_release(spark: SparkSession, settings: Settings, codebook_version: in
         The manifest with this verification.
 
     Raises:
-        ReleaseError: The stores differ, or Delta no longer holds the rows that were published.
+        ReleaseError: The stores differ, Delta no longer holds the rows that were published, or the views belong to another
+            project.
         LeaseError: A publisher holds the lease.
     """
     store = open_feature_store(settings.feature_repo_path)
     with naming_the_store(store.config), one_publisher(store, settings):
-        release = _verified_release(settings, store, codebook_version)
+        release = _verified_release(settings, Ownership.found(settings, store), codebook_version)
         vectors = published_vectors(settings, release.encoder_version)
         manifest = verify_release_views(spark, settings, store, release, vectors)
         verify_published_keys(spark, settings, store, [*log_views(settings), *user_embedding_views(settings)])
         return manifest
-
-
-def definitions(config: str | Path) -> list[Entity | FeatureView | FeatureService]:
-    """Return all Feast objects of a project, so that ``feast apply`` leaves the registry as our jobs made it.
-
-    Args:
-        config: Path of ``qarm.yaml``.
-
-    Example:
-        ``feature_repo/feature_definitions.py`` does this::
-
-            globals().update({f"{type(one).__name__}_{one.name}": one for one in definitions("qarm.yaml")})
-    """
-    settings = load_settings(config)
-    views = {view.name: view for release in published_releases(settings) for view in release_views(settings, release)}
-    objects = [*entities(settings), *views.values(), *log_views(settings), *user_embedding_views(settings)]
-    promoted = promoted_release(settings)
-    if promoted is not None:
-        vectors = published_vectors(settings, promoted.encoder_version)
-        objects += [item_service(release_view(settings, promoted)), *vector_services(settings, vectors)]
-    return objects
 
 
 def _served_version(store: FeatureStore) -> int | None:
@@ -240,14 +234,30 @@ def _served_version(store: FeatureStore) -> int | None:
     return int(service.tags["codebook_version"])
 
 
-def _flip(store: FeatureStore, settings: Settings, release: Release, what: Literal["promote", "rollback"]) -> None:
+def _published_objects(settings: Settings, release: Release) -> list[Published]:
+    """Return what a publication of a release and its promotion change in the registry at least."""
+    view = release_view(settings, release)
+    return [*entities(settings), view, *log_views(settings), *user_embedding_views(settings), item_service(view)]
+
+
+def _flip(
+    project: Ownership,
+    settings: Settings,
+    release: Release,
+    what: Literal["promote", "rollback"],
+    check_lease: Callable[[], None],
+) -> None:
     vectors = published_vectors(settings, release.encoder_version)
-    store.apply([item_service(release_view(settings, release)), *vector_services(settings, vectors)])
+    services = [item_service(release_view(settings, release)), *vector_services(settings, vectors)]
+    project.require(services)
+    views = project.untagged([release.view_name])  # an earlier version published it
+    project.store.apply(project.tagged([*views, *services]))
+    check_lease()  # a publisher that came later has recorded its own promotion
     record_promotion(settings, release.codebook_version, what)
     _log.info("%s now serves %s", ITEM_SERVICE, release.view_name)
 
 
-def _verified_release(settings: Settings, store: FeatureStore, codebook_version: int) -> Release:
+def _verified_release(settings: Settings, project: Ownership, codebook_version: int) -> Release:
     manifest = require_manifest(settings, codebook_version)
     release = manifest.release
     again = f"Run: qarm release publish --codebook-version {codebook_version}"
@@ -255,8 +265,10 @@ def _verified_release(settings: Settings, store: FeatureStore, codebook_version:
         raise ReleaseError(
             f"The release of codebook version {codebook_version} is {manifest.state}, must be verified. {again}"
         )
+    view = release_view(settings, release)
+    project.require([view, item_service(view)])
     try:
-        store.registry.get_feature_view(release.view_name, store.project)
+        project.store.registry.get_feature_view(release.view_name, project.store.project)
     except FeastObjectNotFoundException as error:
         raise ReleaseError(f"The registry has no view {release.view_name}. {again}") from error
     return release

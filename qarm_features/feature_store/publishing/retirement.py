@@ -17,6 +17,7 @@ from feast.errors import FeastObjectNotFoundException
 from qarm_features.feature_store.feast_internals import online_store
 from qarm_features.feature_store.publishing.one_publisher import one_publisher
 from qarm_features.feature_store.publishing.online_counts import count_online_rows
+from qarm_features.feature_store.publishing.ownership import Ownership
 from qarm_features.feature_store.publishing.release_manifest import (
     ReleaseAction,
     ReleaseError,
@@ -24,6 +25,7 @@ from qarm_features.feature_store.publishing.release_manifest import (
     require_manifest,
     write_manifest,
 )
+from qarm_features.feature_store.registry_errors import naming_the_registry
 from qarm_features.feature_store.store_errors import naming_the_store
 from qarm_features.feature_store.views.feature_views import Release, open_feature_store
 from qarm_features.feature_store.views.vector_views import forget_vectors, release_views
@@ -50,8 +52,9 @@ def rows_to_retire(settings: Settings, codebook_version: int, *, force: bool = F
     """
     store = open_feature_store(settings.feature_repo_path)
     release = require_manifest(settings, codebook_version).release
-    _refuse_what_is_used(settings, store, release, force=force)
-    with naming_the_store(store.config):
+    with naming_the_store(store.config), naming_the_registry(store.config):
+        Ownership.found(settings, store).require(release_views(settings, release))
+        _refuse_what_is_used(settings, store, release, force=force)
         return {view.name: _count(settings, store, view, release) for view in _own_views(settings, store, release)}
 
 
@@ -69,13 +72,15 @@ def retire_release(settings: Settings, codebook_version: int, *, force: bool = F
         Names of the deleted views.
 
     Raises:
-        ReleaseError: A service names the release, or ranking models pin it and ``force`` is False.
+        ReleaseError: A service names the release, ranking models pin it and ``force`` is False, or it belongs to another
+            project.
         LeaseError: A publisher holds the lease.
     """
     store = open_feature_store(settings.feature_repo_path)
     with naming_the_store(store.config), one_publisher(store, settings) as check_lease:
         manifest = require_manifest(settings, codebook_version)
         release = manifest.release
+        Ownership.found(settings, store).require(release_views(settings, release))
         pins = _refuse_what_is_used(settings, store, release, force=force)
         write_manifest(settings, dataclasses.replace(manifest, state="retiring"))
         views = _own_views(settings, store, release)

@@ -21,7 +21,7 @@ from qarm_features.feature_store.reading.online_rows import open_async_online_ro
 from qarm_features.feature_store.reading.requested_ids import IDs
 from qarm_features.feature_store.reading.row_queries import AsyncOnlineRows, OnlineRows, Row, RowQuery
 from qarm_features.feature_store.reading.served_release import ServedRelease, ServedReleases
-from qarm_features.feature_store.views.feature_views import open_feature_store
+from qarm_features.feature_store.views.feature_views import READER_WAIT_SECONDS, open_feature_store
 from qarm_features.ranking.serve.request import Behavior, Candidates, Impressions, UserAndCandidates
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class _Reader(Generic[_Rows]):
             raise ValueError(f"timeout is {timeout}, must be above 0 seconds, or None.")
         if on_timeout not in ("raise", "missing"):
             raise ValueError(f'on_timeout is {on_timeout!r}, must be "raise" or "missing".')
-        self._store = open_feature_store(repo_path)
+        self._store = open_feature_store(repo_path, wait_seconds=READER_WAIT_SECONDS)
         self._on_timeout = on_timeout
         self._cache = CodeCache(cache_items) if cache_items else None
         self._releases = ServedReleases(self._store, service)

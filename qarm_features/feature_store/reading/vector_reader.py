@@ -22,7 +22,7 @@ from qarm_features.feature_store.reading.requested_ids import IDs, RequestedID, 
 from qarm_features.feature_store.reading.row_queries import Row, RowQuery
 from qarm_features.feature_store.reading.served_release import ServedViews
 from qarm_features.feature_store.reading.value_decoding import decode_float_lists, decode_lists
-from qarm_features.feature_store.views.feature_views import open_feature_store
+from qarm_features.feature_store.views.feature_views import READER_WAIT_SECONDS, open_feature_store
 
 _EMBEDDING, _NEAREST, _USER = "item_embedding", "item_nearest_items", "user_embedding"
 
@@ -101,7 +101,7 @@ class VectorReader:
     ) -> None:
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout is {timeout}, must be above 0 seconds, or None.")
-        self._store = open_feature_store(repo_path)
+        self._store = open_feature_store(repo_path, wait_seconds=READER_WAIT_SECONDS)
         self._embeddings = ServedViews(self._store, embeddings)
         self._nearest = ServedViews(self._store, nearest_items)
         self._users = ServedViews(self._store, _USER, is_view=True)

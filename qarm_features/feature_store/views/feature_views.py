@@ -21,6 +21,7 @@ from feast.types import Array, FeastType, Int32, Int64, String
 
 from qarm_features.feature_store.feast_internals import silence_spark_store_warnings
 from qarm_features.feature_store.missing_packages import naming_the_extra
+from qarm_features.feature_store.registry_errors import REGISTRY_WAIT_SECONDS, naming_the_registry, wait_for_locks
 from qarm_features.settings.load import Settings
 from qarm_features.settings.sources import IdType
 from qarm_features.storage.tables import (
@@ -37,6 +38,7 @@ silence_spark_store_warnings()
 
 ITEM_SERVICE = "item_semantic_id"
 USER_VIEW = "user_behavior"
+READER_WAIT_SECONDS = 5.0
 _SQLITE = "sqlite:///"
 _VALUE_TYPE = {"integer": ValueType.INT64, "string": ValueType.STRING}
 _FEAST_TYPE = {"int": Int32, "bigint": Int64, "string": String}
@@ -80,13 +82,15 @@ class Release:
         return f"{ITEM_SERVICE}__cb{self.codebook_version}"
 
 
-def open_feature_store(repo_path: str | Path) -> FeatureStore:
+def open_feature_store(repo_path: str | Path, *, wait_seconds: float = REGISTRY_WAIT_SECONDS) -> FeatureStore:
     """Open a feature repo from any working directory.
 
     Args:
         repo_path: Folder of ``feature_store.yaml``.
+        wait_seconds: Longest time in seconds to wait for a SQLite registry that another process locks.
 
     Raises:
+        RegistryError: The registry stayed locked for longer.
         ValueError: There is no ``feature_store.yaml``, a variable that it names is not set, or its registry is a file.
             Readers could see a file registry half-written while a release is promoted.
         ImportError: A package that the online store needs is not installed.
@@ -103,8 +107,11 @@ def open_feature_store(repo_path: str | Path) -> FeatureStore:
         raise ValueError("registry_type in feature_store.yaml is file, must be sql. A file registry is not atomic.")
     if registry.path.startswith(_SQLITE) and not registry.path.startswith(_SQLITE + "/"):
         registry.path = f"{_SQLITE}{folder / registry.path.removeprefix(_SQLITE)}"
-    with naming_the_extra():
-        return FeatureStore(config=config)
+    wait_for_locks(registry, wait_seconds)
+    with naming_the_extra(), naming_the_registry(config):
+        store = FeatureStore(config=config)
+        _ = store.registry  # which opens its database on first use
+        return store
 
 
 def _require_variables(path: Path) -> None:
