@@ -24,7 +24,10 @@ LOG, FILES = "delta.logRetentionDuration", "delta.deletedFileRetentionDuration"
 _DEFAULTS = {LOG: timedelta(days=30), FILES: timedelta(days=7)}  # Delta's own
 _UNITS = {"week": 7.0, "day": 1.0, "hour": 1 / 24, "minute": 1 / 1440, "second": 1 / 86400}
 _FILES_PER_LOOK = 1_000
+# The check refuses to retain less than the table's own retention, which spares all versions. A listing has 10,000 tasks by
+# default, even of a table of ten files.
 _CHECK = "spark.databricks.delta.retentionDurationCheck.enabled"
+_LISTING = "spark.sql.sources.parallelPartitionDiscovery.parallelism"
 SHORTEST_HOURS = 168  # VACUUM refuses less, because readers and writers of the last days may need the files
 
 
@@ -116,14 +119,17 @@ def vacuum(spark: SparkSession, path: str, hours: int, *, dry_run: bool) -> int:
         dry_run: Count the files and remove none.
     """
     command = f"VACUUM delta.`{path.replace('`', '``')}` RETAIN {hours} HOURS"
-    before = spark.conf.get(_CHECK, "true") or "true"
-    spark.conf.set(_CHECK, "false")  # it refuses less than the table's own retention, which spares all versions
+    conf = {_CHECK: "false", _LISTING: str(4 * spark.sparkContext.defaultParallelism)}
+    before = {name: spark.conf.get(name, None) for name in conf}
+    for name, value in conf.items():
+        spark.conf.set(name, value)
     try:
         found = spark.sql(f"{command} DRY RUN").count()
         if not dry_run and found:
             spark.sql(command)
     finally:
-        spark.conf.set(_CHECK, before)
+        for name, earlier in before.items():
+            _ = spark.conf.unset(name) if earlier is None else spark.conf.set(name, earlier)
     return found
 
 
