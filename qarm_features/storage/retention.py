@@ -129,7 +129,10 @@ def vacuum(spark: SparkSession, path: str, hours: int, *, dry_run: bool) -> int:
             spark.sql(command)
     finally:
         for name, earlier in before.items():
-            _ = spark.conf.unset(name) if earlier is None else spark.conf.set(name, earlier)
+            if earlier is None:
+                spark.conf.unset(name)
+            else:
+                spark.conf.set(name, earlier)
     return found
 
 
