@@ -69,9 +69,14 @@ def adopt_fingerprint(root: str, artifacts: Path, fingerprint: str, *, name: str
 
 
 def _stored(root: str) -> str | None:
-    if not DeltaTable.is_deltatable(_path(root)):
+    """Return what the warehouse holds; None also if this machine cannot read it, so that the record has the word."""
+    try:
+        if not DeltaTable.is_deltatable(_path(root)):
+            return None
+        rows: list[str] = DeltaTable(_path(root)).to_pyarrow_table()["fingerprint"].to_pylist()
+    except (DeltaError, OSError) as error:
+        _log.warning("The project's fingerprint could not be read from %s (%s).", _path(root), type(error).__name__)
         return None
-    rows: list[str] = DeltaTable(_path(root)).to_pyarrow_table()["fingerprint"].to_pylist()
     return rows[0] if rows else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -55,12 +55,22 @@ def rewrite(context, times: int = 1) -> None:
         context.warehouse.overwrite(ITEM_SEMANTIC_IDS, frame)
 
 
-def grow_older(context, days: float) -> None:
-    """Lets everything in the table be some days older, as if it had been written then."""
-    for path in Path(path_of(context)).rglob("*"):
-        if path.is_file():
-            then = path.stat().st_mtime - days * 86_400
-            os.utime(path, (then, then))
+def grow_older(spark, path: str, days: int) -> None:
+    """Lets everything in a table be some days older, as if it had been written then."""
+    files = [file for file in Path(path).rglob("*") if file.is_file()]
+    for log in (file for file in files if file.suffix == ".json"):
+        moments = r'("(?:timestamp|deletionTimestamp|modificationTime)":)(\d+)'
+        earlier = re.sub(moments, lambda found: f"{found[1]}{int(found[2]) - days * 86_400_000}", log.read_text())
+        written = log.stat().st_mtime
+        log.write_text(earlier)
+        os.utime(log, (written, written))
+    for file in files:
+        if file.suffix == ".crc":  # the checksum of another text
+            file.unlink()
+        else:
+            then = file.stat().st_mtime - days * 86_400
+            os.utime(file, (then, then))
+    spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
 
 
 def test_tables_that_releases_name_keep_their_versions_for_years_and_others_as_delta_does(tmp_path, spark):
@@ -92,7 +102,7 @@ def test_a_vacuum_of_ours_spares_what_a_release_names_and_is_refused_for_what_it
     spark, settings = published.spark, published.settings
     publish_release(spark, settings, release(0))
     rewrite(published, times=2)
-    grow_older(published, days=20)
+    grow_older(spark, path_of(published), days=20)
     (named,) = named_versions(settings)
     assert (named.table, named.version, named.view) == (ITEM_SEMANTIC_IDS, 0, "item_semantic_id__cb0")
 
@@ -125,11 +135,9 @@ def test_old_versions_outlive_the_cleaning_of_the_log_and_without_the_property_t
         writer.options(**properties, **{"delta.checkpointInterval": "3"}).save(path)
         for _ in range(3):
             spark.range(1).coalesce(1).write.format("delta").mode("overwrite").save(path)
-        for file in Path(path).rglob("*"):
-            os.utime(file, (time.time() - 25 * 86_400,) * 2)
+        grow_older(spark, path, 25)
         ends[name] = version_state(path, 1)
-        for file in Path(path).rglob("*"):
-            os.utime(file, (time.time() - 40 * 86_400,) * 2)
+        grow_older(spark, path, 15)
         for _ in range(6):
             spark.range(1).coalesce(1).write.format("delta").mode("overwrite").save(path)
         states[name] = version_state(path, 1).fault
