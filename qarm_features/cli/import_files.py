@@ -18,6 +18,7 @@ from rich.table import Table
 
 from qarm_features.cli.new_project import settings_text, write_project
 from qarm_features.importers.plan import Format, ImportPlan, Options, Setting, TablePlan
+from qarm_features.importers.printable import printable
 from qarm_features.importers.tally import Tally
 
 _HEAD = 1000
@@ -223,6 +224,6 @@ def _columns(table: TablePlan, rows: list[tuple[str | list[str] | None, ...]]) -
     for heading in ("column", "from", "examples"):
         shown.add_column(heading)
     for place, column in enumerate(table.columns):
-        values = [str(row[place])[:40] for row in rows[:_EXAMPLES]]
+        values = [printable(str(row[place])[:40]) for row in rows[:_EXAMPLES]]
         shown.add_row(escape(column.name), escape(column.origin), escape(" / ".join(values)))
     return shown

@@ -73,17 +73,36 @@ _SHOWN_AS = {"write_report": "report"}
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(help="Folder of the new project.")]) -> None:
-    """Writes a qarm.yaml that explains every setting, and the feature repo. It changes no file that exists."""
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of the new project.")],
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="File whose columns are guessed: the catalog, and once more for the click log."),
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="Column of a role, for example item_id=sku. May be given many times.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Take guesses that are not sure.")] = False,
+) -> None:
+    """Writes a qarm.yaml that explains every setting, and the feature repo. It changes no file that exists.
+
+    With --from, the columns are guessed from files of yours. What is not sure is asked.
+    """
     from qarm_features.cli.new_project import write_project
 
-    written = write_project(folder)
+    known = None
+    if from_ or column or yes:
+        from qarm_features.cli.guess_columns import guessed_settings
+
+        known = guessed_settings(folder, from_ or [], column or [], yes=yes, console=console)
+    written = write_project(folder, known)
     for path in written:
         console.print(f"wrote {escape(str(path))}")
     if not written:
         console.print(f"All files of a project exist already in {escape(str(folder))}. Nothing was written.")
     config = folder / "qarm.yaml"
-    typer.echo(f"Next steps:\n  1. Set the paths and columns of items and interactions in {config}.")
+    first = "Set the paths and columns of items and interactions" if known is None else "Check the guesses"
+    typer.echo(f"Next steps:\n  1. {first} in {config}.")
     typer.echo(f"  2. cd {folder} && qarm doctor\n  3. qarm run")
 
 

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 from qarm_features.importers.plan import Setting
+from qarm_features.importers.printable import printable
 from qarm_features.settings.load import Settings
 
 _HEADER = """\
@@ -88,9 +89,8 @@ def _lines(section: type[BaseModel], prefix: str, known: Mapping[str, Setting]) 
             lines += ["", f"{name}:", *_lines(annotation, f"{prefix}{name}.", known)]
             continue
         if (setting := known.get(prefix + name)) is not None:
-            lines.append(
-                f"{indent}{name}: {_flow(setting.value)}  # {field.description} {_one_line(setting.why)}".rstrip()
-            )
+            line = f"{name}: {_flow(setting.value)}  # {field.description} {printable(setting.why)}".rstrip()
+            lines.append(f"{indent}# {line}" if setting.value is None else f"{indent}{line}")
             continue
         example = _EXAMPLES.get(prefix + name)
         is_set = example or (prefix in ("items.", "interactions.") and field.default is not None)
@@ -103,8 +103,3 @@ def _flow(value: object) -> str:
     """Returns a value on one line of YAML."""
     dumped: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=2**20)
     return dumped.removesuffix("...\n").strip()
-
-
-def _one_line(text: str) -> str:
-    """Returns text that a comment can hold: names of columns come from files and may have any letters in them."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from qarm_features.importers.printable import printable
 from qarm_features.importers.tally import Tally
 
 Value = str | list[str] | None
@@ -19,6 +20,9 @@ Rows = Callable[[Tally], Iterator[Row]]
 
 class ImportFailed(ValueError):
     """A source cannot be imported. The message says what was looked for, what was found, and what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message, keep="\n"))
 
 
 class Column(NamedTuple):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from deltalake import DeltaTable
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -156,3 +160,31 @@ def test_a_project_that_is_a_file_is_refused(qarm, tmp_path):
 @pytest.mark.parametrize(("items", "size"), [(1, 2), (79, 2), (80, 4), (1_682, 64), (5_120, 256), (10**7, 256)])
 def test_the_codebook_size_leaves_twenty_items_to_a_code(items, size):
     assert import_files.codebook_size(items) == size
+
+
+@pytest.mark.slow
+def test_imported_files_reach_the_tables_and_ingest_judges_the_rows_that_the_import_kept(tmp_path):
+    movies = "".join(f"{n}::Movie {n} (19{60 + n})::Drama|Comedy\n" for n in range(1, 40)) + "40::Léon (1994)::Crime\n"
+    ratings = "".join(f"{n % 9 + 1}::{n % 40 + 1}::{n % 5 + 1}::{978300760 + n}\n" for n in range(200))
+    dirty = "1::2::5\n3::4::five::978300760\n3::4::5::soon\n9::777::5::978309999\n"
+    source = write_files(tmp_path / "ml-1m", {"movies.dat": movies.encode("latin-1"), "ratings.dat": ratings + dirty})
+    qarm = Path(sys.executable).with_name("qarm")
+
+    for arguments in (
+        ("import", "movielens", source, "my"),
+        ("run", "--config", "my/qarm.yaml", "--until", "ingest-catalog"),
+    ):
+        done = subprocess.run([qarm, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    items, interactions, rejected = (
+        DeltaTable(str(tmp_path / "my" / "data" / name)).to_pyarrow_table().to_pylist()
+        for name in ("items", "interactions", "rejected_rows")
+    )
+    assert len(items) == 40
+    assert {row["item_id"]: row["text"] for row in items}[40] == "Léon (1994). Crime"
+    assert len(interactions) == 201
+    assert (
+        sum(row["label"] for row in interactions) == 81
+    )  # of 200 ratings two fifths are 4 or 5, and one of a movie unknown
+    assert sorted(row["reason"] for row in rejected) == ["event_timestamp is not a number", "label is not a number"]
