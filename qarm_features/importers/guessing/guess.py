@@ -13,7 +13,7 @@ from qarm_features.importers.guessing.names import EXACT, GENERIC, is_generic, n
 from qarm_features.importers.guessing.profile import Profile, profile
 from qarm_features.importers.guessing.sample import Sample
 
-_SURE, _AHEAD = 0.65, 0.15
+_SURE, _AHEAD = EXACT, 0.15
 _MAX_LABELS = 101
 _MANY_WORDS = 5.0
 _LONGEST_ID = 64
@@ -80,7 +80,7 @@ def guess_items(columns: Mapping[str, Profile], met: Mapping[str, float]) -> lis
     def item_id(one: Profile) -> tuple[float, str]:
         if not _can_be_id(one, "item_id") or one.is_image:
             return 0.0, ""
-        score, why = name_score("item_id", one.name), []
+        score, why = _id_name_score("item_id", one.name), []
         if is_generic(one.name):
             score = GENERIC
         if score:
@@ -138,7 +138,7 @@ def guess_log(columns: Mapping[str, Profile], met: Mapping[str, float]) -> list[
         def score(one: Profile) -> tuple[float, str]:
             if not _can_be_id(one, role):
                 return 0.0, ""
-            named = name_score(role, one.name)
+            named = _id_name_score(role, one.name)
             if named < EXACT and (
                 name_score(other, one.name) or any(name_score(r, one.name) for r in ("label", "price"))
             ):
@@ -178,6 +178,13 @@ def _best(role: str, columns: Mapping[str, Profile], scores: Scores, without: se
     if score >= _SURE and not sure:
         why += f"; but {rated[1][2]} fits as well"
     return Guess(role, column, score, sure, why, tuple(name for _, _, name in rated[1:4]))
+
+
+def _id_name_score(role: str, name: str) -> float:
+    """Returns how well a name fits an ID; product_name is the name of a title, though it has the word product."""
+    is_other = EXACT in (name_score("title", name), name_score("text", name))
+    score = name_score(role, name)
+    return 0.0 if is_other and score < EXACT else score
 
 
 def _can_be_id(one: Profile, role: str) -> bool:
