@@ -7,7 +7,6 @@ settings by which the file is read.
 from __future__ import annotations
 
 import codecs
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,15 +17,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from qarm_features.importers.guessing.delimited import csv_columns
 from qarm_features.importers.lines import PACKED, unpacked
-from qarm_features.importers.numbers import number_of
 from qarm_features.importers.objects import as_text, parsed_json
 from qarm_features.importers.plan import ImportFailed, Setting
 from qarm_features.importers.source_files import plain_name
 
 SAMPLE_BYTES = 4 * 2**20
 _SAMPLE_ROWS = 20_000
-_DELIMITERS = (",", ";", "\t", "|", "::")
 _TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".dat", ".txt")
 _OBJECT_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
@@ -88,7 +86,7 @@ def read_sample(path: Path, *, limit: int = SAMPLE_BYTES) -> Sample:
             settings["format"] = Setting("jsonl", "Guessed from the first line.")
         sample = Sample(path, columns, lists, settings=settings)
     elif name.endswith(_TEXT_SUFFIXES) or "." not in name:
-        columns, form = _of_csv(lines, file)
+        columns, form = csv_columns(lines, file, most_rows=_SAMPLE_ROWS)
         if name.endswith(".txt") or "." not in name:
             form["format"] = Setting("csv", "Guessed from the first lines.")
         if name.endswith((".tsv", ".tab")) and form.get("delimiter", Setting(None, "")).value == "\t":
@@ -184,50 +182,6 @@ def _of_objects(lines: list[str], file: Path) -> tuple[dict[str, list[str | None
     names = dict.fromkeys(name for found in objects for name in found)
     lists = {name for name in names for found in objects if isinstance(found.get(name), (list, dict))}
     return {name: [as_text(found.get(name)) for found in objects] for name in names}, frozenset(lists)
-
-
-def _of_csv(lines: list[str], file: Path) -> tuple[dict[str, list[str | None]], dict[str, Setting]]:
-    delimiter = max(_DELIMITERS, key=lambda one: _agreement(lines, one))
-    if _agreement(lines, delimiter)[0] == 0:
-        raise ImportFailed(
-            f"{file} has one column only between commas, semicolons, tabs, bars or double colons: {lines[0][:80]!r}."
-        )
-    rows = list(islice(_split(lines, delimiter), _SAMPLE_ROWS))
-    width = len(rows[0])
-    settings = {}
-    if delimiter != ",":
-        settings["delimiter"] = Setting(delimiter, "Guessed: it gives most lines the same number of fields.")
-    names = [name.strip() for name in rows[0]]
-    is_header = not any(number_of(name) is not None for name in names) and all(names) and len(set(names)) == width
-    if is_header:
-        rows = rows[1:]
-    else:
-        names = [str(place) for place in range(1, width + 1)]
-        settings["header"] = Setting(
-            False, "Guessed: the first line holds numbers, or names that are empty or the same."
-        )
-    rows = [row for row in rows if len(row) == width]
-    return {name: [row[place].strip() or None for row in rows] for place, name in enumerate(names)}, settings
-
-
-def _agreement(lines: list[str], delimiter: str) -> tuple[int, int]:
-    """Returns how many lines have the number of fields of the first, and that number; zeros if it is one."""
-    widths = [len(row) for row in islice(_split(lines[:200], delimiter), 200)]
-    return (widths.count(widths[0]), widths[0]) if widths and widths[0] > 1 else (0, 0)
-
-
-def _split(lines: list[str], delimiter: str) -> Iterator[list[str]]:
-    if len(delimiter) > 1:
-        return (line.split(delimiter) for line in lines if line)
-    return _quoted_rows(lines, delimiter)
-
-
-def _quoted_rows(lines: list[str], delimiter: str) -> Iterator[list[str]]:
-    """Yields rows up to a quote that is never closed, which ingest will count."""
-    try:
-        yield from (row for row in csv.reader(lines, delimiter=delimiter) if row)
-    except csv.Error:
-        return
 
 
 def _of_parquet(path: Path, file: Path, is_file: bool) -> Sample:
