@@ -14,12 +14,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from qarm_features.cli.missing_extra import explain_missing
 from qarm_features.settings.load import Settings, load_settings
+from qarm_features.settings.secrets import redacted
 from qarm_features.settings.sections import SparkOptions
 
 
@@ -46,15 +47,16 @@ class Check:
     repair: str
 
     def run(self) -> Result:
-        """Runs the check. An error becomes a failed result."""
+        """Runs the check. An error becomes a failed result. No result shows a secret."""
         try:
             result = self.attempt()
         except ImportError as error:
             return Result("failed", explain_missing(error))
         except Exception as error:
             lines = str(error).strip().splitlines()
-            return Result("failed", f"{type(error).__name__}: {lines[0] if lines else ''}")
-        return result if isinstance(result, Result) else Result("ok", result)
+            result = Result("failed", f"{type(error).__name__}: {lines[0] if lines else ''}")
+        found = result if isinstance(result, Result) else Result("ok", result)
+        return replace(found, found=redacted(found.found))
 
 
 def checks(config: Path) -> list[Check]:
@@ -121,7 +123,11 @@ def _torch() -> Result | str:
 
 
 def _settings(config: Path) -> str:
-    return f"{config}, tables in {load_settings(config).warehouse_path}"
+    settings = load_settings(config)
+    found = f"{config}, tables in {settings.warehouse_path}"
+    if settings.secrets() and config.stat().st_mode & 0o077:
+        return f"{found}\n    It may hold credentials, and others may read it. Run: chmod 600 {config}"
+    return found
 
 
 def _encoder(config: Path) -> str:
@@ -157,13 +163,19 @@ def _redis(config: Path) -> Result | str:
     if not config.is_file():
         return Result("skipped", f"{config} does not exist")
     from qarm_features.feature_store.publishing.expiry import expiry_remark
+    from qarm_features.feature_store.store_errors import redis_servers
     from qarm_features.feature_store.views.feature_views import open_feature_store
 
     store = open_feature_store(load_settings(config).feature_repo_path)
     online_store = store.config.online_store
     if online_store.type != "redis":
         return Result("skipped", f"the online store is {online_store.type}")
-    host, _, port = online_store.connection_string.split(",")[0].partition(":")
+    servers = redis_servers(online_store.connection_string)
+    if not servers:
+        return Result(
+            "failed", "connection_string begins with no host:port, for example localhost:6379,ssl=true; it is not a URL"
+        )
+    host, _, port = servers[0].partition(":")
     with socket.create_connection((host, int(port or 6379)), timeout=3) as connection:
         # A server that wants a password or TLS also answers: with an error, or by closing the connection.
         connection.sendall(b"PING\r\n")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
@@ -24,9 +23,10 @@ from qarm_features.cli import release as cli_release
 from qarm_features.cli.import_files import import_files
 from qarm_features.cli.missing_extra import explain_missing
 from qarm_features.cli.vacuum import vacuum
-from qarm_features.jobs.failures import report
+from qarm_features.jobs.failures import report, traceback_text
 from qarm_features.jobs.interruption import EXIT_CODE, LINE, was_interrupted
 from qarm_features.settings.load import Settings, load_settings
+from qarm_features.settings.secrets import RedactingFilter, redacted
 
 if TYPE_CHECKING:
     from qarm_features.jobs.job import Job
@@ -276,6 +276,7 @@ def main() -> None:
     """Runs the command line. Any error ends in one line and exit code 1; QARM_DEBUG=1 shows the traceback too."""
     handler = RichHandler(console=console, show_path=False, show_time=False, show_level=False)
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith("qarm"))
+    handler.addFilter(RedactingFilter())
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
     wanted = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
@@ -293,8 +294,8 @@ def main() -> None:
         if isinstance(error, SystemExit):
             _leave(error.code)
         if _debug():
-            traceback.print_exc()
-        message = explain_missing(error) if isinstance(error, ImportError) else report(error, sys.argv)
+            print(traceback_text(error), file=sys.stderr)
+        message = redacted(explain_missing(error)) if isinstance(error, ImportError) else report(error, sys.argv)
         _say_on_stderr(f"[red]error:[/red] {escape(message)}")
         _leave(1)
 

@@ -31,7 +31,7 @@ def media_limits(encoder: Encoder, resolve: Callable[[str], str]) -> dict[str, d
         For each modality the limits that its encoder takes as constructor arguments.
     """
     limits = {
-        "media_roots": [resolve(root) for root in encoder.media_roots],
+        "media_roots": [resolve(root.get_secret_value()) for root in encoder.media_roots],
         "max_media_bytes": encoder.max_media_bytes,
         "max_image_pixels": encoder.max_image_pixels,
         "max_audio_seconds": encoder.max_audio_seconds,

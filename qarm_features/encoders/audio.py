@@ -7,13 +7,21 @@ In: B recordings as bytes or URIs. Out: ``Tokens`` of shape (B, N, D); each toke
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qarm_features.encoders import log_mel
+from qarm_features.encoders.backbone_files import (
+    CONFIG_FILES,
+    PROCESSOR_FILES,
+    pin_backbone,
+    pins,
+    place_of,
+    recorded_files,
+)
 from qarm_features.encoders.log_mel_transformer import (
     FRAMES_PER_TOKEN,
     LogMelTransformer,
@@ -23,7 +31,7 @@ from qarm_features.encoders.log_mel_transformer import (
     standardize,
 )
 from qarm_features.encoders.media import media_bytes
-from qarm_features.encoders.pretrained import PretrainedBackbone, load_backbone, locate_backbone
+from qarm_features.encoders.pretrained import PretrainedBackbone, load_backbone
 from qarm_features.encoders.sound import decode_sound
 from qarm_features.fusion.tokens import Tokens
 
@@ -38,6 +46,8 @@ class AudioEncoder(nn.Module):
             model that takes ``input_values`` or ``input_features``. For Whisper its encoder is used, for CLAP its audio
             tower.
         sha256: Expected hash of the pretrained weights; None accepts any weights.
+        revision: Commit of the hub to load; None takes the one that the name stands for.
+        files: Expected SHA-256 of the files of preprocessing and configuration, by name; None accepts any.
         lora_rank: Rank of LoRA in the attention of a pretrained backbone; 0 keeps the backbone frozen.
         dim: D of ``log-mel-transformer``; a pretrained backbone has its own D.
         clip_seconds: Length of the encoded clip from the start of the recording, in seconds.
@@ -63,6 +73,8 @@ class AudioEncoder(nn.Module):
         backbone: str,
         *,
         sha256: str | None = None,
+        revision: str | None = None,
+        files: Mapping[str, str] | None = None,
         lora_rank: int = 0,
         dim: int = 128,
         clip_seconds: float = 5.0,
@@ -84,14 +96,17 @@ class AudioEncoder(nn.Module):
             self.backbone = LogMelTransformer(dim=dim, max_tokens=self.num_tokens)
             self.trained, loaded_sha256, own = True, None, {"dim": dim}
         else:
+            setting = "encoder.audio_backbone"
+            pinned, revision = pin_backbone(backbone, revision, setting=setting)
             self.backbone = load_backbone(
-                backbone, setting="encoder.audio_backbone", tower="audio_model", sha256=sha256, lora_rank=lora_rank
+                pinned, setting=setting, tower="audio_model", sha256=sha256, lora_rank=lora_rank
             )
-            self.extractor = _load_extractor(backbone)
+            self.extractor = _load_extractor(pinned)
             self.sample_rate = self.extractor.sampling_rate
             clip_seconds = min(clip_seconds, getattr(self.extractor, "max_length_s", clip_seconds))
             self.trained, loaded_sha256 = self.backbone.trained, self.backbone.sha256
-            own = {"lora_rank": lora_rank}
+            files = recorded_files(pinned, (*CONFIG_FILES, *PROCESSOR_FILES), recorded=files, setting=setting)
+            own = {"lora_rank": lora_rank, **pins(revision, files)}
         self.clip_seconds, self.max_audio_seconds = clip_seconds, max_audio_seconds
         self.media_roots, self.max_media_bytes = tuple(media_roots), max_media_bytes
         self.config: dict[str, Any] = {
@@ -188,8 +203,9 @@ class AudioEncoder(nn.Module):
 def _load_extractor(backbone: str) -> Any:
     from transformers import AutoFeatureExtractor
 
+    place = place_of(backbone, setting="encoder.audio_backbone")
     try:
-        return AutoFeatureExtractor.from_pretrained(locate_backbone(backbone), trust_remote_code=False)
+        return AutoFeatureExtractor.from_pretrained(place.where, trust_remote_code=False, **place.options())
     except (OSError, ValueError, ImportError, TypeError) as error:
         raise ValueError(
             f"encoder.audio_backbone is {backbone}, must hold preprocessor_config.json. transformers says: {error}"

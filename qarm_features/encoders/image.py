@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qarm_features.encoders.backbone_files import CONFIG_FILES, PROCESSOR_FILES, pin_backbone, pins, recorded_files
 from qarm_features.encoders.media import media_bytes
 from qarm_features.encoders.patch_transformer import PatchTransformer, augment_images
 from qarm_features.encoders.pictures import decode_picture, fit_picture, to_tensor
-from qarm_features.encoders.pretrained import PretrainedBackbone, load_backbone, locate_backbone, preprocessor_config
+from qarm_features.encoders.pretrained import PretrainedBackbone, load_backbone, preprocessor_config
 from qarm_features.fusion.tokens import Tokens
 
 _FROM_SCRATCH = "patch-transformer"
@@ -28,6 +29,8 @@ class ImageEncoder(nn.Module):
         backbone: ``patch-transformer``, which is trained from scratch, or a folder or Hugging Face name of a vision
             model. For a model of images and text (CLIP, SigLIP) its vision tower is used.
         sha256: Expected hash of the pretrained weights; None accepts any weights.
+        revision: Commit of the hub to load; None takes the one that the name stands for.
+        files: Expected SHA-256 of the files of preprocessing and configuration, by name; None accepts any.
         lora_rank: Rank of LoRA in the attention of a pretrained backbone; 0 keeps the backbone frozen.
         dim: D of ``patch-transformer``; a pretrained backbone has its own D.
         image_size: Side of an image for ``patch-transformer`` in pixels, a multiple of 8; a pretrained backbone has its
@@ -58,6 +61,8 @@ class ImageEncoder(nn.Module):
         backbone: str,
         *,
         sha256: str | None = None,
+        revision: str | None = None,
+        files: Mapping[str, str] | None = None,
         lora_rank: int = 0,
         dim: int = 128,
         image_size: int = 64,
@@ -77,13 +82,16 @@ class ImageEncoder(nn.Module):
             self.size, mean, std = (image_size, image_size), [0.5] * 3, [0.5] * 3
             self.trained, loaded_sha256, own = True, None, {"dim": dim, "image_size": image_size}
         else:
+            setting = "encoder.image_backbone"
+            pinned, revision = pin_backbone(backbone, revision, setting=setting)
             self.backbone = load_backbone(
-                backbone, setting="encoder.image_backbone", tower="vision_model", sha256=sha256, lora_rank=lora_rank
+                pinned, setting=setting, tower="vision_model", sha256=sha256, lora_rank=lora_rank
             )
-            preprocessing = preprocessor_config(locate_backbone(backbone), "image_processor")
+            preprocessing = preprocessor_config(pinned, "image_processor")
             mean, std = self._set_preprocessing(preprocessing, self.backbone.model.config)
             self.trained, loaded_sha256 = self.backbone.trained, self.backbone.sha256
-            own = {"lora_rank": lora_rank}
+            files = recorded_files(pinned, (*CONFIG_FILES, *PROCESSOR_FILES), recorded=files, setting=setting)
+            own = {"lora_rank": lora_rank, **pins(revision, files)}
         self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1), persistent=False)
         self.media_roots = tuple(media_roots)

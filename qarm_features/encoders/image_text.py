@@ -15,11 +15,21 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from qarm_features.encoders.backbone_files import (
+    CONFIG_FILES,
+    PROCESSOR_FILES,
+    TOKENIZER_FILES,
+    pin_backbone,
+    pins,
+    place_of,
+    recorded_files,
+    vocabulary_files,
+)
 from qarm_features.encoders.chat import Chat
 from qarm_features.encoders.embedding_head import open_head, saved_recipe
 from qarm_features.encoders.media import media_bytes
 from qarm_features.encoders.pictures import decode_picture, to_tensor
-from qarm_features.encoders.pretrained import load_backbone, locate_backbone
+from qarm_features.encoders.pretrained import load_backbone
 from qarm_features.encoders.recipe import Recipe, full_recipe, read_recipe
 from qarm_features.fusion.tokens import BrokenContent, Tokens
 
@@ -33,6 +43,8 @@ class ImageTextEncoder(nn.Module):
     Args:
         backbone: Folder or Hugging Face name of a model whose processor takes images and text.
         sha256: Expected hash of the weights; None accepts any weights.
+        revision: Commit of the hub to load; None takes the one that the name stands for.
+        files: Expected SHA-256 of the files of processor and configuration, by name; None accepts any.
         lora_rank: Rank of LoRA in the attention of the backbone; 0 keeps the backbone frozen.
         max_tokens: Greatest length of a text: it is cut to 16 characters for each of these tokens. The tokens of the
             image are added to them.
@@ -67,6 +79,8 @@ class ImageTextEncoder(nn.Module):
         backbone: str,
         *,
         sha256: str | None = None,
+        revision: str | None = None,
+        files: Mapping[str, str] | None = None,
         lora_rank: int = 0,
         max_tokens: int = 128,
         max_image_side: int | None = None,
@@ -80,6 +94,8 @@ class ImageTextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         setting = "encoder.image_text_backbone"
+        name = backbone
+        backbone, revision = pin_backbone(name, revision, setting=setting)
         if recipe is None:
             recipe = read_recipe(backbone, setting=setting, prompt=prompt, pooling=pooling, dim=vector_dim)
         self.recipe = full_recipe(recipe)
@@ -94,14 +110,21 @@ class ImageTextEncoder(nn.Module):
             self.chat = Chat(self.processor, self.tokenizer, self.recipe, backbone=named)
             allowed = self.recipe["max_tokens"] or self.tokenizer.model_max_length
             self.max_tokens = self.chat.longest_text(max_tokens, allowed, backbone=named)
+        files = recorded_files(
+            *(backbone, (*CONFIG_FILES, *PROCESSOR_FILES, *TOKENIZER_FILES, *vocabulary_files(self.tokenizer))),
+            subfolder=self.recipe["subfolder"],
+            recorded=files,
+            setting=setting,
+        )
         self.head = open_head(backbone, self.recipe, token_dim=self.backbone.dim, setting=setting)
         self.trained = self.backbone.trained
         self.max_image_side = max_image_side or (768 if self.chat is None else 4096)
         self.media_roots = tuple(media_roots)
         self.max_media_bytes, self.max_image_pixels = max_media_bytes, max_image_pixels
         self.config: dict[str, Any] = {
-            "backbone": backbone,
+            "backbone": name,
             "sha256": self.backbone.sha256,
+            **pins(revision, files),
             "lora_rank": lora_rank,
             "max_tokens": max_tokens,
             "max_image_side": self.max_image_side,
@@ -221,9 +244,11 @@ def _picture(image: Tensor) -> Image.Image:
 def _load_processor(backbone: str, recipe: Recipe) -> Any:
     from transformers import AutoProcessor
 
+    place = place_of(backbone, setting="encoder.image_text_backbone")
+    options = {**recipe["tokenizer"], **place.options()}
     try:
         return AutoProcessor.from_pretrained(
-            locate_backbone(backbone), subfolder=recipe["subfolder"], trust_remote_code=False, **recipe["tokenizer"]
+            place.where, subfolder=recipe["subfolder"], trust_remote_code=False, **options
         )
     except (OSError, ValueError, ImportError, TypeError) as error:
         if importlib.util.find_spec("torchvision") is None and "torchvision" in str(error).lower():

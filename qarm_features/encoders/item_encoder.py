@@ -329,6 +329,9 @@ class ItemEncoder(
             raise ValueError(f"Encoder is {model_id}, must be a folder with {_CONFIG} and {_WEIGHTS}.")
         config = json.loads((folder / _CONFIG).read_text())
         modalities = {name: {**given, **(limits or {}).get(name, {})} for name, given in config["modalities"].items()}
+        for arguments in modalities.values():
+            if arguments.get("sha256"):  # a version that was made before files were recorded
+                arguments.setdefault("files", {})
         for name in ("text", "image_text"):
             if name in modalities:
                 modalities[name].setdefault("recipe", RELEASE_0_1_0)

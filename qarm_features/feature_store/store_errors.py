@@ -6,6 +6,7 @@ In: an error of redis-py, of a database driver, or of a Spark job whose tasks go
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _DRIVERS = ("redis", "sqlite3", "psycopg")
 # The last line of a traceback that a Spark task sent to the driver.
 _IN_A_TASK = re.compile(r"^\s*((?:redis|sqlite3|psycopg)[\w.]*\.\w+): (.+)$", re.MULTILINE)
+_SERVER = re.compile(r"[\w.-]+(:\d+)?")
 _REMEDIES = (
     ("OOM command not allowed", "Raise maxmemory of the server, retire releases (qarm release retire), or set publishing to "
      "publish fewer views. Then publish again"),
@@ -111,10 +113,21 @@ def _place(config: RepoConfig) -> str:
     """Return type and address of the store, without a password."""
     store = config.online_store
     if store.type == "redis":
-        servers = [part for part in store.connection_string.split(",") if "=" not in part]
-        return f"Redis at {', '.join(servers)}"
+        servers = redis_servers(store.connection_string)
+        return f"Redis at {', '.join(servers)}" if servers else "Redis, connection_string names no host:port"
     if store.type == "postgres":
         return f"PostgreSQL at {store.host}:{store.port}, database {store.database}"
     if store.type == "sqlite":
         return f"SQLite file {store.path}"
     return str(store.type)
+
+
+def redis_servers(connection_string: str) -> list[str]:
+    """Return the servers that a connection string of Feast names, and nothing that may be a part of a password.
+
+    Example:
+        >>> redis_servers("a.example:6379,b.example,ssl=true,password=x,y:1"), redis_servers("redis://:secret@host:6379")
+        (['a.example:6379', 'b.example'], [])
+    """
+    first = itertools.takewhile(lambda part: "=" not in part, connection_string.split(","))
+    return [part for part in first if _SERVER.fullmatch(part)]

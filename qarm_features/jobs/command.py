@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 import time
-import traceback
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +18,12 @@ from typing import Annotated, Any
 import typer
 
 from qarm_features.jobs.context import JobContext
-from qarm_features.jobs.failures import report
+from qarm_features.jobs.failures import report, traceback_text
 from qarm_features.jobs.interruption import EXIT_CODE, LINE, was_interrupted
 from qarm_features.jobs.job import Counts, Flags, Job
 from qarm_features.jobs.project_lock import held_for_job
 from qarm_features.settings.load import load_settings
+from qarm_features.settings.secrets import RedactingFilter
 
 log = logging.getLogger("qarm")
 
@@ -75,6 +75,8 @@ def command(job: Job[...], *, spark_log_on_stderr: bool = True) -> Callable[...,
 def main(job: Job[...]) -> None:
     """Runs a job from its launcher, as spark-submit does. Any error ends in one line; QARM_DEBUG=1 shows the traceback."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(RedactingFilter())
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(name=job.name)(command(job))
@@ -87,6 +89,6 @@ def main(job: Job[...]) -> None:
         if isinstance(error, SystemExit):
             raise
         if os.environ.get("QARM_DEBUG"):
-            traceback.print_exc()
+            print(traceback_text(error), file=sys.stderr)
         log.error("%s failed: %s", job.name, report(error, sys.argv))
         raise SystemExit(1) from None

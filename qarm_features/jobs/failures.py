@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from qarm_features.jobs.known_failures import first_sentence, sentence_for
 from qarm_features.settings.load import load_settings
+from qarm_features.settings.secrets import open_private, redacted
 from qarm_features.training_log import TRAINING_ERROR, class_name, is_written_for_people
 
 _FRAME = re.compile(r'\s*File "([^"]+)", line \d+')
@@ -71,15 +72,25 @@ def report(error: BaseException, arguments: Sequence[str]) -> str:
 
 def write_traceback(error: BaseException, folder: Path) -> Path:
     """Writes the full traceback into a new file of a folder, or of the system's temporary folder, and returns its path."""
-    full = "".join(traceback.format_exception(error))
+    full = traceback_text(error)
     name = f"error-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.log"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(full)
+        _write(folder / name, full)
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix="qarm-"))
-        (folder / name).write_text(full)
+        _write(folder / name, full)
     return folder / name
+
+
+def traceback_text(error: BaseException) -> str:
+    """Returns the full traceback of an error without the secrets that this process knows."""
+    return redacted("".join(traceback.format_exception(error)))
+
+
+def _write(file: Path, text: str) -> None:
+    with open_private(file) as opened:
+        opened.write(text)
 
 
 def _log_folder(arguments: Sequence[str]) -> Path:
@@ -112,7 +123,7 @@ def _line_of(raised: Raised, text: str) -> str:
 def _text(error: BaseException) -> str:
     """Returns all that an error says, with what the JVM and other processes said; empty if even that fails."""
     try:
-        return str(error).partition("\n\nJVM stacktrace:")[0]
+        return redacted(str(error)).partition("\n\nJVM stacktrace:")[0]
     except Exception:  # Py4J asks the JVM for the text, and the JVM may be gone.
         return ""
 
@@ -133,7 +144,7 @@ def raised_here(error: BaseException, text: str | None = None) -> Raised:
     frames = traceback.extract_tb(error.__traceback__)
     ours = bool(frames) and is_written_for_people(frames[-1].filename, frames[-1].line or "", kind)
     # The command line names the extra of a missing package, wherever its import failed.
-    return Raised(kind, str(error) if text is None else text, ours or isinstance(error, ImportError))
+    return Raised(kind, redacted(str(error)) if text is None else text, ours or isinstance(error, ImportError))
 
 
 def _raised_in_worker(text: str) -> Raised:

