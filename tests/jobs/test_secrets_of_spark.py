@@ -70,7 +70,9 @@ spark:
     ],
 )
 def test_a_secret_that_would_stand_in_the_command_is_refused(name, value):
-    with pytest.raises(ValueError, match=f"{name} in spark.conf holds a secret, which everybody on the machine") as caught:
+    with pytest.raises(
+        ValueError, match=f"{name} in spark.conf holds a secret, which everybody on the machine"
+    ) as caught:
         launch_arguments({name: value})
 
     assert MARK not in str(caught.value)
