@@ -18,11 +18,8 @@ from feast.types import Array, FeastType, Int32, Int64, String
 
 from qarm_features.feature_store.feast_internals import silence_spark_store_warnings
 from qarm_features.feature_store.missing_packages import naming_the_extra
-<<<<<<< HEAD
 from qarm_features.feature_store.registry_errors import REGISTRY_WAIT_SECONDS, naming_the_registry, wait_for_locks
-=======
 from qarm_features.feature_store.views.repo_config import read_repo_config
->>>>>>> 750d81c (Secrets of the settings are hidden in records, errors, logs and process lists; encoders record all files of a backbone)
 from qarm_features.settings.load import Settings
 from qarm_features.settings.sources import IdType
 from qarm_features.storage.tables import (
@@ -91,14 +88,9 @@ def open_feature_store(repo_path: str | Path, *, wait_seconds: float = REGISTRY_
         wait_seconds: Longest time in seconds to wait for a SQLite registry that another process locks.
 
     Raises:
-<<<<<<< HEAD
         RegistryError: The registry stayed locked for longer.
-        ValueError: There is no ``feature_store.yaml``, a variable that it names is not set, or its registry is a file.
-            Readers could see a file registry half-written while a release is promoted.
-=======
         ValueError: There is no ``feature_store.yaml``, it cannot be read, a variable that it names is not set, or its
             registry is a file. Readers could see a file registry half-written while a release is promoted.
->>>>>>> 750d81c (Secrets of the settings are hidden in records, errors, logs and process lists; encoders record all files of a backbone)
         ImportError: A package that the online store needs is not installed.
     """
     folder = Path(repo_path).resolve()
