@@ -13,10 +13,10 @@ import types
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, Secret, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -227,8 +227,12 @@ def _type_name(kind: Any) -> str:
         return f"list of {_type_name(get_args(kind)[0])}"
     if get_origin(kind) is dict:
         return "mapping"
+    if get_origin(kind) is Annotated:
+        return _type_name(get_args(kind)[0])
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return "section"
+    if isinstance(kind, type) and issubclass(kind, (Secret, SecretStr)):
+        return "text, hidden where it is a secret"
     return {str: "text", int: "integer", float: "number", bool: "true or false", datetime: "date and time"}.get(
         kind, str(kind)
     )
