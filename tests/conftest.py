@@ -25,6 +25,16 @@ from tests.toy_catalog import all_jobs, open_project, write_toy_project
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items):
+    """Keeps tests together that share something dear, where several processes share the suite (``pytest -n 2``).
+
+    The tests of a file share its fixtures, and all that read the finished toy project share that.
+    """
+    for item in items:
+        group = "project" if "project" in item.fixturenames else item.path.relative_to(ROOT).as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_terminal_summary(terminalreporter):
     """Counts in one line the tests that were skipped because a server program is not installed."""
     line = count_skipped(str(report.longrepr) for report in terminalreporter.getreports("skipped"))

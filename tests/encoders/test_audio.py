@@ -79,6 +79,7 @@ def test_resampling_lets_nothing_alias():
         (recording(np.zeros((10, 33))), "audio has more than 32 channels"),
         (b"", "audio is empty"),
     ],
+    ids=range(15),  # the serial number of an OGG file is random
 )  # fmt: skip
 def test_broken_recordings_are_refused(encoder, content, reason):
     with pytest.raises(BrokenContent, match=f"^{reason}$"):
