@@ -5,6 +5,8 @@ BIN := $(abspath $(VENV))/bin
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
 DEMO := demo
+# Processes that share the test suite, each with a Spark session of its own, 3 GB in all. 0 runs it in one process.
+WORKERS ?= 2
 # What builds this package and writes the lock. It is locked too, so that setup installs nothing without a known hash.
 BUILD_TOOLS := hatchling editables uv
 export HF_HUB_OFFLINE ?= 1
@@ -37,7 +39,7 @@ demo: setup ## MovieLens-100K from catalog to served, trained semantic IDs
 	@cd $(DEMO) && $(BIN)/qarm run
 
 test: setup ## the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 coverage: setup ## the test suite, with the lines of qarm_features that it runs; fails below the floor in pyproject.toml
 	$(BIN)/python -m pytest --cov --cov-report=term

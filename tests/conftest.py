@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -25,14 +26,24 @@ from tests.toy_catalog import all_jobs, open_project, write_toy_project
 ROOT = Path(__file__).parents[1]
 
 
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
     """Keeps tests together that share something dear, where several processes share the suite (``pytest -n 2``).
 
-    The tests of a file share its fixtures, and all that read the finished toy project share that.
+    The tests of a file share its fixtures, and all files that read the finished toy project share that.
     """
-    for item in items:
-        group = "project" if "project" in item.fixturenames else item.path.relative_to(ROOT).as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    reads_project = re.compile(r"def \w+\([^)]*\bproject\b")
+    files = {file.relative_to(ROOT).as_posix(): file.read_text() for file in (ROOT / "tests").rglob("test_*.py")}
+    together = {name for name, text in files.items() if reads_project.search(text)}
+
+    class BySharing(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::")[0]
+            return "the toy project" if file in together else file
+
+    return BySharing(config, log)
 
 
 def pytest_terminal_summary(terminalreporter):
