@@ -56,6 +56,15 @@ def _expanded(value: Any, encode: bool = False) -> Any:
     return _VARIABLE.sub(value_of, value)
 
 
+def _encoded(value: Any) -> Any:
+    """Return a URI, or refuse one whose credentials end at a slash of their own."""
+    if isinstance(value, str) and "/" in (_user_info(value) or ""):
+        raise ValueError(
+            "its credentials hold a /, which must be written as %2F; a variable ${NAME} is encoded by itself"
+        )
+    return value
+
+
 class SecretUri(Secret[str]):
     """A path or URI that may hold credentials, which are not shown. ``get_secret_value()`` returns all of it.
 
@@ -73,7 +82,7 @@ class SecretUri(Secret[str]):
 # A text of qarm.yaml that may be a secret, or name environment variables as ``${NAME}``.
 SecretText = Annotated[SecretStr, BeforeValidator(_expanded)]
 # In a URI the value of a variable is percent-encoded where credentials stand.
-SecretPlace = Annotated[SecretUri, BeforeValidator(lambda value: _expanded(value, encode=True))]
+SecretPlace = Annotated[SecretUri, BeforeValidator(lambda value: _encoded(_expanded(value, encode=True)))]
 
 
 def is_secret_name(name: str) -> bool:

@@ -108,6 +108,7 @@ def test_a_record_of_a_run_holds_no_secret_and_a_new_password_is_no_change(confi
         (f"spark: {MARK}", "spark is not shown .a str.: "),
         (f"encoder: {{media_roots: 's3://a:{MARK}@b'}}", "encoder.media_roots is not shown .a str.: "),
         (f"encoder: {{media_roots: [[{MARK}]]}}", "encoder.media_roots.0 is not shown .a list.: "),
+        (f"encoder: {{media_roots: ['s3://a:{MARK}/{MARK}@b']}}", "shown .a str.: its credentials hold a /, which must be"),
         (f"seed: 'redis://:{MARK}@host'", r"seed is 'redis://\*\*\*@host': "),
         (f"alignment: {{patience: {{x: {MARK}}}}}", "alignment.patience is {x}: "),
         (f"alignment: [{MARK}]", "alignment is a list: "),
