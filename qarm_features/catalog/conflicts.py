@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from qarm_features.catalog.checks import IngestError, number_text, trimmed
-from qarm_features.catalog.reading.source_rows import column_of
+from qarm_features.storage.sql_names import column_of
 
 REASON = "_reason"
 SAID = "_said"  # what a row says of its key: two rows with different values contradict each other
@@ -48,7 +48,7 @@ def group_by_key(rows: DataFrame, key: Sequence[str]) -> DataFrame:
         key: Columns of the key.
     """
     # Rejected rows are spread, or else all rows with a null ID would land in one task.
-    short = [f"`{field.name}`" for field in rows.schema.fields if isinstance(field.dataType, _SHORT)]
+    short = [column_of(field.name) for field in rows.schema.fields if isinstance(field.dataType, _SHORT)]
     return rows.withColumn(_GROUP, F.when(F.col(REASON).isNotNull(), F.xxhash64(*short))).repartition(*key, _GROUP)
 
 

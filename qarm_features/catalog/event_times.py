@@ -20,8 +20,8 @@ from pyspark.sql import types as T
 
 from qarm_features.catalog.checks import Check, Doubt, IngestError, number_text, trimmed
 from qarm_features.catalog.id_columns import id_column
-from qarm_features.catalog.reading.source_rows import column_of
 from qarm_features.settings.sources import InteractionSource
+from qarm_features.storage.sql_names import column_of
 from qarm_features.storage.tables import ORDER_IN_MOMENT
 
 PER_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from qarm_features.catalog.checks import Check, IngestError, trimmed
-from qarm_features.catalog.reading.source_rows import column_of
+from qarm_features.storage.sql_names import column_of
 
 # What pandas, Python, SQL and Spark write in text for a missing value.
 _NULL_TEXTS = ("null", "NULL", "None", "nan", "NaN", "<NA>", "\\N")

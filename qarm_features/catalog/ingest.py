@@ -34,10 +34,11 @@ from qarm_features.catalog.ingest_columns import FileState, as_text, content_col
 from qarm_features.catalog.labels import label_column
 from qarm_features.catalog.reading.read_source import read_source as read_source
 from qarm_features.catalog.reading.read_source import require_columns
-from qarm_features.catalog.reading.source_rows import FILE, LINE, LINES, PRIVATE, RAW, UNREADABLE, column_of
+from qarm_features.catalog.reading.source_rows import FILE, LINE, LINES, PRIVATE, RAW, UNREADABLE
 from qarm_features.catalog.reading.source_rows import IngestError as IngestError
 from qarm_features.catalog.rejections import RowCounts
 from qarm_features.settings.sources import InteractionSource, ItemSource
+from qarm_features.storage.sql_names import column_of
 from qarm_features.storage.tables import INTERACTIONS, ITEM_CONTENT, ITEMS, ORDER_IN_MOMENT, Table
 
 _ROW = "_row"

@@ -15,8 +15,8 @@ from pyspark.sql import types as T
 
 from qarm_features.catalog.checks import Check, IngestError
 from qarm_features.catalog.nested_text import text_of
-from qarm_features.catalog.reading.source_rows import column_of
 from qarm_features.settings.sources import ItemSource
+from qarm_features.storage.sql_names import column_of
 
 FileState = Callable[[str | None], str | None]
 

@@ -11,8 +11,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from qarm_features.catalog.checks import Check, IngestError, number_text, trimmed
-from qarm_features.catalog.reading.source_rows import column_of
 from qarm_features.settings.sources import InteractionSource
+from qarm_features.storage.sql_names import column_of
 
 
 def label_column(raw: DataFrame, source: InteractionSource) -> tuple[Column, list[Check]]:

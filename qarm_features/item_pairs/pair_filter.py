@@ -23,6 +23,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from qarm_features.storage.sql_names import ddl
+
 if TYPE_CHECKING:
     from qarm_features.encoders.item_encoder import ItemEncoder
 
@@ -147,8 +149,8 @@ def flag_kept_pairs(pairs: DataFrame, items: DataFrame, *, filter_name: str | No
     for side in ("target", "trigger"):
         side_texts = texts.select(F.col("item_id").alias(f"{side}_item_id"), F.col("text").alias(f"{side}_text"))
         pairs = pairs.join(side_texts, on=f"{side}_item_id", how="left")
-    columns = [field for field in pairs.schema.fields if not field.name.endswith("_text")]
-    schema = ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in columns)
+    columns = [(field.name, field.dataType.simpleString()) for field in pairs.schema.fields]
+    schema = ddl(column for column in columns if not column[0].endswith("_text"))
     judge = functools.partial(judge_batches, filter_name=filter_name, threshold=threshold)
     return pairs.mapInArrow(judge, f"{schema}, kept boolean")
 

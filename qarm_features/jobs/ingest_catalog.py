@@ -6,10 +6,10 @@ In: files or tables of the user. Out: ``items``, ``interactions``, ``rejected_ro
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qarm_features.catalog import ingest
-from qarm_features.catalog.checks import remarks
+from qarm_features.catalog.checks import IngestError, remarks
 from qarm_features.catalog.conflicts import duplicate_reason
 from qarm_features.catalog.event_times import early_times, require_fitting_unit
 from qarm_features.catalog.reading.read_source import open_source
@@ -21,7 +21,11 @@ from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import folder_totals, source_states
 from qarm_features.settings.load import Settings
 from qarm_features.settings.sources import TextSource
+from qarm_features.storage.sql_names import CASE_SENSITIVE, tells_case_apart
 from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 def _user_files(settings: Settings) -> dict[str, Any]:
@@ -58,6 +62,7 @@ def ingest_catalog(context: JobContext) -> Counts:
 
         file_state = functools.partial(media_state, roots=roots)
     catalog, log = read(settings.items), read(settings.interactions)
+    _require_one_case(context.spark, settings)
     items = ingest.check_items(catalog.frame, settings.items, file_state=file_state)
     interactions = ingest.check_interactions(log.frame, settings.interactions, item_id_type=settings.items.item_id_type)
     of_items, of_log = items.counts(ITEMS.name), interactions.counts(INTERACTIONS.name)
@@ -85,6 +90,17 @@ def ingest_catalog(context: JobContext) -> Counts:
     return Counts(
         rows_in, rows_out, rows_in - rows_out, "; ".join(remark.rstrip(".") for remark in all_remarks if remark)
     )
+
+
+def _require_one_case(spark: SparkSession, settings: Settings) -> None:
+    """Refuses columns ``A`` and ``a`` of one source beside a table whose files may write its columns in other capitals."""
+    tables = [name for name in ("items", "interactions") if getattr(settings, name).table is not None]
+    if tables and tells_case_apart(spark) and CASE_SENSITIVE not in settings.spark.conf:
+        raise IngestError(
+            f"A source has columns whose names differ in nothing but capitals, and {tables[0]} is a table, whose files may "
+            "write its columns in other capitals. Rename the columns, or write the table to files. If all capitals are the "
+            f"same, set {CASE_SENSITIVE}: true under spark.conf."
+        )
 
 
 def _contradicted(checked: ingest.Checked, counts: RowCounts, key: str, kept: str) -> str:

@@ -18,6 +18,7 @@ from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
 
 from qarm_features.quantizers.passes.parquet_scan import ParquetScan, plain_scan, read_splits
 from qarm_features.quantizers.rq_models import RQModel
+from qarm_features.storage.sql_names import column_of
 
 
 def codes_beside(model: RQModel, dataset: DataFrame, *keys: str) -> DataFrame:
@@ -32,9 +33,10 @@ def codes_beside(model: RQModel, dataset: DataFrame, *keys: str) -> DataFrame:
         The same rows as ``model.transform(dataset).select(*keys, outputCol)``.
     """
     output = model.getOutputCol()
-    scan = plain_scan(dataset.select(*keys, model.embeddings(dataset)))
+    key_columns = [column_of(key) for key in keys]
+    scan = plain_scan(dataset.select(*key_columns, model.embeddings(dataset)))
     if scan is None or not scan.partitions:
-        return model.transform(dataset).select(*keys, output)
+        return model.transform(dataset).select(*key_columns, column_of(output))
     key_fields = [dataset.schema[key] for key in keys]
     schema = StructType([*key_fields, StructField(output, ArrayType(IntegerType()))])
     types = [to_arrow_type(field.dataType) for field in key_fields]

@@ -26,6 +26,7 @@ from qarm_features.quantizers.params.nearest_items_params import NearestItemsCol
 from qarm_features.quantizers.passes.column_functions import column_function
 from qarm_features.quantizers.passes.embedding_batches import checked_rows
 from qarm_features.quantizers.passes.item_bank import Bank, find_nearest
+from qarm_features.storage.sql_names import unused_name
 
 if TYPE_CHECKING:
     from pyspark.sql._typing import UserDefinedFunctionLike
@@ -107,10 +108,11 @@ class NearestItemsModel(Model, NearestItemsColumns, MLReadable, MLWritable):
         if wanted != given:
             raise ValueError(f"itemCol {self.getItemCol()} is {given}, must be {wanted} as in the bank. Cast it.")
         found = self._nearest(self.bank.manifest["exact"])(item_ids, embeddings)
-        rows = dataset.withColumn("__nearest", found)
-        codes, similarities = F.col("__nearest.item_ids"), F.col("__nearest.similarities")
+        nearest = unused_name("nearest", [*dataset.columns, self.getOutputCol(), self.getSimilarityCol()])
+        rows = dataset.withColumn(nearest, found)
+        codes, similarities = F.col(nearest)["item_ids"], F.col(nearest)["similarities"]
         rows = rows.withColumns({self.getOutputCol(): codes, self.getSimilarityCol(): similarities})
-        return rows.drop("__nearest")
+        return rows.drop(nearest)
 
     def _search(self, rows: DataFrame, *, exact: bool) -> DataFrame:
         """Add the column ``found`` to rows of ``item_id`` and ``embedding``."""

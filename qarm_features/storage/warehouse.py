@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from qarm_features.storage.conditional_writes import Base, again_if_changed, base_of, merge_rows, only_from
 from qarm_features.storage.plain_files import PlainDeltaTable, TableError
 from qarm_features.storage.retention import retention_properties
+from qarm_features.storage.sql_names import column_of, ddl, files_at
 from qarm_features.storage.tables import NAMED_BY_RELEASES, Column, Table
 
 if TYPE_CHECKING:
@@ -121,8 +122,8 @@ class Warehouse:
 
     def empty(self, table: Table) -> DataFrame:
         """Return a DataFrame with the table's schema and no rows."""
-        ddl = ", ".join(f"`{column.name}` {self.spark_type(column)}" for column in table.columns)
-        return self.spark.createDataFrame([], ddl)
+        schema = ddl((column.name, self.spark_type(column)) for column in table.columns)
+        return self.spark.createDataFrame([], schema)
 
     def read_or_empty(self, table: Table) -> DataFrame:
         """Read a table, or return no rows when the table does not exist yet."""
@@ -139,14 +140,12 @@ class Warehouse:
         Raises:
             TableError: A column that is not optional is missing.
         """
-        from pyspark.sql import functions as F
-
         rows = self._with_optional(table, rows) if fill else rows
         columns = [column for column in table.columns if not column.optional or column.name in rows.columns]
         missing = [column.name for column in columns if column.name not in rows.columns]
         if missing:
             raise TableError(f"Rows for {table.name} lack {', '.join(missing)}. Present: {', '.join(rows.columns)}.")
-        return rows.select(*[F.col(f"`{c.name}`").cast(self.spark_type(c)).alias(c.name) for c in columns])
+        return rows.select(*[column_of(c.name).cast(self.spark_type(c)).alias(c.name) for c in columns])
 
     def overwrite(
         self, table: Table, rows: DataFrame, *, where: str | None = None, made_from: Mapping[str, Any] | None = None
@@ -308,4 +307,4 @@ class Warehouse:
 
 def _purge(path: str) -> str:
     """Return the SQL that rewrites the files with deleted rows."""
-    return f"REORG TABLE delta.`{path.replace('`', '``')}` APPLY (PURGE)"
+    return f"REORG TABLE {files_at(path)} APPLY (PURGE)"

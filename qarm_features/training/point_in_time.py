@@ -18,12 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import chain
+from operator import and_
 
 from feast import FeatureStore, FeatureView
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-_TIME, _KIND, _CREATED, _TIE, _ROW, _FOUND = "_time", "_kind", "_created", "_tie", "_row", "_found"
+from qarm_features.storage.sql_names import column_of, quoted
+
+_TIME, _KIND, _CREATED, _TIE = "__qarm_time__", "__qarm_kind__", "__qarm_created__", "__qarm_tie__"
+_ROW, _FOUND = "__qarm_row__", "__qarm_found__"
 _VIEW_ROW, _ENTITY_ROW = 0, 1  # a view row of the same moment comes first
 
 
@@ -40,7 +46,7 @@ def spark_join(store: FeatureStore, rows: DataFrame, features: Sequence[str]) ->
         The rows, in any order, with a column per feature.
 
     Raises:
-        ValueError: ``rows`` lacks a join key or ``event_timestamp``.
+        ValueError: ``rows`` lacks a join key or ``event_timestamp``, or a column or feature has a name of the join itself.
     """
     names: dict[str, list[str]] = {}
     for reference in features:
@@ -51,6 +57,13 @@ def spark_join(store: FeatureStore, rows: DataFrame, features: Sequence[str]) ->
     if missing:
         raise ValueError(
             f"Rows lack {', '.join(missing)}, which the join with {', '.join(names)} needs. Add the columns to the rows."
+        )
+    private = [
+        name for name in (*rows.columns, *chain.from_iterable(names.values())) if name.lower().startswith("__qarm_")
+    ]
+    if private:
+        raise ValueError(
+            f"Rows or features are named {', '.join(private)}, as columns of the join itself. Rename them."
         )
     views_by_keys: dict[tuple[str, ...], list[_View]] = {}
     for view in views:
@@ -83,7 +96,7 @@ class _View:
         features: Names of the features.
         ttl: Longest age of a feature in microseconds, 0 for no limit.
         moment: Timestamp of all rows in microseconds since 1970, None where they differ.
-        rows: Join keys, ``_time``, ``_created``, ``_tie`` and the features as the struct ``_found``.
+        rows: Join keys, the private columns, and the features as the struct ``_FOUND``.
     """
 
     keys: tuple[str, ...]
@@ -97,16 +110,16 @@ class _View:
         source, keys = view.batch_source, tuple(column.name for column in view.entity_columns)
         stored = {served: column for column, served in source.field_mapping.items()}
         rows = spark.sql(f"SELECT * FROM {source.get_table_query_string()}")
-        time = F.unix_micros(source.timestamp_field)
-        created = F.col(source.created_timestamp_column) if source.created_timestamp_column else F.lit(None)
-        columns = {name: F.col(stored.get(name, name)) for name in (*keys, *features)}
+        time = F.unix_micros(column_of(source.timestamp_field))
+        created = column_of(source.created_timestamp_column) if source.created_timestamp_column else F.lit(None)
+        columns = {name: column_of(stored.get(name, name)) for name in (*keys, *features)}
         found = F.struct(time.alias(_TIME), *[columns[name].alias(name) for name in features])
         rows = rows.select(
             *[columns[key].alias(key) for key in keys],
             time.alias(_TIME),
             created.cast("timestamp").alias(_CREATED),
             found.alias(_FOUND),
-        ).dropna(subset=list(keys))
+        ).where(reduce(and_, [column_of(key).isNotNull() for key in keys]))
         span = rows.agg(F.min(_TIME).alias("first"), F.max(_TIME).alias("last")).first()
         assert span is not None  # an aggregate without a key has one row
         moment = (span["first"] or 0) if span["first"] == span["last"] else None
@@ -123,15 +136,16 @@ class _View:
 
 def _join_by_key(rows: DataFrame, view: _View) -> DataFrame:
     newest = F.max_by(_FOUND, F.struct(_CREATED, _TIE)).alias(_FOUND)
-    joined = rows.join(view.rows.groupBy(*view.keys).agg(newest), on=list(view.keys), how="left")
-    return joined.select(*[joined[f"`{name}`"] for name in rows.columns], *view.columns(F.col(_FOUND)))
+    joined = rows.join(view.rows.groupBy(*map(column_of, view.keys)).agg(newest), on=list(view.keys), how="left")
+    return joined.select(*[joined[quoted(name)] for name in rows.columns], *view.columns(F.col(_FOUND)))
 
 
 def _join_by_time(rows: DataFrame, keys: tuple[str, ...], views: list[_View]) -> DataFrame:
-    columns = [F.col(f"`{name}`") for name in rows.columns]
+    columns = [column_of(name) for name in rows.columns]
     lanes = [f"{_FOUND}_{number}" for number in range(len(views))]  # a column per view
+    key_columns = [column_of(key) for key in keys]
     stream = rows.select(
-        *keys,
+        *key_columns,
         F.unix_micros("event_timestamp").alias(_TIME),
         F.lit(_ENTITY_ROW).alias(_KIND),
         F.struct(*columns).alias(_ROW),
@@ -139,7 +153,7 @@ def _join_by_time(rows: DataFrame, keys: tuple[str, ...], views: list[_View]) ->
     for lane, view in zip(lanes, views):
         view_rows = view.rows.withColumnRenamed(_FOUND, lane).withColumn(_KIND, F.lit(_VIEW_ROW))
         stream = stream.unionByName(view_rows, allowMissingColumns=True)
-    by_time = Window.partitionBy(*keys).orderBy(_TIME, _KIND, F.col(_CREATED).asc_nulls_first(), _TIE)
+    by_time = Window.partitionBy(*key_columns).orderBy(_TIME, _KIND, F.col(_CREATED).asc_nulls_first(), _TIE)
     so_far = by_time.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     last = [F.last(lane, ignorenulls=True).over(so_far).alias(lane) for lane in lanes]
     found = stream.select(_KIND, _ROW, *last).where(F.col(_KIND) == _ENTITY_ROW).select(f"{_ROW}.*", *lanes)

@@ -115,3 +115,23 @@ def test_rows_that_cannot_be_fitted_are_refused(name, row, message, spark):
 def test_rows_that_cannot_be_transformed_are_refused(name, row, message, spark, fitted):
     with pytest.raises(PythonException, match=message):
         fitted[name][0].transform(spark.createDataFrame([(0, row)], SCHEMA)).collect()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_columns_may_have_any_name(name, catalog, fitted):
+    names = {"inputCol": "ve`c.tor x", "outputCol": "co`de.s", "itemCol": "it`em.id"}
+    rows = catalog.withColumnsRenamed({"embedding": names["inputCol"], "item_id": names["itemCol"]})
+    model = fitted[name][0].copy()
+    for param, column in names.items():
+        if model.hasParam(param):
+            model.set(model.getParam(param), column)
+
+    found = model.transform(rows.where("`it``em.id` = 7")).toArrow().to_pylist()[0]
+
+    assert found["co`de.s"] == fitted[name][1]["codes"][7]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_no_column_that_differs_in_capitals_only_is_overwritten(name, catalog, fitted):
+    with pytest.raises(ValueError, match="outputCol is codes, must be a new column"):
+        fitted[name][0].transform(catalog.withColumnRenamed("item_id", "CODES").withColumn("item_id", F.col("CODES")))

@@ -11,16 +11,23 @@ from functools import reduce
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from qarm_features.catalog.reading.source_files import as_path, partition_values, shown_path
-from qarm_features.catalog.reading.source_rows import FILE, IngestError, column_of
+from qarm_features.catalog.reading.source_rows import FILE, IngestError, refuse_private
+from qarm_features.storage.sql_names import column_of, quoted, tell_case_apart
 
 _NANOS_AS_LONG = "spark.sql.legacy.parquet.nanosAsLong"
 _READERS = 16  # footers that are read at once
 _ALL_NULL = "null"  # the type of a column that pandas wrote without a value
+# A line of a file's schema, such as "  optional binary my title (STRING) = 2;".
+_FIELD = re.compile(
+    r"^ *(?:required|optional|repeated) (?:group|int32|int64|int96|boolean|float|double|binary|fixed_len_byte_array\(\d+\)) "
+    r"(.*?)(?: \([A-Z].*\))?(?: = \d+)?(?: \{|;)$",
+    re.MULTILINE,
+)
 _TIMES = (T.TimestampType, T.TimestampNTZType)
 
 
@@ -33,8 +40,11 @@ def read_parquet(spark: SparkSession, path: str, columns: tuple[str, ...], secti
         columns: Names of the columns that the settings name.
         section: Name of the section, for messages.
 
+    Returns:
+        The columns of the files, or those that the settings name if the files differ, and the URI of each row's file.
+
     Raises:
-        IngestError: A column is missing in some files only, or has another type in some.
+        IngestError: A column is missing in some files only, or has another type in some, or has the name of a private one.
     """
     reader = spark.read.option("recursiveFileLookup", "true")
     files = reader.text(path).inputFiles()
@@ -44,28 +54,46 @@ def read_parquet(spark: SparkSession, path: str, columns: tuple[str, ...], secti
         found = list(pool.map(lambda file: _types(spark, file, columns), files))
     if any(types.has_nanos for types in found):
         spark.conf.set(_NANOS_AS_LONG, "true")
+    for types in set(found):
+        tell_case_apart(spark, types.names)
     _require_in_all(files, found, columns, section)
     groups: dict[tuple[str | None, ...], list[str]] = {}
     for file, types in zip(files, found):
         groups.setdefault(types.of_columns, []).append(file)
     if len(groups) == 1:
-        return _in_micros(reader.parquet(path), columns, next(iter(groups)))
-    frames = [
-        _in_micros(reader.parquet(*map(as_path, group)), columns, types).select(
-            *[column_of(name) if kind != _ALL_NULL else F.lit(None).alias(name) for name, kind in zip(columns, types)],
-            F.col("_metadata.file_path").alias(FILE),
-        )
-        for types, group in groups.items()
-    ]
+        frame = reader.parquet(path)
+        refuse_private(section, frame.columns)
+        frame = _in_micros(frame, columns, next(iter(groups)))
+        return frame.withColumn(FILE, file_path(frame))
+    frames = [_group(reader.parquet(*map(as_path, group)), columns, types) for types, group in groups.items()]
     _require_same_kind(frames, groups, columns, section)
     return reduce(DataFrame.unionByName, frames)
 
 
+def _group(frame: DataFrame, columns: tuple[str, ...], types: tuple[str | None, ...]) -> DataFrame:
+    """Return the columns of files that have one type for each, and the URI of the file."""
+    frame = _in_micros(frame, columns, types)
+    values = [column_of(name) if kind != _ALL_NULL else F.lit(None).alias(name) for name, kind in zip(columns, types)]
+    return frame.select(*values, file_path(frame).alias(FILE))
+
+
+def file_path(frame: DataFrame) -> Column:
+    """Return the URI of the file of each row, which Spark adds. A column of the files may have the name ``_metadata`` too."""
+    return frame.metadataColumn("_metadata")["file_path"]
+
+
 class _Types(NamedTuple):
-    """Types of the columns in one file: None for a column that it lacks. ``has_nanos`` is about all columns."""
+    """Types of the columns in one file.
+
+    Attributes:
+        of_columns: Types of the columns that the settings name; None for a column that the file lacks.
+        has_nanos: True if any column holds timestamps in nanoseconds.
+        names: Names of all columns and fields.
+    """
 
     of_columns: tuple[str | None, ...]
     has_nanos: bool
+    names: tuple[str, ...]
 
 
 def _types(spark: SparkSession, file: str, columns: tuple[str, ...]) -> _Types:
@@ -86,7 +114,10 @@ def _types(spark: SparkSession, file: str, columns: tuple[str, ...]) -> _Types:
             else None
             for name in columns
         ]
-        return _Types(tuple(types), "TIMESTAMP(NANOS" in schema.toString())
+        text = schema.toString()
+        return _Types(
+            tuple(types), "TIMESTAMP(NANOS" in text, tuple(sorted({found[1] for found in _FIELD.finditer(text)}))
+        )
     finally:
         opened.close()
 
@@ -130,11 +161,11 @@ def _in_micros(frame: DataFrame, columns: tuple[str, ...], types: tuple[str | No
     """Turn timestamps in nanoseconds, which Spark reads as integers, into timestamps, and add columns that folders give."""
     for name, kind in zip(columns, types):
         if kind is None and name not in frame.columns:
-            value = F.regexp_extract(F.col("_metadata.file_path"), f"/{re.escape(quote(name))}=([^/]*)/", 1)
+            value = F.regexp_extract(file_path(frame), f"/{re.escape(quote(name))}=([^/]*)/", 1)
             known = (value != "") & (value != "__HIVE_DEFAULT_PARTITION__")
             is_there = any(name in partition_values(file) for file in frame.inputFiles()[:1])
             frame = frame.withColumn(name, F.when(known, F.url_decode(F.url_decode(value)))) if is_there else frame
         elif kind is not None and "TIMESTAMP(NANOS" in kind and kind.startswith("int64"):
-            quoted = f"`{name.replace('`', '``')}`"
-            frame = frame.withColumn(name, F.expr(f"timestamp_micros(({quoted} - pmod({quoted}, 1000)) div 1000)"))
+            nanos = quoted(name)
+            frame = frame.withColumn(name, F.expr(f"timestamp_micros(({nanos} - pmod({nanos}, 1000)) div 1000)"))
     return frame

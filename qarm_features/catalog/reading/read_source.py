@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from qarm_features.catalog.reading.parquet_files import read_parquet
+from qarm_features.catalog.reading.parquet_files import file_path, read_parquet
 from qarm_features.catalog.reading.read_text import read_csv, read_json_lines
 from qarm_features.catalog.reading.source_files import refuse_delta, resolve
 from qarm_features.catalog.reading.source_rows import (
@@ -19,10 +19,11 @@ from qarm_features.catalog.reading.source_rows import (
     UNREADABLE,
     IngestError,
     SourceRows,
-    column_of,
     no_such_column,
+    refuse_private,
 )
 from qarm_features.settings.sources import InteractionSource, ItemSource, TextSource
+from qarm_features.storage.sql_names import column_of, tell_case_apart
 
 
 def read_source(spark: SparkSession, source: TextSource, path: str | None) -> DataFrame:
@@ -48,9 +49,14 @@ def open_source(spark: SparkSession, source: TextSource, path: str | None) -> So
     kind, section, columns = source.resolved_format, section_name(source), needed_columns(source)
     if kind == "table":
         assert source.table is not None  # the settings demand either a path or a table
-        return SourceRows(_checked(require_columns(spark.read.table(source.table), source), columns), None)
+        frame = spark.read.table(source.table)
+        refuse_private(section, frame.columns)
+        tell_case_apart(spark, frame.columns)
+        return SourceRows(_checked(require_columns(frame, source), columns), None)
     assert path is not None
     place = resolve(spark, path, setting=f"{section}.path")
+    refuse_private(section, columns)
+    tell_case_apart(spark, columns)
     if kind == "csv":
         return read_csv(spark, place, source, columns, section=section)
     if kind == "jsonl":
@@ -61,10 +67,9 @@ def open_source(spark: SparkSession, source: TextSource, path: str | None) -> So
         frame = read_parquet(spark, place, columns, section)
     else:
         frame = spark.read.format("delta").load(path)
-    frame = require_columns(frame, source)
-    if FILE not in frame.columns:
-        frame = frame.withColumn(FILE, F.col("_metadata.file_path"))
-    return SourceRows(_checked(frame, columns), None)
+        refuse_private(section, frame.columns)
+        frame = frame.withColumn(FILE, file_path(frame))
+    return SourceRows(_checked(require_columns(frame, source), columns), None)
 
 
 def section_name(source: TextSource) -> str:

@@ -34,6 +34,7 @@ from qarm_features.catalog.reading.source_rows import (
 from qarm_features.catalog.reading.survey import Survey, survey_files, without_mark
 from qarm_features.catalog.reading.text_lines import Run, decode_lines, read_lines, runs
 from qarm_features.settings.sources import TextSource
+from qarm_features.storage.sql_names import ddl
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _MAX_PARTITIONS = 200
@@ -232,8 +233,8 @@ def _batch(parsed: Parsed, file: str, columns: tuple[str, ...]) -> pa.RecordBatc
 
 
 def _schema(columns: tuple[str, ...]) -> str:
-    own = "".join("`{}` string, ".format(name.replace("`", "``")) for name in columns)
-    return f"{own}{RAW} string, {UNREADABLE} string, {FILE} string, {LINE} long, {LINES} int"
+    texts = [(name, "string") for name in (*columns, RAW, UNREADABLE, FILE)]
+    return ddl([*texts, (LINE, "long"), (LINES, "int")])
 
 
 def _not_valid(source: TextSource) -> str:

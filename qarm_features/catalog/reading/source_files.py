@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from pyspark.sql import SparkSession
 
 from qarm_features.catalog.reading.source_rows import IngestError
+from qarm_features.storage.sql_names import one_path
 
 # Left by writers of tables beside their files, and not data.
 _MARKERS = re.compile(r"^(_SUCCESS|_committed_.*|_started_.*|_metadata|_common_metadata|.*\.crc|\.DS_Store|\.gitkeep)$")
@@ -54,7 +55,7 @@ def resolve(spark: SparkSession, path: str, *, setting: str) -> str:
             f"{setting} is {path}, and Spark cannot unpack {_named(packed)}. Unpack the files, or pack them by gzip, bzip2 "
             "or Zstandard."
         )
-    return _escaped(path) if exists else path
+    return one_path(path) if exists else path
 
 
 def as_path(uri: str) -> str:
@@ -64,7 +65,7 @@ def as_path(uri: str) -> str:
         >>> as_path("file:/log/a%5B1%5D.csv")
         'file:/log/a\\[1\\].csv'
     """
-    return _escaped(unquote(uri))
+    return one_path(unquote(uri))
 
 
 def refuse_delta(spark: SparkSession, path: str, *, section: str) -> None:
@@ -125,10 +126,6 @@ def _files(system: Any, root: Any) -> list[tuple[str, bool]]:
         if not _MARKERS.match(parts[-1]) and not any(_temporary(part) for part in parts[:-1]):
             found.append((path, any(_is_hidden(part) for part in parts)))
     return found
-
-
-def _escaped(path: str) -> str:
-    return re.sub(r"([\[\]{}*?\\])", r"\\\1", path)
 
 
 def _is_hidden(name: str) -> bool:

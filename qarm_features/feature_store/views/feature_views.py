@@ -22,6 +22,7 @@ from qarm_features.feature_store.registry_errors import REGISTRY_WAIT_SECONDS, n
 from qarm_features.feature_store.views.repo_config import read_repo_config
 from qarm_features.settings.load import Settings
 from qarm_features.settings.sources import IdType
+from qarm_features.storage.sql_names import files_at
 from qarm_features.storage.tables import (
     ITEM_COUNTERS,
     ITEM_SEMANTIC_IDS,
@@ -123,8 +124,9 @@ def release_view(settings: Settings, release: Release) -> FeatureView:
     """Return the immutable view of one codebook version, pinned to the Delta version that was verified."""
     warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
     query = (
-        f"SELECT item_id, rq_codes, codebook_version, event_timestamp FROM delta.`{warehouse.path(ITEM_SEMANTIC_IDS)}` "
-        f"VERSION AS OF {release.delta_version} WHERE codebook_version = {release.codebook_version}"
+        "SELECT item_id, rq_codes, codebook_version, event_timestamp "
+        f"FROM {files_at(warehouse.path(ITEM_SEMANTIC_IDS))} VERSION AS OF {release.delta_version} "
+        f"WHERE codebook_version = {release.codebook_version}"
     )
     source = SparkSource(name=release.view_name, query=query, timestamp_field="event_timestamp")
     tags = {name: str(value) for name, value in asdict(release).items()}

@@ -18,9 +18,10 @@ from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import 
 from feast.types import Array, Float32, Int32, Int64, String
 
 from qarm_features.feature_store.views.feature_views import Release, entities, release_view
+from qarm_features.feature_store.views.user_embedding_query import user_embedding_query
 from qarm_features.settings.load import Settings
-from qarm_features.settings.publishing import UserEmbeddings
 from qarm_features.storage.artifacts import write_json
+from qarm_features.storage.sql_names import files_at
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS
 from qarm_features.storage.warehouse import Warehouse
 
@@ -106,21 +107,9 @@ def user_embedding_views(settings: Settings) -> list[FeatureView]:
         return []
     _, user = entities(settings)
     id_type = "bigint" if settings.interactions.user_id_type == "integer" else "string"
-    query = (
-        f"SELECT CAST(`{source.user_id}` AS {id_type}) AS user_id, "
-        f"CAST(`{source.embedding}` AS array<float>) AS user_embedding, "
-        f"CAST(`{source.event_timestamp}` AS timestamp) AS event_timestamp FROM {_rows(settings, source)}"
-    )
+    query = user_embedding_query(source, source.path and settings.path(source.path), id_type)
     schema = [_id_field("user_id", settings.interactions.user_id_type), Field(name=USER_EMBEDDING_VIEW, dtype=_VECTOR)]
     return [_view(USER_EMBEDDING_VIEW, user, schema, query, {})]
-
-
-def _rows(settings: Settings, source: UserEmbeddings) -> str:
-    """Return the table or the files of a source as Spark SQL names them."""
-    if source.table:
-        return source.table
-    assert source.path is not None  # the settings refuse a source without table and path
-    return f"{source.resolved_format.replace('jsonl', 'json')}.`{settings.path(source.path)}`"
 
 
 _VECTOR = Array(Float32)
@@ -132,7 +121,7 @@ def _embedding_view(settings: Settings, vectors: PublishedVectors) -> FeatureVie
         Warehouse(settings.warehouse_path, **settings.id_types).path(ITEM_EMBEDDINGS),
     )
     query = (
-        f"SELECT item_id, embedding, encoder_version, timestamp_seconds(0) AS event_timestamp FROM delta.`{path}` "
+        f"SELECT item_id, embedding, encoder_version, timestamp_seconds(0) AS event_timestamp FROM {files_at(path)} "
         f"VERSION AS OF {vectors.embeddings_at} WHERE encoder_version = {version}"
     )
     index = {"vector_index": True, "vector_length": vectors.dim, "vector_search_metric": _METRIC}
@@ -151,7 +140,7 @@ def _nearest_view(settings: Settings, vectors: PublishedVectors) -> FeatureView:
         Warehouse(settings.warehouse_path, **settings.id_types).path(ITEM_NEAREST_ITEMS),
     )
     query = (
-        f"SELECT item_id, vq_codes, vq_similarities, bank_version, event_timestamp FROM delta.`{path}` "
+        f"SELECT item_id, vq_codes, vq_similarities, bank_version, event_timestamp FROM {files_at(path)} "
         f"VERSION AS OF {vectors.nearest_at} WHERE bank_version = {version}"
     )
     item_id = _id_field("item_id", settings.items.item_id_type)

@@ -10,9 +10,9 @@ from typing import Self
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasSeed
 from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
 
 from qarm_features.quantizers.params.residual_kmeans_params import EmbeddingColumns
+from qarm_features.storage.sql_names import column_of
 
 _ID_TYPES = ("int", "bigint", "string")
 
@@ -76,7 +76,7 @@ class NearestItemsColumns(EmbeddingColumns):
         kind = dataset.schema[name].dataType.simpleString()
         if kind not in _ID_TYPES:
             raise ValueError(f"itemCol {name} is {kind}, must be one of {', '.join(_ID_TYPES)}. Cast it.")
-        return F.col(f"`{name}`").alias("item_id")
+        return column_of(name).alias("item_id")
 
     def check_counts(self, *names: str) -> None:
         """Refuse params that are below 1.

@@ -5,6 +5,7 @@ In: values that a user sets. Out: checked values, and the columns of a DataFrame
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, Self
 
@@ -14,10 +15,10 @@ from pyspark.ml.linalg import VectorUDT
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasInputCol, HasMaxIter, HasOutputCol, HasSeed, HasTol, HasWeightCol
 from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, FloatType
 
 from qarm_features.quantizers.arrays.torch_products import DEVICES
+from qarm_features.storage.sql_names import column_of, tells_case_apart
 
 MAX_ITER = 20  # the default, which is also that of codebooks.max_iter
 INIT_MODES = ("k-means++", "k-means||", "random")
@@ -70,8 +71,10 @@ class EmbeddingColumns(HasInputCol, HasOutputCol):
         Raises:
             ValueError: The DataFrame has such a column.
         """
+        alike: Callable[[str], str] = str if tells_case_apart(dataset.sparkSession) else str.lower
+        taken = {alike(column) for column in dataset.columns}
         for param in params:
-            if (name := self.getOrDefault(param)) in dataset.columns:
+            if alike(name := self.getOrDefault(param)) in taken:
                 raise ValueError(f"{param} is {name}, must be a new column. Drop it or name another one.")
 
     def embeddings(self, dataset: DataFrame) -> Column:
@@ -84,7 +87,7 @@ class EmbeddingColumns(HasInputCol, HasOutputCol):
         if name not in dataset.columns:
             present = ", ".join(dataset.columns)
             raise ValueError(f"inputCol is {name}, must be a column of the DataFrame. Present: {present}.")
-        kind, column = dataset.schema[name].dataType, F.col(f"`{name}`")
+        kind, column = dataset.schema[name].dataType, column_of(name)
         if isinstance(kind, VectorUDT):
             return vector_to_array(column, "float32").alias("embedding")
         if isinstance(kind, ArrayType) and isinstance(kind.elementType, (FloatType, DoubleType)):
@@ -116,7 +119,7 @@ class WeightedColumns(EmbeddingColumns, HasWeightCol):
             if name not in dataset.columns:
                 present = ", ".join(dataset.columns)
                 raise ValueError(f"weightCol is {name}, must be a column of the DataFrame. Present: {present}.")
-            columns.append(F.col(f"`{name}`").cast("double").alias("weight"))
+            columns.append(column_of(name).cast("double").alias("weight"))
         return columns
 
     def check_weights(self, facts: WeightFacts) -> None:
