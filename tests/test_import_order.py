@@ -12,7 +12,7 @@ from tests.import_graph import PACKAGE, arrows, circles, edges, imports, modules
 
 # From the ground up; the folders of one floor do not import each other.
 FLOORS = (
-    ("settings", "storage", "importers", "extras", "torch_processes", "training_log"),
+    ("settings", "storage", "importers", "extras", "terminal", "torch_processes", "training_log"),
     ("fusion",),
     ("encoders", "quantizers", "ranking", "behavior"),
     ("catalog", "item_pairs", "embedding", "codebooks", "feature_store"),
@@ -53,7 +53,12 @@ def test_every_room_has_a_floor_and_is_a_folder():
     rooms = {top(name) for name in modules()}
 
     assert rooms == set(floors_of(FLOORS))
-    assert {room for room in rooms if not _is_folder([room])} == {"extras", "torch_processes", "training_log"}
+    assert {room for room in rooms if not _is_folder([room])} == {
+        "extras",
+        "terminal",
+        "torch_processes",
+        "training_log",
+    }
 
 
 def test_imports_between_rooms_only_go_down():

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
+from rich.text import Text
 
 from qarm_features.cli import release as cli_release
 from qarm_features.cli.import_files import import_files
@@ -27,6 +27,7 @@ from qarm_features.jobs.failures import report, traceback_text
 from qarm_features.jobs.interruption import EXIT_CODE, LINE, was_interrupted
 from qarm_features.settings.load import Settings, load_settings
 from qarm_features.settings.secrets import RedactingFilter, redacted
+from qarm_features.terminal import OneLine, lines_of, literal, one_line, plain_console
 
 if TYPE_CHECKING:
     from qarm_features.jobs.job import Job
@@ -40,7 +41,7 @@ app = typer.Typer(
 app.add_typer(cli_release.app, name="release")
 app.command("import")(import_files)
 app.command(name="vacuum")(vacuum)
-console = Console(highlight=False)
+console = plain_console()
 Config = Annotated[Path, typer.Option(help="Settings of the project.")]
 _CONFIG = Path("qarm.yaml")
 
@@ -97,13 +98,14 @@ def init(
         known = guessed_settings(folder, from_ or [], column or [], yes=yes, console=console)
     written = write_project(folder, known)
     for path in written:
-        console.print(f"wrote {escape(str(path))}")
+        console.print(literal(f"wrote {path}"))
     if not written:
-        console.print(f"All files of a project exist already in {escape(str(folder))}. Nothing was written.")
+        console.print(literal(f"All files of a project exist already in {folder}. Nothing was written."))
     config = folder / "qarm.yaml"
     first = "Set the paths and columns of items and interactions" if known is None else "Check the guesses"
-    typer.echo(f"Next steps:\n  1. {first} in {config}.")
-    typer.echo(f"  2. cd {folder} && qarm doctor\n  3. qarm run")
+    typer.echo("Next steps:")
+    for number, step in enumerate((f"{first} in {config}.", f"cd {folder} && qarm doctor", "qarm run"), 1):
+        typer.echo(f"  {number}. {one_line(step)}")
 
 
 @app.command()
@@ -169,16 +171,16 @@ def doctor(
 
     if clean:
         for line in clean_up(load_settings(config), dry_run=dry_run):
-            typer.echo(line)
+            typer.echo(one_line(line))
         return
     failed = 0
     for check in checks(config):
-        with console.status(f"checking {check.name}"):
+        with console.status(literal(f"checking {check.name}")):
             result = check.run()
-        mark = {"ok": "[green]✓[/green]", "skipped": "[dim]-[/dim]", "failed": "[red]✗[/red]"}[result.state]
-        console.print(f"{mark} {check.name}: {escape(result.found)}")
+        mark = {"ok": ("✓", "green"), "skipped": ("-", "dim"), "failed": ("✗", "red")}[result.state]
+        console.print(Text.assemble(mark, f" {check.name}: {lines_of(result.found)}"))
         if result.state == "failed":
-            console.print(f"    To repair it: {escape(check.repair)}")
+            console.print(literal(f"    To repair it: {check.repair}"))
             failed += 1
     raise typer.Exit(1 if failed else 0)
 
@@ -268,16 +270,17 @@ def _needs(message: str) -> Callable[[], None]:
     def fail() -> None:
         raise ImportError(message)
 
-    fail.__doc__ = message
+    fail.__doc__ = escape(message)  # the help of a command is markup
     return fail
 
 
 def main() -> None:
     """Runs the command line. Any error ends in one line and exit code 1; QARM_DEBUG=1 shows the traceback too."""
     handler = RichHandler(console=console, show_path=False, show_time=False, show_level=False)
+    handler.setFormatter(OneLine("%(message)s"))
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith("qarm"))
     handler.addFilter(RedactingFilter())
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
     wanted = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
     jobs = JOBS + OTHER_JOBS
@@ -296,12 +299,16 @@ def main() -> None:
         if _debug():
             print(traceback_text(error), file=sys.stderr)
         message = redacted(explain_missing(error)) if isinstance(error, ImportError) else report(error, sys.argv)
-        _say_on_stderr(f"[red]error:[/red] {escape(message)}")
+        _say_on_stderr("error:", lines_of(message))
         _leave(1)
 
 
-def _say_on_stderr(markup: str) -> None:
-    Console(stderr=True, highlight=False).print(markup, soft_wrap=True)
+def _say_on_stderr(mark: str, message: str = "") -> None:
+    # Further lines are set in, so that none of them can pass for a line of its own.
+    text = "\n       ".join(message.split("\n"))
+    plain_console(stderr=True).print(
+        Text.assemble((mark, "red" if message else ""), f" {text}".rstrip()), soft_wrap=True
+    )
 
 
 def _leave(code: int | str | None) -> NoReturn:

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from qarm_features.settings.load import load_settings
+from qarm_features.terminal import literal, plain_console
 
 if TYPE_CHECKING:
     from qarm_features.jobs.context import JobContext
 
 app = typer.Typer(no_args_is_help=True, help="Publishes, lists, promotes, rolls back, verifies and retires releases.")
-console = Console(highlight=False)
+console = plain_console()
 Config = Annotated[Path, typer.Option(help="Settings of the project.")]
 Version = Annotated[int, typer.Argument(help="Codebook version of the release.", min=0)]
 _CONFIG = Path("qarm.yaml")
@@ -57,9 +58,9 @@ def list_releases(config: Config = _CONFIG) -> None:
     for line in release_lines(load_settings(config)):
         promoted = f"{line.promoted.at} by {line.promoted.by}" if line.promoted else ""
         numbers = (line.codebook_version, f"{line.rows:,}", line.encoder_version, line.delta_version)
-        table.add_row(*map(str, numbers), line.state, ", ".join(line.served_by), promoted)
+        table.add_row(*map(literal, (*numbers, line.state, ", ".join(line.served_by), promoted)))
     # Off a terminal, rich takes a width of 80 and cuts what does not fit.
-    (console if console.is_terminal else Console(highlight=False, width=_WIDE)).print(table)
+    (console if console.is_terminal else plain_console(width=_WIDE)).print(table)
 
 
 @app.command()
@@ -78,14 +79,14 @@ def rollback(config: Config = _CONFIG) -> None:
     settings = load_settings(config)
     release = roll_back(settings)
     lacking = items_without_codes(settings, release)
-    console.print(f"{release.view_name} is served now, with {release.rows:,} items")
+    console.print(literal(f"{release.view_name} is served now, with {release.rows:,} items"))
     if lacking:
         assign = f"qarm assign-semantic-ids --codebook-version {release.codebook_version}"
-        console.print(
+        advice = (
             f"At least {lacking:,} items of today's catalog have no semantic ID in it and are served as not found. To add "
-            f"them, run: {assign} and qarm release publish --codebook-version {release.codebook_version}",
-            soft_wrap=True,
+            f"them, run: {assign} and qarm release publish --codebook-version {release.codebook_version}"
         )
+        console.print(literal(advice), soft_wrap=True)
 
 
 @app.command()
@@ -96,7 +97,7 @@ def verify(codebook_version: Version, config: Config = _CONFIG) -> None:
     context = _context(config)
     manifest = verify_release(context.spark, context.settings, codebook_version)
     for name, rows in manifest.views.items():
-        console.print(f"[green]✓[/green] {name}: {rows.rows:,} rows, checksum {rows.checksum}")
+        console.print(Text.assemble(("✓", "green"), literal(f" {name}: {rows.rows:,} rows, checksum {rows.checksum}")))
 
 
 @app.command()
@@ -119,10 +120,10 @@ def retire(
     settings = load_settings(config)
     if dry_run:
         for name, rows in rows_to_retire(settings, codebook_version, force=force).items():
-            console.print(f"{name}: {rows:,} rows would be deleted")
+            console.print(literal(f"{name}: {rows:,} rows would be deleted"))
         return
     for name in retire_release(settings, codebook_version, force=force):
-        console.print(f"{name} is retired")
+        console.print(literal(f"{name} is retired"))
 
 
 @app.command()

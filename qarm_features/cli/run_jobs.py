@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, Job
 from qarm_features.jobs.skipping import inputs, is_current, last_run, record_run
 from qarm_features.settings.load import Settings
+from qarm_features.terminal import literal
 
 
 def run_jobs(
@@ -39,36 +40,38 @@ def run_jobs(
     context = JobContext(settings, spark_log_on_stderr=spark_log_on_stderr)
     started_spark = False
     for number, (name, job) in enumerate(jobs, 1):
-        label = f"[bold]{number}/{count} {name}[/bold]"
+        label = Text(f"{number}/{count} {name}", "bold")
         record = last_run(job, settings)
         if record is not None and not force and is_current(job, settings):
-            remark = f" ({escape(record['remark'])})" if record["remark"] else ""
-            console.print(f"[dim]= {label}  unchanged, skipped{remark}[/dim]")
+            remark = literal(f" ({record['remark']})" if record["remark"] else "")
+            console.print(Text.assemble("= ", label, "  unchanged, skipped", remark, style="dim"))
             continue
         if not started_spark:
-            with console.status("starting Spark"):
+            with console.status(Text("starting Spark")):
                 _ = context.spark
             started_spark = True
         started, seen = time.perf_counter(), inputs(job, settings)
-        reading = f"{label}: reading {', '.join(map(str, job.reads))}"
+        reading = Text.assemble(label, f": reading {', '.join(map(str, job.reads))}")
         if not console.is_terminal:  # A spinner would be drawn nowhere.
             console.print(reading)
         try:
             with console.status(reading):
                 counts = job(context)
         except Exception:
-            console.print(f"[red]✗[/red] {label}")
+            console.print(Text.assemble(("✗", "red"), " ", label))
             raise
         seconds = time.perf_counter() - started
         record_run(job, settings, seen, counts, seconds)
         _print(console, label, counts, seconds)
 
 
-def _print(console: Console, label: str, counts: Counts, seconds: float) -> None:
-    remark = f"\n    {escape(counts.remark)}" if counts.remark else ""
-    console.print(
-        f"[green]✓[/green] {label}  {counts.rows_in:,} rows in, {counts.rows_out:,} out, "
-        f"{counts.rows_rejected:,} rejected, {seconds:.1f} s, {counts.rows_in / seconds:,.0f} rows/s{remark}"
+def _print(console: Console, label: Text, counts: Counts, seconds: float) -> None:
+    figures = (
+        f"  {counts.rows_in:,} rows in, {counts.rows_out:,} out, {counts.rows_rejected:,} rejected, {seconds:.1f} s, "
+        f"{counts.rows_in / seconds:,.0f} rows/s"
     )
+    console.print(Text.assemble(("✓", "green"), " ", label, figures))
+    if counts.remark:
+        console.print(Text.assemble("    ", literal(counts.remark)))
     for warning in counts.warnings:
-        console.print(f"    [yellow]WARNING:[/yellow] {escape(warning)}")
+        console.print(Text.assemble("    ", ("WARNING:", "yellow"), " ", literal(warning)))

@@ -24,6 +24,7 @@ from qarm_features.jobs.job import Counts, Flags, Job
 from qarm_features.jobs.project_lock import held_for_job
 from qarm_features.settings.load import load_settings
 from qarm_features.settings.secrets import RedactingFilter
+from qarm_features.terminal import OneLine
 
 log = logging.getLogger("qarm")
 
@@ -74,9 +75,11 @@ def command(job: Job[...], *, spark_log_on_stderr: bool = True) -> Callable[...,
 
 def main(job: Job[...]) -> None:
     """Runs a job from its launcher, as spark-submit does. Any error ends in one line; QARM_DEBUG=1 shows the traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(RedactingFilter())
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine("%(asctime)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for one in logging.getLogger().handlers:
+        one.addFilter(RedactingFilter())
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(name=job.name)(command(job))
@@ -90,5 +93,5 @@ def main(job: Job[...]) -> None:
             raise
         if os.environ.get("QARM_DEBUG"):
             print(traceback_text(error), file=sys.stderr)
-        log.error("%s failed: %s", job.name, report(error, sys.argv))
+        log.error("%s failed: %s", job.name, " ".join(report(error, sys.argv).splitlines()))
         raise SystemExit(1) from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from qarm_features.evaluation.codes import evaluate_version
 from qarm_features.jobs.context import JobContext, current_codebooks
@@ -16,6 +15,7 @@ from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import EVALUATIONS
 from qarm_features.report.code_table import code_table
 from qarm_features.storage.artifacts import write_json
+from qarm_features.terminal import plain_console
 from qarm_features.training.time_split import SPLIT_SETTINGS
 
 
@@ -53,5 +53,5 @@ def evaluate_codes(
         figures = evaluate_version(context.warehouse, codebooks, ranking=settings.ranking, against=other, **options)
         write_json(settings.artifacts_path / "evaluations" / f"codes_v{codebooks.version}.json", figures)
         found.append(figures)
-    Console(highlight=False).print(code_table(found))
+    plain_console().print(code_table(found))
     return Counts(found[-1]["items"], found[-1]["items"], 0, f"codebooks v{wanted.version}")

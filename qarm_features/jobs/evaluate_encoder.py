@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from qarm_features.embedding.encoder_versions import current_encoder, unaligned_encoder
 from qarm_features.evaluation.co_click_pairs import evaluation_period
@@ -20,6 +19,7 @@ from qarm_features.jobs.states import EVALUATIONS
 from qarm_features.report.terminal import encoder_table
 from qarm_features.storage.artifacts import write_json
 from qarm_features.storage.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_PAIRS, ITEMS
+from qarm_features.terminal import plain_console
 from qarm_features.training.time_split import SPLIT_SETTINGS
 
 
@@ -65,7 +65,7 @@ def evaluate_encoder(
     )
     figures |= {"frozen": frozen and frozen.version, "encoder_version": wanted.version}
     write_json(settings.artifacts_path / "evaluations" / "encoder.json", figures)
-    Console(highlight=False).print(encoder_table(figures))
+    plain_console().print(encoder_table(figures))
     used = figures["pairs"]["all"]
     shown = ", ".join(f"v{version} {rates['all'] or 0:.4f}" for version, rates in figures["hit_rate"].items())
     return Counts(figures["co_clicks"], used, figures["co_clicks"] - used, f"HitRate@{k} {shown}")

@@ -22,6 +22,7 @@ from qarm_features.jobs.states import RELEASES, UNKNOWN, source_states, table_st
 from qarm_features.semantic_ids.assign import level_sizes
 from qarm_features.settings.load import Settings
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, ITEM_SEMANTIC_IDS
+from qarm_features.terminal import one_line
 
 
 def _other_inputs(settings: Settings) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def publish_features(
     )
     if dry_run:
         for line in preview_release(context.spark, context.settings, release).lines():
-            typer.echo(line)
+            typer.echo(one_line(line))
         return Counts(release.rows, 0, 0, "nothing was changed")
     published = publish_release(context.spark, context.settings, release, promote=promote)
     remark = f"item_semantic_id now serves {release.view_name}" if promote else f"{release.view_name} is not promoted"

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
+
+from qarm_features.terminal import lines_of, literal
 
 _NAMES = {
     "collision_rate": "items that share their ID with another",
@@ -27,13 +30,13 @@ def code_table(versions: list[dict[str, Any]]) -> Table:
     table.add_column("figure")
     for figures in versions:
         made_from = f"{_shape(figures)}, encoder v{figures['encoder_version']}"
-        table.add_column(f"codebooks v{figures['codebook_version']}\n{made_from}", justify="right")
+        table.add_column(Text(lines_of(f"codebooks v{figures['codebook_version']}\n{made_from}")), justify="right")
     found = [dict(code_lines(figures)) for figures in versions]
     for name in dict.fromkeys(name for lines in found for name in lines):
         if name.startswith("#"):
-            table.add_row(f"[bold]{name[1:]}[/bold]")
+            table.add_row(literal(name[1:], "bold"))
         else:
-            table.add_row(name, *[lines.get(name, "-") for lines in found])
+            table.add_row(*map(literal, (name, *[lines.get(name, "-") for lines in found])))
     return table
 
 

@@ -142,7 +142,8 @@ def render_report(figures: dict[str, Any], folder: Path) -> Path:
     page.write_text(
         pages.get_template("report.html").render(
             figures=figures, plots=html, code_lines=lines, words=words, encoder_controls=controls
-        )
+        ),
+        encoding="utf-8",
     )
     write_json(folder / "figures.json", figures)
     return page

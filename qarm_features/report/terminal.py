@@ -6,20 +6,22 @@ In: item cards and figures. Out: renderables of the rich library.
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from qarm_features.ranking.data.popularity import FEW, HEAD_WORDS, TAIL_WORDS, TORSO_WORDS
 from qarm_features.report.encoder_rows import control_rows
 from qarm_features.report.prefix_neighbors import ItemCard, item_cards
 from qarm_features.storage.moments import Ties
 from qarm_features.storage.warehouse import Warehouse
+from qarm_features.terminal import literal
 
 _SLICES = {
     "all": "all",
@@ -44,17 +46,15 @@ def item_table(cards: list[ItemCard], *, codebook_version: int) -> Table:
     for name in ("item_id", "title", "semantic ID"):
         table.add_column(name)
     for card in cards:
-        table.add_row(
-            str(card.item_id), f"[bold]{escape(card.title)}[/bold]", _codes(card.rq_codes, len(card.rq_codes))
-        )
+        table.add_row(literal(card.item_id), literal(card.title, "bold"), _codes(card.rq_codes, len(card.rq_codes)))
         for neighbor in card.neighbors:
             table.add_row(
-                f"[dim]{neighbor.item_id}[/dim]",
-                f"  {escape(neighbor.title)}",
+                literal(neighbor.item_id, "dim"),
+                literal(f"  {neighbor.title}"),
                 _codes(neighbor.rq_codes, neighbor.shared_levels),
             )
         if not card.neighbors:
-            table.add_row("", "  [dim]no other item has the same first code[/dim]", "")
+            table.add_row("", Text("  no other item has the same first code", "dim"), "")
     return table
 
 
@@ -77,11 +77,11 @@ def summary(warehouse: Warehouse, *, report_folder: Path, feature_repo: Path) ->
     next_steps = Table.grid(padding=(0, 3))
     for step, command in (
         ("Open the report", str(report_folder / "report.html")),
-        ("Look at any item", f"qarm show {cards[0].item_id if cards else 'ITEM_ID'}"),
-        ("Look at it with Feast", f"cd {feature_repo} && feast feature-services list"),
+        ("Look at any item", f"qarm show {shlex.quote(str(cards[0].item_id)) if cards else 'ITEM_ID'}"),
+        ("Look at it with Feast", f"cd {shlex.quote(str(feature_repo))} && feast feature-services list"),
         ("Start another project", "qarm init FOLDER, then name its files in FOLDER/qarm.yaml and run: qarm run"),
     ):
-        next_steps.add_row(step, escape(command))
+        next_steps.add_row(step, literal(command))
     return Group(
         "",
         Panel(explanation, title="What was made", title_align="left"),
@@ -122,11 +122,11 @@ def encoder_table(figures: dict[str, Any]) -> Table:
     return table
 
 
-def _codes(codes: list[int], shared: int) -> str:
-    """Return codes as markup in which the first ``shared`` ones are bright."""
+def _codes(codes: list[int], shared: int) -> Text:
+    """Return codes of which the first ``shared`` ones are bright."""
     bright = " ".join(f"{code:>4}" for code in codes[:shared])
     dim = " ".join(f"{code:>4}" for code in codes[shared:])
-    return f"[green]{bright}[/green]" + (f" [dim]{dim}[/dim]" if dim else "")
+    return Text.assemble((bright, "green"), (f" {dim}" if dim else "", "dim"))
 
 
 def _quality_table(figures: dict[str, Any]) -> Table:
@@ -147,7 +147,7 @@ def _ranking_table(ranking: list[dict[str, Any]]) -> Table:
         table.add_column(name, justify="left" if name == "variant" else "right")
     for variant in dict.fromkeys(row["variant"] for row in ranking):
         tests = [row["metrics"]["test"] for row in ranking if row["variant"] == variant]
-        table.add_row(variant, _mean(tests, "auc"), _mean(tests, "user_auc"), str(len(tests)))
+        table.add_row(literal(variant), _mean(tests, "auc"), _mean(tests, "user_auc"), str(len(tests)))
     return table
 
 
