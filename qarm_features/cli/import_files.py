@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from qarm_features.cli.new_project import settings_text, write_project
 from qarm_features.importers.plan import Format, ImportPlan, Options, Setting, TablePlan
 from qarm_features.importers.printable import printable
 from qarm_features.importers.tally import Tally
+from qarm_features.terminal import literal, plain_console
 
 _HEAD = 1000
 _EXAMPLES = 3
 _HIGHEST_LIMIT = 1_000_000  # the IDs of the items of so many rows are held in memory
 _LARGEST_CODEBOOK = 256
 _ITEMS_PER_CODE = 20
-console = Console(highlight=False)
+console = plain_console()
 
 
 def import_files(
@@ -69,32 +69,31 @@ def import_files(
     _require_options(chosen, FORMATS, {"columns": bool(column), "history": history, "encoding": encoding is not None})
     _require_encoding(encoding)
     plan = chosen.plan(source, Options(columns_of(column or []), history, encoding))
-    console.print(f"found {escape(plan.found)} in {escape(str(source))}", soft_wrap=True)
+    _say(f"found {plan.found} in {source}")
     if dry_run:
         _show_head(plan, project)
         return
     _require_absent(project, force=force)
-    items, interactions = write_tables(
-        plan, project / "catalog", limit=limit, say=lambda line: console.print(escape(line), soft_wrap=True)
-    )
+    items, interactions = write_tables(plan, project / "catalog", limit=limit, say=_say)
     _write_settings(plan, project, items.written)
     for tally in (items, interactions):
         _show_counts(tally, project)
     for caution in (*plan.cautions, f"License: {chosen.license}."):
-        console.print(f"note: {escape(caution)}", soft_wrap=True)
-    typer.echo(f"Next steps:\n  1. Look at {project / 'qarm.yaml'}.\n  2. cd {project} && qarm doctor\n  3. qarm run")
+        _say(f"note: {caution}")
+    _say("Next steps:")
+    for number, step in enumerate((f"Look at {project / 'qarm.yaml'}.", f"cd {project} && qarm doctor", "qarm run"), 1):
+        _say(f"  {number}. {step}")
 
 
-def explained(one: Format) -> str:
+def explained(one: Format) -> Text:
     """Returns what ``--list`` says about a format.
 
     Args:
         one: The format.
     """
-    return (
-        f"[bold]{one.name}[/bold]: {escape(one.title)}\n  needs: {escape(one.looks_for)}\n  from: {escape(one.from_whom)}\n"
-        f"  license: {escape(one.license)}"
-    )
+    facts = {"needs": one.looks_for, "from": one.from_whom, "license": one.license}
+    lines = [literal(f"  {name}: {fact}") for name, fact in facts.items()]
+    return Text("\n").join([Text.assemble((one.name, "bold"), ": ", literal(one.title)), *lines])
 
 
 def columns_of(given: list[str]) -> dict[str, str]:
@@ -133,6 +132,10 @@ def codebook_setting(items: int) -> Setting:
         items: Number of items.
     """
     return Setting(codebook_size(items), f"Fits {items:,} items: at least {_ITEMS_PER_CODE} items for each code.")
+
+
+def _say(line: str) -> None:
+    console.print(literal(line), soft_wrap=True)
 
 
 def _require_encoding(encoding: str | None) -> None:
@@ -177,25 +180,23 @@ def _write_settings(plan: ImportPlan, project: Path, items: int) -> None:
         names = ("qarm.yaml.old", *(f"qarm.yaml.old{number}" for number in range(2, 1000)))
         old = next(config.with_name(name) for name in names if not config.with_name(name).exists())
         config.rename(old)
-        console.print(f"the former qarm.yaml is {escape(str(old))} now", soft_wrap=True)
+        _say(f"the former qarm.yaml is {old} now")
     for path in write_project(project, known):
-        console.print(f"wrote {escape(str(path))}", soft_wrap=True)
+        _say(f"wrote {path}")
 
 
 def _show_counts(tally: Tally, project: Path) -> None:
     from qarm_features.importers.write_tables import LEFT_OUT
 
     left_out = tally.left_out.total()
-    console.print(
-        f"{tally.table}: {tally.read:,} rows read = {tally.written:,} written + {left_out:,} left out", soft_wrap=True
-    )
+    _say(f"{tally.table}: {tally.read:,} rows read = {tally.written:,} written + {left_out:,} left out")
     for reason, rows in tally.left_out.most_common():
-        console.print(f"  {rows:,} left out: {escape(reason)}", soft_wrap=True)
+        _say(f"  {rows:,} left out: {reason}")
         for example in tally.examples[reason][:_EXAMPLES]:
             place = f"line {example.line} of {example.file}" if example.line else example.file
-            console.print(f"    {escape(f'{place}: {example.text!r}')}", soft_wrap=True)
+            _say(f"    {place}: {example.text!r}")
     if tally.left_out:
-        console.print(f"  more of them are in {escape(str(project / 'catalog' / LEFT_OUT))}", soft_wrap=True)
+        _say(f"  more of them are in {project / 'catalog' / LEFT_OUT}")
 
 
 def _show_head(plan: ImportPlan, project: Path) -> None:
@@ -207,23 +208,22 @@ def _show_head(plan: ImportPlan, project: Path) -> None:
         console.print(_columns(table, rows), soft_wrap=False)
         end = "" if len(rows) == _HEAD else ", which are all"
         reasons = "".join(f"; {count:,} left out: {reason}" for reason, count in tally.left_out.most_common())
-        console.print(escape(f"{table.name}: the first {len(rows):,} rows{end}{reasons}"), soft_wrap=True)
+        _say(f"{table.name}: the first {len(rows):,} rows{end}{reasons}")
     for name, setting in plan.settings.items():
-        console.print(escape(f"  {name}: {setting.value}  # {setting.why}"), soft_wrap=True)
+        _say(f"  {name}: {setting.value}  # {setting.why}")
     for caution in plan.cautions:
-        console.print(f"note: {escape(caution)}", soft_wrap=True)
-    console.print(
+        _say(f"note: {caution}")
+    _say(
         f"Would write qarm.yaml, feature_repo, catalog/items.parquet and catalog/interactions.parquet to "
-        f"{escape(str(project))}. Nothing was written.",
-        soft_wrap=True,
+        f"{project}. Nothing was written."
     )
 
 
 def _columns(table: TablePlan, rows: list[tuple[str | list[str] | None, ...]]) -> Table:
-    shown = Table(title=table.name, title_justify="left")
+    shown = Table(title=literal(table.name), title_justify="left")
     for heading in ("column", "from", "examples"):
         shown.add_column(heading)
     for place, column in enumerate(table.columns):
-        values = [printable(str(row[place])[:40]) for row in rows[:_EXAMPLES]]
-        shown.add_row(escape(column.name), escape(column.origin), escape(" / ".join(values)))
+        values = [str(row[place])[:40] for row in rows[:_EXAMPLES]]
+        shown.add_row(*map(literal, (column.name, column.origin, " / ".join(values))))
     return shown

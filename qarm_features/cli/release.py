@@ -138,7 +138,7 @@ def adopt(
     from qarm_features.feature_store.publishing.ownership import adopt_project
 
     adopt_project(load_settings(config), fingerprint)
-    console.print(f"This project publishes as {fingerprint} now")
+    console.print(literal(f"This project publishes as {fingerprint} now"))
 
 
 def _context(config: Path) -> JobContext:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 from deltalake import DeltaTable
 
 from qarm_features.storage.plain_files import TableError
+from qarm_features.storage.sql_names import quoted, text_literal
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -58,7 +59,7 @@ class Base:
 
     def conditions(self, prefix: str = "") -> list[str]:
         """Return the SQL conditions of the part, such as ``codebook_version = 3``; none for the whole table."""
-        return [f"{prefix}`{name}` = {_literal(value)}" for name, value in self.part.items()]
+        return [f"{prefix}{quoted(name)} = {_literal(value)}" for name, value in self.part.items()]
 
     @property
     def app_id(self) -> str:
@@ -136,7 +137,7 @@ def merge_rows(spark: SparkSession, rows: DataFrame, base: Base, *, key: Sequenc
     """
     from delta.tables import DeltaTable as SparkDeltaTable
 
-    same_key = " AND ".join([*base.conditions("old."), *(f"old.`{name}` = new.`{name}`" for name in key)])
+    same_key = " AND ".join([*base.conditions("old."), *(f"old.{quoted(name)} = new.{quoted(name)}" for name in key)])
     merge = SparkDeltaTable.forPath(spark, base.path).alias("old").merge(rows.alias("new"), same_key)
     merge = merge.withSchemaEvolution().whenNotMatchedInsertAll()
     merge = merge.whenMatchedUpdateAll() if replace else merge
@@ -170,4 +171,4 @@ def _has_commit(table: DeltaTable, mark: str, *, since: int | None) -> bool:
 
 
 def _literal(value: str | int) -> str:
-    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
+    return str(value) if isinstance(value, int) else text_literal(value)

@@ -17,6 +17,8 @@ from deltalake.exceptions import DeltaError
 from deltalake.fs import DeltaStorageHandler
 from pyarrow.fs import FileType, PyFileSystem
 
+from qarm_features.storage.sql_names import files_at
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -51,7 +53,7 @@ def raise_retention(spark: SparkSession, path: str, days: int) -> bool:
     short = {name: value for name, value in wanted.items() if _retention(table, name) < timedelta(days=days)}
     if short:
         assignments = ", ".join(f"'{name}' = '{value}'" for name, value in short.items())
-        spark.sql(f"ALTER TABLE delta.`{path.replace('`', '``')}` SET TBLPROPERTIES ({assignments})")
+        spark.sql(f"ALTER TABLE {files_at(path)} SET TBLPROPERTIES ({assignments})")
     return bool(short)
 
 
@@ -118,7 +120,7 @@ def vacuum(spark: SparkSession, path: str, hours: int, *, dry_run: bool) -> int:
         hours: Hours to retain, at least ``SHORTEST_HOURS``.
         dry_run: Count the files and remove none.
     """
-    command = f"VACUUM delta.`{path.replace('`', '``')}` RETAIN {hours} HOURS"
+    command = f"VACUUM {files_at(path)} RETAIN {hours} HOURS"
     conf = {_CHECK: "false", _LISTING: str(4 * spark.sparkContext.defaultParallelism)}
     before = {name: spark.conf.get(name, None) for name in conf}
     for name, value in conf.items():
