@@ -6,14 +6,45 @@ deletion vector marks as deleted stand in their file still, and under column map
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
 from deltalake import DeltaTable
 from deltalake.table import ProtocolVersions
 
 _DELETED = "deletionVectors"
+_NOT_FOR_DELTA = re.compile(r"[\[\]|^\\\n\r\t]|%[0-9A-Fa-f]{2}")
 
 
 class TableError(ValueError):
     """A table, a column or a row that is needed does not exist, or a table cannot be read in this way."""
+
+
+def require_plain_folder(root: str) -> None:
+    """Refuse a local folder of tables that delta-rs takes for another one, or cannot take.
+
+    Args:
+        root: Folder or URI of the tables.
+
+    Raises:
+        TableError: The path has such characters.
+    """
+    if "://" not in root and (found := _NOT_FOR_DELTA.search(root)):
+        raise TableError(
+            f"The warehouse is {root}, must be a folder without {found[0]!r} in its path, which Spark and delta-rs read "
+            "in two ways. Rename the folder, or set warehouse to another one."
+        )
+
+
+def existing_path(uri: str) -> str:
+    """Return the path of a file that delta-rs lists, which writes a space in a local folder as ``%20``.
+
+    Args:
+        uri: Path as delta-rs lists it, or a URI, which is returned as it is.
+    """
+    path = unquote(uri)
+    return path if "://" not in uri and path != uri and Path(path).exists() else uri
 
 
 class PlainDeltaTable(DeltaTable):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from deltalake import DeltaTable
 
 from qarm_features.storage.conditional_writes import Base, again_if_changed, base_of, merge_rows, only_from
-from qarm_features.storage.plain_files import PlainDeltaTable, TableError
+from qarm_features.storage.plain_files import PlainDeltaTable, TableError, existing_path, require_plain_folder
 from qarm_features.storage.retention import retention_properties
 from qarm_features.storage.sql_names import column_of, ddl, files_at
 from qarm_features.storage.tables import NAMED_BY_RELEASES, Column, Table
@@ -57,6 +57,7 @@ class Warehouse:
         spark: SparkSession | None = None,
         keep_days: int | None = None,
     ) -> None:
+        require_plain_folder(root)
         self.root = root.rstrip("/")
         self._spark, self._keep_days = spark, keep_days
         spark_types = {"integer": "bigint", "string": "string"}
@@ -251,7 +252,7 @@ class Warehouse:
         """
         self._require(table)
         predicate = [(name, "=", str(value)) for name, value in partition.items()]
-        return sorted(self._plain(table, None).file_uris(file_pruning_predicate=predicate))
+        return sorted(map(existing_path, self._plain(table, None).file_uris(file_pruning_predicate=predicate)))
 
     def arrow(self, table: Table, *, version: int | None = None) -> pyarrow.dataset.Dataset:
         """Open a table as a pyarrow dataset, which streams it in batches without Spark.
