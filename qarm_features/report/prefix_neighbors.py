@@ -64,10 +64,10 @@ def item_cards(
             neighbors. Of items with equally long shared prefixes the smaller IDs come first.
 
     Raises:
-        TableError: An item has no semantic ID under this codebook version.
+        TableError: An item has no semantic ID under this codebook version, or an ID is no integer where the catalog's are.
     """
     id_field = warehouse.spark_type(ITEMS.column("item_id"))
-    item_ids = [int(item_id) if id_field == "bigint" else str(item_id) for item_id in item_ids]
+    item_ids = [_integer(item_id) if id_field == "bigint" else str(item_id) for item_id in item_ids]
     in_version = ds.field("codebook_version") == codebook_version
     codes = warehouse.arrow(ITEM_SEMANTIC_IDS)
     own = codes.to_table(["item_id", "rq_codes"], filter=in_version & ds.field("item_id").isin(item_ids)).to_pylist()
@@ -95,6 +95,16 @@ def item_cards(
         ]
         cards.append(ItemCard(item_id, title_of.get(item_id, _GONE), codes_of[item_id], neighbors))
     return cards
+
+
+def _integer(item_id: int | str) -> int:
+    try:
+        number = int(item_id)
+    except ValueError:
+        number = 2**63
+    if not -(2**63) <= number < 2**63:
+        raise TableError(f"ITEM_ID is {item_id}, must be a 64-bit integer as the item IDs of the catalog are.")
+    return number
 
 
 class _Found(NamedTuple):

@@ -167,6 +167,7 @@ def load_settings(config: str | Path = "qarm.yaml", **flags: Any) -> Settings:
     path = Path(config)
     if not path.is_file():
         raise SettingsError(f"--config is {config}, must be an existing file. Run: qarm init DIR")
+    _require_settings(path)
 
     class _FromFile(Settings):
         @classmethod
@@ -199,6 +200,19 @@ def load_settings(config: str | Path = "qarm.yaml", **flags: Any) -> Settings:
     settings._folder = path.resolve().parent
     remember_secrets(settings.secrets())
     return settings
+
+
+def _require_settings(path: Path) -> None:
+    """Refuses a file that is no YAML, or holds something else than named settings."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SettingsError(f"{path} is no YAML: {error.problem} in line {line}. Correct it.") from None
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path} cannot be read as YAML in UTF-8: {' '.join(str(error).split())}") from None
+    if content is not None and not isinstance(content, dict):
+        raise SettingsError(f"{path} holds no settings, must hold lines such as seed: 0. Run: qarm init DIR")
 
 
 def _explain(error: ErrorDetails, path: Path) -> str:

@@ -8,6 +8,7 @@ import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from qarm_features.cli import main
@@ -180,3 +181,27 @@ def test_help_is_shown_without_spark(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "embed-items" in done.stdout
     assert "The package pyspark is not installed." in done.stdout
+
+
+@pytest.mark.slow
+def test_a_project_runs_in_a_folder_of_any_name_with_ids_and_titles_of_any_kind(tmp_path):
+    folder = write_toy_project(tmp_path / "it's a`b #1 50% für, {y}")
+    items, log = (pd.read_parquet(folder / "catalog" / f"{name}.parquet") for name in ("items", "interactions"))
+    for frame in (items, log):
+        frame["item_id"] = [f"sku[/red]{item} :smile:\x1b[2J\u202e" for item in frame["item_id"]]
+    items["title"] = [f"[bold]{title}[/] <script>alert(1)</script>\x1b[31m" for title in items["title"]]
+    items.to_parquet(folder / "catalog" / "items.parquet", index=False)
+    log.to_parquet(folder / "catalog" / "interactions.parquet", index=False)
+    config = folder / "qarm.yaml"
+    config.write_text(config.read_text().replace("items:\n", "items:\n  item_id_type: string\n", 1))
+
+    done = qarm(folder, "run")
+    shown = qarm(folder, "show", "sku[/red]7 :smile:\x1b[2J\u202e")
+
+    page = (folder / "artifacts" / "report" / "report.html").read_text(encoding="utf-8")
+    assert (done.returncode, shown.returncode) == (0, 0), done.stderr + shown.stderr
+    assert "sku[/red]7 :smile:" in shown.stdout
+    assert "[bold]sea part one" in shown.stdout
+    assert not {"\x1b", "\u202e"} & set(done.stdout + shown.stdout)
+    assert "<script>alert(1)" not in page
+    assert "&lt;script&gt;alert(1)" in page

@@ -42,3 +42,11 @@ def test_an_item_that_shares_no_code_has_no_neighbor(warehouse):
 def test_an_unknown_item_is_named(warehouse):
     with pytest.raises(TableError, match="Item z has no semantic ID under codebook version 0"):
         item_cards(warehouse, ["z"], codebook_version=0)
+
+
+@pytest.mark.parametrize("item_id", ["x[/red]", "1e5", "1.0", "", str(2**63)])
+def test_an_id_that_no_integer_can_be_is_refused(tmp_path, item_id):
+    warehouse = Warehouse(str(tmp_path), item_id_type="integer", user_id_type="integer")
+
+    with pytest.raises(TableError, match="ITEM_ID is .*, must be a 64-bit integer as the item IDs of the catalog are"):
+        item_cards(warehouse, [item_id], codebook_version=0)

@@ -116,3 +116,20 @@ def test_codebooks_of_a_manifest_without_later_options_are_found_under_their_def
 def test_embeddings_of_users_are_checked_like_any_source(config, users, message):
     with pytest.raises(SettingsError, match=message):
         load_settings(config(MINIMAL + f"publishing: {{user_embeddings: {users}}}\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"items: [", "qarm.yaml is no YAML: .* in line 1. Correct it"),
+        (b"\xff\xfe\x00", "qarm.yaml cannot be read as YAML in UTF-8"),
+        (b"a: \x1b", "qarm.yaml cannot be read as YAML in UTF-8"),
+        (b"just text", "qarm.yaml holds no settings, must hold lines such as seed: 0"),
+        (b"[1, 2]", "qarm.yaml holds no settings"),
+    ],
+)
+def test_a_file_that_holds_no_settings_is_refused_by_its_name(tmp_path, content, message):
+    (tmp_path / "qarm.yaml").write_bytes(content)
+
+    with pytest.raises(SettingsError, match=message):
+        load_settings(tmp_path / "qarm.yaml")
