@@ -35,11 +35,13 @@ def user_embedding_query(source: UserEmbeddings, path: str | None, id_type: str)
         path = one_path(path) if Path(path).exists() and source.resolved_format != "delta" else path
         if source.resolved_format == "jsonl":
             rows = f"({_json_lines(source, path)})"
-            # Texts again: an ID may be 7.0, as pandas writes integers, and a moment may be a number of seconds.
+            # Texts again: Spark writes 7.0 and 12345678.0, as pandas writes integers, as 7.0 and 1.2345678E7.
             if id_type == "bigint":
-                user_id = f"regexp_replace({user_id}, '[.]0+$', '')"
+                from_float = f"CAST(CAST({user_id} AS decimal(38, 9)) AS bigint)"
+                is_float = f"{user_id} RLIKE '^-?[0-9]+[.]0+$|^-?[0-9.]+E[0-9]+$'"
+                user_id = f"CASE WHEN {is_float} THEN {from_float} ELSE CAST({user_id} AS bigint) END"
             seconds = f"CAST(CAST({moment} AS decimal(20, 6)) AS timestamp)"
-            is_number = f"{moment} RLIKE '^-?[0-9]{{5,}}([.][0-9]+)?$'"
+            is_number = f"{moment} RLIKE '^-?[0-9]{{5,}}([.][0-9]+)?$|^-?[0-9.]+E[0-9]+$'"
             moment = f"CASE WHEN {is_number} THEN {seconds} ELSE CAST({moment} AS timestamp) END"
         else:
             rows = files_at(path, source.resolved_format)

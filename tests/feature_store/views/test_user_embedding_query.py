@@ -45,10 +45,12 @@ def test_json_lines_may_have_keys_that_spark_would_stop_at(spark, tmp_path):
         row | {"USER_ID": 8, "a": 1, "A": 2, "_corrupt_record": 3},
         "",
         row | {"user_id": 9007199254740993, "event_timestamp": NOON.timestamp()},
+        row | {"user_id": 12345678.0},
+        row | {"user_id": "10"},
         row | {"user_id": 9.0, "event_timestamp": int(NOON.timestamp())},
     )
 
-    ids = (7, 9, 9007199254740993)
+    ids = (7, 9, 10, 12345678, 9007199254740993)
     assert read(spark, path, **plain) == [(user_id, [1.0, 0.5], NOON.timestamp()) for user_id in ids]
 
 
