@@ -13,7 +13,6 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from qarm_features.cli.guess_answers import NEEDED, NONE, Ask, problem_of, told_apart
 from qarm_features.cli.guess_table import columns_named, examples_of, guess_table, said
@@ -24,6 +23,7 @@ from qarm_features.importers.guessing.profile import Profile
 from qarm_features.importers.guessing.sample import read_sample
 from qarm_features.importers.numbers import positive_from
 from qarm_features.importers.plan import ImportFailed, Setting
+from qarm_features.terminal import literal
 
 _LOWEST_MEETING = 0.5  # as max_unknown_item_share
 
@@ -171,7 +171,7 @@ class Guessing:
             answer = self._ask(question, guess.column if needed else guess.column or NONE)
             if (problem := problem_of(guess.role, answer, self._profiles(guess.role))) is None:
                 return replace(guess, column=None if answer == NONE else answer, sure=True, why="", score=1.0)
-            self._console.print(escape(problem), soft_wrap=True)
+            self._console.print(literal(problem), soft_wrap=True)
 
     def _positive_from(self) -> Setting | None:
         """Returns the lowest positive label."""
@@ -219,7 +219,7 @@ class Guessing:
         is_integer = found["items.item_id_type"].value == "integer"
         meeting = meet(self.catalog, item, self.log, of_log, is_integer=is_integer)
         line = said(meeting)
-        self._console.print(escape(line), soft_wrap=True)
+        self._console.print(literal(line), soft_wrap=True)
         if meeting.share >= _LOWEST_MEETING or not meeting.whole or self._yes:
             return
         text = (
@@ -245,7 +245,7 @@ class Guessing:
     def _show(self) -> None:
         for name, sample in (("catalog", self.catalog), ("click log", self.log)):
             if sample is not None:
-                self._console.print(f"{name}: {escape(str(sample.path))}, {sample.rows:,} rows read", soft_wrap=True)
+                self._console.print(literal(f"{name}: {sample.path}, {sample.rows:,} rows read"), soft_wrap=True)
         self._console.print(guess_table(self.guesses.values(), self._items, self._log))
 
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from rich.markup import escape
 from rich.table import Table
 
 from qarm_features.importers.guessing.guess import Guess
 from qarm_features.importers.guessing.meeting import Meeting
 from qarm_features.importers.guessing.names import name_score
 from qarm_features.importers.guessing.profile import Profile
-from qarm_features.importers.printable import printable
+from qarm_features.terminal import literal
 
 _LONGEST_EXAMPLE = 40
 
@@ -34,12 +33,10 @@ def guess_table(guesses: Iterable[Guess], items: Mapping[str, Profile], log: Map
         sure = "you named it" if not guess.why else f"{'sure' if guess.sure else 'not sure'} ({guess.score:.2f})"
         examples = examples_of(guess, items if guess.role.startswith("items.") else log)
         cells = (guess.role, guess.column or "-", sure, guess.why, examples)
-        shown.add_row(*(escape(printable(cell)) for cell in cells))
+        shown.add_row(*map(literal, cells))
     for name, one in items.items():
         if name_score("price", name):
-            shown.add_row(
-                "-", escape(printable(name)), "", "a price, which qarm does not use", escape(" / ".join(one.examples))
-            )
+            shown.add_row("-", literal(name), "", "a price, which qarm does not use", literal(" / ".join(one.examples)))
     return shown
 
 

@@ -17,7 +17,6 @@ from rich.text import Text
 
 from qarm_features.cli.new_project import settings_text, write_project
 from qarm_features.importers.plan import Format, ImportPlan, Options, Setting, TablePlan
-from qarm_features.importers.printable import printable
 from qarm_features.importers.tally import Tally
 from qarm_features.terminal import literal, plain_console
 

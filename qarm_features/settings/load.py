@@ -203,14 +203,13 @@ def load_settings(config: str | Path = "qarm.yaml", **flags: Any) -> Settings:
 
 
 def _require_settings(path: Path) -> None:
-    """Refuses a file that is no YAML, or holds something else than named settings."""
+    """Refuses a file that is no text in UTF-8, or holds something else than named settings."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise SettingsError(f"{path} is no YAML: {error.problem} in line {line}. Correct it.") from None
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path} cannot be read as YAML in UTF-8: {' '.join(str(error).split())}") from None
+    except yaml.YAMLError:
+        return  # the settings are read next, which says where the fault is
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f"{path} cannot be read as text in UTF-8: {error}. Correct the file.") from None
     if content is not None and not isinstance(content, dict):
         raise SettingsError(f"{path} holds no settings, must hold lines such as seed: 0. Run: qarm init DIR")
 
