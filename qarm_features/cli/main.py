@@ -69,6 +69,7 @@ OTHER_JOBS: tuple[str, ...] = (
     "export_semantic_ids",
     "write_content_tokens",
     "export_encoder",
+    "repair",
 )
 _SHOWN_AS = {"write_report": "report"}
 

@@ -76,7 +76,8 @@ def embed_items(
     encoded = encode_on_executors(
         items, encoder, _embed_rows, schema=schema, limits=limits, batch_size=batch_size, rows=rows
     )
-    return encoded.withColumn("encoder_version", F.lit(encoder.version))
+    origin = {"encoder_version": F.lit(encoder.version), "encoder_fingerprint": F.lit(encoder.fingerprint)}
+    return encoded.withColumns(origin)
 
 
 def write_rejected(warehouse: Warehouse, embedded: DataFrame, *, first: bool, any_new: bool) -> int:

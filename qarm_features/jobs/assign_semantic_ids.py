@@ -18,6 +18,7 @@ from qarm_features.semantic_ids.assign import OldIDs, level_sizes, load_codebook
 from qarm_features.semantic_ids.assign import assign_semantic_ids as assign
 from qarm_features.storage.artifacts import Artifact
 from qarm_features.storage.conditional_writes import again_if_changed
+from qarm_features.storage.origins import require_embeddings_of, require_same_origin
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS
 
 
@@ -40,7 +41,10 @@ def assign_semantic_ids(
     """
     codebooks, warehouse = current_codebooks(context, codebook_version), context.warehouse
     manifest = codebooks.manifest
-    embeddings = warehouse.read(ITEM_EMBEDDINGS, version=existing_version(warehouse, ITEM_EMBEDDINGS))
+    delta_version = existing_version(warehouse, ITEM_EMBEDDINGS)
+    require_same_origin(warehouse, ITEM_SEMANTIC_IDS, codebooks)
+    require_embeddings_of(warehouse, codebooks, version=delta_version)
+    embeddings = warehouse.read(ITEM_EMBEDDINGS, version=delta_version)
     found = again_if_changed(lambda: _assign_new(context, codebooks, embeddings))
     rows_in = embeddings.where(F.col("encoder_version") == manifest["encoder_version"]).count()
     remark = f"{found['rows']} semantic IDs assigned by codebooks v{codebooks.version}"
@@ -75,7 +79,8 @@ def _assign_new(context: JobContext, codebooks: Artifact, embeddings: DataFrame)
         old_ids=old_ids,
         bucket_cap=settings.bucket_cap,
         most_extra=settings.error_budget * last["sse"] / last.get("weight", last["rows"]),
-    ).persist()
+    )
+    new = new.withColumn("codebook_fingerprint", F.lit(codebooks.fingerprint)).persist()
     try:
         counts = [F.count("*").alias("rows"), F.count_if("kept").alias("kept"), F.count_if("moved").alias("moved")]
         found: Row = new.agg(*counts).collect()[0]

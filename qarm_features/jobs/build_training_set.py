@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from qarm_features.feature_store.publishing.releases import require_promoted_release
 from qarm_features.feature_store.views.feature_views import open_feature_store
-from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.context import JobContext, require_codebooks_of
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import RELEASES
 from qarm_features.storage.tables import INTERACTIONS, ITEM_COUNTERS, TRAINING_ROWS, USER_BEHAVIOR, USER_IMPRESSIONS
@@ -34,6 +34,7 @@ def build_training_set(context: JobContext) -> Counts:
     """
     settings, warehouse = context.settings, context.warehouse
     release = require_promoted_release(settings)
+    require_codebooks_of(context, release)
     made_from = {"release": asdict(release), "delta_versions": {t.name: warehouse.version(t) for t in _LOG_TABLES}}
     interactions = warehouse.read(INTERACTIONS)
     rows = training_rows(

@@ -9,13 +9,17 @@ import functools
 from typing import TYPE_CHECKING
 
 from qarm_features.jobs.spark_session import start_session
+from qarm_features.jobs.version_numbers import largest_in_use
 from qarm_features.settings.load import Settings
 from qarm_features.storage.artifacts import Artifact, Artifacts
-from qarm_features.storage.tables import Table
+from qarm_features.storage.origins import OriginError, require_same_origin
+from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, Table
 from qarm_features.storage.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from qarm_features.feature_store.views.feature_views import Release
 
 
 class JobContext:
@@ -45,7 +49,8 @@ class JobContext:
 
     def artifacts(self, kind: str) -> Artifacts:
         """Returns the versions of one kind of artifact, for example ``"codebooks"``."""
-        return Artifacts(self.settings.artifacts_path, kind)
+        taken = functools.partial(largest_in_use, self.settings, kind)
+        return Artifacts(self.settings.artifacts_path, kind, taken=taken)
 
 
 def existing_version(warehouse: Warehouse, table: Table) -> int:
@@ -79,3 +84,23 @@ def current_codebooks(context: JobContext, codebook_version: int | None = None) 
             "No codebooks were fitted with the settings codebooks and seed of qarm.yaml. Run: qarm fit-codebooks"
         )
     return newest
+
+
+def require_codebooks_of(context: JobContext, release: Release) -> None:
+    """Refuses a release whose codes come from other codebooks than those that have its number now.
+
+    Raises:
+        OriginError: The table or the record of the release names another fingerprint than the folder of the codebooks.
+    """
+    codebooks = context.artifacts("codebooks")
+    if release.codebook_version not in codebooks.versions():
+        return  # Who needs the codebooks themselves says that they are missing.
+    artifact = codebooks.get(release.codebook_version)
+    require_same_origin(context.warehouse, ITEM_SEMANTIC_IDS, artifact, version=release.delta_version)
+    if release.codebook_fingerprint not in (None, artifact.fingerprint):
+        raise OriginError(
+            f"{release.view_name} was published with codebooks of fingerprint {release.codebook_fingerprint}, but "
+            f"{artifact.path} has {artifact.fingerprint}: it was made anew under an old number. Restore the folder of that "
+            "fingerprint from a backup, or publish new codebooks: qarm fit-codebooks --fresh, qarm assign-semantic-ids, qarm "
+            "publish-features."
+        )

@@ -16,6 +16,7 @@ from qarm_features.embedding.embed_items import items_to_embed, write_rejected
 from qarm_features.embedding.encoder_versions import current_encoder, media_limits
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
+from qarm_features.storage.origins import require_same_origin
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEMS
 
 
@@ -37,6 +38,7 @@ def embed_items(
     requested = None if encoder_version is None else encoders.get(encoder_version).verify()
     encoder = requested or current_encoder(encoders, settings.items, settings.encoder)
     items = warehouse.read(ITEMS, version=warehouse.version(ITEMS))  # All chunks come from one version.
+    require_same_origin(warehouse, ITEM_EMBEDDINGS, encoder)
     present = warehouse.read_or_empty(ITEM_EMBEDDINGS)
     rows_in, rows_new = items.count(), items_to_embed(items, present, encoder_version=encoder.version).count()
     chunks, rejected = max(1, -(-rows_new // settings.encoder.items_per_commit)), 0

@@ -15,6 +15,8 @@ from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import EVALUATIONS
 from qarm_features.report.code_table import code_table
 from qarm_features.storage.artifacts import write_json
+from qarm_features.storage.origins import require_embeddings_of, require_same_origin
+from qarm_features.storage.tables import ITEM_SEMANTIC_IDS
 from qarm_features.terminal import plain_console
 from qarm_features.training.time_split import SPLIT_SETTINGS
 
@@ -49,6 +51,8 @@ def evaluate_codes(
     versions = [*([] if against is None else [current_codebooks(context, against)]), wanted]
     found = []
     for codebooks in versions:
+        require_same_origin(context.warehouse, ITEM_SEMANTIC_IDS, codebooks)
+        require_embeddings_of(context.warehouse, codebooks)
         other = against if codebooks is wanted else None
         figures = evaluate_version(context.warehouse, codebooks, ranking=settings.ranking, against=other, **options)
         write_json(settings.artifacts_path / "evaluations" / f"codes_v{codebooks.version}.json", figures)

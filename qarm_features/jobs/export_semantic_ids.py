@@ -12,7 +12,7 @@ import typer
 from pyspark.sql import functions as F
 
 from qarm_features.feature_store.publishing.releases import published_releases, require_promoted_release
-from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.context import JobContext, require_codebooks_of
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import RELEASES
 from qarm_features.semantic_ids.assign import level_sizes
@@ -47,6 +47,7 @@ def export_semantic_ids(
                 f"Run: qarm publish-features --codebook-version {codebook_version}"
             )
         release = releases[codebook_version]
+    require_codebooks_of(context, release)
     codes = context.warehouse.read(ITEM_SEMANTIC_IDS, version=release.delta_version)
     codes = codes.where(F.col("codebook_version") == release.codebook_version)
     codebooks = context.artifacts("codebooks").get(release.codebook_version)

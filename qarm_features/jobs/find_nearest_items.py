@@ -19,6 +19,7 @@ from qarm_features.jobs.job import Counts, job
 from qarm_features.quantizers import NearestItems
 from qarm_features.storage.artifacts import Artifact
 from qarm_features.storage.conditional_writes import again_if_changed
+from qarm_features.storage.origins import is_of_encoder, require_same_origin
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, ITEMS
 
 
@@ -41,16 +42,19 @@ def find_nearest_items(
     settings, warehouse, banks = context.settings, context.warehouse, context.artifacts("banks")
     encoder = current_encoder(context.artifacts("encoders"), settings.items, settings.encoder)
     options = settings.nearest_items
-    embeddings = warehouse.read(ITEM_EMBEDDINGS, version=existing_version(warehouse, ITEM_EMBEDDINGS))
+    delta_version = existing_version(warehouse, ITEM_EMBEDDINGS)
+    require_same_origin(warehouse, ITEM_EMBEDDINGS, encoder, version=delta_version)
+    embeddings = warehouse.read(ITEM_EMBEDDINGS, version=delta_version)
     embeddings = embeddings.where(F.col("encoder_version") == encoder.version)
     embeddings = embeddings.join(warehouse.read(ITEMS).select("item_id"), on="item_id", how="left_semi")
     made_from = {"encoder_version": encoder.version, "seed": settings.seed, **options.model_dump()}
     bank = banks.find(**made_from)
-    if bank is None or refit:
+    if bank is None or refit or not is_of_encoder(bank, encoder):
         estimator = NearestItems(
             k=options.k, exactUpTo=options.exact_up_to, numProbes=options.num_probes, seed=settings.seed
         )
-        bank = publish_bank(banks, embeddings, estimator, **made_from)
+        bank = publish_bank(banks, embeddings, estimator, **made_from, encoder_fingerprint=encoder.fingerprint)
+    require_same_origin(warehouse, ITEM_NEAREST_ITEMS, bank)
     searched = bank
     rows, rows_new = embeddings.count(), again_if_changed(lambda: _find_new(context, searched, embeddings))
     recall = bank.manifest["recall"]
@@ -72,7 +76,8 @@ def _find_new(context: JobContext, bank: Artifact, embeddings: DataFrame) -> int
         model=load_bank(bank),
         bank_version=bank.version,
         encoder_version=bank.manifest["encoder_version"],
-    ).persist()
+    )
+    new = new.withColumn("bank_fingerprint", F.lit(bank.fingerprint)).persist()
     try:
         rows = new.count()
         if rows:

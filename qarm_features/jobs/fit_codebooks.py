@@ -20,6 +20,7 @@ from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.semantic_ids.assign import level_sizes, load_codebooks, save_model
 from qarm_features.storage.artifacts import Artifact
+from qarm_features.storage.origins import is_of_encoder, require_embeddings, require_same_origin
 from qarm_features.storage.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, ITEMS
 
 _REFIT = typer.Option(help="Fit a new version even if one exists for this encoder; most items keep their semantic ID.")
@@ -44,10 +45,10 @@ def fit_codebooks(
     settings, codebooks = context.settings, context.artifacts("codebooks")
     encoder = current_encoder(context.artifacts("encoders"), settings.items, settings.encoder)
     wanted = settings.codebooks
-    embeddings, rows = _embeddings(context, encoder.version)
+    embeddings, rows = _embeddings(context, encoder)
     made_from = {"encoder_version": encoder.version, "seed": settings.seed, **wanted.model_dump()}
     existing = codebooks.find(**made_from)
-    if existing is not None and not (refit or fresh):
+    if existing is not None and is_of_encoder(existing, encoder) and not (refit or fresh):
         newer = rows - existing.manifest["rows"]
         remark = (
             f"codebooks v{existing.version} are kept, {newer:+d} items since their fit. Use --refit to fit new ones"
@@ -58,6 +59,8 @@ def fit_codebooks(
         embeddings = with_popularity(embeddings, context.warehouse.read(INTERACTIONS), wanted.popularity_power)
     estimator = quantizer(wanted, seed=settings.seed)
     last = None if fresh else last_alike(codebooks, wanted, seed=settings.seed)
+    if last is not None:
+        require_same_origin(context.warehouse, ITEM_SEMANTIC_IDS, last)
     old_ids = None if last is None else _semantic_ids(context, last)
     about: dict[str, Any]
     if last is None or old_ids is None:
@@ -68,7 +71,7 @@ def fit_codebooks(
             embeddings,
             old_ids,
             estimator,
-            old=load_codebooks(last) if last.manifest["encoder_version"] == encoder.version else None,
+            old=load_codebooks(last) if _has_encoder(last, encoder) else None,
             old_sizes=level_sizes(last.manifest),
             keep_within=settings.semantic_ids.keep_within,
         )
@@ -77,15 +80,25 @@ def fit_codebooks(
         about = {"level_sizes": made.model.level_sizes, "refit": refit_of}
         share, items = made.kept["semantic_ids"], made.kept["items"]
         remark = f"; {share:.1%} of {items} items keep their semantic ID of v{last.version}"
+    about |= {"encoder_fingerprint": encoder.fingerprint}
     artifact = codebooks.publish(lambda folder: save(folder=folder), **made_from, rows=rows, levels=levels, **about)
     error = levels[-1]["relative_error"]
     summary = f"codebooks v{artifact.version}, relative error {error:.3f} after the last level"
     return Counts(rows, rows, 0, summary + remark, tuple(unused_codes(levels, about["level_sizes"])))
 
 
-def _embeddings(context: JobContext, encoder_version: int) -> tuple[DataFrame, int]:
-    """Returns the embeddings of the items in the catalog, and their number."""
-    every = context.warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder_version)
+def _has_encoder(codebooks: Artifact, encoder: Artifact) -> bool:
+    return bool(codebooks.manifest["encoder_version"] == encoder.version and is_of_encoder(codebooks, encoder))
+
+
+def _embeddings(context: JobContext, encoder: Artifact) -> tuple[DataFrame, int]:
+    """Returns the embeddings of the items in the catalog, and their number.
+
+    Raises:
+        TableError: No item has an embedding of this encoder version, or another encoder of this number made them.
+    """
+    require_embeddings(context.warehouse, encoder)
+    every = context.warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
     in_catalog = every.join(context.warehouse.read(ITEMS).select("item_id"), on="item_id", how="left_semi")
     rows = in_catalog.count()
     # Spark reads a plain scan faster than a join.

@@ -21,6 +21,7 @@ from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import RELEASES, UNKNOWN, source_states, table_state
 from qarm_features.semantic_ids.assign import level_sizes
 from qarm_features.settings.load import Settings
+from qarm_features.storage.origins import require_same_origin
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, ITEM_SEMANTIC_IDS
 from qarm_features.terminal import one_line
 
@@ -91,6 +92,8 @@ def publish_features(
     warehouse = context.warehouse
     codebooks = current_codebooks(context, codebook_version)
     delta_version = existing_version(warehouse, ITEM_SEMANTIC_IDS)
+    require_same_origin(warehouse, ITEM_SEMANTIC_IDS, codebooks, version=delta_version)
+    _require_vectors_of(context, codebooks.manifest["encoder_version"])
     rows = warehouse.read(ITEM_SEMANTIC_IDS, version=delta_version)
     release = Release(
         codebook_version=codebooks.version,
@@ -99,6 +102,7 @@ def publish_features(
         codebook_size=max(level_sizes(codebooks.manifest)),
         delta_version=delta_version,
         rows=rows.where(F.col("codebook_version") == codebooks.version).count(),
+        codebook_fingerprint=codebooks.fingerprint,
     )
     if dry_run:
         for line in preview_release(context.spark, context.settings, release).lines():
@@ -107,3 +111,13 @@ def publish_features(
     published = publish_release(context.spark, context.settings, release, promote=promote)
     remark = f"item_semantic_id now serves {release.view_name}" if promote else f"{release.view_name} is not promoted"
     return Counts(release.rows, release.rows, 0, "; ".join(part for part in (remark, published.remark) if part))
+
+
+def _require_vectors_of(context: JobContext, encoder_version: int) -> None:
+    """Refuses embeddings and VQ codes, if they are published, of another encoder or bank than the one of their number."""
+    publishing, encoders = context.settings.publishing, context.artifacts("encoders")
+    if publishing.embeddings and encoder_version in encoders.versions():
+        require_same_origin(context.warehouse, ITEM_EMBEDDINGS, encoders.get(encoder_version))
+    bank = context.artifacts("banks").find(encoder_version=encoder_version)
+    if publishing.nearest_items and bank is not None:
+        require_same_origin(context.warehouse, ITEM_NEAREST_ITEMS, bank)

@@ -11,14 +11,14 @@ import typer
 from pyspark.sql import functions as F
 
 from qarm_features.feature_store.publishing.releases import require_promoted_release
-from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.context import JobContext, require_codebooks_of
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import RELEASES
 from qarm_features.jobs.training_processes import TrainingProcesses
 from qarm_features.ranking import train_ranking_models
 from qarm_features.storage.tables import TRAINING_ROWS
 from qarm_features.training.time_split import require_both_labels
-from qarm_features.training.variants_of_a_release import train_variants
+from qarm_features.training.variants_of_a_release import require_rows_of, train_variants
 
 
 @job(
@@ -42,6 +42,8 @@ def train_ranking_model(
     settings = context.settings
     ranking = settings.ranking
     release = require_promoted_release(settings)
+    require_codebooks_of(context, release)
+    require_rows_of(context.warehouse, release)
     training_rows = context.warehouse.read(TRAINING_ROWS).where(f"codebook_version = {release.codebook_version}")
     labels = training_rows.groupBy("split").agg(F.collect_set("label").alias("labels")).collect()
     require_both_labels({row["split"]: row["labels"] for row in labels})

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from qarm_features.storage.version_numbers import reserve_number
+
 MANIFEST = "manifest.json"
 
 
@@ -44,6 +46,14 @@ class Artifact:
     def content_hash(self) -> str:
         """SHA-256 over the names and the hashes of all files: two versions with the same one hold the same files."""
         return hashlib.sha256(json.dumps(self.manifest["files"], sort_keys=True).encode()).hexdigest()
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of all files and of the encoder that they belong to, which stands beside the rows that it made.
+
+        It tells versions apart that got the same number, for example after the folder of all artifacts was lost.
+        """
+        return fingerprint([self.manifest.get("files", {}), self.manifest.get("encoder_fingerprint")])
 
     def verify(self, *, besides: Collection[str] = ()) -> Artifact:
         """Check that the folder holds the files of the manifest and no others, and return the artifact itself.
@@ -125,6 +135,7 @@ class Artifacts:
     Args:
         root: Folder of all artifacts of the project.
         kind: Kind of artifact, the name of its folder.
+        taken: Function that returns the largest number that is in use elsewhere, for example in tables; -1 for none.
 
     Example:
         >>> import pathlib, tempfile
@@ -135,9 +146,10 @@ class Artifacts:
         (0, [0], 0)
     """
 
-    def __init__(self, root: str | Path, kind: str) -> None:
+    def __init__(self, root: str | Path, kind: str, *, taken: Callable[[], int] = lambda: -1) -> None:
         self.kind = kind
         self.folder = Path(root) / kind
+        self._taken = taken
 
     def versions(self) -> list[int]:
         """Return the published versions, ascending."""
@@ -171,7 +183,8 @@ class Artifacts:
     def publish(self, write: Callable[[Path], object], **manifest: Any) -> Artifact:
         """Write files and make them the next version in one atomic rename.
 
-        When two processes publish at the same time, both succeed and get different versions.
+        When two processes publish at the same time, both succeed and get different versions. A number that was given once is
+        never given again.
 
         Args:
             write: Function that writes the files into the folder that it is given.
@@ -191,9 +204,11 @@ class Artifacts:
                     f"{self.kind}: {link.relative_to(draft)} is a symbolic link, must be a file or folder."
                 )
             files = {path.relative_to(draft).as_posix(): sha256(path) for path in written if path.is_file()}
+            least = self._taken() + 1
             while True:
-                version = max(self.versions(), default=-1) + 1
+                version = reserve_number(self.folder, at_least=least)
                 content = {"kind": self.kind, "version": version, **manifest, "files": files}
+                content["fingerprint"] = Artifact(self.kind, version, draft, content).fingerprint
                 write_json(draft / MANIFEST, content)
                 try:
                     os.rename(draft, self.folder / f"v{version}")

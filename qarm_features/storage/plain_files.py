@@ -7,14 +7,19 @@ deletion vector marks as deleted stand in their file still, and under column map
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.table import ProtocolVersions
 
 _DELETED = "deletionVectors"
 _NOT_FOR_DELTA = re.compile(r"[\[\]|^\\\n\r\t]|%[0-9A-Fa-f]{2}")
+MANY = object()  # What ``only_value`` returns where there is not one value
 
 
 class TableError(ValueError):
@@ -78,6 +83,36 @@ class PlainDeltaTable(DeltaTable):
                 f"Table {name} has delta.columnMapping.mode = {mode}, must be none, because its files are read without "
                 "Spark. Set it in Spark by ALTER TABLE ... SET TBLPROPERTIES ('delta.columnMapping.mode' = 'none')."
             )
+
+    def largest(self, column: str) -> int | None:
+        """Return the largest value of a column of integers by the log alone; None if no file of the table has one."""
+        actions = pa.table(self.get_add_actions(flatten=True))
+        found = [name for name in (f"partition.{column}", f"max.{column}") if name in actions.column_names]
+        values = [pc.max(actions[name]).as_py() for name in found]
+        return max((int(value) for value in values if value is not None), default=None)
+
+    def only_value(self, column: str, part: Mapping[str, Any]) -> Any:
+        """Return the value that all rows of a part have in a column, by the statistics of the log alone.
+
+        Args:
+            column: Name of the column.
+            part: Values of partition columns.
+
+        Returns:
+            The value, None if the table lacks the column; ``MANY`` if rows differ, if the statistics do not tell, or if there
+            are no rows.
+        """
+        actions = pa.table(self.get_add_actions(flatten=True))
+        for name, value in part.items():
+            actions = actions.filter(pc.equal(pc.cast(actions[f"partition.{name}"], pa.string()), str(value)))
+        if actions.num_rows and column not in {field.name for field in self.schema().fields}:
+            return None
+        names = [f"min.{column}", f"max.{column}", f"null_count.{column}"]
+        if not actions.num_rows or any(name not in actions.column_names for name in names):
+            return MANY
+        found = set(zip(*[actions[name].to_pylist() for name in names]))
+        low, high, nulls = next(iter(found))
+        return low if len(found) == 1 and low is not None and low == high and nulls == 0 else MANY
 
     def protocol(self) -> ProtocolVersions:
         """Return the protocol without deletion vectors.

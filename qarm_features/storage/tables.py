@@ -54,6 +54,7 @@ ORDER_IN_MOMENT = "order_in_moment"
 _ITEM_ID = Column("item_id", "<item_id>", "ID of the item in the catalog.")
 _USER_ID = Column("user_id", "<user_id>", "ID of the user in the click log.")
 _ENCODER_VERSION = Column("encoder_version", "int", "Version of the encoder that made the embedding, from 0.")
+_FINGERPRINT = "Fingerprint of the {} that made the row, as their manifest has it. Null in rows of earlier releases."
 _JUST_AFTER = Column(
     "event_timestamp",
     "timestamp",
@@ -142,6 +143,7 @@ ITEM_EMBEDDINGS = Table(
         Column("embedding", "array<float>", "(D,), unit L2 norm."),
         Column("content_hash", "string", "Hash of the content that was encoded."),
         _ENCODER_VERSION,
+        Column("encoder_fingerprint", "string", _FINGERPRINT.format("encoder's files"), optional=True),
     ),
     "embed-items",
     "Item embeddings by encoder version.",
@@ -175,6 +177,7 @@ ITEM_SEMANTIC_IDS = Table(
         Column(
             "collision_index", "int", "Number of the item among the items with its semantic ID, from 0.", optional=True
         ),
+        Column("codebook_fingerprint", "string", _FINGERPRINT.format("codebooks"), optional=True),
     ),
     "assign-semantic-ids",
     "Semantic IDs by codebook version. A written row never changes.",
@@ -194,6 +197,7 @@ ITEM_NEAREST_ITEMS = Table(
         Column("bank_version", "int", "Version of the frozen bank that was searched, from 0."),
         _ENCODER_VERSION,
         Column("event_timestamp", "timestamp", "Always 1970-01-01, because a VQ code is valid at every time."),
+        Column("bank_fingerprint", "string", _FINGERPRINT.format("bank's files"), optional=True),
     ),
     "find-nearest-items",
     "VQ codes by bank version. A written row never changes.",

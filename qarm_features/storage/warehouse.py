@@ -77,6 +77,11 @@ class Warehouse:
             )
         return self._spark
 
+    @property
+    def has_spark(self) -> bool:
+        """True if the warehouse was opened with a Spark session."""
+        return self._spark is not None
+
     def path(self, table: Table) -> str:
         """Return the folder or URI of a table."""
         return f"{self.root}/{table.name}"
@@ -209,6 +214,20 @@ class Warehouse:
         writer = writer.partitionBy(*table.partition_by).options(**self._properties_of_new(table))
         if base is None:
             return writer.save(self.path(table))
+        with only_from(base) as options:
+            writer.options(**options).save(self.path(table))
+
+    def replace(self, table: Table, rows: DataFrame, *, base: Base) -> None:
+        """Replace a part of a table in one commit, if it is as it is in a base.
+
+        Raises:
+            ChangedMeanwhile: Another process has written the part since ``base``. Nothing was written.
+        """
+        present = {field.name for field in self._delta(table).schema().fields}
+        rows = self.conform(table, rows.select(*[name for name in rows.columns if name in present]), fill=False)
+        writer = rows.write.format("delta").mode("overwrite").partitionBy(*table.partition_by)
+        if base.part:
+            writer = writer.option("replaceWhere", " AND ".join(base.conditions()))
         with only_from(base) as options:
             writer.options(**options).save(self.path(table))
 

@@ -22,6 +22,7 @@ from qarm_features.ranking.model.parts import registered_input
 from qarm_features.ranking.model.variants import named_variants
 from qarm_features.settings.ranking import Ranking
 from qarm_features.storage.artifacts import Artifact, Artifacts, fingerprint
+from qarm_features.storage.origins import OriginError, require_same_origin
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, TRAINING_ROWS, Table
 from qarm_features.storage.warehouse import Warehouse
 
@@ -110,10 +111,27 @@ def train_variants(
                 **variant.made_from,
                 **variant.versions(features),
                 codebook_version=release.codebook_version,
+                codebook_fingerprint=release.codebook_fingerprint,
                 metrics=json.loads((output / "metrics.json").read_text()),
             )
     found = [models.find(**variant.made_from) for variant in variants]
     return [model for model in found if model is not None]  # each was there before or was just published
+
+
+def require_rows_of(warehouse: Warehouse, release: Release) -> None:
+    """Refuse training rows that were made from codes of other codebooks which had the number of the release.
+
+    Raises:
+        OriginError: The newest commit of ``training_rows`` for this codebook version names another fingerprint.
+    """
+    made_from = [commit.get("release", {}) for commit in warehouse.made_from(TRAINING_ROWS)]
+    of_version = [one for one in made_from if one.get("codebook_version") == release.codebook_version]
+    found = of_version[0].get("codebook_fingerprint") if of_version else None
+    if None not in (found, release.codebook_fingerprint) and found != release.codebook_fingerprint:
+        raise OriginError(
+            f"training_rows holds codes of codebook version {release.codebook_version} with the fingerprint {found}, but "
+            f"{release.view_name} has {release.codebook_fingerprint}. Run: qarm build-training-set"
+        )
 
 
 class _Variant(NamedTuple):
@@ -168,11 +186,15 @@ def _sources(
     """
     sources = ItemSources()
     if "use_frozen_vector" in reading:
+        encoders = Artifacts(artifacts, "encoders")
+        if encoder_version in encoders.versions():
+            require_same_origin(warehouse, ITEM_EMBEDDINGS, encoders.get(encoder_version))
         files = _files(warehouse, ITEM_EMBEDDINGS, encoder_version=encoder_version)
         sources = replace(sources, embedding_files=tuple(files))
     if "use_nearest_items" in reading:
         bank = Artifacts(artifacts, "banks").find(encoder_version=encoder_version)
         if bank is not None:
+            require_same_origin(warehouse, ITEM_NEAREST_ITEMS, bank)
             files = _files(warehouse, ITEM_NEAREST_ITEMS, bank_version=bank.version)
             sources = replace(sources, nearest_item_files=tuple(files))
     if "use_fusion" in reading:

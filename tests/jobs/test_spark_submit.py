@@ -40,7 +40,7 @@ ORDER = (
     *("ingest_catalog", "mine_item_pairs", "align_encoder", "embed_items", "fit_codebooks", "assign_semantic_ids"),
     *("build_user_behavior", "publish_features", "build_training_set", "find_nearest_items", "write_content_tokens"),
     *("train_ranking_model", "write_report", "evaluate_encoder", "evaluate_codes", "export_semantic_ids"),
-    "export_encoder",
+    *("export_encoder", "repair"),
 )
 
 pytestmark = pytest.mark.slow

@@ -47,10 +47,16 @@ def check_codes(codes: DataFrame, release: Release) -> None:
         F.count_distinct("item_id").alias("items"),
         F.count_if(~good).alias("bad"),
     )
-    if counts["rows"] != release.rows or counts["items"] != release.rows:
+    if counts["rows"] > counts["items"]:
         raise ReleaseError(
             f"item_semantic_ids holds {counts['rows']:,} rows of {counts['items']:,} items for codebook version "
-            f"{release.codebook_version}, must be {release.rows:,} of both. Run: qarm assign-semantic-ids"
+            f"{release.codebook_version}, must hold one of each: {counts['rows'] - counts['items']:,} rows stand twice. "
+            "Run: qarm repair"
+        )
+    if counts["rows"] != release.rows:
+        raise ReleaseError(
+            f"item_semantic_ids holds {counts['rows']:,} rows of {counts['items']:,} items for codebook version "
+            f"{release.codebook_version}, must hold {release.rows:,} rows. Run: qarm assign-semantic-ids"
         )
     if counts["bad"]:
         raise ReleaseError(

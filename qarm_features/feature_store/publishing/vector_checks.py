@@ -129,7 +129,7 @@ def _refuse_faults(totals: Row, what: str, fault: str) -> None:
     if totals["rows"] != totals["keys"]:
         raise ReleaseError(
             f"{totals['rows']:,} rows of {what} have {totals['keys']:,} keys, must have one row per key. "
-            "Remove the keys that occur twice."
+            "In a table of the project, run: qarm repair. In a table of your own, remove the keys that occur twice."
         )
     if totals["bad"]:
         raise ReleaseError(f"{totals['bad']:,} rows of {what} have {fault}, must be none. Correct the table.")

@@ -66,6 +66,7 @@ class Release:
         codebook_size: K, number of centroids of each level.
         delta_version: Delta version of ``item_semantic_ids``.
         rows: Number of items with a semantic ID.
+        codebook_fingerprint: Fingerprint of the codebooks; None for a release of an older version.
     """
 
     codebook_version: int
@@ -74,6 +75,7 @@ class Release:
     codebook_size: int
     delta_version: int
     rows: int
+    codebook_fingerprint: str | None = None
 
     @property
     def view_name(self) -> str:
@@ -129,7 +131,7 @@ def release_view(settings: Settings, release: Release) -> FeatureView:
         f"WHERE codebook_version = {release.codebook_version}"
     )
     source = SparkSource(name=release.view_name, query=query, timestamp_field="event_timestamp")
-    tags = {name: str(value) for name, value in asdict(release).items()}
+    tags = {name: str(value) for name, value in asdict(release).items() if value is not None}
     return _view(release.view_name, ITEM_SEMANTIC_IDS, entities(settings)[0], source, warehouse, tags)
 
 

@@ -47,7 +47,7 @@ def test_a_flip_moves_readers_that_follow_the_service_and_not_those_that_pin_a_v
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rows": 4}, "item_semantic_ids holds 3 rows of 3 items for codebook version 1, must be 4 of both"),
+        ({"rows": 4}, "item_semantic_ids holds 3 rows of 3 items for codebook version 1, must hold 4 rows"),
         ({"codebook_size": 3}, r"1 semantic IDs are null or not 2 codes in \[0, 3\), must be none"),
         ({"num_levels": 3}, r"3 semantic IDs are null or not 3 codes in \[0, 4\), must be none"),
     ],

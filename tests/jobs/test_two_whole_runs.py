@@ -1,0 +1,49 @@
+"""Two whole runs that start together: one works, the other waits for its turn or is told, and the tables are those of one run.
+
+``QARM_TEST_ROUNDS`` sets the number of rounds, and ``QARM_TEST_UNTIL`` the last job of each.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+
+import pytest
+
+from tests.jobs.test_kill_and_run_again import QARM, contents
+from tests.toy_catalog import write_toy_project
+
+ROUNDS = int(os.environ.get("QARM_TEST_ROUNDS", "2"))
+COMMAND = [QARM, "run", *(["--until", os.environ["QARM_TEST_UNTIL"]] if "QARM_TEST_UNTIL" in os.environ else [])]
+
+pytestmark = pytest.mark.slow
+
+
+def start(folder) -> subprocess.Popen:
+    return subprocess.Popen(COMMAND, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.timeout(3600)
+def test_two_runs_that_start_together_leave_the_tables_of_one(tmp_path):
+    offsets = random.Random(0)
+    alone = write_toy_project(tmp_path / "alone")
+    started = time.monotonic()
+    assert start(alone).wait() == 0
+    seconds, expected = time.monotonic() - started, contents(alone)
+
+    for number in range(ROUNDS):
+        folder = write_toy_project(tmp_path / f"round{number}")
+        first = start(folder)
+        offset = offsets.choice([0.0, 1.0, seconds]) * offsets.random()
+        time.sleep(offset)
+        both = [first, start(folder)]
+        said = [process.communicate()[1] for process in both]
+
+        codes = sorted(process.returncode for process in both)
+        refused = [text for process, text in zip(both, said) if process.returncode]
+        print(f"round {number}: the second started {offset:.1f} s after the first; exit codes {codes}")
+        assert codes in ([0, 0], [0, 1]), said
+        assert all(text.startswith("error: qarm run runs in this project since ") for text in refused), refused
+        assert contents(folder) == expected
