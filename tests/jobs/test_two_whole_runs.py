@@ -1,4 +1,4 @@
-"""Two whole runs that start together: one works, the other waits for its turn or is told, and the tables are those of one run.
+"""Two whole runs start together: one works, the other waits for its turn or is told. The tables are those of one run.
 
 ``QARM_TEST_ROUNDS`` sets the number of rounds, and ``QARM_TEST_UNTIL`` the last job of each.
 """

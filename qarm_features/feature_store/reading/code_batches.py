@@ -47,7 +47,8 @@ def item_codes(release: ServedRelease, cache: CodeCache | None, item_ids: IDs) -
         codes = np.concatenate([codes, np.full((1, release.num_levels), -1, np.int64)])  # the row of missing IDs
         found = np.concatenate([found, np.zeros(1, bool)])
         codes, found = codes[rows], found[rows]
-    return Candidates(torch.from_numpy(codes), torch.from_numpy(found), release.codebook_version)
+    version, fingerprint = release.codebook_version, release.codebook_fingerprint
+    return Candidates(torch.from_numpy(codes), torch.from_numpy(found), version, fingerprint)
 
 
 def behavior_codes(
@@ -70,7 +71,7 @@ def behavior_and_candidates(
     candidates = listed_ids(candidate_ids, "candidate_ids", release.view)
     items = yield from item_codes(release, cache, [*flat, *candidates])
     behavior = padded_behaviors(release, item_lists, time_lists, items.codes[: len(flat)])
-    rest = Candidates(items.codes[len(flat) :], items.found[len(flat) :], release.codebook_version)
+    rest = items._replace(codes=items.codes[len(flat) :], found=items.found[len(flat) :])
     return UserAndCandidates(behavior, rest)
 
 

@@ -28,7 +28,7 @@ from qarm_features.feature_store.reading.row_queries import Row, RowQuery
 from qarm_features.feature_store.reading.served_release import ServedRelease
 from qarm_features.feature_store.reading.value_decoding import decode_lists
 from qarm_features.feature_store.views.feature_views import SERVED
-from qarm_features.ranking.serve.request import Candidates, Impressions, UserAndCandidates
+from qarm_features.ranking.serve.request import Impressions, UserAndCandidates
 from qarm_features.storage.tables import ITEM_COUNTERS, USER_IMPRESSIONS, Table
 
 
@@ -83,7 +83,7 @@ def user_and_candidates(
     behavior = padded_behaviors(release, item_lists, time_lists, items.codes[:first])
     impressions = _labeled(release, shown, items.codes[first:last])
     counters = yield from _counters(release, candidates, shown.counters)
-    rest = Candidates(items.codes[last:], items.found[last:], release.codebook_version)
+    rest = items._replace(codes=items.codes[last:], found=items.found[last:])
     return UserAndCandidates(behavior, rest, impressions, counters)
 
 

@@ -28,6 +28,7 @@ class ServedRelease(NamedTuple):
         counters: View of the counters of items; None if none is published.
         codebook_version: Codebook version that each row of ``view`` must have.
         num_levels: L, number of codes of each semantic ID.
+        codebook_fingerprint: Fingerprint of the codebooks; None for a release of an older version.
     """
 
     view: FeatureView
@@ -36,6 +37,7 @@ class ServedRelease(NamedTuple):
     counters: FeatureView | None
     codebook_version: int
     num_levels: int
+    codebook_fingerprint: str | None = None
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -122,6 +124,7 @@ class ServedReleases(_Follower[ServedRelease]):
             counters=self._view_or_none(ITEM_COUNTERS.name),
             codebook_version=int(view.tags["codebook_version"]),
             num_levels=int(view.tags["num_levels"]),
+            codebook_fingerprint=view.tags.get("codebook_fingerprint"),
         )
 
     def _view_or_none(self, name: str) -> FeatureView | None:

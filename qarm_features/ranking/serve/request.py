@@ -76,6 +76,7 @@ class Candidates(NamedTuple):
         codes: (B, L) int64, -1 on every level of an item that was not found.
         found: (B,) bool, True where the item has a semantic ID.
         codebook_version: Codebook version of all codes.
+        codebook_fingerprint: Fingerprint of these codebooks; None if unknown.
 
     Example:
         >>> import torch
@@ -87,6 +88,7 @@ class Candidates(NamedTuple):
     codes: Tensor
     found: Tensor
     codebook_version: int
+    codebook_fingerprint: str | None = None
 
     @classmethod
     def from_codes(cls, codes: Tensor, codebook_version: int) -> Candidates:

@@ -7,6 +7,7 @@ each candidate. What depends on the user alone is computed once per request, and
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,7 @@ class Scorer:
         calibration: Map from logits to calibrated logits.
         behavior_length: T, the number of latest behaviors that the model was trained on.
         impression_length: T2, the number of latest impressions that the model was trained on; None for behavior_length.
+        codebook_fingerprint: Fingerprint of the codebooks of the training; None if unknown.
 
     Example:
         A request whose codes a reader of the feature store reads::
@@ -53,10 +55,12 @@ class Scorer:
         calibration: Calibration,
         behavior_length: int,
         impression_length: int | None = None,
+        codebook_fingerprint: str | None = None,
     ) -> None:
         self.model, self.vocabulary = model.eval().requires_grad_(False), vocabulary
         self.calibration, self.behavior_length = calibration, behavior_length
         self.impression_length = behavior_length if impression_length is None else impression_length
+        self.codebook_fingerprint = codebook_fingerprint
         self.device = model.codebook_version.device
         # The first look-up builds the hash table of the IDs, and the first request should not wait for that.
         vocabulary.index(pa.array(vocabulary.ids[:1]))
@@ -103,7 +107,8 @@ class Scorer:
         options = json.loads((folder / METRICS_FILE).read_text())["options"]
         calibration = Calibration.load(folder / CALIBRATION_FILE)
         lengths = {name: options.get(name) for name in ("behavior_length", "impression_length")}
-        return cls(model, vocabulary, calibration=calibration, **lengths)
+        fingerprint = _manifest(folder).get("codebook_fingerprint")
+        return cls(model, vocabulary, calibration=calibration, codebook_fingerprint=fingerprint, **lengths)
 
     def score(
         self,
@@ -135,6 +140,11 @@ class Scorer:
         """
         for version in {read.codebook_version for read in (candidates, behavior, impressions) if read is not None}:
             self.model.check_codebook_version(version)
+        if None not in (known := (self.codebook_fingerprint, candidates.codebook_fingerprint)) and known[0] != known[1]:
+            raise ValueError(
+                f"Codes are of codebooks with the fingerprint {known[1]}, the model was trained on {known[0]}: other codebooks "
+                "had the same version. Train the model again. Run: qarm train-ranking-model"
+            )
         batch = self.encode(candidate_ids, candidates, behavior, at=at, impressions=impressions, **optional_fields)
         return self.score_batch(batch)
 
@@ -293,6 +303,11 @@ def _open_features(
 
 def _folder_of_manifest(folder: Path) -> Path | None:
     """Returns the folder of item features that the manifest of a model names; None without a manifest."""
-    manifest = folder / "manifest.json"
-    version = json.loads(manifest.read_text()).get("item_features_version") if manifest.is_file() else None
+    version = _manifest(folder).get("item_features_version")
     return None if version is None else folder.parent.parent / "item_features" / f"v{version}"
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """Returns the manifest of a version; nothing for a folder that no job published."""
+    version = open_version(folder)
+    return {} if version is None else version.manifest

@@ -293,3 +293,18 @@ def test_what_does_not_fit_the_model_is_refused(tmp_path):
     (tmp_path / "model" / "fused.npy").unlink()
     with pytest.raises(ValueError, match="has no fused.npy. Name the folder of the content tokens by content_folder"):
         Scorer.open(tmp_path / "model", item_features=features)
+
+
+def test_codes_of_other_codebooks_of_the_same_version_are_refused(tmp_path):
+    save(tmp_path / "model", {})
+    write_manifest(tmp_path / "model", codebook_fingerprint="0123")
+    scorer = Scorer.open(tmp_path / "model")
+    candidates, behavior = request()
+
+    with pytest.raises(
+        ValueError, match="fingerprint 4567, the model was trained on 0123: other codebooks had the same"
+    ):
+        scorer.score(CANDIDATES, candidates._replace(codebook_fingerprint="4567"), behavior)
+
+    same = scorer.score(CANDIDATES, candidates._replace(codebook_fingerprint="0123"), behavior)
+    assert torch.equal(same, scorer.score(CANDIDATES, candidates, behavior))  # a reader of an older release knows none
