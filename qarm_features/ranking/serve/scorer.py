@@ -140,10 +140,11 @@ class Scorer:
         """
         for version in {read.codebook_version for read in (candidates, behavior, impressions) if read is not None}:
             self.model.check_codebook_version(version)
-        if None not in (known := (self.codebook_fingerprint, candidates.codebook_fingerprint)) and known[0] != known[1]:
+        own, served = self.codebook_fingerprint, candidates.codebook_fingerprint
+        if own is not None and served is not None and own != served:
             raise ValueError(
-                f"Codes are of codebooks with the fingerprint {known[1]}, the model was trained on {known[0]}: other codebooks "
-                "had the same version. Train the model again. Run: qarm train-ranking-model"
+                f"Codes are of codebooks with the fingerprint {served}, the model was trained on {own}: other codebooks had "
+                "the same version. Train the model again. Run: qarm train-ranking-model"
             )
         batch = self.encode(candidate_ids, candidates, behavior, at=at, impressions=impressions, **optional_fields)
         return self.score_batch(batch)
