@@ -29,12 +29,10 @@ def test_two_assignments_and_two_searches_at_once_write_each_item_once(fresh_pro
     ingest_catalog(fresh_project)
     add_clustered_embeddings(fresh_project, range(64))
     fit_codebooks(fresh_project)
-    find_nearest_items(fresh_project)  # so that both searches read one bank
-    fresh_project.warehouse.overwrite(
-        ITEM_NEAREST_ITEMS, fresh_project.warehouse.read(ITEM_NEAREST_ITEMS).where("item_id < 8")
-    )
-
     for job, table in ((assign_semantic_ids, ITEM_SEMANTIC_IDS), (find_nearest_items, ITEM_NEAREST_ITEMS)):
+        job(fresh_project)  # so that both searches read one bank, and both writers find a table
+        written = fresh_project.warehouse.read(table)
+        fresh_project.warehouse.overwrite(table, written.where("item_id < 8"))
         with monkeypatch.context() as patched:
             meeting(patched, "append")
             raised = two_of(job, fresh_project)
