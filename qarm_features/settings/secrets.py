@@ -144,8 +144,9 @@ def remember_secrets(values: Iterable[str]) -> None:
 
 
 def secrets_of_environment() -> list[str]:
-    """Return the values of the environment variables whose names say that they are secrets."""
-    return [value for name, value in os.environ.items() if is_secret_name(name)]
+    """Return the values of the environment variables whose names say that they are secrets; a path that exists is none."""
+    found = [value for name, value in os.environ.items() if is_secret_name(name)]
+    return [value for value in found if not os.path.exists(value)]  # PWD is the working directory
 
 
 def redacted(text: str) -> str:

@@ -189,6 +189,14 @@ def test_what_is_no_secret_stays_readable():
     assert redacted("password=x, 'secret': 'y z', access_key=k") == "password=***, 'secret': ***, access_key=***"
 
 
+def test_variables_with_paths_are_no_secrets(config, monkeypatch, tmp_path):
+    monkeypatch.setenv("PWD", str(tmp_path))
+    monkeypatch.setenv("SHOP_PASSWORD", f"{MARK}-of-a-variable")
+    load_settings(config(MINIMAL))
+
+    assert redacted(f"{tmp_path}/x of {MARK}-of-a-variable") == f"{tmp_path}/x of ***"
+
+
 def test_a_setting_that_may_hold_credentials_is_hidden_by_its_type():
     """A new setting of free text under ``spark`` or for URIs of media belongs among the secrets."""
     fields = Settings.model_fields
