@@ -25,7 +25,9 @@ SECRET_NAME = (
     r"(^|[._-])(sas|sig|signature|dsn|key|auth)($|[._-])"
 )
 _SECRET_NAME = re.compile(SECRET_NAME)
-_SAYS_WHERE = re.compile(r"(?i)(provider|class|path|file|location|type|algorithm|enabled|size|timeout|parallelism)$")
+_SAYS_HOW = re.compile(
+    r"(?i)(provider|class|path|file|location|type|algorithm|enabled|size|timeout|parallelism|seconds|version|mode)$"
+)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 # ``user:password@`` in front of a server. What follows the colon is no port, and a container of Azure has no colon.
 _USER_INFO = re.compile(r"(?<=://)([^/@\s:'\"]*:(?!\d+(?:[/?#,\s'\"]|$))[^\s'\"]*)@")
@@ -92,7 +94,7 @@ def is_secret_name(name: str) -> bool:
         >>> [is_secret_name(f"fs.s3a.{name}") for name in ("secret.key", "endpoint", "aws.credentials.provider")]
         [True, False, False]
     """
-    return _SECRET_NAME.search(name) is not None and not _SAYS_WHERE.search(name)
+    return _SECRET_NAME.search(name) is not None and not _SAYS_HOW.search(name)
 
 
 def without_credentials(text: str) -> str:

@@ -10,7 +10,7 @@ from feast.infra.online_stores.redis import RedisOnlineStore
 from qarm_features.cli.doctor import checks
 from qarm_features.feature_store.store_errors import clear_store_error
 from qarm_features.feature_store.views.feature_views import open_feature_store
-from qarm_features.feature_store.views.repo_config import read_repo_config
+from qarm_features.feature_store.views.repo_config import read_repo_config, secrets_in
 from qarm_features.settings import secrets
 from qarm_features.settings.secrets import redacted
 from tests.secret_texts import MARK, awkward_secrets
@@ -103,6 +103,16 @@ def test_a_file_that_is_yaml_only_with_its_variables_is_read_as_feast_reads_it(t
     (tmp_path / "feature_store.yaml").write_text("project: a\nprovider: local\noffline_store: {type: file}\n" + flow)
 
     assert read_repo_config(tmp_path).registry.cache_ttl_seconds == 7
+
+
+def test_other_settings_of_the_file_stay_readable():
+    store = {"type": "redis", "key_ttl_seconds": 604800, "connection_string": "host:6379,db=1234,password=hunter2"}
+
+    found = secrets_in(
+        {"entity_key_serialization_version": 3, "online_store": store, "registry": {"path": "sqlite:///r.db"}}
+    )
+
+    assert set(found) == {"hunter2"}
 
 
 def test_a_file_that_is_no_mapping_is_refused(tmp_path):
