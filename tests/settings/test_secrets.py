@@ -4,6 +4,7 @@ import json
 import logging
 import pickle
 import stat
+from typing import get_args
 
 import pytest
 import yaml
@@ -197,10 +198,37 @@ def test_variables_with_paths_are_no_secrets(config, monkeypatch, tmp_path):
     assert redacted(f"{tmp_path}/x of {MARK}-of-a-variable") == f"{tmp_path}/x of ***"
 
 
-def test_a_setting_that_may_hold_credentials_is_hidden_by_its_type():
-    """A new setting of free text under ``spark`` or for URIs of media belongs among the secrets."""
-    fields = Settings.model_fields
-    conf = fields["spark"].annotation.model_fields["conf"].annotation
-    roots = fields["encoder"].annotation.model_fields["media_roots"].annotation
+def places_for_text(model=Settings, prefix=()):
+    """Yields the path of each setting that takes any text, or a list or a mapping of it."""
+    for name, field in model.model_fields.items():
+        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if hasattr(kind, "model_fields")]
+        for kind in kinds:
+            yield from places_for_text(kind, (*prefix, name))
+        if not kinds and ("str" in str(field.annotation) or "Secret" in str(field.annotation)):
+            yield (*prefix, name), str(field.annotation)
 
-    assert ("SecretStr" in str(conf), "SecretUri" in str(roots)) == (True, True)
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    list(places_for_text()),
+    ids=lambda value: ".".join(value) if isinstance(value, tuple) else "text",
+)
+def test_no_setting_shows_the_credentials_of_a_uri(config, place, kind):
+    """A new setting of text either hides them by its type, or refuses them."""
+    uri = f"s3a://me:{MARK}@bucket/x.parquet"
+    content = [uri] if kind.startswith("list") else {"name": uri} if kind.startswith("dict") else uri
+    for name in reversed(place):
+        content = {name: content}
+    needed = {"items": {"path": "a.csv"}, "interactions": {"path": "a.csv"}, **content}
+    if place[-1] == "table":
+        needed[place[0]] = {"table": uri}
+    if place[0] in ("items", "interactions") and "path" not in needed[place[0]] and place[-1] != "table":
+        needed[place[0]]["path"] = "a.csv"
+
+    try:
+        settings = load_settings(config(yaml.safe_dump(needed)))
+    except SettingsError as error:
+        assert MARK not in str(error)
+    else:
+        assert place in (("spark", "conf"), ("encoder", "media_roots"))
+        assert MARK not in repr(settings) + settings.model_dump_json()
