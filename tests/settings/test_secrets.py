@@ -208,11 +208,10 @@ def places_for_text(model=Settings, prefix=()):
             yield (*prefix, name), str(field.annotation)
 
 
-@pytest.mark.parametrize(
-    ("place", "kind"),
-    list(places_for_text()),
-    ids=lambda value: ".".join(value) if isinstance(value, tuple) else "text",
-)
+PLACES = list(places_for_text())
+
+
+@pytest.mark.parametrize(("place", "kind"), PLACES, ids=[".".join(place) for place, _ in PLACES])
 def test_no_setting_shows_the_credentials_of_a_uri(config, place, kind):
     """A new setting of text either hides them by its type, or refuses them."""
     uri = f"s3a://me:{MARK}@bucket/x.parquet"
