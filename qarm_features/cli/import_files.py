@@ -205,9 +205,9 @@ def _show_head(plan: ImportPlan, project: Path) -> None:
     for table in (plan.items, plan.interactions):
         rows, tally = first_rows(table, _HEAD)
         console.print(_columns(table, rows), soft_wrap=False)
-        end = "" if len(rows) == _HEAD else ", which are all"
         reasons = "".join(f"; {count:,} left out: {reason}" for reason, count in tally.left_out.most_common())
-        _say(f"{table.name}: the first {len(rows):,} rows{end}{reasons}")
+        heads = f"{table.name}: {len(rows):,} rows from the first {_HEAD:,} lines of each file{reasons}"
+        _say(heads)
     for name, setting in plan.settings.items():
         _say(f"  {name}: {setting.value}  # {setting.why}")
     for caution in plan.cautions:

@@ -47,6 +47,8 @@ def read_lines(
         try:
             while line := file.readline(longest + 1):
                 number += 1
+                if tally.most_lines is not None and number > tally.most_lines + skip:
+                    return
                 whole = len(line) <= longest or line.endswith(b"\n")
                 if not whole:
                     _skip_line(file)

@@ -37,16 +37,21 @@ class Tally:
     Args:
         table: Name of the table.
         say: Function that prints a line of progress; None prints nothing.
+        most_lines: Number of lines of each file that are read, at least 1; None reads all.
     """
 
-    def __init__(self, table: str, say: Callable[[str], None] | None = None) -> None:
-        self.table = table
+    def __init__(self, table: str, say: Callable[[str], None] | None = None, *, most_lines: int | None = None) -> None:
+        self.table, self.most_lines = table, most_lines
         self.read = 0
         self.written = 0
         self.left_out: Counter[str] = Counter()
         self.examples: dict[str, list[LeftOut]] = {}
         self._say = say
         self._next = monotonic() + _SECONDS
+
+    def aside(self) -> Tally:
+        """Returns a tally for a pass over the same files whose lines are counted elsewhere."""
+        return Tally(self.table, most_lines=self.most_lines)
 
     def leave_out(self, reason: str, file: str, line: int, text: str, *, rows: int = 1) -> None:
         """Counts rows that were read and cannot be written.

@@ -60,13 +60,13 @@ def write_tables(
 
 
 def first_rows(table: TablePlan, count: int) -> tuple[list[Row], Tally]:
-    """Returns the first rows of a table and the counts up to them, without writing anything.
+    """Returns rows of the heads of a table's files and the counts up to them, without writing anything.
 
     Args:
         table: The table.
-        count: Highest number of rows, at least 1.
+        count: Highest number of rows, and of lines of each file, at least 1.
     """
-    tally = Tally(table.name)
+    tally = Tally(table.name, most_lines=count)
     return list(islice(table.rows(tally), count)), tally
 
 

@@ -99,7 +99,7 @@ def test_a_dry_run_says_what_it_would_write_and_writes_nothing(qarm, tmp_path):
     output = qarm("movielens", "source", "project", "--dry-run")
 
     assert "One (1990) / Two (1991)" in output
-    assert "items: the first 2 rows, which are all; 1 left out: 2 fields instead of 3" in output
+    assert "items: 2 rows from the first 1,000 lines of each file; 1 left out: 2 fields instead of 3" in output
     assert "interactions.positive_from: 4" in output
     assert "Nothing was written." in output
     assert not (tmp_path / "project").exists()

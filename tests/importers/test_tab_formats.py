@@ -5,7 +5,8 @@ import pytest
 from qarm_features.importers.distinct import Distinct
 from qarm_features.importers.formats import FORMATS
 from qarm_features.importers.plan import ImportFailed, Options
-from tests.importers.imported import imported
+from qarm_features.importers.write_tables import first_rows
+from tests.importers.imported import imported, write_files
 
 NEWS = (
     'N1\tsports\tnfl\tA "quoted title\tAbstract\thttps://a\t[]\t[]\n'
@@ -86,6 +87,15 @@ def test_a_log_in_the_manner_of_criteo_has_items_without_text_and_says_so(tmp_pa
     ]
     assert left_out == {"2 fields instead of 6": 1}
     assert "cannot be had" in plan.cautions[0]
+
+
+def test_a_dry_run_reads_the_head_of_a_log_alone_although_few_items_are_in_it(tmp_path):
+    source = write_files(tmp_path, {"log.tsv": ATTRIBUTION + "9\t9\t1\t0\t0\ty\n" * 50})
+    plan = FORMATS["criteo"].plan(source, Options())
+
+    rows, _ = first_rows(plan.items, 4)
+
+    assert rows == [("22589259", None)]
 
 
 DISPLAY = "\n".join("\t".join([label, *"0" * 13, *(f"{label}{n:07x}" for n in range(26))]) for label in "101")

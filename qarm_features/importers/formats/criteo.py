@@ -68,7 +68,7 @@ def plan(source: Path, options: Options) -> ImportPlan:
 
     def item_rows(tally: Tally) -> Iterator[Row]:
         with Distinct() as seen:
-            for _, row in fields(file, Tally("log"), delimiter="\t", width=len(names), skip=skip):
+            for _, row in fields(file, tally.aside(), delimiter="\t", width=len(names), skip=skip):
                 if row[item_at] and seen.add(row[item_at]):
                     tally.read += 1
                     yield row[item_at], None

@@ -112,12 +112,10 @@ def _impressions(row: list[str], number: int, file: Path, tally: Tally) -> Itera
 
 def _history_rows(behaviors: tuple[Path, ...], tally: Tally) -> Iterator[Row]:
     """Yields the click history of each user once, one second apart, before the first impression of the files."""
-    start = _first_time(behaviors)
+    start = _first_time(behaviors, tally)
     with Distinct() as users:
         for file in behaviors:
-            for number, (_, user, _, history, _) in fields(
-                file, Tally("history"), delimiter="\t", width=_BEHAVIOR_FIELDS
-            ):
+            for number, (_, user, _, history, _) in fields(file, tally.aside(), delimiter="\t", width=_BEHAVIOR_FIELDS):
                 articles = history.split()
                 tally.read += len(articles)
                 if not articles:
@@ -131,11 +129,11 @@ def _history_rows(behaviors: tuple[Path, ...], tally: Tally) -> Iterator[Row]:
                     yield None, user, article, at.isoformat(sep=" "), "1", "true"
 
 
-def _first_time(behaviors: tuple[Path, ...]) -> datetime:
+def _first_time(behaviors: tuple[Path, ...], tally: Tally) -> datetime:
     times = (
         datetime.fromisoformat(at)
         for file in behaviors
-        for _, row in fields(file, Tally("times"), delimiter="\t", width=_BEHAVIOR_FIELDS)
+        for _, row in fields(file, tally.aside(), delimiter="\t", width=_BEHAVIOR_FIELDS)
         if (at := _iso(row[2])) != row[2]
     )
     return min(times, default=datetime(2000, 1, 1))
