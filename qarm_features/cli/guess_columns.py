@@ -116,7 +116,7 @@ class Guessing:
                 columns_named(role, self._items, column or "") if role == "items.text" else column, self._comment(guess)
             )
         found["items.item_id_type"] = self._id_type("items.item_id", "interactions.item_id")
-        found["codebooks.codebook_size"] = codebook_setting(self.catalog.total)
+        found["codebooks.codebook_size"] = codebook_setting(self.catalog.total, exact=self.catalog.whole)
         if self.log is not None:
             found["interactions.user_id_type"] = self._id_type("interactions.user_id")
             unit = self._log[str(found["interactions.event_timestamp"].value)].unit

@@ -124,13 +124,17 @@ def codebook_size(items: int) -> int:
     return min(max(2, 1 << max(items // _ITEMS_PER_CODE, 1).bit_length() - 1), _LARGEST_CODEBOOK)
 
 
-def codebook_setting(items: int) -> Setting:
+def codebook_setting(items: int, *, exact: bool = True) -> Setting:
     """Returns the setting of the codebook size with its reason.
 
     Args:
         items: Number of items.
+        exact: Whether the number is counted and not estimated.
     """
-    return Setting(codebook_size(items), f"Fits {items:,} items: at least {_ITEMS_PER_CODE} items for each code.")
+    about = "" if exact else "about "
+    return Setting(
+        codebook_size(items), f"Fits {about}{items:,} items: at least {_ITEMS_PER_CODE} items for each code."
+    )
 
 
 def _say(line: str) -> None:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from qarm_features.cli import main
 from qarm_features.cli.guess_columns import Guessing
+from qarm_features.importers.guessing.meeting import meet
 from qarm_features.importers.guessing.sample import read_sample
 from qarm_features.importers.plan import ImportFailed
 from qarm_features.settings.load import load_settings
@@ -193,6 +194,28 @@ def test_only_the_head_of_a_large_file_is_read_and_its_rows_are_estimated(tmp_pa
 
     assert (sample.rows, sample.whole) == (999, False)
     assert 9_900 < sample.total < 10_100
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_catalog_with_more_rows_than_the_sample_is_counted_and_met_as_a_whole(tmp_path, form):
+    numbers = range(25_000)
+    catalog = pd.DataFrame({"sku": [f"A{n:05}" for n in numbers], "name": [f"Shirt {n}" for n in numbers]})
+    log = pd.DataFrame({"user_id": [f"u{n % 9}" for n in numbers], "sku": [f"A{n * 7 % 25_000:05}" for n in numbers]})
+    log["timestamp"] = "2024-01-05"
+    for name, table in (("catalog", catalog), ("log", log)):
+        if form == "csv":
+            table.to_csv(tmp_path / f"{name}.csv", index=False, sep=";")
+        elif form == "jsonl":
+            table.to_json(tmp_path / f"{name}.jsonl", orient="records", lines=True)
+        else:
+            table.to_parquet(tmp_path / f"{name}.parquet")
+    samples = [read_sample(tmp_path / f"{name}.{form}") for name in ("catalog", "log")]
+
+    meeting = meet(samples[0], "sku", samples[1], "sku", is_integer=False)
+
+    assert (samples[0].whole, samples[0].total) == (False, 25_000)
+    assert meeting.whole
+    assert meeting.found == meeting.rows > 4_000
 
 
 def test_files_whose_ids_do_not_meet_are_refused_with_ids_of_both(tmp_path):

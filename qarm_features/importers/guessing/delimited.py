@@ -34,7 +34,7 @@ def csv_columns(
         raise ImportFailed(
             f"{file} has one column only between commas, semicolons, tabs, bars or double colons: {lines[0][:80]!r}."
         )
-    rows = list(islice(_split(lines, delimiter), most_rows))
+    rows = list(islice(split_rows(lines, delimiter), most_rows))
     width = len(rows[0])
     settings = {}
     if delimiter != ",":
@@ -54,11 +54,17 @@ def csv_columns(
 
 def _agreement(lines: list[str], delimiter: str) -> tuple[int, int]:
     """Returns how many lines have the number of fields of the first, and that number; zeros if it is one."""
-    widths = [len(row) for row in islice(_split(lines[:200], delimiter), 200)]
+    widths = [len(row) for row in islice(split_rows(lines[:200], delimiter), 200)]
     return (widths.count(widths[0]), widths[0]) if widths and widths[0] > 1 else (0, 0)
 
 
-def _split(lines: list[str], delimiter: str) -> Iterator[list[str]]:
+def split_rows(lines: list[str], delimiter: str) -> Iterator[list[str]]:
+    """Returns the fields of each record.
+
+    Args:
+        lines: Lines. A quoted field may have several.
+        delimiter: Text between two fields.
+    """
     if len(delimiter) > 1:
         return (line.split(delimiter) for line in lines if line)
     return _quoted_rows(lines, delimiter)

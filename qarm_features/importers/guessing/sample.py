@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from qarm_features.importers.guessing.delimited import csv_columns
+from qarm_features.importers.guessing.delimited import csv_columns, split_rows
 from qarm_features.importers.lines import PACKED, unpacked
-from qarm_features.importers.objects import as_text, parsed_json
+from qarm_features.importers.objects import as_text, parsed_json, text_at
 from qarm_features.importers.plan import ImportFailed, Setting
 from qarm_features.importers.source_files import plain_name
 
@@ -43,6 +43,7 @@ class Sample:
         rows: Number of rows of the sample.
         whole: Whether the sample is the whole source.
         total: Number of rows of the source, estimated where ``whole`` is false.
+        is_objects: Whether the source is JSON Lines.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class Sample:
     rows: int = 0
     whole: bool = True
     total: int = 0
+    is_objects: bool = False
 
 
 def read_sample(path: Path, *, limit: int = SAMPLE_BYTES) -> Sample:
@@ -76,7 +78,7 @@ def read_sample(path: Path, *, limit: int = SAMPLE_BYTES) -> Sample:
     encoding, text = _decoded(data, file)
     name = plain_name(file)
     lines = text.replace("\r\n", "\n").split("\n")  # not splitlines: a text may hold other signs that end lines
-    lines = lines if whole else lines[:-1]
+    lines = [line for line in (lines if whole else lines[:-1]) if line]
     size = file.stat().st_size if not whole else 0
     share = 1.0 if whole else min(1.0, len(data) / max(size * (5 if file.suffix in PACKED else 1), 1))
     settings = {} if encoding == "utf-8" else {"encoding": Setting(encoding, "Guessed from the bytes of the file.")}
@@ -84,7 +86,7 @@ def read_sample(path: Path, *, limit: int = SAMPLE_BYTES) -> Sample:
         columns, lists = _of_objects(lines, file)
         if not name.endswith(_OBJECT_SUFFIXES):
             settings["format"] = Setting("jsonl", "Guessed from the first line.")
-        sample = Sample(path, columns, lists, settings=settings)
+        sample = Sample(path, columns, lists, settings=settings, is_objects=True)
     elif name.endswith(_TEXT_SUFFIXES) or "." not in name:
         columns, form = csv_columns(lines, file, most_rows=_SAMPLE_ROWS)
         if name.endswith(".txt") or "." not in name:
@@ -99,16 +101,10 @@ def read_sample(path: Path, *, limit: int = SAMPLE_BYTES) -> Sample:
     rows = max(map(len, sample.columns.values()), default=0)
     if not rows:
         raise ImportFailed(f"{file} has no rows, so that its columns cannot be guessed.")
-    whole = whole and whole_folder
-    return Sample(
-        path,
-        sample.columns,
-        sample.lists,
-        settings=sample.settings,
-        rows=rows,
-        whole=whole,
-        total=rows if whole else round(rows / share),
-    )
+    whole = whole and whole_folder and len(lines) <= _SAMPLE_ROWS
+    headers = 0 if sample.is_objects or "header" in sample.settings else 1
+    total = rows if whole else max(rows, round((len(lines) - headers) / share))
+    return replace(sample, rows=rows, whole=whole, total=total)
 
 
 def values_of(sample: Sample, column: str, limit: int) -> tuple[Iterator[str | None], bool]:
@@ -128,8 +124,23 @@ def values_of(sample: Sample, column: str, limit: int) -> tuple[Iterator[str | N
         values = (as_text(value) for batch in batches for value in batch.column(0).to_pylist())
         most = limit // 16
         return islice(values, most), parquet.metadata.num_rows <= most and file == sample.path
-    longer = read_sample(sample.path, limit=limit)
-    return iter(longer.columns.get(column, [])), longer.whole
+    data, whole = _head(file, limit)
+    lines = _decoded(data, file)[1].replace("\r\n", "\n").split("\n")
+    lines = lines if whole else lines[:-1]
+    return _column(sample, lines, column, file), whole and file == sample.path
+
+
+def _column(sample: Sample, lines: list[str], column: str, file: Path) -> Iterator[str | None]:
+    """Yields the values of one column, in the form that the sample has found."""
+    if sample.is_objects:
+        yield from (text_at(found, column) for found in map(parsed_json, filter(None, lines)) if found is not None)
+        return
+    default = "\t" if plain_name(file).endswith((".tsv", ".tab")) else ","
+    delimiter = str(sample.settings.get("delimiter", Setting(default, "")).value)
+    place, first = list(sample.columns).index(column), "header" not in sample.settings
+    for row in islice(split_rows(lines, delimiter), int(first), None):
+        if len(row) == len(sample.columns):
+            yield row[place].strip() or None
 
 
 def _first_file(path: Path) -> Path:
