@@ -92,6 +92,8 @@ def init(
     """
     from qarm_features.cli.new_project import write_project
 
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"FOLDER is {folder}, a file, must be a folder.")
     known = None
     if from_ or column or yes:
         from qarm_features.cli.guess_columns import guessed_settings

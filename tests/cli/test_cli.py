@@ -98,6 +98,15 @@ def test_init_writes_a_project(tmp_path):
     assert "qarm run" in done.stdout
 
 
+def test_init_refuses_a_file(tmp_path):
+    (tmp_path / "mine").touch()
+
+    done = qarm(tmp_path, "init", "mine")
+
+    assert done.returncode == 1
+    assert done.stderr == "error: FOLDER is mine, a file, must be a folder.\n"
+
+
 @pytest.mark.slow
 def test_doctor_finds_this_machine_fit(folder):
     done = qarm(folder, "doctor")
