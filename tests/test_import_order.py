@@ -13,6 +13,7 @@ from tests.import_graph import PACKAGE, arrows, circles, edges, imports, modules
 # From the ground up; the folders of one floor do not import each other.
 FLOORS = (
     ("settings", "storage", "importers", "extras", "terminal", "torch_processes", "training_log"),
+    ("decoding",),
     ("fusion",),
     ("encoders", "quantizers", "ranking", "behavior"),
     ("catalog", "item_pairs", "embedding", "codebooks", "feature_store"),
@@ -94,6 +95,7 @@ ON_REQUEST = {("torch_products.py", "torch")}
     [
         (("ranking", "fusion"), ("pyspark", "feast", "delta", "deltalake")),
         (("encoders",), ("pyspark", "feast", "delta", "deltalake")),
+        (("decoding",), ("torch", "pyspark", "pyarrow", "pydantic")),
         (("quantizers",), ("torch", "feast")),
         (("quantizers.arrays",), ("pyspark", "pyarrow", "feast")),
     ],
@@ -143,6 +145,7 @@ def test_only_the_warehouse_and_the_session_touch_delta():
         ("qarm_features", ("torch", "pyspark", "feast", "numpy")),
         ("qarm_features.ranking", ("pyspark", "feast", "delta")),
         ("qarm_features.fusion.q_former", ("pyspark", "feast", "delta")),
+        ("qarm_features.decoding.child", ("torch", "pyspark", "pyarrow")),
         ("qarm_features.quantizers", ("torch", "feast")),
     ],
 )

@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 
 from qarm_features.embedding.on_executors import BUFFER_BYTES, BUFFER_ROWS, encode_on_executors
 from qarm_features.encoders.item_encoder import ItemEncoder, batches_by_length
+from qarm_features.encoders.one_by_one import encode_accepted
 from qarm_features.encoders.pretrained import weights_sha256
 from qarm_features.encoders.recipe import described
 from qarm_features.storage.artifacts import Artifact, fingerprint
@@ -140,8 +141,11 @@ def content_tokens(
         valid = [(place, row) for place, row in zip(places, decoded) if row is not None]
         if not valid:
             continue
+        encode = functools.partial(encoder.tokens, most=tokens_kept)
+        computed, refused = encode_accepted(encode, [row for _, row in valid])
+        valid = [pair for pair, reason in zip(valid, refused) if reason is None]
         blocks = []
-        for values, mask in encoder.tokens([row for _, row in valid], most=tokens_kept).values():
+        for values, mask in (computed or {}).values():
             blocks.append((values.float().cpu().numpy(), mask.cpu().numpy()))
         for number, (place, _) in enumerate(valid):
             item_tokens = [values[number][mask[number]] for values, mask in blocks]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qarm_features.encoders import ENCODERS, READS
-from qarm_features.encoders.item_encoder import ItemEncoder, NoPretrainedBackbone
+from qarm_features.encoders.item_encoder import LIMITS, ItemEncoder, NoPretrainedBackbone
 from qarm_features.encoders.recipe import described, read_recipe
 from qarm_features.settings.sections import Encoder
 from qarm_features.settings.sources import ItemSource
@@ -30,12 +30,8 @@ def media_limits(encoder: Encoder, resolve: Callable[[str], str]) -> dict[str, d
     Returns:
         For each modality the limits that its encoder takes as constructor arguments.
     """
-    limits = {
-        "media_roots": [resolve(root.get_secret_value()) for root in encoder.media_roots],
-        "max_media_bytes": encoder.max_media_bytes,
-        "max_image_pixels": encoder.max_image_pixels,
-        "max_audio_seconds": encoder.max_audio_seconds,
-    }
+    limits = {name: getattr(encoder, name) for name in LIMITS}
+    limits["media_roots"] = [resolve(root.get_secret_value()) for root in encoder.media_roots]
     accepted = {modality: inspect.signature(build).parameters for modality, build in ENCODERS.items()}
     return {
         modality: {name: limit for name, limit in limits.items() if name in parameters}

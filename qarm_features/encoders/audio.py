@@ -30,9 +30,8 @@ from qarm_features.encoders.log_mel_transformer import (
     pad_frames,
     standardize,
 )
-from qarm_features.encoders.media import media_bytes
+from qarm_features.encoders.media_limits import AudioLimits, decode_audio
 from qarm_features.encoders.pretrained import PretrainedBackbone, load_backbone
-from qarm_features.encoders.sound import decode_sound
 from qarm_features.fusion.tokens import Tokens
 
 _FROM_SCRATCH = "log-mel-transformer"
@@ -54,6 +53,8 @@ class AudioEncoder(nn.Module):
         max_audio_seconds: Greatest length of a recording, in seconds; a longer one is refused without being decoded.
         media_roots: Folders and URI prefixes under which audio may be read.
         max_media_bytes: Greatest size of a file, in bytes; a larger one is refused.
+        max_decoded_bytes: Greatest number of bytes that decoding one recording may need.
+        max_decode_seconds: Longest processor time of decoding one recording, in seconds.
 
     Raises:
         ValueError: The backbone cannot be loaded, its hash differs, or ``clip_seconds`` or ``dim`` is out of range.
@@ -81,6 +82,8 @@ class AudioEncoder(nn.Module):
         max_audio_seconds: float = 600.0,
         media_roots: Sequence[str] = (),
         max_media_bytes: int = 20_000_000,
+        max_decoded_bytes: int = 400_000_000,
+        max_decode_seconds: float = 10.0,
     ) -> None:
         super().__init__()
         if not 0 < clip_seconds <= max_audio_seconds:
@@ -107,16 +110,16 @@ class AudioEncoder(nn.Module):
             self.trained, loaded_sha256 = self.backbone.trained, self.backbone.sha256
             files = recorded_files(pinned, (*CONFIG_FILES, *PROCESSOR_FILES), recorded=files, setting=setting)
             own = {"lora_rank": lora_rank, **pins(revision, files)}
-        self.clip_seconds, self.max_audio_seconds = clip_seconds, max_audio_seconds
-        self.media_roots, self.max_media_bytes = tuple(media_roots), max_media_bytes
+        self.clip_seconds = clip_seconds
+        self.limits = AudioLimits(
+            tuple(media_roots), max_media_bytes, max_audio_seconds, max_decoded_bytes, max_decode_seconds
+        )
         self.config: dict[str, Any] = {
             "backbone": backbone,
             "sha256": loaded_sha256,
             **own,
             "clip_seconds": clip_seconds,
-            "max_audio_seconds": max_audio_seconds,
-            "media_roots": list(media_roots),
-            "max_media_bytes": max_media_bytes,
+            **self.limits.as_arguments(),
         }
 
     @property
@@ -143,15 +146,8 @@ class AudioEncoder(nn.Module):
         Raises:
             BrokenContent: The recording cannot be read, is too long, or is truncated or damaged.
         """
-        content = media_bytes(raw, medium="audio", roots=self.media_roots, max_bytes=self.max_media_bytes)
-        waveform = torch.from_numpy(
-            decode_sound(
-                content,
-                sample_rate=self.sample_rate,
-                max_seconds=self.max_audio_seconds,
-                clip_seconds=self.clip_seconds,
-            )
-        )
+        clip = decode_audio(raw, self.limits, sample_rate=self.sample_rate, clip_seconds=self.clip_seconds)
+        waveform = torch.from_numpy(clip)
         return log_mel.log_mel(waveform).half() if self.from_scratch else waveform
 
     def forward(self, decoded: Sequence[Tensor]) -> Tokens:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from qarm_features.encoders.backbone_files import CONFIG_FILES, PROCESSOR_FILES, pin_backbone, pins, recorded_files
-from qarm_features.encoders.media import media_bytes
+from qarm_features.encoders.media_limits import ImageLimits, decode_image, to_tensor
 from qarm_features.encoders.patch_transformer import PatchTransformer, augment_images
-from qarm_features.encoders.pictures import decode_picture, fit_picture, to_tensor
 from qarm_features.encoders.pretrained import PretrainedBackbone, load_backbone, preprocessor_config
 from qarm_features.fusion.tokens import Tokens
 
@@ -38,6 +37,9 @@ class ImageEncoder(nn.Module):
         media_roots: Folders and URI prefixes under which images may be read.
         max_media_bytes: Greatest size of a file, in bytes; a larger one is refused.
         max_image_pixels: Greatest number of pixels of an image; a larger one is refused without being decoded.
+        max_image_scans: Greatest number of scans of a progressive JPEG; one with more is refused without being decoded.
+        max_decoded_bytes: Greatest number of bytes that decoding one image may need.
+        max_decode_seconds: Longest processor time of decoding one image, in seconds.
 
     Raises:
         ValueError: The backbone cannot be loaded, its hash differs, or ``image_size`` or ``dim`` is out of range.
@@ -69,6 +71,9 @@ class ImageEncoder(nn.Module):
         media_roots: Sequence[str] = (),
         max_media_bytes: int = 20_000_000,
         max_image_pixels: int = 50_000_000,
+        max_image_scans: int = 64,
+        max_decoded_bytes: int = 400_000_000,
+        max_decode_seconds: float = 10.0,
     ) -> None:
         super().__init__()
         self.backbone: PatchTransformer | PretrainedBackbone
@@ -94,15 +99,19 @@ class ImageEncoder(nn.Module):
             own = {"lora_rank": lora_rank, **pins(revision, files)}
         self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1), persistent=False)
-        self.media_roots = tuple(media_roots)
-        self.max_media_bytes, self.max_image_pixels = max_media_bytes, max_image_pixels
+        self.limits = ImageLimits(
+            tuple(media_roots),
+            max_media_bytes,
+            max_image_pixels,
+            max_image_scans,
+            max_decoded_bytes,
+            max_decode_seconds,
+        )
         self.config: dict[str, Any] = {
             "backbone": backbone,
             "sha256": loaded_sha256,
             **own,
-            "media_roots": list(media_roots),
-            "max_media_bytes": max_media_bytes,
-            "max_image_pixels": max_image_pixels,
+            **self.limits.as_arguments(),
         }
 
     @property
@@ -128,10 +137,8 @@ class ImageEncoder(nn.Module):
         Raises:
             BrokenContent: The image cannot be read, is too large, or is truncated or damaged.
         """
-        content = media_bytes(raw, medium="image", roots=self.media_roots, max_bytes=self.max_media_bytes)
-        draft = 2 * max(*self.size, self.shortest_edge or 0)
-        picture = decode_picture(content, max_pixels=self.max_image_pixels, draft=draft)
-        return to_tensor(fit_picture(picture, self.size, shortest_edge=self.shortest_edge, resample=self.resample))
+        fit = {"size": self.size, "shortest_edge": self.shortest_edge, "resample": self.resample}
+        return to_tensor(decode_image(raw, self.limits, **fit))
 
     def forward(self, decoded: Sequence[Tensor]) -> Tokens:
         """Encode B images; in training mode the images are augmented for a backbone that is trained from scratch.

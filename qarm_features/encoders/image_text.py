@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -27,12 +27,13 @@ from qarm_features.encoders.backbone_files import (
 )
 from qarm_features.encoders.chat import Chat
 from qarm_features.encoders.embedding_head import open_head, saved_recipe
-from qarm_features.encoders.media import media_bytes
-from qarm_features.encoders.pictures import decode_picture, to_tensor
+from qarm_features.encoders.media_limits import ImageLimits, decode_image, to_tensor
+from qarm_features.encoders.plain_text import SpecialTokens, is_unicode
 from qarm_features.encoders.pretrained import load_backbone
 from qarm_features.encoders.recipe import Recipe, full_recipe, read_recipe
 from qarm_features.fusion.tokens import BrokenContent, Tokens
 
+_LONGEST_ASPECT = 200  # the processors of Qwen refuse more
 _CHARACTERS_PER_TOKEN = 16
 _MOST_CHARACTERS_PER_TOKEN = 64  # a text of a chat is cut by its tokens later, so this cut must not come first
 
@@ -55,9 +56,14 @@ class ImageTextEncoder(nn.Module):
             the next two are used only without a recipe.
         pooling: Way of pooling in place of the authors'; None takes theirs.
         vector_dim: Number of values that are kept of the vector (Matryoshka); None keeps as many as the authors.
+        special_tokens: ``as text``, so that ``</s>`` in a title is four characters; or ``as tokens``, as encoders were made
+            that were saved without this argument. The tokens that stand for an image are text in any case.
         media_roots: Folders and URI prefixes under which images may be read.
         max_media_bytes: Greatest size of a file, in bytes; a larger one is refused.
         max_image_pixels: Greatest number of pixels of an image; a larger one is refused without being decoded.
+        max_image_scans: Greatest number of scans of a progressive JPEG; one with more is refused without being decoded.
+        max_decoded_bytes: Greatest number of bytes that decoding one image may need.
+        max_decode_seconds: Longest processor time of decoding one image, in seconds.
 
     Attributes:
         recipe: The complete recipe.
@@ -88,9 +94,13 @@ class ImageTextEncoder(nn.Module):
         prompt: str | None = None,
         pooling: str | None = None,
         vector_dim: int | None = None,
+        special_tokens: Literal["as text", "as tokens"] = "as text",
         media_roots: Sequence[str] = (),
         max_media_bytes: int = 20_000_000,
         max_image_pixels: int = 50_000_000,
+        max_image_scans: int = 64,
+        max_decoded_bytes: int = 400_000_000,
+        max_decode_seconds: float = 10.0,
     ) -> None:
         super().__init__()
         setting = "encoder.image_text_backbone"
@@ -104,6 +114,7 @@ class ImageTextEncoder(nn.Module):
         )
         self.processor = _load_processor(backbone, self.recipe)
         self.tokenizer = self.processor.tokenizer
+        self._special = SpecialTokens(self.tokenizer, self.processor, only_media=special_tokens == "as tokens")
         self.max_tokens, self.chat = max_tokens, None
         if self.recipe["chat"] is not None:
             named = f"{setting} is {backbone}"
@@ -119,8 +130,14 @@ class ImageTextEncoder(nn.Module):
         self.head = open_head(backbone, self.recipe, token_dim=self.backbone.dim, setting=setting)
         self.trained = self.backbone.trained
         self.max_image_side = max_image_side or (768 if self.chat is None else 4096)
-        self.media_roots = tuple(media_roots)
-        self.max_media_bytes, self.max_image_pixels = max_media_bytes, max_image_pixels
+        self.limits = ImageLimits(
+            tuple(media_roots),
+            max_media_bytes,
+            max_image_pixels,
+            max_image_scans,
+            max_decoded_bytes,
+            max_decode_seconds,
+        )
         self.config: dict[str, Any] = {
             "backbone": name,
             "sha256": self.backbone.sha256,
@@ -129,9 +146,8 @@ class ImageTextEncoder(nn.Module):
             "max_tokens": max_tokens,
             "max_image_side": self.max_image_side,
             "recipe": saved_recipe(recipe, self.head),
-            "media_roots": list(media_roots),
-            "max_media_bytes": max_media_bytes,
-            "max_image_pixels": max_image_pixels,
+            **({"special_tokens": special_tokens} if special_tokens == "as text" else {}),
+            **self.limits.as_arguments(),
         }
 
     @property
@@ -155,18 +171,20 @@ class ImageTextEncoder(nn.Module):
             where the item has no text.
 
         Raises:
-            BrokenContent: Both are missing, or the image cannot be read, is too large, or is truncated or damaged.
+            BrokenContent: Both are missing, the text is not valid Unicode, or the image cannot be read, is too large, is far
+                longer than wide, or is truncated or damaged.
         """
         image, text = raw.get("image"), raw.get("text")
         if image is None and not text:
             raise BrokenContent("image and text are both missing")
         if text is not None and not isinstance(text, str):
             raise BrokenContent("text is not a string")
+        if text is not None and not is_unicode(text):
+            raise BrokenContent("text is not valid Unicode")
         if image is not None:
-            content = media_bytes(image, medium="image", roots=self.media_roots, max_bytes=self.max_media_bytes)
-            picture = decode_picture(content, max_pixels=self.max_image_pixels, draft=self.max_image_side)
-            picture.thumbnail((self.max_image_side, self.max_image_side))
-            image = to_tensor(picture)
+            image = to_tensor(decode_image(image, self.limits, longest_side=self.max_image_side))
+            if max(image.shape[1:]) > _LONGEST_ASPECT * min(image.shape[1:]):
+                raise BrokenContent(f"image is more than {_LONGEST_ASPECT} times as long as wide")
         characters = _CHARACTERS_PER_TOKEN if self.chat is None else _MOST_CHARACTERS_PER_TOKEN
         return {"image": image, "text": (text or "")[: characters * self.max_tokens]}
 
@@ -226,6 +244,7 @@ class ImageTextEncoder(nn.Module):
         return Tokens(self.backbone(**inputs), inputs["attention_mask"].bool())
 
     def _prompt(self, text: str, *, with_image: bool) -> str:
+        text = self._special.as_text(text)
         if self.chat is not None:
             return self.chat.write(self.chat.cut(text, self.max_tokens), with_image=with_image)
         text = self.recipe["prompt"] + text

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from qarm_features.encoders import ENCODERS, READS, ModalityEncoder
 from qarm_features.encoders.modality_encoder import has_head, vector_dim
+from qarm_features.encoders.one_by_one import encode_accepted
 from qarm_features.encoders.recipe import RELEASE_0_1_0
 from qarm_features.fusion.q_former import FusionQFormer
 from qarm_features.fusion.tokens import BrokenContent, Tokens, average_tokens, mean_pool, spread_tokens
@@ -29,7 +30,15 @@ _WEIGHTS = "model.safetensors"
 _CONFIG = "config.json"
 # Constructor arguments that limit what is read. They come from the settings of the project that uses an encoder, never
 # from the saved encoder, and no weight depends on them.
-LIMITS = ("media_roots", "max_media_bytes", "max_image_pixels", "max_audio_seconds")
+LIMITS = (
+    "media_roots",
+    "max_media_bytes",
+    "max_image_pixels",
+    "max_image_scans",
+    "max_audio_seconds",
+    "max_decoded_bytes",
+    "max_decode_seconds",
+)
 
 
 class NoPretrainedBackbone(ValueError):
@@ -286,11 +295,16 @@ class ItemEncoder(
             decoded, found = self.decode(
                 {name: [values[place] for place in places] for name, values in columns.items()}
             )
-            valid = [(place, row) for place, row in zip(places, decoded) if row is not None]
-            if valid:
-                embeddings[[place for place, _ in valid]] = self([row for _, row in valid]).float().cpu()
             for place, reason in zip(places, found):
                 reasons[place] = reason
+            valid = [(place, row) for place, row in zip(places, decoded) if row is not None]
+            if valid:
+                computed, refused = encode_accepted(self, [row for _, row in valid])
+                for (place, _), reason in zip(valid, refused):
+                    reasons[place] = reason
+                if computed is not None:
+                    accepted = [place for place, _ in valid if reasons[place] is None]
+                    embeddings[accepted] = computed.float().cpu()
         has_direction = (embeddings.norm(dim=1) - 1).abs() < 1e-2  # False for NaN too
         for place in has_direction.logical_not().nonzero().flatten().tolist():
             embeddings[place] = float("nan")
@@ -335,6 +349,7 @@ class ItemEncoder(
         for name in ("text", "image_text"):
             if name in modalities:
                 modalities[name].setdefault("recipe", RELEASE_0_1_0)
+                modalities[name].setdefault("special_tokens", "as tokens")
         encoder = cls(
             modalities,
             q_former=config["q_former"],

@@ -1,8 +1,9 @@
 """Read media by URI, from allowed roots only.
 
 In: a local path, a ``file://`` URI or a URI of a pyarrow filesystem (``s3://``, ``gs://``, ``hdfs://``). Out: at most
-``max_bytes`` bytes. The catalog may come from an untrusted source, so a URI must not lead outside the roots: symlinks are
-resolved before the check, ``..`` is refused, and credentials and options come from the root, never from the row.
+``max_bytes`` bytes. The catalog may come from an untrusted source, so a URI must not lead outside the roots: a local path is
+opened as ``local_media.py`` says, ``..`` is refused, and credentials and options come from the root, never from the row.
+A URI of any form gives a reason and never another error.
 """
 
 from __future__ import annotations
@@ -10,25 +11,17 @@ from __future__ import annotations
 import functools
 import os
 import re
-import stat
 from collections.abc import Sequence
-from typing import Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pyarrow import ArrowException
 from pyarrow import fs as arrow_fs
 
+from qarm_features.encoders.local_media import local_status, read_bounded, read_local
 from qarm_features.fusion.tokens import BrokenContent
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-
-
-class SupportsRead(Protocol):
-    """Describe a binary stream that can be read."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most ``size`` bytes."""
-        ...
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def read_media(uri: str, *, roots: Sequence[str], max_bytes: int, medium: str = "media") -> bytes:
@@ -48,11 +41,10 @@ def read_media(uri: str, *, roots: Sequence[str], max_bytes: int, medium: str = 
             be read.
         ValueError: The root of the URI cannot be opened, so a setting is wrong and not the row.
     """
-    if "\0" in uri or not uri.strip():
-        raise BrokenContent(f"{medium} URI is empty or holds a null character")
+    _check_characters(uri, medium)
     try:
         if _is_local(uri):
-            return _read_local(_local_path(uri), roots, max_bytes, medium)
+            return read_local(_local_path(uri, medium), _folders(roots), max_bytes, medium)
         return _read_remote(uri, roots, max_bytes, medium)
     except FileNotFoundError:
         raise BrokenContent(f"{medium} does not exist") from None
@@ -97,44 +89,47 @@ def media_state(uri: str | None, *, roots: Sequence[str]) -> str | None:
         Size in bytes and time of the last change in nanoseconds, as text; None where the URI is None, is remote, is
         outside the roots, or names no file.
     """
-    if uri is None or "\0" in uri or not uri.strip() or not _is_local(uri):
+    if uri is None or not _is_local(uri):
         return None
     try:
-        status = os.stat(_file_inside(_local_path(uri), roots, "media"))
+        _check_characters(uri, "media")
+        status = local_status(_local_path(uri, "media"), _folders(roots), "media")
     except (BrokenContent, OSError, UnicodeError):  # reading the file raises the error with its reason
         return None
-    return f"{status.st_size} {status.st_mtime_ns}" if stat.S_ISREG(status.st_mode) else None
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _check_characters(uri: str, medium: str) -> None:
+    """Refuse what no name of a file can hold, and in a URI control characters, which ``urlsplit`` would leave out."""
+    if "\0" in uri or not uri.strip():
+        raise BrokenContent(f"{medium} URI is empty or holds a null character")
+    if _SCHEME.match(uri):
+        if _CONTROL.search(uri):
+            raise BrokenContent(f"{medium} URI holds a control character")
+        if "\0" in unquote(uri):
+            raise BrokenContent(f"{medium} URI is empty or holds a null character")
 
 
 def _is_local(uri: str) -> bool:
     return not _SCHEME.match(uri) or uri.lower().startswith("file://")
 
 
-def _local_path(uri: str) -> str:
-    return unquote(urlsplit(uri).path) if _SCHEME.match(uri) else uri
+def _local_path(uri: str, medium: str) -> str:
+    if not _SCHEME.match(uri):
+        return uri
+    place = _split(uri, medium)
+    if place.netloc not in ("", "localhost"):
+        raise BrokenContent(f"{medium} URI names another computer")
+    return unquote(place.path)
 
 
-def _file_inside(path: str, roots: Sequence[str], medium: str) -> str:
-    """Return the file that a path names, with symlinks resolved; one that exists is preferred."""
-    folders = [os.path.realpath(_local_path(root)) for root in roots if root and _is_local(root)]
-    candidates = [path] if os.path.isabs(path) else [os.path.join(folder, path) for folder in folders]
-    real = [os.path.realpath(candidate) for candidate in candidates]
-    inside = [file for file in real if any(os.path.commonpath([file, folder]) == folder for folder in folders)]
-    if not inside:
-        raise BrokenContent(f"{medium} URI is outside media_roots")
-    return next(filter(os.path.exists, inside), inside[0])
-
-
-def _read_local(path: str, roots: Sequence[str], max_bytes: int, medium: str) -> bytes:
-    file = _file_inside(path, roots, medium)
-    # O_NONBLOCK: opening a pipe would block. O_NOFOLLOW: a symlink may have been created after the check.
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise BrokenContent(f"{medium} URI is not a file")
-    with os.fdopen(descriptor, "rb") as stream:
-        return _read_bounded(stream, status.st_size, max_bytes, medium)
+def _folders(roots: Sequence[str]) -> list[str]:
+    """Return the local roots as real paths. A root is a setting, so one that is no path ends the job."""
+    return [
+        os.path.realpath(unquote(urlsplit(root).path) if _SCHEME.match(root) else root)
+        for root in roots
+        if root and _is_local(root)
+    ]
 
 
 def _read_remote(uri: str, roots: Sequence[str], max_bytes: int, medium: str) -> bytes:
@@ -184,11 +179,4 @@ def _read_arrow(filesystem: arrow_fs.FileSystem, file: str, max_bytes: int, medi
     if info.type != arrow_fs.FileType.File:
         raise BrokenContent(f"{medium} URI is not a file")
     with filesystem.open_input_stream(file, compression=None) as stream:
-        return _read_bounded(stream, info.size or 0, max_bytes, medium)
-
-
-def _read_bounded(stream: SupportsRead, size: int, max_bytes: int, medium: str) -> bytes:
-    content = stream.read(max_bytes + 1) if size <= max_bytes else b""
-    if size > max_bytes or len(content) > max_bytes:  # the file may have grown since its size was read
-        raise BrokenContent(f"{medium} is larger than {max_bytes} bytes")
-    return content
+        return read_bounded(stream, info.size or 0, max_bytes, medium)

@@ -7,7 +7,7 @@ the longest text of the batch; and one vector for each text, made as the authors
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from qarm_features.encoders.backbone_files import (
 )
 from qarm_features.encoders.chat import Chat
 from qarm_features.encoders.embedding_head import open_head, saved_recipe
+from qarm_features.encoders.plain_text import SpecialTokens, is_unicode
 from qarm_features.encoders.pretrained import load_backbone, locate_backbone, weights_sha256
 from qarm_features.encoders.recipe import Recipe, full_recipe, read_recipe
 from qarm_features.fusion.tokens import BrokenContent, Tokens
@@ -49,6 +50,8 @@ class TextEncoder(nn.Module):
             the next two are used only without a recipe.
         pooling: Way of pooling in place of the authors'; None takes theirs.
         vector_dim: Number of values that are kept of the vector (Matryoshka); None keeps as many as the authors.
+        special_tokens: ``as text``, so that ``[SEP]`` in a title is five characters; or ``as tokens``, as encoders were made
+            that were saved without this argument.
 
     Attributes:
         recipe: The complete recipe.
@@ -77,6 +80,7 @@ class TextEncoder(nn.Module):
         prompt: str | None = None,
         pooling: str | None = None,
         vector_dim: int | None = None,
+        special_tokens: Literal["as text", "as tokens"] = "as text",
     ) -> None:
         super().__init__()
         setting = "encoder.text_backbone"
@@ -100,8 +104,13 @@ class TextEncoder(nn.Module):
             recorded=files,
             setting=setting,
         )
+        self._special = SpecialTokens(self.tokenizer) if special_tokens == "as text" else None
         self.head = open_head(backbone, self.recipe, token_dim=self.backbone.dim, setting=setting)
         self._prompt_tokens = self._tokens_of_the_prompt() if self.chat is None else (0, self.chat.tokens_before)
+        self._special_around = 0  # special tokens of the prompt and those that the tokenizer adds
+        if self._special is not None:
+            ids = self.tokenizer([self.recipe["prompt"] + "0"], return_tensors="pt")["input_ids"]
+            self._special_around = int(self._special.find(ids).sum())
         self.sha256 = self.backbone.sha256
         self.trained = self.backbone.trained
         self.config: dict[str, Any] = {
@@ -111,6 +120,7 @@ class TextEncoder(nn.Module):
             "lora_rank": lora_rank,
             "max_tokens": max_tokens,
             "recipe": saved_recipe(recipe, self.head),
+            **({"special_tokens": special_tokens} if special_tokens == "as text" else {}),
         }
 
     @property
@@ -159,10 +169,8 @@ class TextEncoder(nn.Module):
         if not isinstance(raw, str):
             raise BrokenContent("text is not a string")
         text = raw[: _CHARACTERS_PER_TOKEN * self.max_tokens]
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise BrokenContent("text is not valid Unicode") from None
+        if not is_unicode(text):
+            raise BrokenContent("text is not valid Unicode")
         return text
 
     def forward(self, decoded: Sequence[str]) -> Tokens:
@@ -193,21 +201,32 @@ class TextEncoder(nn.Module):
 
     def _hidden_states(self, decoded: Sequence[str]) -> tuple[Tokens, Tensor, Tensor]:
         """Return the tokens, and for each token its place in the text (B, N), from 0, and whether it is one (B, N)."""
-        options: dict[str, Any]
-        if self.chat is None:
-            texts = [self.recipe["prompt"] + text for text in decoded]
-            options = {"truncation": True, "max_length": self.max_tokens}
-        else:
-            texts = [self.chat.write(self.chat.cut(text, self.max_tokens)) for text in decoded]
-            options = {"add_special_tokens": self.chat.special_tokens(texts[0])}
-        inputs = self.tokenizer(texts, padding=True, return_tensors="pt", **options).to(self.backbone.device)
+        inputs = self._tokenize(decoded).to(self.backbone.device)
         whole = inputs["attention_mask"].bool()
         # Empty texts, to which the tokenizer adds nothing, have no tokens at all.
-        nothing = whole.new_zeros(len(texts), 0, self.dim, dtype=torch.float32)
+        nothing = whole.new_zeros(len(decoded), 0, self.dim, dtype=torch.float32)
         values = self.backbone(**inputs) if whole.shape[1] else nothing
         place = whole.cumsum(1) - 1
         begin, end = self._prompt_tokens
         return Tokens(values, whole & ((place < begin) | (place >= end))), place, whole
+
+    def _tokenize(self, decoded: Sequence[str]) -> Any:
+        options: dict[str, Any] = {"padding": True, "return_tensors": "pt"}
+        if self.chat is not None:
+            plain = decoded if self._special is None else [self._special.as_text(text) for text in decoded]
+            texts = [self.chat.write(self.chat.cut(text, self.max_tokens)) for text in plain]
+            return self.tokenizer(texts, add_special_tokens=self.chat.special_tokens(texts[0]), **options)
+        texts = [self.recipe["prompt"] + text for text in decoded]
+        options |= {"truncation": True, "max_length": self.max_tokens}
+        inputs = self.tokenizer(texts, **options)
+        if self._special is None:
+            return inputs
+        # Only texts with more special tokens than the tokenizer adds are changed, so that all others cost nothing.
+        found = (self._special.find(inputs["input_ids"]) & inputs["attention_mask"].bool()).sum(1).tolist()
+        more = [row for row, count in enumerate(found) if count > self._special_around]
+        for row in more:
+            texts[row] = self.recipe["prompt"] + self._special.as_text(decoded[row])
+        return self.tokenizer(texts, **options) if more else inputs
 
 
 def _load_tokenizer(backbone: str, recipe: Recipe) -> Any:

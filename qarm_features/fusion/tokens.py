@@ -11,6 +11,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from qarm_features.decoding.broken_content import BrokenContent
+
+__all__ = ["BrokenContent", "Tokens", "average_tokens", "mean_pool", "spread_tokens"]
+
 
 class Tokens(NamedTuple):
     """Hold the tokens of one modality.
@@ -27,13 +31,6 @@ class Tokens(NamedTuple):
 
     values: Tensor
     mask: Tensor
-
-
-class BrokenContent(ValueError):
-    """Report that the content of one row cannot be decoded.
-
-    ``str(error)`` is the reason, which never contains the content itself.
-    """
 
 
 def mean_pool(tokens: Tokens) -> Tensor:

@@ -157,8 +157,26 @@ class Encoder(Section):
     max_image_pixels: int = Field(
         50_000_000, ge=1, description="Largest image in pixels, at least 1; a larger image is rejected before decoding."
     )
+    max_image_scans: int = Field(
+        64,
+        ge=1,
+        description="Highest number of scans of a progressive JPEG, at least 1; an image with more is rejected before "
+        "decoding.",
+    )
     max_audio_seconds: float = Field(
         600.0, gt=0, description="Longest audio in seconds, above 0; longer audio is rejected before decoding."
+    )
+    max_decoded_bytes: int = Field(
+        400_000_000,
+        ge=1_000_000,
+        description="Most memory in bytes that decoding one media file may need, at least 1 million; a file that needs more "
+        "is rejected. An image of 50 million pixels needs 200 MB, as WebP 800 MB.",
+    )
+    max_decode_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Longest processor time in seconds of decoding one media file, above 0; a file that needs more is "
+        "rejected.",
     )
     clip_seconds: float = Field(
         5.0, gt=0, description="Duration in seconds of the start of the audio that is encoded, above 0."

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from qarm_features.decoding.sound import decode_sound, resample
 from qarm_features.encoders import AudioEncoder, BrokenContent
-from qarm_features.encoders.sound import decode_sound, resample
-from tests.encoders.media_files import recording, tone, wav_that_claims
+from tests.decoding.media_files import recording, tone, wav_that_claims
 
 
 @pytest.fixture(scope="module")

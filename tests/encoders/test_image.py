@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from qarm_features.encoders import BrokenContent, ImageEncoder
-from tests.encoders.media_files import picture, png_that_claims, saved
+from tests.decoding.media_files import picture, png_that_claims, saved
 
 RED, BLUE, WHITE = [255, 0, 0], [0, 0, 255], [255, 255, 255]
 

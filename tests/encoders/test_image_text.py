@@ -8,8 +8,8 @@ from qarm_features import ItemEncoder
 from qarm_features.embedding.encoder_versions import item_encoder_config, media_limits, with_limits
 from qarm_features.encoders import BrokenContent, ImageTextEncoder
 from qarm_features.settings.load import load_settings
+from tests.decoding.media_files import picture
 from tests.encoders import tiny_backbones
-from tests.encoders.media_files import picture
 
 
 @pytest.fixture(scope="module")

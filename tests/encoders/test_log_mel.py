@@ -7,7 +7,7 @@ import torch
 
 from qarm_features.encoders.log_mel import HOP, SAMPLE_RATE, hertz_to_mel, log_mel, mel_filters, mel_to_hertz
 from qarm_features.encoders.log_mel_transformer import augment_frames, count_tokens, pad_frames, standardize
-from tests.encoders.media_files import tone
+from tests.decoding.media_files import tone
 
 
 def test_a_thousand_hertz_are_a_thousand_mel():

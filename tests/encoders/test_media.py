@@ -1,6 +1,10 @@
 """A row's URI reads a file under the allowed roots and nothing else."""
 
+import ctypes
 import os
+import socket
+import tempfile
+import threading
 
 import pytest
 from pyarrow import fs as arrow_fs
@@ -124,6 +128,103 @@ def test_a_row_brings_no_credentials_and_no_endpoint_and_no_reason_shows_them(bu
             read(uri, [bucket])
     with pytest.raises(BrokenContent, match="^image URI is not a URI$"):
         read("s3://[bucket", [bucket])
+
+
+ODD = {
+    "file:///x/a%00.jpg": "image URI is empty or holds a null character",
+    "s3://bucket/media/a%00.jpg": "image URI is empty or holds a null character",
+    "file://[x/y.jpg": "image URI is not a URI",
+    "file://[::1/y.jpg": "image URI is not a URI",
+    "file://a\u2100b/y.jpg": "image URI is not a URI",  # the host would hold a slash after Unicode normalization
+    "s3://a\u2100b/y.jpg": "image URI is not a URI",
+    "file://other.host{root}/a%20b.png": "image URI names another computer",
+    "file://{root}/a%20b\n.png": "image URI holds a control character",
+    "s3://bucket/media/\x07": "image URI holds a control character",
+    "{root}/a\nb.png": "image does not exist",  # a path may hold any character but null
+    "{root}/" + "x" * 300: "image cannot be read",
+    "{root}/" + "x/" * 3000: "image does not exist",
+    "file://{root}/" + "%41" * 300: "image cannot be read",
+    "{root}/\ud800.png": "image cannot be read",
+    "s3://bucket/media/\ud800.png": "image cannot be read",
+    "\ud800://bucket/a": "image cannot be read",
+    "gopher://host/a.png": "image URI is outside media_roots",
+    "://": "image does not exist",
+    "//": "image URI is outside media_roots",
+    "file://": "image URI is not a file",
+    "/dev/zero": "image URI is outside media_roots",
+    "{root}/zero": "image URI is outside media_roots",
+    "{root}/socket": "image URI is not a file",
+    "{root}/pipe": "image URI is not a file",
+    "{root}/folder": "image URI is not a file",
+    "{root}/folder/": "image URI is not a file",
+    "{root}/a b.png/": "pixels",  # the real path has no slash at its end
+    "{root}/a b.png/x": "image cannot be read",
+}
+
+
+def test_every_odd_uri_gives_a_reason_and_never_another_error(root, bucket, short_folder):
+    os.mkfifo(root / "pipe")
+    (root / "folder").mkdir()
+    (root / "zero").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{short_folder}/socket")
+    os.rename(f"{short_folder}/socket", root / "socket")
+
+    def reason(uri):
+        try:
+            return read(uri.format(root=root) if "{" in uri else uri, [root, bucket]).decode()
+        except BrokenContent as error:
+            return str(error)
+
+    found = {uri: reason(uri) for uri in ODD}
+
+    assert {uri: found[uri] for uri in ODD if found[uri] != ODD[uri]} == {}
+    with pytest.raises(BrokenContent, match="^image URI is not a file$"):
+        read("/dev/zero", ["/dev"])
+    assert all(media_state(uri.format(root=root), roots=[str(root)]) is None for uri in ODD if ODD[uri] != "pixels")
+
+
+@pytest.fixture
+def short_folder():
+    """Returns a folder with a short path, as the address of a socket must be."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield folder
+
+
+def test_a_folder_that_is_exchanged_for_a_link_during_the_reading_never_leads_outside(root):
+    (root / "shop").mkdir()
+    (root / "shop" / "secret").write_bytes(b"pixels")
+    (root / "link").symlink_to(root.parent)
+    done = threading.Event()
+
+    def exchange():  # the folder and the link change places, without a moment in between
+        while not done.is_set():
+            _exchange(root / "shop", root / "link")
+
+    racing = threading.Thread(target=exchange)
+    racing.start()
+    try:
+        seen = set()
+        for _ in range(5_000):
+            try:
+                seen.add(read("shop/secret", [root]).decode())
+            except BrokenContent as error:
+                seen.add(str(error))
+    finally:
+        done.set()
+        racing.join()
+
+    assert "secret" not in seen
+    assert seen >= {"pixels", "image URI is outside media_roots"}
+
+
+def _exchange(one, other):
+    """Exchanges two names by renameat2 with RENAME_EXCHANGE, or by three renamings where the system has no such call."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None or call(-100, os.fsencode(one), -100, os.fsencode(other), 2) != 0:
+        aside = f"{one}.aside"
+        for source, target in ((one, aside), (other, one), (aside, other)):
+            os.rename(source, target)
 
 
 def test_a_root_that_cannot_be_opened_is_a_wrong_setting_and_hides_its_credentials():

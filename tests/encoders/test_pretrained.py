@@ -11,8 +11,8 @@ from transformers import AutoModel
 
 from qarm_features.encoders import AudioEncoder, ImageEncoder, TextEncoder
 from qarm_features.encoders.pretrained import weights_sha256
+from tests.decoding.media_files import picture, recording, tone
 from tests.encoders import tiny_backbones
-from tests.encoders.media_files import picture, recording, tone
 
 
 @pytest.fixture(autouse=True)

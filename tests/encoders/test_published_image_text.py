@@ -12,8 +12,8 @@ from torch.nn.functional import normalize
 from qarm_features import ItemEncoder
 from qarm_features.encoders import ImageTextEncoder
 from qarm_features.encoders.recipe import read_recipe
+from tests.decoding.media_files import picture
 from tests.encoders import vision_language_backbones as shapes
-from tests.encoders.media_files import picture
 
 pytest.importorskip("torchvision", reason="the processors of Qwen need torchvision")
 PROMPT = "Represent the red input."

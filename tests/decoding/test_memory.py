@@ -7,7 +7,7 @@ from pathlib import Path
 
 MEASURE = """
 import json, resource
-from tests.encoders.media_files import picture, png_that_claims, recording, tone, wav_that_claims
+from tests.decoding.media_files import picture, png_that_claims, recording, tone, wav_that_claims
 from qarm_features.encoders import AudioEncoder, BrokenContent, ImageEncoder
 
 def megabytes(decode, content):

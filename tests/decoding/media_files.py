@@ -36,6 +36,14 @@ def png_that_claims(width: int, height: int, rows: int = 0) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
+def jpeg_of_scans(scans: int, size: tuple[int, int] = (48, 32), **options) -> bytes:
+    """Returns a progressive JPEG whose last scan, of some 75 bytes, is repeated until there are so many."""
+    content = picture("JPEG", size, progressive=True, **options)
+    last = content.rindex(b"\xff\xda")
+    again = scans - content.count(b"\xff\xda")
+    return content[:-2] + content[last:-2] * again + content[-2:]
+
+
 def tone(hertz: float, seconds: float, rate: int = 22_050) -> np.ndarray:
     """Returns a sine (samples,) float32 of half the full scale."""
     return (0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)

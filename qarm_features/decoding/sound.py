@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qarm_features.decoding.broken_content import BrokenContent
 from qarm_features.extras import naming_extra
-from qarm_features.fusion.tokens import BrokenContent
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 _BLOCK_FRAMES = 16_384
 _MAX_CHANNELS = 32
 _MIN_RATE, _MAX_RATE = 1_000, 384_000  # Hz
+_BYTES_OF_A_SAMPLE = 40  # blocks, waveform and spectrum, before and after resampling
 
 
-def decode_sound(content: bytes, *, sample_rate: int, max_seconds: float, clip_seconds: float) -> np.ndarray:
+def decode_sound(
+    content: bytes, *, sample_rate: int, max_seconds: float, clip_seconds: float, max_bytes: int = 400_000_000
+) -> np.ndarray:
     """Decode the start of a recording.
 
     Args:
@@ -31,12 +34,13 @@ def decode_sound(content: bytes, *, sample_rate: int, max_seconds: float, clip_s
         sample_rate: Sample rate of the result, in Hz.
         max_seconds: Greatest length in seconds; a recording whose header names more is refused without being decoded.
         clip_seconds: Length of the decoded clip from the start of the recording, in seconds.
+        max_bytes: Greatest number of bytes that decoding may need.
 
     Returns:
         Waveform (samples,) float32 in [-1, 1], the mean of the channels.
 
     Raises:
-        BrokenContent: The recording has another format, is too long, empty, truncated or damaged.
+        BrokenContent: The recording has another format, is too long, needs too many bytes, or is empty, truncated or damaged.
         ImportError: The package soundfile is not installed.
     """
     with naming_extra("Audio encoders", "audio"):
@@ -46,9 +50,14 @@ def decode_sound(content: bytes, *, sample_rate: int, max_seconds: float, clip_s
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as recording:
             _check_header(recording, max_seconds)
-            wanted = min(recording.frames, math.ceil(clip_seconds * recording.samplerate))
-            mono, rate = _read_mono(recording, wanted), recording.samplerate
-    except soundfile.LibsndfileError:
+            rate = recording.samplerate
+            wanted = min(recording.frames, math.ceil(clip_seconds * rate))
+            if _BYTES_OF_A_SAMPLE * wanted * max(1, sample_rate / rate) > max_bytes:
+                raise BrokenContent(f"audio needs more than {max_bytes} bytes to decode")
+            mono = _read_mono(recording, wanted)
+    except (BrokenContent, MemoryError):
+        raise
+    except Exception:  # libsndfile and soundfile raise several types on damaged input
         raise BrokenContent("audio is truncated or damaged") from None
     if len(mono) == 0:
         raise BrokenContent("audio is empty")
