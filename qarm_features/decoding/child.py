@@ -49,7 +49,7 @@ def main(descriptor: int) -> None:
             del content
             used = _address_space()
             reply["grown"] = used > at_start + _GROWTH
-            send(connection, reply, b"" if array is None else memoryview(array).cast("B"))
+            send(connection, reply, b"" if array is None else array.data.cast("B"))
 
 
 def _answer(request: dict[str, Any], content: bytes, used: int) -> tuple[dict[str, Any], np.ndarray | None]:

@@ -137,8 +137,10 @@ class ImageEncoder(nn.Module):
         Raises:
             BrokenContent: The image cannot be read, is too large, or is truncated or damaged.
         """
-        fit = {"size": self.size, "shortest_edge": self.shortest_edge, "resample": self.resample}
-        return to_tensor(decode_image(raw, self.limits, **fit))
+        pixels = decode_image(
+            raw, self.limits, size=self.size, shortest_edge=self.shortest_edge, resample=self.resample
+        )
+        return to_tensor(pixels)
 
     def forward(self, decoded: Sequence[Tensor]) -> Tokens:
         """Encode B images; in training mode the images are augmented for a backbone that is trained from scratch.

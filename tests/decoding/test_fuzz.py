@@ -105,7 +105,6 @@ if __name__ == "__main__":
     for reason, count in found.most_common():
         print(f"{count:6,}  {reason}")
     print(f"Highest memory above the start: {most / 2**20:.0f} MiB.")
-    print(
-        f"Seconds of a file: median {times[len(times) // 2]:.4f}, 99.9% {times[-len(times) // 1000]:.3f}, most {times[-1]:.3f}."
-    )
+    middle, high = times[len(times) // 2], times[-max(1, len(times) // 1000)]
+    print(f"Seconds of a file: median {middle:.4f}, 99.9% {high:.3f}, most {times[-1]:.3f}.")
     check(found, most, times)

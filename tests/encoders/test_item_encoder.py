@@ -79,9 +79,9 @@ def test_an_artifact_names_no_place_from_which_media_are_read(tmp_path):
     image = {"backbone": "patch-transformer", "media_roots": ["/pictures"]}
     ItemEncoder({"image": image}, q_former={"dim": 8, "num_heads": 2}).save_pretrained(tmp_path)
 
-    assert ItemEncoder.from_pretrained(str(tmp_path)).encoders["image"].media_roots == ()
+    assert ItemEncoder.from_pretrained(str(tmp_path)).encoders["image"].limits.media_roots == ()
     loaded = ItemEncoder.from_pretrained(str(tmp_path), limits={"image": {"media_roots": ["/photos"]}})
-    assert loaded.encoders["image"].media_roots == ("/photos",)
+    assert loaded.encoders["image"].limits.media_roots == ("/photos",)
 
 
 def test_another_backbone_than_in_the_manifest_is_refused():
