@@ -21,6 +21,7 @@ from qarm_features.jobs.ingest_catalog import ingest_catalog
 from qarm_features.settings.load import SettingsError, load_settings
 from qarm_features.storage.artifacts import Artifacts
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, REJECTED_ROWS
+from tests.decoding.media_files import jpeg_of_scans
 from tests.toy_catalog import SETTINGS, open_project, write_toy_project
 
 MODALITIES = {
@@ -161,6 +162,7 @@ def test_broken_media_are_rejected_with_their_reason_and_the_other_items_are_ser
     (media / "good.png").write_bytes(picture())
     (media / "cut.jpg").write_bytes(picture("JPEG")[:-200])
     (media / "bomb.png").write_bytes(png_bomb())
+    (media / "scans.jpg").write_bytes(jpeg_of_scans(100_000))
     rows = [
         (0, "A lamp", None, None, None),
         (1, None, "good.png", None, None),
@@ -172,6 +174,10 @@ def test_broken_media_are_rejected_with_their_reason_and_the_other_items_are_ser
         (7, "A lamp", str(folder / "secret.png"), None, None),
         (8, "A lamp", "link.png", None, None),
         (9, None, None, None, None),
+        (10, "A lamp", "scans.jpg", None, None),
+        (11, "A lamp", "file:///x/a%00.jpg", None, None),
+        (12, "A lamp", "file://[x/y.jpg", None, None),
+        (13, "A lamp", "file://a\u2100b/y.jpg", None, None),
     ]
     frame = pd.DataFrame(rows, columns=["item_id", "title", "image", "audio", "vector"]).assign(plot=None)
     frame.astype({"plot": "string"}).to_parquet(folder / "catalog" / "items.parquet", index=False)
@@ -189,7 +195,7 @@ def test_broken_media_are_rejected_with_their_reason_and_the_other_items_are_ser
     counts = embed_items(context)
     again = embed_items(context)
 
-    assert counts[:3] == again[:3] == (9, 3, 6)
+    assert counts[:3] == again[:3] == (13, 3, 10)
     assert counts.remark.startswith("3 items embedded")
     assert again.remark.startswith("0 items embedded")
     embedded = context.warehouse.read(ITEM_EMBEDDINGS).collect()
@@ -202,8 +208,12 @@ def test_broken_media_are_rejected_with_their_reason_and_the_other_items_are_ser
         6: "audio is longer than 600 seconds",
         7: "image URI is outside media_roots",
         8: "image URI is outside media_roots",
+        10: "image has more than 64 scans",
+        11: "image URI is empty or holds a null character",
+        12: "image URI is not a URI",
+        13: "image URI is not a URI",
     }
-    assert len(rejected) == 6
+    assert len(rejected) == 10
     shown = {json.loads(row["row"])["item_id"]: json.loads(row["row"]) for row in rejected}
     assert shown[5] == {"item_id": 5, "audio": "32 bytes"}
     assert shown[8] == {"item_id": 8, "text": "A lamp", "image_uri": "link.png"}
