@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 _ROUNDS = 4
+_OF_IMAGES = ("image_token", "video_token", "audio_token")  # some processors define them as properties
 _ROLES = ("bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "pad_token_id", "mask_token_id")
 
 
@@ -32,11 +33,11 @@ class SpecialTokens:
 
     def __init__(self, tokenizer: Any, processor: Any = None, *, only_media: bool = False) -> None:
         self._tokenizer = tokenizer
-        names = {
-            value
-            for name, value in (vars(processor) if processor is not None else {}).items()
-            if name.endswith("token") and isinstance(value, str)
+        known = {
+            name: getattr(processor, name, None)
+            for name in {*_OF_IMAGES, *(vars(processor) if processor is not None else ())}
         }
+        names = {str(token) for name, token in known.items() if _names_a_token(name, token, only_media=only_media)}
         if not only_media:
             names |= set(tokenizer.all_special_tokens)
             names |= {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
@@ -81,6 +82,13 @@ class SpecialTokens:
         found = self._tokenizer([text], add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         spans = zip(found["input_ids"][0], found["offset_mapping"][0])
         return [(start, end) for number, (start, end) in spans if number in self.ids and end - start > 1]
+
+
+def _names_a_token(name: str, value: Any, *, only_media: bool) -> bool:
+    """Return whether an attribute of a processor names a token, or one that stands for an image, a video or a sound."""
+    if not name.endswith("token") or type(value).__name__ not in ("str", "AddedToken") or not str(value):
+        return False
+    return not only_media or any(medium in name for medium in ("image", "video", "audio", "vision"))
 
 
 def is_unicode(text: str) -> bool:

