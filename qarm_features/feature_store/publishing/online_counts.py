@@ -69,6 +69,31 @@ def online_keys(config: RepoConfig, view: FeatureView, keys_per_second: int) -> 
                 after = keys[-1]
 
 
+def holds_rows(config: RepoConfig, view: FeatureView, keys_per_second: int) -> bool:
+    """Tell if the online store holds a row of a view, whether or not the registry knows the view.
+
+    Args:
+        config: Configuration of the feature repo.
+        view: View to look for.
+        keys_per_second: Largest number of Redis keys to read per second.
+    """
+    if config.online_store.type in _MARKS:
+        with _connection(config) as connection:
+            return has_table(config, connection, stored_table_name(config, view)) and bool(
+                connection.execute(f"SELECT 1 FROM {_table(config, view)} LIMIT 1").fetchone()
+            )
+    return any(online_keys(config, view, keys_per_second))
+
+
+def has_table(config: RepoConfig, connection: Any, name: str) -> bool:
+    """Tell if the database of an online store has a table where Feast makes its own."""
+    if config.online_store.type == "postgres":
+        query = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = %s"
+    else:
+        query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return bool(connection.execute(query, (name,)).fetchone()[0])
+
+
 @contextlib.contextmanager
 def _connection(config: RepoConfig) -> Iterator[Any]:
     if config.online_store.type == "postgres":

@@ -13,6 +13,7 @@ from typing import Any
 from feast.repo_config import RepoConfig
 
 from qarm_features.feature_store.feast_internals import postgres_connection, redis_client, sqlite_connection
+from qarm_features.feature_store.publishing.online_counts import has_table
 
 _TABLE, _FIELD = "qarm_project", b"fingerprint"
 _MARKS = {"sqlite": "?", "postgres": "%s"}  # the mark of a parameter in each driver's SQL
@@ -30,7 +31,7 @@ def marked_by(config: RepoConfig) -> str | None:
             found = client.hget(_key(config), _FIELD)
         return None if found is None else found.decode()
     with _database(config) as connection:
-        if not _has_table(config, connection):
+        if not has_table(config, connection, _TABLE):
             return None
         row = connection.execute(_select(config), (config.project,)).fetchone()
     return None if row is None else str(row[0])
@@ -77,14 +78,6 @@ def _database(config: RepoConfig) -> Iterator[Any]:
     else:
         with contextlib.closing(sqlite_connection(config)) as connection:
             yield connection
-
-
-def _has_table(config: RepoConfig, connection: Any) -> bool:
-    if config.online_store.type == "postgres":
-        query = f"SELECT to_regclass('{_TABLE}') IS NOT NULL"
-    else:
-        query = f"SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '{_TABLE}'"
-    return bool(connection.execute(query).fetchone()[0])
 
 
 def _select(config: RepoConfig) -> str:

@@ -17,7 +17,10 @@ from feast.data_source import DataSource
 from feast.errors import FeastObjectNotFoundException
 
 from qarm_features.feature_store.publishing import online_mark
+from qarm_features.feature_store.publishing.online_counts import holds_rows
 from qarm_features.feature_store.publishing.release_manifest import ReleaseError
+from qarm_features.feature_store.store_errors import naming_the_store
+from qarm_features.feature_store.views.feature_views import open_feature_store
 from qarm_features.settings.load import Settings
 from qarm_features.storage.project_fingerprint import adopt_fingerprint, find_fingerprint, project_fingerprint
 
@@ -102,16 +105,30 @@ class Ownership:
         views = [registry.get_feature_view(name, project, allow_cache=False) for name in names]
         return [view for view in views if TAG not in (view.tags or {})]
 
-    def claim_rows(self) -> None:
+    def claim_rows(self, views: Sequence[FeatureView], keys_per_second: int) -> None:
         """Mark the online store with this project, unless another one was there before.
 
+        Args:
+            views: Views that the project is about to publish. A store without a mark is searched for rows of those that the
+                registry does not know.
+            keys_per_second: Largest number of Redis keys to read per second.
+
         Raises:
-            ForeignProjectError: Another project publishes under this name.
+            ForeignProjectError: Another project publishes under this name, or somebody's rows are there.
         """
         config = self.store.config
         if self.fingerprint is None or not online_mark.keeps_marks(config):
             _log.info("A %s store keeps no mark of the project that publishes to it.", config.online_store.type)
             return
+        if online_mark.marked_by(config) is None:
+            known, kind = {one.name for _, one in self._registered(views)}, config.online_store.type
+            for view in views:
+                if view.name not in known and holds_rows(config, view, keys_per_second):
+                    raise ForeignProjectError(
+                        f"This {kind} store holds rows of {view.name} under the name {self.store.project}, and the registry has "
+                        "no such view: another project may have written them. "
+                        f"{self._way_out(self.fingerprint, 'wrote them itself, and its registry was lost')}"
+                    )
         self._refuse_rows_of(online_mark.mark(config, self.fingerprint))
 
     def _refuse_rows_of(self, owner: str) -> None:
@@ -121,11 +138,11 @@ class Ownership:
                 f"Another project ({owner}) publishes to this {kind} store under the name {project}. {self._way_out(owner)}"
             )
 
-    def _way_out(self, owner: str) -> str:
+    def _way_out(self, owner: str, if_ours: str = "continues that one, whose folders are gone") -> str:
         folder = self.store.config.repo_path
         return (
-            f"Nothing was changed. Set another project: in {folder}/feature_store.yaml. If this project continues that one, "
-            f"whose folders are gone, run: qarm release adopt {owner}"
+            f"Nothing was changed. Set another project: in {folder}/feature_store.yaml. If this project {if_ours}, run: qarm "
+            f"release adopt {owner}"
         )
 
     def _registered(self, objects: Sequence[Published]) -> Iterator[tuple[str, Published]]:
@@ -149,8 +166,14 @@ class Ownership:
 def adopt_project(settings: Settings, fingerprint: str) -> None:
     """Let the project of the settings continue an earlier one, whose views and rows it may then publish again.
 
+    An online store without a mark is marked.
+
     Args:
         settings: Settings of the project.
         fingerprint: Fingerprint of the earlier project, as the error of a refused command names it.
     """
+    config = open_feature_store(settings.feature_repo_path).config
     adopt_fingerprint(settings.warehouse_path, settings.artifacts_path, fingerprint, name=settings.warehouse)
+    if online_mark.keeps_marks(config):
+        with naming_the_store(config):
+            online_mark.mark(config, fingerprint)

@@ -111,7 +111,8 @@ def publish_release(spark: SparkSession, settings: Settings, release: Release, *
     with naming_the_store(store.config), one_publisher(store, settings, spark) as check_lease:
         project = Ownership.made(settings, store)
         project.require(_published_objects(settings, release))
-        project.claim_rows()
+        views = [release_view(settings, release), *log_views(settings)[:1]]
+        project.claim_rows(views, settings.publishing.keys_per_second)
         keep_readable(spark, settings)
         known = find_manifest(settings, release.codebook_version)
         if known is None or known.state != "verified":

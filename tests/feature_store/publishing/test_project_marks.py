@@ -11,6 +11,7 @@ import yaml
 from feast import repo_operations
 from feast.repo_config import load_repo_config
 
+from qarm_features.feature_store.feast_internals import postgres_connection, redis_client
 from qarm_features.feature_store.publishing.online_mark import mark, marked_by
 from qarm_features.feature_store.publishing.ownership import TAG, ForeignProjectError, Ownership, adopt_project
 from qarm_features.feature_store.publishing.release_list import release_lines
@@ -130,6 +131,39 @@ def test_a_second_project_without_the_registry_is_refused_by_the_mark_online(spa
     assert Ownership.found(second.settings, store).fingerprint == own.fingerprint
     assert mark(store.config, "another") == own.fingerprint  # a mark that is there stays
     Ownership.found(second.settings, store).require([])  # and the project that continues the first one passes
+
+
+def test_rows_that_an_earlier_version_wrote_for_another_project_are_not_overwritten(spark, tmp_path, online_store):
+    first = write_two_versions(tmp_path / "first", spark, online_store=online_store)
+    second = write_two_versions(tmp_path / "second", spark, online_store=online_store)
+    publish_release(spark, first.settings, release(0))
+    config = open_feature_store(first.settings.feature_repo_path).config
+    forget_mark(config)
+
+    with pytest.raises(ForeignProjectError, match="store holds rows of item_semantic_id__cb0 under the name qarm, and"):
+        publish_release(spark, second.settings, release(0))
+    with pytest.raises(ForeignProjectError, match="store holds rows of user_behavior under the name qarm") as told:
+        publish_release(spark, second.settings, release(1))
+
+    assert marked_by(config) is None
+    own = find_fingerprint(second.settings.warehouse_path, second.settings.artifacts_path, name="data")
+    assert str(told.value).endswith(f"its registry was lost, run: qarm release adopt {own}")
+    adopt_project(second.settings, own)
+    assert marked_by(config) == own
+    publish_release(spark, second.settings, release(0))
+
+
+def forget_mark(config) -> None:
+    """Takes the mark of the project out of the store, as an earlier version of this package left it."""
+    if config.online_store.type == "redis":
+        with redis_client(config.online_store) as client:
+            assert client.delete("qarm_project:qarm") == 1
+    elif config.online_store.type == "sqlite":
+        with sqlite3.connect(config.online_store.path) as rows:
+            rows.execute("DROP TABLE qarm_project")
+    else:
+        with postgres_connection(config) as rows:
+            rows.execute("DROP TABLE qarm_project")
 
 
 def test_what_an_earlier_version_published_is_accepted_once_with_a_warning_and_then_tagged(spark, tmp_path, caplog):
