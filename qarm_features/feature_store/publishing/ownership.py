@@ -125,8 +125,8 @@ class Ownership:
             for view in views:
                 if view.name not in known and holds_rows(config, view, keys_per_second):
                     raise ForeignProjectError(
-                        f"This {kind} store holds rows of {view.name} under the name {self.store.project}, and the registry has "
-                        "no such view: another project may have written them. "
+                        f"This {kind} store holds rows of {view.name} under the name {self.store.project}, and the "
+                        "registry has no such view: another project may have written them. "
                         f"{self._way_out(self.fingerprint, 'wrote them itself, and its registry was lost')}"
                     )
         self._refuse_rows_of(online_mark.mark(config, self.fingerprint))
