@@ -26,9 +26,10 @@ LOG, FILES = "delta.logRetentionDuration", "delta.deletedFileRetentionDuration"
 _DEFAULTS = {LOG: timedelta(days=30), FILES: timedelta(days=7)}  # Delta's own
 _UNITS = {"week": 7.0, "day": 1.0, "hour": 1 / 24, "minute": 1 / 1440, "second": 1 / 86400}
 _FILES_PER_LOOK = 1_000
-# The check refuses to retain less than the table's own retention, which spares all versions. A listing has 10,000 tasks by
-# default, even of a table of ten files.
+# Delta refuses or ignores a shorter time than the table's own retention, which spares all versions. A listing has 10,000 tasks
+# by default, even of a table of ten files.
 _CHECK = "spark.databricks.delta.retentionDurationCheck.enabled"
+_IGNORE = "spark.databricks.delta.vacuum.retentionWindowIgnore.enabled"
 _LISTING = "spark.sql.sources.parallelPartitionDiscovery.parallelism"
 SHORTEST_HOURS = 168  # VACUUM refuses less, because readers and writers of the last days may need the files
 
@@ -121,7 +122,7 @@ def vacuum(spark: SparkSession, path: str, hours: int, *, dry_run: bool) -> int:
         dry_run: Count the files and remove none.
     """
     command = f"VACUUM {files_at(path)} RETAIN {hours} HOURS"
-    conf = {_CHECK: "false", _LISTING: str(4 * spark.sparkContext.defaultParallelism)}
+    conf = {_CHECK: "false", _IGNORE: "false", _LISTING: str(4 * spark.sparkContext.defaultParallelism)}
     before = {name: spark.conf.get(name, None) for name in conf}
     for name, value in conf.items():
         spark.conf.set(name, value)
