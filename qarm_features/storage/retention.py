@@ -26,8 +26,8 @@ LOG, FILES = "delta.logRetentionDuration", "delta.deletedFileRetentionDuration"
 _DEFAULTS = {LOG: timedelta(days=30), FILES: timedelta(days=7)}  # Delta's own
 _UNITS = {"week": 7.0, "day": 1.0, "hour": 1 / 24, "minute": 1 / 1440, "second": 1 / 86400}
 _FILES_PER_LOOK = 1_000
-# Delta refuses or ignores a shorter time than the table's own retention, which spares all versions. A listing has 10,000 tasks
-# by default, even of a table of ten files.
+# Delta refuses or ignores a shorter time than the table's own retention, which spares all versions. A listing has 10,000
+# tasks by default, even of a table of ten files.
 _CHECK = "spark.databricks.delta.retentionDurationCheck.enabled"
 _IGNORE = "spark.databricks.delta.vacuum.retentionWindowIgnore.enabled"
 _LISTING = "spark.sql.sources.parallelPartitionDiscovery.parallelism"
