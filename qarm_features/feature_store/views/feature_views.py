@@ -15,6 +15,7 @@ from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, Valu
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
 from feast.table_format import DeltaFormat
 from feast.types import Array, FeastType, Int32, Int64, String
+from sqlalchemy.exc import DBAPIError
 
 from qarm_features.feature_store.feast_internals import silence_spark_store_warnings
 from qarm_features.feature_store.missing_packages import naming_the_extra
@@ -107,11 +108,22 @@ def open_feature_store(repo_path: str | Path, *, wait_seconds: float = REGISTRY_
         raise ValueError("registry_type in feature_store.yaml is file, must be sql. A file registry is not atomic.")
     if registry.path.startswith(_SQLITE) and not registry.path.startswith(_SQLITE + "/"):
         registry.path = f"{_SQLITE}{folder / registry.path.removeprefix(_SQLITE)}"
+    as_written = registry.sqlalchemy_config_kwargs
     wait_for_locks(registry, wait_seconds)
     with naming_the_extra(), naming_the_registry(config):
-        store = FeatureStore(config=config)
-        _ = store.registry  # which opens its database on first use
-        return store
+        try:
+            return _opened(config)
+        except DBAPIError as error:
+            if "startup parameter" not in str(error):
+                raise
+            registry.sqlalchemy_config_kwargs = as_written  # a PgBouncer takes no options of a connection
+            return _opened(config)
+
+
+def _opened(config: RepoConfig) -> FeatureStore:
+    store = FeatureStore(config=config)
+    _ = store.registry  # which opens its database on first use
+    return store
 
 
 def entities(settings: Settings) -> tuple[Entity, Entity]:

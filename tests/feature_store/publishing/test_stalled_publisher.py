@@ -14,6 +14,7 @@ import time
 import pytest
 import yaml
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from qarm_features.feature_store.publishing.one_publisher import one_publisher
 from qarm_features.feature_store.publishing.publisher_lease import LeaseError, PublisherLease
@@ -21,6 +22,7 @@ from qarm_features.feature_store.publishing.release_list import release_lines
 from qarm_features.feature_store.publishing.release_manifest import ReleaseManifest, write_manifest
 from qarm_features.feature_store.publishing.releases import promote_release
 from qarm_features.feature_store.registry_errors import RegistryError
+from qarm_features.feature_store.views import feature_views
 from qarm_features.feature_store.views.feature_views import Release, open_feature_store
 from qarm_features.settings.load import load_settings
 from tests.feature_store.stock_store import add_release, stock_store
@@ -196,3 +198,19 @@ def test_a_registry_without_a_lock_is_not_changed_by_the_limit(tmp_path):
     with sqlite3.connect(tmp_path / "feature_repo" / "registry.db") as database:
         assert database.execute("SELECT count(*) FROM feature_services").fetchone()[0] == 1
     assert store.config.registry.sqlalchemy_config_kwargs["connect_args"] == {"timeout": 12}
+
+
+def test_a_pooler_that_takes_no_options_gets_none(tmp_path, monkeypatch):
+    stock_store(tmp_path, {"type": "sqlite", "path": "online.db"}, CODES)
+    opened, tried = feature_views.FeatureStore, []
+
+    def pooled(config):
+        tried.append(config.registry.sqlalchemy_config_kwargs)
+        if "connect_args" in tried[-1]:
+            raise OperationalError("connect", {}, Exception("unsupported startup parameter: options"))
+        return opened(config=config)
+
+    monkeypatch.setattr(feature_views, "FeatureStore", pooled)
+
+    assert open_feature_store(tmp_path / "feature_repo").list_feature_services()
+    assert tried == [{"echo": False, "connect_args": {"timeout": 30.0}}, {"echo": False}]
