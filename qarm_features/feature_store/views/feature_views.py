@@ -13,6 +13,7 @@ from pathlib import Path
 
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, ValueType
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
+from feast.repo_config import RepoConfig
 from feast.table_format import DeltaFormat
 from feast.types import Array, FeastType, Int32, Int64, String
 from sqlalchemy.exc import DBAPIError
