@@ -141,8 +141,8 @@ class Ownership:
     def _way_out(self, owner: str, if_ours: str = "continues that one, whose folders are gone") -> str:
         folder = self.store.config.repo_path
         return (
-            f"Nothing was changed. Set another project: in {folder}/feature_store.yaml. If this project {if_ours}, run: qarm "
-            f"release adopt {owner}"
+            f"Nothing was changed. Set another project: in {folder}/feature_store.yaml. If this project {if_ours}, run: "
+            f"qarm release adopt {owner}"
         )
 
     def _registered(self, objects: Sequence[Published]) -> Iterator[tuple[str, Published]]:
