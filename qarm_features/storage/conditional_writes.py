@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from deltalake import DeltaTable
 
-from qarm_features.storage.plain_files import TableError
+from qarm_features.storage.plain_files import TableError, commits_of
 from qarm_features.storage.sql_names import quoted, text_literal
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def only_from(base: Base) -> Iterator[dict[str, str]]:
         raise _changed(base) from error
     table = DeltaTable(base.path)
     # Delta skips a number that it has seen, without an error. A merge of no rows makes no commit either.
-    if _writes(table, base) > base.writes and not _has_commit(table, mark, since=base.version):
+    if _writes(table, base) > base.writes and not _has_commit(table, base, mark):
         raise _changed(base)
 
 
@@ -165,9 +165,9 @@ def _writes(table: DeltaTable, base: Base) -> int:
     return -1 if number is None else number
 
 
-def _has_commit(table: DeltaTable, mark: str, *, since: int | None) -> bool:
-    newer = table.version() - (-1 if since is None else since)
-    return any(mark in (commit.get("userMetadata") or "") for commit in table.history(newer))
+def _has_commit(table: DeltaTable, base: Base, mark: str) -> bool:
+    newer = table.version() - (-1 if base.version is None else base.version)
+    return any(mark in (commit.get("userMetadata") or "") for commit in commits_of(table, base.path, newer))
 
 
 def _literal(value: str | int) -> str:

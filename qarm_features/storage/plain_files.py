@@ -6,6 +6,7 @@ deletion vector marks as deleted stand in their file still, and under column map
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,6 +51,24 @@ def existing_path(uri: str) -> str:
     """
     path = unquote(uri)
     return path if "://" not in uri and path != uri and Path(path).exists() else uri
+
+
+def commits_of(table: DeltaTable, path: str, count: int | None = None) -> list[dict[str, Any]]:
+    """Return what the newest commits of a table say of themselves, the newest first.
+
+    delta-rs finds no commits in a local folder with ``#`` or ``?`` in its path, so its log is read here then.
+
+    Args:
+        table: The table.
+        path: Its folder or URI.
+        count: Number of commits; None for all.
+    """
+    found = table.history(count)
+    if found or "://" in path:
+        return found
+    files = sorted(Path(path, "_delta_log").glob("*.json"), reverse=True)[:count]
+    actions = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return [action["commitInfo"] for action in actions if "commitInfo" in action]
 
 
 class PlainDeltaTable(DeltaTable):

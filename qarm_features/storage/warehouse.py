@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 from deltalake import DeltaTable
 
 from qarm_features.storage.conditional_writes import Base, again_if_changed, base_of, merge_rows, only_from
-from qarm_features.storage.plain_files import PlainDeltaTable, TableError, existing_path, require_plain_folder
+from qarm_features.storage.plain_files import (
+    PlainDeltaTable,
+    TableError,
+    commits_of,
+    existing_path,
+    require_plain_folder,
+)
 from qarm_features.storage.retention import retention_properties
 from qarm_features.storage.sql_names import column_of, ddl, files_at
 from qarm_features.storage.tables import NAMED_BY_RELEASES, Column, Table
@@ -180,7 +186,7 @@ class Warehouse:
     def made_from(self, table: Table) -> list[dict[str, Any]]:
         """Return the ``made_from`` of all commits of a table that have one, the newest first."""
         self._require(table)
-        stored = [commit.get("userMetadata") for commit in self._delta(table).history()]
+        stored = [commit.get("userMetadata") for commit in commits_of(self._delta(table), self.path(table))]
         return [json.loads(metadata) for metadata in stored if metadata]
 
     def base(self, table: Table, part: Mapping[str, str | int] | None = None) -> Base:

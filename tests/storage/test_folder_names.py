@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 
+from qarm_features.storage.plain_files import commits_of
 from qarm_features.storage.tables import ITEMS
 from qarm_features.storage.warehouse import TableError, Warehouse
 
@@ -24,6 +25,7 @@ def test_files_of_a_table_are_found_in_a_folder_of_any_name(tmp_path, name):
 
     assert [Path(file).is_file() for file in files] == [True]
     assert warehouse.arrow(ITEMS).count_rows() == 1
+    assert len(commits_of(DeltaTable(warehouse.path(ITEMS)), warehouse.path(ITEMS))) == 1
 
 
 @pytest.mark.parametrize("name", ["%20x", "a%2Fb", "a[x]", "a|b", "a^b", "back\\slash", "a\nb"])
