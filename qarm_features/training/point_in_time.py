@@ -26,7 +26,7 @@ from feast import FeatureStore, FeatureView
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from qarm_features.storage.sql_names import column_of, quoted
+from qarm_features.storage.sql_names import column_of
 
 _TIME, _KIND, _CREATED, _TIE = "__qarm_time__", "__qarm_kind__", "__qarm_created__", "__qarm_tie__"
 _ROW, _FOUND = "__qarm_row__", "__qarm_found__"
@@ -137,7 +137,7 @@ class _View:
 def _join_by_key(rows: DataFrame, view: _View) -> DataFrame:
     newest = F.max_by(_FOUND, F.struct(_CREATED, _TIE)).alias(_FOUND)
     joined = rows.join(view.rows.groupBy(*map(column_of, view.keys)).agg(newest), on=list(view.keys), how="left")
-    return joined.select(*[joined[quoted(name)] for name in rows.columns], *view.columns(F.col(_FOUND)))
+    return joined.select(*[column_of(name) for name in rows.columns], *view.columns(F.col(_FOUND)))
 
 
 def _join_by_time(rows: DataFrame, keys: tuple[str, ...], views: list[_View]) -> DataFrame:

@@ -17,7 +17,7 @@ from pyspark.sql import types as T
 
 from qarm_features.catalog.reading.source_files import as_path, partition_values, shown_path
 from qarm_features.catalog.reading.source_rows import FILE, IngestError, refuse_private
-from qarm_features.storage.sql_names import column_of, quoted, tell_case_apart
+from qarm_features.storage.sql_names import column_of, tell_case_apart
 
 _NANOS_AS_LONG = "spark.sql.legacy.parquet.nanosAsLong"
 _READERS = 16  # footers that are read at once
@@ -166,6 +166,7 @@ def _in_micros(frame: DataFrame, columns: tuple[str, ...], types: tuple[str | No
             is_there = any(name in partition_values(file) for file in frame.inputFiles()[:1])
             frame = frame.withColumn(name, F.when(known, F.url_decode(F.url_decode(value)))) if is_there else frame
         elif kind is not None and "TIMESTAMP(NANOS" in kind and kind.startswith("int64"):
-            nanos = quoted(name)
-            frame = frame.withColumn(name, F.expr(f"timestamp_micros(({nanos} - pmod({nanos}, 1000)) div 1000)"))
+            nanos = column_of(name)
+            micros = F.call_function("div", nanos - F.pmod(nanos, F.lit(1000)), F.lit(1000))
+            frame = frame.withColumn(name, F.timestamp_micros(micros))
     return frame

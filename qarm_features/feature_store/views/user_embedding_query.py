@@ -4,6 +4,9 @@ In: a section of the settings. Out: a query for ``user_id``, ``user_embedding`` 
 
 JSON Lines are read by an exact schema of the three columns. Spark would derive a schema from all lines, stop at a line with
 the keys ``a`` and ``A`` or the key ``_corrupt_record``, and leave out broken lines without a word.
+
+Columns are fields of a row by a text literal. Feast sets ``spark.sql.parser.quotedRegexColumnNames`` for the whole session,
+and a name in backticks in a SELECT is a regular expression from then on.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qarm_features.settings.publishing import UserEmbeddings
-from qarm_features.storage.sql_names import ddl, files_at, one_path, quoted, table_named, text_literal, unused_name
+from qarm_features.storage.sql_names import ddl, files_at, one_path, table_named, text_literal, unused_name
 
 _SETTING = "publishing.user_embeddings"
 
@@ -27,9 +30,9 @@ def user_embedding_query(source: UserEmbeddings, path: str | None, id_type: str)
     Raises:
         ValueError: ``table`` is not the name of a table.
     """
-    user_id, embedding, moment = (quoted(name) for name in (source.user_id, source.embedding, source.event_timestamp))
+    user_id, embedding, moment = (_field(name) for name in (source.user_id, source.embedding, source.event_timestamp))
     if source.table is not None:
-        rows = table_named(source.table, setting=f"{_SETTING}.table")
+        rows = _as_rows(table_named(source.table, setting=f"{_SETTING}.table"))
     else:
         assert path is not None  # the settings refuse a source without table and path
         path = one_path(path) if Path(path).exists() and source.resolved_format != "delta" else path
@@ -44,30 +47,41 @@ def user_embedding_query(source: UserEmbeddings, path: str | None, id_type: str)
             is_number = f"{moment} RLIKE '^-?[0-9]{{5,}}([.][0-9]+)?$|^-?[0-9.]+E[0-9]+$'"
             moment = f"CASE WHEN {is_number} THEN {seconds} ELSE CAST({moment} AS timestamp) END"
         else:
-            rows = files_at(path, source.resolved_format)
+            rows = _as_rows(files_at(path, source.resolved_format))
     return (
         f"SELECT CAST({user_id} AS {id_type}) AS user_id, CAST({embedding} AS array<float>) AS user_embedding, "
         f"CAST({moment} AS timestamp) AS event_timestamp FROM {rows}"
     )
 
 
+def _as_rows(columns: str) -> str:
+    """Return rows of one column, the struct of all columns."""
+    return f"(SELECT struct(*) AS row FROM {columns})"
+
+
+def _field(name: str) -> str:
+    """Return a field of the row."""
+    return f"row[{text_literal(name)}]"
+
+
 def _json_lines(source: UserEmbeddings, path: str) -> str:
-    """Return the query for the three columns of JSON Lines. A line that is broken or lacks one of them is an error."""
+    """Return the query for rows of the three columns. A line of JSON that is broken or lacks one of them is an error."""
     names = (source.user_id, source.embedding, source.event_timestamp)
     broken = unused_name("broken", names)
     kinds = {**dict.fromkeys(names, "string"), source.embedding: "array<double>", broken: "string"}
     options = f"map('columnNameOfCorruptRecord', {text_literal(broken)})"
     lines = (
-        f"SELECT from_json(value, {text_literal(ddl(kinds.items()))}, {options}) AS line FROM {files_at(path, 'text')} "
+        f"SELECT from_json(value, {text_literal(ddl(kinds.items()))}, {options}) AS row FROM {files_at(path, 'text')} "
         "WHERE trim(value) <> ''"
     )
-    is_broken = f"line.{quoted(broken)} IS NOT NULL"
-    columns = [
-        f"CASE WHEN {is_broken} THEN {_error(path, 'that is not an object with an ID, a time and an array of numbers')} "
-        f"ELSE coalesce(line.{quoted(name)}, {_error(path, f'without {name}')}) END AS {quoted(name)}"
+    is_broken = f"{_field(broken)} IS NOT NULL"
+    fields = [
+        f"{text_literal(name)}, CASE WHEN {is_broken} THEN "
+        f"{_error(path, 'that is not an object with an ID, a time and an array of numbers')} "
+        f"ELSE coalesce({_field(name)}, {_error(path, f'without {name}')}) END"
         for name in names
     ]
-    return f"SELECT {', '.join(columns)} FROM ({lines})"
+    return f"SELECT named_struct({', '.join(fields)}) AS row FROM ({lines})"
 
 
 def _error(path: str, what: str) -> str:

@@ -27,6 +27,16 @@ def lines(path, *rows):
     return path
 
 
+@pytest.fixture(autouse=True, params=["false", "true"])
+def _a_session_of_feast(request, spark):
+    """Feast sets this for the whole session. A name in backticks in a SELECT is a regular expression then."""
+    name = "spark.sql.parser.quotedRegexColumnNames"
+    before = spark.conf.get(name)
+    spark.conf.set(name, request.param)
+    yield
+    spark.conf.set(name, before)
+
+
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 def test_columns_and_files_of_any_name_are_read(spark, tmp_path, kind):
     path = tmp_path / "it's a`b [1] #2 50%" / f"users.{kind}"
