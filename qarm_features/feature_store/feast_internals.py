@@ -133,6 +133,20 @@ def postgres_connection(config: RepoConfig) -> Iterator[Any]:
         yield connection
 
 
+PARAMETER_MARKS = {"sqlite": "?", "postgres": "%s"}  # of a parameter in the SQL of the stores that are databases
+
+
+@contextlib.contextmanager
+def database_connection(config: RepoConfig) -> Iterator[Any]:
+    """Open the database of an online store in ``PARAMETER_MARKS``, and close it."""
+    if config.online_store.type == "postgres":
+        with postgres_connection(config) as connection:
+            yield connection
+    else:
+        with contextlib.closing(sqlite_connection(config)) as connection:
+            yield connection
+
+
 # Rows of a view.
 
 

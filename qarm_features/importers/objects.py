@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,17 @@ LONGEST_LITERAL = 2**20  # bytes; Python's parser needs a hundred times the memo
 
 
 def json_objects(path: Path, tally: Tally) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields the objects of a JSON Lines file with the numbers of their lines.
+    """Returns the objects of a JSON Lines file with the numbers of their lines.
 
     Args:
         path: File, which may be packed.
         tally: Counts the lines.
     """
-    for number, text in read_lines(path, tally, longest=LONGEST_LINE):
-        found = parsed_json(text)
-        if found is None:
-            tally.leave_out("a line that is no JSON object", path.name, number, text)
-        else:
-            yield number, found
+    return _objects(path, tally, parsed_json, longest=LONGEST_LINE, otherwise="a line that is no JSON object")
 
 
 def literal_objects(path: Path, tally: Tally) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields dicts that are written as literals of Python, ``{u'id': u'10'}``, with the numbers of their lines.
+    """Returns dicts that are written as literals of Python, ``{u'id': u'10'}``, with the numbers of their lines.
 
     ``ast.literal_eval`` reads them, which runs no code. Lines of JSON are read too.
 
@@ -42,12 +37,7 @@ def literal_objects(path: Path, tally: Tally) -> Iterator[tuple[int, dict[str, A
         path: File, which may be packed.
         tally: Counts the lines.
     """
-    for number, text in read_lines(path, tally, longest=LONGEST_LITERAL):
-        found = parsed_literal(text)
-        if found is None:
-            tally.leave_out("a line that is no dict of Python", path.name, number, text)
-        else:
-            yield number, found
+    return _objects(path, tally, parsed_literal, longest=LONGEST_LITERAL, otherwise="a line that is no dict of Python")
 
 
 def parsed_json(text: str) -> dict[str, Any] | None:
@@ -74,6 +64,18 @@ def parsed_literal(text: str) -> dict[str, Any] | None:
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return parsed_json(text)
     return found if isinstance(found, dict) else None
+
+
+def _objects(
+    path: Path, tally: Tally, parse: Callable[[str], dict[str, Any] | None], *, longest: int, otherwise: str
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields what ``parse`` finds on each line, and leaves out the other lines for the reason ``otherwise``."""
+    for number, text in read_lines(path, tally, longest=longest):
+        found = parse(text)
+        if found is None:
+            tally.leave_out(otherwise, path.name, number, text)
+        else:
+            yield number, found
 
 
 def text_at(found: dict[str, Any], key: str) -> str | None:

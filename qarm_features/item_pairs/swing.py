@@ -9,15 +9,15 @@ Source: Yang et al., *Large Scale Product Graph Construction for Recommendation 
 the weights w_u come from its widely used variant, in which heavy users count no more than light ones.
 
 Cost, with C = ``max_items_per_user`` and H = ``max_users_per_item``: users are never joined with users. Interactions are
-shuffled three times as small rows, then once as at most min(interactions, items x H) rows with all items of their user, at
-most 16 x C bytes a row. One item takes at most H x H x C multiplications and memory for H x C items. The cost grows with
-the interactions, not with the square of the users.
+shuffled three times as small rows, then once as at most min(interactions, items x H) rows with all items of their user,
+at most 12 x C bytes a row, or 16 x C with ``popularity_power``. One item takes at most H x H x C multiplications and
+memory for H x C items. The cost grows with the interactions, not with the square of the users.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -117,10 +117,14 @@ def swing_pairs(latest: DataFrame, item_index: DataFrame, *, settings: ItemPairs
     by_draw = Window.partitionBy("item_id").orderBy("draw", "user_id")
     rows = once.join(item_index, on="item_id", how="inner").withColumn("draw", F.xxhash64("user_id", F.lit(seed)))
     rows = rows.withColumn("kept", F.row_number().over(by_draw) <= settings.max_users_per_item)
-    rows = rows.withColumn("users", F.count("*").over(Window.partitionBy("item_id")).cast("int"))
-    by_user = rows.select("user_id", "item", "micros", "draw", "kept", "users").repartition("user_id")
+    attached = {"item": "items", "micros": "times"}
+    if settings.popularity_power:
+        rows = rows.withColumn("users", F.count("*").over(Window.partitionBy("item_id")).cast("int"))
+        attached["users"] = "users"
+    by_user = rows.select("user_id", "draw", "kept", *attached).repartition("user_id")
     by_user = by_user.sortWithinPartitions("user_id", "item")
-    by_item = by_user.mapInArrow(_attach_users_items, "item int, draw bigint, items binary, times binary, users binary")
+    schema = ", ".join(["item int, draw bigint", *[f"{name} binary" for name in attached.values()]])
+    by_item = by_user.mapInArrow(functools.partial(_attach_users_items, attached=attached), schema)
     by_item = by_item.repartition("item").sortWithinPartitions("item", "draw")
     score = functools.partial(
         _score_items,
@@ -149,7 +153,7 @@ def _with_reversed(pairs: DataFrame) -> DataFrame:
     return both.agg(F.max("weight").alias("weight"), F.max("micros").alias("micros"))
 
 
-def _attach_users_items(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _attach_users_items(batches: Iterator[pa.RecordBatch], *, attached: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
     """Attach all items of a user to each of the user's kept rows, including items whose own rows are not kept."""
     for rows in whole_groups(batches, "user_id"):
         offsets = group_offsets(rows["user_id"])
@@ -158,8 +162,8 @@ def _attach_users_items(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Record
         kept = np.flatnonzero(rows["kept"].to_numpy(zero_copy_only=False) & (lengths > 1)[user_of_row])
         users = pa.array(user_of_row[kept])
         columns = [rows[name].take(pa.array(kept)) for name in ("item", "draw")]
-        columns += [packed(offsets, rows[name].to_numpy()).take(users) for name in ("item", "micros", "users")]
-        yield pa.RecordBatch.from_arrays(columns, ["item", "draw", "items", "times", "users"])
+        columns += [packed(offsets, rows[name].to_numpy()).take(users) for name in attached]
+        yield pa.RecordBatch.from_arrays(columns, ["item", "draw", *attached.values()])
 
 
 def _score_items(
@@ -169,15 +173,16 @@ def _score_items(
         groups = group_offsets(rows["item"])
         triggers = rows["item"].to_numpy()[groups[:-1]]
         offsets, items = unpacked(rows["items"], np.int32)
-        micros, users_of = unpacked(rows["times"], np.int64)[1], unpacked(rows["users"], np.int32)[1]
+        micros = unpacked(rows["times"], np.int64)[1]
+        popularity = unpacked(rows["users"], np.int32)[1] if power else None
         found = []
         for trigger, first, last in zip(triggers, groups[:-1], groups[1:]):
             own = slice(offsets[first], offsets[last])
             users = offsets[first : last + 1] - own.start
             targets = swing_targets(trigger, users, items[own], micros[own], alpha=alpha)
-            if power:
-                popularity = users_of[own][_first_entries(items[own], targets.items)]
-                targets = targets._replace(scores=targets.scores / popularity.astype(np.float64) ** power)
+            if popularity is not None:
+                of_targets = popularity[own][_first_entries(items[own], targets.items)]
+                targets = targets._replace(scores=targets.scores / of_targets.astype(np.float64) ** power)
             best = _heaviest(targets, min_support, max_pairs)
             found.append((np.repeat(trigger, len(best.items)), best.items, best.scores, best.micros))
         columns = [pa.array(np.concatenate(parts)) for parts in zip(*found)]

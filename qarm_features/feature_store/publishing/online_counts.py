@@ -7,17 +7,15 @@ limited rate. Rows of other stores can be neither counted nor listed.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from feast import FeatureView
 from feast.repo_config import RepoConfig
 
-from qarm_features.feature_store.feast_internals import postgres_connection, sqlite_connection, stored_table_name
+from qarm_features.feature_store.feast_internals import PARAMETER_MARKS, database_connection, stored_table_name
 
 _PAGE = 10_000
-_MARKS = {"sqlite": "?", "postgres": "%s"}  # the mark of a parameter in each driver's SQL
 
 
 def count_online_rows(
@@ -38,10 +36,10 @@ def count_online_rows(
         from qarm_features.feature_store.publishing.redis_views import count_rows
 
         return count_rows(config, view, constants, keys_per_second)
-    if config.online_store.type not in _MARKS:
+    if config.online_store.type not in PARAMETER_MARKS:
         return None
-    with _connection(config) as connection:
-        return _count(connection, _table(config, view), view, constants, _MARKS[config.online_store.type])
+    with database_connection(config) as connection:
+        return _count(connection, _table(config, view), view, constants, PARAMETER_MARKS[config.online_store.type])
 
 
 def online_keys(config: RepoConfig, view: FeatureView, keys_per_second: int) -> Iterator[list[bytes]]:
@@ -56,10 +54,10 @@ def online_keys(config: RepoConfig, view: FeatureView, keys_per_second: int) -> 
         from qarm_features.feature_store.publishing.redis_views import view_keys
 
         yield from view_keys(config, view, keys_per_second)
-    elif config.online_store.type in _MARKS:
-        with _connection(config) as connection:
+    elif config.online_store.type in PARAMETER_MARKS:
+        with database_connection(config) as connection:
             # Each page is a query of its own. An open one would lock the SQLite file while the caller deletes rows.
-            mark, after = _MARKS[config.online_store.type], b""
+            mark, after = PARAMETER_MARKS[config.online_store.type], b""
             page = (
                 f"SELECT DISTINCT entity_key FROM {_table(config, view)} WHERE entity_key > {mark} "
                 f"ORDER BY entity_key LIMIT {_PAGE}"
@@ -77,8 +75,8 @@ def holds_rows(config: RepoConfig, view: FeatureView, keys_per_second: int) -> b
         view: View to look for.
         keys_per_second: Largest number of Redis keys to read per second.
     """
-    if config.online_store.type in _MARKS:
-        with _connection(config) as connection:
+    if config.online_store.type in PARAMETER_MARKS:
+        with database_connection(config) as connection:
             return has_table(config, connection, stored_table_name(config, view)) and bool(
                 connection.execute(f"SELECT 1 FROM {_table(config, view)} LIMIT 1").fetchone()
             )
@@ -92,16 +90,6 @@ def has_table(config: RepoConfig, connection: Any, name: str) -> bool:
     else:
         query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
     return bool(connection.execute(query, (name,)).fetchone()[0])
-
-
-@contextlib.contextmanager
-def _connection(config: RepoConfig) -> Iterator[Any]:
-    if config.online_store.type == "postgres":
-        with postgres_connection(config) as connection:
-            yield connection
-    else:
-        with contextlib.closing(sqlite_connection(config)) as connection:
-            yield connection
 
 
 def _table(config: RepoConfig, view: FeatureView) -> str:

@@ -12,16 +12,15 @@ from typing import Any
 
 from feast.repo_config import RepoConfig
 
-from qarm_features.feature_store.feast_internals import postgres_connection, redis_client, sqlite_connection
+from qarm_features.feature_store.feast_internals import PARAMETER_MARKS, database_connection, redis_client
 from qarm_features.feature_store.publishing.online_counts import has_table
 
 _TABLE, _FIELD = "qarm_project", b"fingerprint"
-_MARKS = {"sqlite": "?", "postgres": "%s"}  # the mark of a parameter in each driver's SQL
 
 
 def keeps_marks(config: RepoConfig) -> bool:
     """Tell if an online store can say whose rows it holds."""
-    return config.online_store.type in ("redis", *_MARKS)
+    return config.online_store.type in ("redis", *PARAMETER_MARKS)
 
 
 def marked_by(config: RepoConfig) -> str | None:
@@ -30,7 +29,7 @@ def marked_by(config: RepoConfig) -> str | None:
         with _redis(config) as client:
             found = client.hget(_key(config), _FIELD)
         return None if found is None else found.decode()
-    with _database(config) as connection:
+    with database_connection(config) as connection:
         if not has_table(config, connection, _TABLE):
             return None
         row = connection.execute(_select(config), (config.project,)).fetchone()
@@ -43,8 +42,8 @@ def mark(config: RepoConfig, fingerprint: str) -> str:
         with _redis(config) as client:
             client.hsetnx(_key(config), _FIELD, fingerprint)
     else:
-        parameter = _MARKS[config.online_store.type]
-        with _database(config) as connection:
+        parameter = PARAMETER_MARKS[config.online_store.type]
+        with database_connection(config) as connection:
             connection.execute(
                 f"CREATE TABLE IF NOT EXISTS {_TABLE} (project TEXT PRIMARY KEY, fingerprint TEXT NOT NULL)"
             )
@@ -70,15 +69,5 @@ def _redis(config: RepoConfig) -> Iterator[Any]:
         client.close()
 
 
-@contextlib.contextmanager
-def _database(config: RepoConfig) -> Iterator[Any]:
-    if config.online_store.type == "postgres":
-        with postgres_connection(config) as connection:
-            yield connection
-    else:
-        with contextlib.closing(sqlite_connection(config)) as connection:
-            yield connection
-
-
 def _select(config: RepoConfig) -> str:
-    return f"SELECT fingerprint FROM {_TABLE} WHERE project = {_MARKS[config.online_store.type]}"
+    return f"SELECT fingerprint FROM {_TABLE} WHERE project = {PARAMETER_MARKS[config.online_store.type]}"

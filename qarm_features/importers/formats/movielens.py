@@ -24,6 +24,7 @@ _TITLE = "MovieLens"
 _LOOKS_FOR = "ratings.dat and movies.dat, or ratings.csv and movies.csv, or u.data and u.item"
 _CSV_RATINGS = ("userId", "movieId", "rating", "timestamp")
 _CSV_MOVIES = ("movieId", "title", "genres")
+_RATING_FIELDS = ("field 1", "field 2", "field 3", "field 4")
 _NO_GENRES = "(no genres listed)"
 _U_ITEM_FIELDS, _FIRST_FLAG = 24, 5
 # The order of the flags in u.item, for copies without u.genre.
@@ -78,14 +79,8 @@ def _of_dat(folder: SourceFolder, ratings: Path, movies: Path, encoding: str) ->
         for _, (movie, title, genres) in fields(movies, tally, delimiter="::", width=3, encoding=encoding):
             yield movie, title, _genres(genres)
 
-    def rating_rows(tally: Tally) -> Iterator[Row]:
-        for _, row in fields(ratings, tally, delimiter="::", width=4):
-            yield tuple(row)
-
     names = ["first field", "second field", "third field, split at |"]
-    return _plan(
-        ratings, movies, encoding, names, movie_rows, rating_rows, ["field 1", "field 2", "field 3", "field 4"]
-    )
+    return _plan(ratings, movies, encoding, names, movie_rows, _ratings(ratings, "::"), _RATING_FIELDS)
 
 
 def _of_csv(folder: SourceFolder, ratings: Path, movies: Path, encoding: str) -> ImportPlan:
@@ -116,14 +111,18 @@ def _of_100k(folder: SourceFolder, ratings: Path, movies: Path, encoding: str) -
             flags = zip(genre_names, row[_FIRST_FLAG:], strict=True)
             yield row[0], row[1], [name for name, flag in flags if flag.strip() == "1" and name != "unknown"]
 
-    def rating_rows(tally: Tally) -> Iterator[Row]:
-        for _, row in fields(ratings, tally, delimiter="\t", width=4):
+    names = ["first field", "second field", "flags of the genres"]
+    return _plan(ratings, movies, encoding, names, movie_rows, _ratings(ratings, "\t"), _RATING_FIELDS)
+
+
+def _ratings(file: Path, delimiter: str) -> Rows:
+    """Returns the rows of a file of ratings without a header."""
+
+    def rows(tally: Tally) -> Iterator[Row]:
+        for _, row in fields(file, tally, delimiter=delimiter, width=len(_RATING_FIELDS)):
             yield tuple(row)
 
-    names = ["first field", "second field", "flags of the genres"]
-    return _plan(
-        ratings, movies, encoding, names, movie_rows, rating_rows, ["field 1", "field 2", "field 3", "field 4"]
-    )
+    return rows
 
 
 def _plan(
