@@ -69,6 +69,8 @@ def checks(config: Path) -> list[Check]:
               "use: check the network, or pass the jars by --jars."),
         Check("torch", _torch, extra.format("torch")),
         Check("settings", lambda: _settings(config), "Run: qarm init DIR"),
+        Check("your files", lambda: _files(config), "Correct the files, or the sections items and interactions of "
+              "qarm.yaml."),
         Check("encoder", lambda: _encoder(config), "Set encoder.text_backbone to a local folder or a Hugging Face name that "
               "has safetensors files."),
         Check("Feast", lambda: _feast(config), f"{extra.format('feast')} Then check feature_store.yaml."),
@@ -128,6 +130,34 @@ def _settings(config: Path) -> str:
     if settings.secrets() and config.stat().st_mode & 0o077:
         return f"{found}\n    It may hold credentials, and others may read it. Run: chmod 600 {config}"
     return found
+
+
+def _files(config: Path) -> Result | str:
+    if not config.is_file():
+        return Result("skipped", f"{config} does not exist")
+    from qarm_features.catalog.trial import Trial, try_sources
+    from qarm_features.jobs.spark_session import start_session
+
+    settings = load_settings(config)
+
+    def lines(trial: Trial) -> list[str]:
+        counts = trial.counts
+        said = f"{counts.table}: {trial.source}: {counts.accepted:,} accepted, {counts.rejected:,} rejected"
+        rejected = [f"  {one.rows:,} rejected: {one.reason}, for example {one.example}" for one in trial.rejected]
+        first = ", ".join(f"{name} {value}" for name, value in trial.first.items())
+        return [said, *rejected, f"  read as: {first}" if first else "", trial.fault and f"  {trial.fault}"]
+
+    with tempfile.TemporaryDirectory() as folder:
+        spark = start_session(settings.spark, name="doctor", log_file=Path(folder) / "spark.log")
+        try:
+            trials = try_sources(spark, settings, Path(folder) / "first_rows")
+        finally:
+            spark.stop()
+    both = [trials.items, trials.interactions]
+    missing = ["" if trials.is_stopped_by_unknown else str(trials.unknown or ""), trials.remedy]
+    found = "\n    ".join(line for line in [*(line for one in both for line in lines(one)), *missing] if line)
+    stops = any(one.fault for one in both) or trials.is_stopped_by_unknown
+    return Result("failed" if stops else "ok", found)
 
 
 def _encoder(config: Path) -> str:

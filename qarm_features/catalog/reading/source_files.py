@@ -58,6 +58,16 @@ def resolve(spark: SparkSession, path: str, *, setting: str) -> str:
     return one_path(path) if exists else path
 
 
+def data_files(spark: SparkSession, path: str) -> list[str]:
+    """Return the URIs of the files that Spark reads at a path, in the order of their names.
+
+    Args:
+        spark: Spark session.
+        path: Path from ``resolve``.
+    """
+    return sorted(spark.read.option("recursiveFileLookup", "true").text(path).inputFiles())
+
+
 def as_path(uri: str) -> str:
     r"""Return the URI of a file that Spark listed as a path that Spark takes.
 

@@ -55,12 +55,12 @@ def read_lines(spark: SparkSession, path: str, encoding: str) -> DataFrame:
     """
     reader = spark.read.option("recursiveFileLookup", "true")
     name = codec_name(encoding)
-    frame = reader.text(path, wholetext=name in _WIDE).select(
+    frame = reader.text(path, wholetext=reads_whole_files(encoding)).select(
         F.col("value").cast("binary").alias("value"),
         F.col("_metadata.file_path").alias("file"),
         F.col("_metadata.file_block_start").alias("block"),
     )
-    if name not in _WIDE:
+    if not reads_whole_files(encoding):
         return frame
 
     def split(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -75,6 +75,11 @@ def read_lines(spark: SparkSession, path: str, encoding: str) -> DataFrame:
                     )
 
     return frame.mapInArrow(split, "value binary, file string, block long")
+
+
+def reads_whole_files(encoding: str) -> bool:
+    """Return whether a file in this encoding is read as a whole, because its line ends are no single bytes."""
+    return codec_name(encoding) in _WIDE
 
 
 def codec_name(encoding: str) -> str:
