@@ -1,6 +1,7 @@
 """Two whole runs start together: one works, the other waits for its turn or is told. The tables are those of one run.
 
-``QARM_TEST_ROUNDS`` sets the number of rounds, and ``QARM_TEST_UNTIL`` the last job of each.
+``QARM_TEST_ROUNDS`` sets the number of rounds, ``QARM_TEST_FROM`` the first one, where a series was stopped, and
+``QARM_TEST_UNTIL`` the last job of each.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import pytest
 from tests.jobs.test_kill_and_run_again import QARM, contents
 from tests.toy_catalog import write_toy_project
 
-ROUNDS = int(os.environ.get("QARM_TEST_ROUNDS", "2"))
+ROUNDS = range(int(os.environ.get("QARM_TEST_FROM", "0")), int(os.environ.get("QARM_TEST_ROUNDS", "2")))
+SECONDS_OF_A_ROUND = 600
 COMMAND = [QARM, "run", *(["--until", os.environ["QARM_TEST_UNTIL"]] if "QARM_TEST_UNTIL" in os.environ else [])]
 
 pytestmark = pytest.mark.slow
@@ -25,15 +27,15 @@ def start(folder) -> subprocess.Popen:
     return subprocess.Popen(COMMAND, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(SECONDS_OF_A_ROUND * (1 + len(ROUNDS)))
 def test_two_runs_that_start_together_leave_the_tables_of_one(tmp_path):
-    offsets = random.Random(0)
     alone = write_toy_project(tmp_path / "alone")
     started = time.monotonic()
     assert start(alone).wait() == 0
     seconds, expected = time.monotonic() - started, contents(alone)
 
-    for number in range(ROUNDS):
+    for number in ROUNDS:
+        offsets = random.Random(number)
         folder = write_toy_project(tmp_path / f"round{number}")
         first = start(folder)
         offset = offsets.choice([0.0, 1.0, seconds]) * offsets.random()
