@@ -34,6 +34,7 @@ class World:
         counts: Positives and impressions of the train split by item index.
         num_known: Number of items in the train split. Their indexes come first.
         codes: ``num_levels``, ``codebook_size`` and ``codebook_version``.
+        encoder: Folder of the encoder version.
     """
 
     rows: dict[str, RankingBatch]
@@ -41,6 +42,7 @@ class World:
     counts: ItemCounts
     num_known: int
     codes: dict[str, int]
+    encoder: str
 
 
 def load(prepared: Prepared) -> World:
@@ -56,7 +58,7 @@ def load(prepared: Prepared) -> World:
         features.content_rows = np.array(features.content_rows)
     rows = {split: _whole(prepared.rows[split], vocabulary, prepared.codes["num_levels"]) for split in SPLITS}
     counts = count_items_of_files(prepared.rows["train"], known)
-    return World(rows, features, counts, vocabulary.num_known, prepared.codes)
+    return World(rows, features, counts, vocabulary.num_known, prepared.codes, prepared.encoder)
 
 
 def _whole(files: list[str], vocabulary: ItemVocabulary, num_levels: int) -> RankingBatch:

@@ -49,10 +49,25 @@ class Neighbors:
         ``few_content`` is the cosine of frozen vectors, for items with at most 5 training positives. ``popular_clicks`` is
         the cosine of the sets of users who liked the items, for the quarter of items with the most positives.
         """
-        return {
-            "few_content": float(np.take_along_axis(self._alike, nearest, 1)[self._few].mean()),
-            "popular_clicks": float(np.take_along_axis(self._together, nearest, 1)[self._popular].mean()),
-        }
+        few, popular = self._of_each_item(nearest)
+        return {"few_content": float(few.mean()), "popular_clicks": float(popular.mean())}
+
+    def of_items(self, model: RankingModel) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return by embedding the two figures of each item: of the few-click items, and of the popular items."""
+        return {name: self._of_each_item(_nearest(rows)) for name, rows in embeddings(model, self.items).items()}
+
+    def _of_each_item(self, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        few = np.take_along_axis(self._alike, nearest, 1)[self._few].mean(axis=1)
+        return few, np.take_along_axis(self._together, nearest, 1)[self._popular].mean(axis=1)
+
+
+def interval_of_difference(
+    one: np.ndarray, other: np.ndarray, *, draws: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95% interval of mean(one) - mean(other) over redrawn items, for figures (I,) of the same items."""
+    rng, gaps = np.random.default_rng(seed), one - other
+    means = gaps[rng.integers(0, len(gaps), (draws, len(gaps)))].mean(axis=1)
+    return tuple(np.quantile(means, [0.025, 0.975]))
 
 
 @torch.no_grad()
@@ -64,7 +79,7 @@ def embeddings(model: RankingModel, items: np.ndarray) -> dict[str, np.ndarray]:
     (known,) = model.items.look_up([index], model.item_features)
     if known.content.shape[1]:
         content = known.content
-        parts["content"] = model.items.content_as_id(content) if model.config.content_id_weight else content
+        parts["content"] = model.items.content_as_id(content) if model.config.has_content_id_map else content
         parts["both"] = torch.cat([torch.nn.functional.normalize(part, dim=1) for part in parts.values()], dim=1)
     return {name: part.numpy() for name, part in parts.items()}
 

@@ -34,6 +34,7 @@ class Prepared:
     embeddings: list[str]
     nearest_items: list[str]
     content: str
+    encoder: str  # folder of the encoder version
     codes: dict[str, int]  # num_levels, codebook_size, codebook_version
 
 
@@ -122,6 +123,7 @@ def prepared(context) -> Prepared:
         embeddings=warehouse.files(ITEM_EMBEDDINGS, encoder_version=release.encoder_version),
         nearest_items=warehouse.files(ITEM_NEAREST_ITEMS, bank_version=bank.version),
         content=str(context.artifacts("item_content").latest().path),
+        encoder=str(context.artifacts("encoders").get(release.encoder_version).path),
         codes={
             "num_levels": release.num_levels,
             "codebook_size": release.codebook_size,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from qarm_features.ranking import RankingBatch, RankingModel, RowsInMemory, TrainingOptions, fit
 from qarm_features.ranking.train.evaluation import predict
+from qarm_features.ranking.train.fitting import Fitted
+from qarm_features.ranking.train.fusion_start import start_fusion_from
+from ranking_ml1m import em3_rows
 from ranking_ml1m.data import World
 from ranking_ml1m.measures import measure
 from ranking_ml1m.neighbors import Neighbors
@@ -35,6 +40,16 @@ def fit_model(model: RankingModel, rows: dict[str, RankingBatch], how: TrainingO
     shuffled = RowsInMemory(rows["train"], batch_size=how.batch_size, shuffle=True, seed=how.seed)
     fitted = fit(model, shuffled, RowsInMemory(rows["valid"], batch_size=BATCH_SIZE), how)
     return float(np.mean([epoch["seconds"] for epoch in fitted.epochs]))
+
+
+def train_em3_row(row: em3_rows.Row, world: World, *, seed: int, threads: int) -> tuple[RankingModel, Fitted]:
+    """Train a row of ``em3_ablation.py`` with one seed, and return the model and the course of its training."""
+    model = make_model(Row(row.name, "aligned", row.switches), "A", world, seed=seed)
+    if row.aligned:
+        start_fusion_from(model, world.encoder)
+    how = replace(options(seed, threads), **row.options)
+    shuffled = RowsInMemory(world.rows["train"], batch_size=how.batch_size, shuffle=True, seed=seed)
+    return model, fit(model, shuffled, RowsInMemory(world.rows["valid"], batch_size=BATCH_SIZE), how)
 
 
 def logits_of(model: RankingModel, rows: RankingBatch) -> np.ndarray:

@@ -78,6 +78,7 @@ def exported_encoder(
             "dim": model.config.content_dim,
             "num_layers": model.config.fusion_layers,
             "num_heads": model.config.num_heads,
+            **({"flatten_queries": True} if model.config.flatten_queries else {}),
         },
         tokens_kept=tokens_kept,
         frozen_weight=frozen_weight,

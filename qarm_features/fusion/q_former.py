@@ -35,7 +35,7 @@ class Fused(NamedTuple):
 class FusionQFormer(nn.Module):
     """Fuse the tokens of the modalities of an item.
 
-    ``pooled = normalize(skip + head(mean of queries))``. ``skip`` is the mean, over the modalities of an item, of a linear
+    ``pooled = normalize(skip + head(mean of queries))``, or ``head(queries side by side)`` with ``flatten_queries``. ``skip`` is the mean, over the modalities of an item, of a linear
     map of the unit-norm mean token. The map is initialized as an orthogonal matrix and ``head`` as 0, so that an untrained
     module is a random projection of the frozen embeddings. Training on few pairs starts from their geometry.
 
@@ -47,6 +47,8 @@ class FusionQFormer(nn.Module):
             and an MLP.
         num_heads: H, at least 1.
         dropout: Dropout probability of the outputs of each layer, in [0, 1).
+        flatten_queries: True to give ``head`` the query tokens side by side, Q * D numbers, instead of their mean. It can
+            then read each query on its own.
 
     Raises:
         ValueError: ``token_dims`` is empty or a number is out of its range.
@@ -71,10 +73,12 @@ class FusionQFormer(nn.Module):
         num_layers: int = 2,
         num_heads: int = 4,
         dropout: float = 0.0,
+        flatten_queries: bool = False,
     ) -> None:
         super().__init__()
         _check(token_dims, num_queries=num_queries, dim=dim, num_layers=num_layers, num_heads=num_heads)
         self.token_dims, self.dim, self.num_queries = dict(token_dims), dim, num_queries
+        self.num_heads = num_heads
         self.projections = nn.ModuleDict({name: nn.Linear(size, dim) for name, size in token_dims.items()})
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in token_dims})
         self.skips = nn.ModuleDict({name: _orthogonal(size, dim) for name, size in token_dims.items()})
@@ -82,7 +86,8 @@ class FusionQFormer(nn.Module):
         self.queries = nn.Parameter(torch.randn(num_queries, dim) * 0.02)
         self.layers = nn.ModuleList([_Layer(dim, num_heads, dropout) for _ in range(num_layers)])
         self.norm = nn.LayerNorm(dim)
-        self.head = nn.Linear(dim, dim)
+        self.flatten_queries = flatten_queries
+        self.head = nn.Linear(num_queries * dim if flatten_queries else dim, dim)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -99,28 +104,45 @@ class FusionQFormer(nn.Module):
             ValueError: A modality is unknown or has another D, or an item has no valid token.
         """
         self._check_tokens(tokens)
-        values, masks, skips, present = [], [], [], []
+        values, masks, means = {}, {}, {}
         for name in self.token_dims:
             if name not in tokens:
                 continue
-            value, mask = tokens[name]
-            value = value.masked_fill(~mask.unsqueeze(-1), 0.0)  # a product with the mask would keep NaN
-            values.append(self.norms[name](self.projections[name](value)) + self.modality_embedding[name])
-            masks.append(mask)
-            mean = value.float().sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
-            skips.append(self.skips[name](normalize(mean, dim=-1)))
-            present.append(mask.any(1))
-        number = torch.stack(present).sum(0)  # (B,) number of modalities of each item
+            value, masks[name] = tokens[name]
+            value = value.masked_fill(~masks[name].unsqueeze(-1), 0.0)  # a product with the mask would keep NaN
+            values[name] = self.projections[name](value)
+            means[name] = value.float().sum(1) / masks[name].sum(1, keepdim=True).clamp(min=1)
+        return self.fuse(values, masks, means)
+
+    def fuse(self, projected: Mapping[str, Tensor], masks: Mapping[str, Tensor], means: Mapping[str, Tensor]) -> Fused:
+        """Fuse B items whose tokens are projected already. ``forward`` ends here; training on frozen tokens begins here.
+
+        Args:
+            projected: Tokens (B, N, D) after ``projections`` by modality; they are ignored where masked, but must be finite.
+            masks: Masks (B, N) by modality.
+            means: Mean tokens (B, D of the modality) float32 before the projection; zeros for an item without the modality.
+
+        Returns:
+            Queries (B, Q, D) and pooled (B, D).
+
+        Raises:
+            ValueError: An item has no valid token.
+        """
+        names = list(projected)
+        number = torch.stack([masks[name].any(1) for name in names]).sum(0)  # (B,) number of modalities of each item
         if not bool((number > 0).all()):
             row = int((number == 0).nonzero()[0])
             raise ValueError(f"Item in row {row} has no token, must have at least one. Leave empty items out.")
-        memory, mask = torch.cat(values, 1), torch.cat(masks, 1)
-        queries = self.queries.expand(len(mask), -1, -1)
+        memory = torch.cat([self.norms[name](projected[name]) + self.modality_embedding[name] for name in names], 1)
+        mask = torch.cat([masks[name] for name in names], 1)
+        skips = [self.skips[name](normalize(means[name], dim=-1)) for name in names]
+        queries = self.queries.unsqueeze(0)
         for layer in self.layers:
             queries = layer(queries, memory, mask)
         queries = self.norm(queries)
         skip = torch.stack(skips).float().sum(0) / number.unsqueeze(-1)
-        return Fused(queries, normalize(skip + self.head(queries.mean(1)).float(), dim=-1))
+        side_by_side = queries.flatten(1) if self.flatten_queries else queries.mean(1)
+        return Fused(queries, normalize(skip + self.head(side_by_side).float(), dim=-1))
 
     def _check_tokens(self, tokens: Mapping[str, Tokens]) -> None:
         if not tokens:
@@ -147,7 +169,10 @@ class _Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """Return new queries (B, Q, D) from queries (B, Q, D), tokens (B, N, D) and their mask (B, N)."""
+        """Return new queries (B, Q, D) from queries (B or 1, Q, D), tokens (B, N, D) and their mask (B, N)."""
+        if self.dropout.p and self.training:
+            queries = queries.expand(len(memory), -1, -1)  # each item drops other numbers
+        # One row of queries stands for all items until they have seen their tokens.
         normed = self.self_norm(queries)
         queries = queries + self.dropout(self.self_attention(normed, normed))
         queries = queries + self.dropout(self.cross_attention(self.cross_norm(queries), memory, mask))
@@ -163,8 +188,8 @@ class _Attention(nn.Module):
         self.query, self.key_value, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
 
     def forward(self, queries: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return (B, Q, D) from queries (B, Q, D), memory (B, N, D) and mask (B, N), True for a valid token."""
-        query = self._heads(self.query(queries))
+        """Return (B, Q, D) from queries (B or 1, Q, D), memory (B, N, D) and mask (B, N), True for a valid token."""
+        query = self._heads(self.query(queries)).expand(len(memory), -1, -1, -1)
         key, value = (self._heads(part) for part in self.key_value(memory).chunk(2, dim=-1))
         attn_mask = None if mask is None else mask[:, None, None, :]
         mixed = scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)

@@ -59,6 +59,19 @@ class Ranking(Section):
     )
     batch_size: int = Field(1024, ge=1, description="Number of rows in a training batch, at least 1.")
     learning_rate: float = Field(2e-3, gt=0, description="Learning rate of AdamW, above 0.")
+    part_learning_rates: dict[str, float] | None = Field(
+        None,
+        description="Learning rates of single parts instead of learning_rate, above 0, by the name of an item feature or a "
+        "reading: {fusion: 0.0005, interest: 0.0005, content_match: 0.0005}.",
+    )
+    warm_up_steps: int = Field(
+        0, ge=0, description="Number of first batches over which the learning rates rise from 0, at least 0."
+    )
+    fusion_start: Literal["random", "aligned"] = Field(
+        "random",
+        description="First weights of the fusion of variants with use_fusion: random, or aligned for those of the encoder of "
+        "the release. Its sizes must then be content_dim, num_queries, fusion_layers and num_heads of the variant.",
+    )
     weight_decay: float = Field(
         1e-2, ge=0, description="Weight decay of AdamW, at least 0; embedding tables have none."
     )

@@ -92,8 +92,12 @@ def train_variants(
             registered_input(own_input)  # raises here, before processes of the training would
         reading = [switch for switch in _ITEM_FEATURES if switches.get(switch)]
         sources = _sources(warehouse, artifacts, release.encoder_version, reading, variant=name)
-        inputs = fingerprint([files, str(options), switches, str(sources)])
-        variants.append(_Variant(switches, reading, sources, {"variant": name, "seed": seed, "inputs": inputs}))
+        start = None
+        if ranking.fusion_start == "aligned" and switches.get("use_fusion"):
+            start = Artifacts(artifacts, "encoders").get(release.encoder_version)
+        started_from = [] if start is None else [start.fingerprint]
+        inputs = fingerprint([files, _said(options), switches, str(sources), *started_from])
+        variants.append(_Variant(switches, reading, sources, start, {"variant": name, "seed": seed, "inputs": inputs}))
     missing = [variant for variant in variants if models.find(**variant.made_from) is None]
     sources_of_missing = [variant.sources for variant in missing]
     features = _item_features(artifacts, release.encoder_version, sources_of_missing, files["train_files"])
@@ -141,24 +145,33 @@ class _Variant(NamedTuple):
         switches: Arguments of ``RankingModel`` that make the variant.
         reading: Those switches that read item features.
         sources: Files of the item features that it reads.
+        start: Encoder version whose Fusion-Q-Former its fusion starts from; None for a random start.
         made_from: Manifest entries that identify its model.
     """
 
     switches: dict[str, Any]
     reading: list[str]
     sources: ItemSources
+    start: Artifact | None
     made_from: dict[str, Any]
 
     def arguments(self, output: Path, features: Artifact | None) -> dict[str, Any]:
         """Return the arguments of ``train_ranking_model`` that belong to this variant alone."""
         item_features = str(features.path) if self.reading and features is not None else None
-        return {**self.switches, "output_dir": str(output), "item_features": item_features}
+        start = {} if self.start is None else {"fusion_from": str(self.start.path)}
+        return {**self.switches, **start, "output_dir": str(output), "item_features": item_features}
 
-    def versions(self, features: Artifact | None) -> dict[str, int]:
-        """Return the versions of the item features that the variant reads."""
+    def versions(self, features: Artifact | None) -> dict[str, Any]:
+        """Return the versions of the item features that the variant reads, and of the encoder that its fusion starts from."""
+        versions: dict[str, Any] = {}
+        if self.start is not None:
+            versions = {
+                "fusion_encoder_version": self.start.version,
+                "fusion_encoder_fingerprint": self.start.fingerprint,
+            }
         if not self.reading or features is None:
-            return {}
-        versions = {"item_features_version": features.version}
+            return versions
+        versions["item_features_version"] = features.version
         if "use_fusion" in self.reading:
             versions["item_content_version"] = features.manifest["item_content_version"]
         return versions
@@ -173,7 +186,16 @@ def _options(ranking: Ranking, behavior_length: int, seed: int) -> TrainingOptio
         patience=ranking.patience,
         behavior_length=behavior_length,
         seed=seed,
+        part_learning_rates=ranking.part_learning_rates,
+        warm_up_steps=ranking.warm_up_steps,
     )
+
+
+def _said(options: TrainingOptions) -> str:
+    """Return the options as text. Later options count only if they are set, so that models of before are found again."""
+    later = ("part_learning_rates", "warm_up_steps")
+    said = ", ".join(f"{name}={value!r}" for name, value in vars(options).items() if name not in later or value)
+    return f"TrainingOptions({said})"
 
 
 def _sources(

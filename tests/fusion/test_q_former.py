@@ -90,6 +90,35 @@ def test_every_weight_learns(q_former):
     assert [name for name, weight in q_former.named_parameters() if not weight.grad.any()] == []
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_shared_queries_give_what_queries_of_each_item_give(dropout):
+    """The first layer computes once what is the same for all items; with dropout, each item drops other numbers."""
+    torch.manual_seed(0)
+    module = FusionQFormer(SIZES, num_queries=3, dim=16, num_layers=2, num_heads=4, dropout=dropout)
+    torch.nn.init.normal_(module.head.weight)
+    layer, memory, mask = module.layers[0], torch.randn(4, 5, 16), some_tokens()["text"].mask
+
+    torch.manual_seed(1)
+    shared = layer(module.queries.unsqueeze(0), memory, mask)
+    torch.manual_seed(1)
+    of_each = layer(module.queries.expand(4, -1, -1), memory, mask)
+
+    torch.testing.assert_close(shared, of_each)
+
+
+def test_flat_queries_reach_the_head_one_by_one():
+    """A head that reads the second query alone sees nothing of the others."""
+    torch.manual_seed(0)
+    module = FusionQFormer({"text": 12}, num_queries=3, dim=16, num_heads=4, flatten_queries=True)
+    torch.nn.init.zeros_(module.skips["text"].weight)
+    with torch.no_grad():
+        module.head.weight[:, 16:32] = torch.eye(16)
+
+    fused = module({"text": some_tokens()["text"]})
+
+    torch.testing.assert_close(fused.pooled, normalize(fused.queries[:, 1], dim=-1))
+
+
 def test_an_item_without_any_token_is_an_error(q_former):
     tokens = some_tokens()
     tokens["text"].mask[-1] = False

@@ -140,12 +140,17 @@ class ItemContentStore:
     def _gather(self, rows: np.ndarray | Tensor, name: str) -> ContentTokens:
         rows = np.asarray(rows, dtype=np.int64)
         values, mask = self._blocks[name]
-        out = np.zeros((len(rows), *values.shape[1:]), dtype=np.float32)
-        has_token = np.zeros((len(rows), mask.shape[1]), dtype=bool)
+        if len(rows) and rows.min() >= 0:
+            # Whole items are copied as they are stored; torch makes float32 of float16 many times faster than numpy.
+            taken = torch.from_numpy(np.take(values, rows, axis=0)).float()
+            return ContentTokens(taken, torch.from_numpy(np.take(mask, rows, axis=0)))
         known = np.flatnonzero(rows >= 0)
         known = known[np.argsort(rows[known])]  # in the order of the file
-        out[known], has_token[known] = values[rows[known]], mask[rows[known]]
-        return ContentTokens(torch.from_numpy(out), torch.from_numpy(has_token))
+        out = torch.zeros(len(rows), *values.shape[1:])
+        has_token = torch.zeros(len(rows), mask.shape[1], dtype=torch.bool)
+        if len(known):
+            out[known], has_token[known] = self._gather(rows[known], name)
+        return ContentTokens(out, has_token)
 
     def _only_modality(self) -> str:
         if len(self._blocks) != 1:
@@ -242,7 +247,9 @@ def write_content_json(folder: str | Path, blocks: Mapping[str, tuple[np.memmap,
 
 
 def _map_block(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    return np.load(folder / f"{name}.tokens.npy", mmap_mode="r"), np.load(folder / f"{name}.mask.npy", mmap_mode="r")
+    maps = (np.load(folder / f"{name}.{part}.npy", mmap_mode="r") for part in ("tokens", "mask"))
+    values, mask = (np.asarray(one) for one in maps)  # plain views of the maps: what is taken of them is plain too
+    return values, mask
 
 
 def as_ids(item_ids: Sequence[int] | Sequence[str] | np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from qarm_features.ranking.modules.code_lookup import INITIAL_STD
 from qarm_features.ranking.modules.content_fusion import ContentFusion
 from qarm_features.ranking.modules.frozen_vector import FrozenVector
 from qarm_features.ranking.modules.item_ids import ItemIDs
-from qarm_features.ranking.modules.looked_up import LookedUp
+from qarm_features.ranking.modules.looked_up import LookedUp, distinct, side_by_side
 from qarm_features.ranking.modules.nearest_items_embedding import NearestItems
 from qarm_features.ranking.modules.prefix_embedding import PrefixEmbedding
 from qarm_features.ranking.modules.ranking_input import ItemFeature, Items, UniqueItems
@@ -50,16 +50,9 @@ class ItemRepresentation(nn.Module):
             if name not in features:
                 setattr(self, name, None)
         self.output_dim = sum(feature.output_dim for feature in features.values())
-        content = {name: feature for name, feature in features.items() if feature.is_content}
-        others = {name: feature for name, feature in features.items() if not feature.is_content}
-        self.content_dim = sum(feature.looked_up_dim for feature in content.values())
-        self.columns: dict[str, slice] = {}  # of what is looked up: content stands last
-        start = 0
-        for name, feature in (others | content).items():
-            if feature.looked_up_dim:
-                self.columns[name] = slice(start, start + feature.looked_up_dim)
-                start += feature.looked_up_dim
-        self.content_start = start - self.content_dim
+        self.looking_up = tuple(name for name, feature in features.items() if feature.looked_up_dim)
+        self.content_names = tuple(name for name in self.looking_up if features[name].is_content)
+        self.content_dim = sum(features[name].looked_up_dim for name in self.content_names)
         if self.vector is not None:
             self.register_buffer("vector_mean", torch.zeros(self.vector.looked_up_dim))
         if config.has_content_id_map:
@@ -101,20 +94,18 @@ class ItemRepresentation(nn.Module):
         Raises:
             ValueError: If features is None and the model looks something up.
         """
-        if not self.columns:
-            nothing = torch.empty(1, 0, device=indexes[0].device)
-            return [LookedUp(nothing, torch.zeros_like(index), 0) for index in indexes]
+        if not self.looking_up:
+            return [LookedUp({}, torch.zeros_like(index)) for index in indexes]
         if features is None:
             raise ValueError("The model reads item features, but has none. Call RankingModel.set_item_features.")
-        flat = torch.cat([index.flatten() for index in indexes])
-        index, inverse = torch.unique(flat, return_inverse=True)
+        index, inverse = distinct(torch.cat([index.flatten() for index in indexes]))
         mean = torch.empty(0) if self.vector is None else self.vector_mean
         unique, feature = UniqueItems(index, features, mean), self.features
-        parts = torch.cat([feature[name].look_up(unique) for name in self.columns], dim=1)
-        ends = torch.tensor([index.numel() for index in indexes]).cumsum(0)[:-1].tolist()
-        places = zip(indexes, inverse.tensor_split(ends))
+        parts = {name: feature[name].look_up(unique) for name in self.looking_up}
+        places, made = inverse.split([index.numel() for index in indexes]), {}
         return [
-            LookedUp(parts, rows.unflatten(0, index.shape), self.content_start, self.columns) for index, rows in places
+            LookedUp(parts, rows.unflatten(0, index.shape), self.content_names, made)
+            for index, rows in zip(indexes, places)
         ]
 
     def forward(self, index: Tensor, codes: Tensor, looked_up: LookedUp) -> Tensor:
@@ -130,12 +121,36 @@ class ItemRepresentation(nn.Module):
         """
         content_as_id = None
         if self.new_items_from_content:
-            content_as_id = functional.normalize(self.content_as_id(looked_up.content), dim=-1) * self.id_norm
-        nothing, parts = index.new_empty(0, dtype=torch.float32), []
+            content_as_id = looked_up.spread(looked_up.once("content as ID", lambda: self._as_known_id(looked_up)))
+        embedded = self._embedded_once(looked_up)
+        spread = looked_up.spread(side_by_side(list(embedded.values()), rows=looked_up.rows)) if embedded else None
+        nothing, parts, start = index.new_empty(0, dtype=torch.float32), [], 0
         for name, feature in self.features.items():
-            own = looked_up.of(name) if name in self.columns else nothing
+            if spread is not None and name in embedded:
+                width = embedded[name].shape[1]
+                parts.append(spread[..., start : start + width])
+                start += width
+                continue
+            own = looked_up.of(name) if name in looked_up.parts else nothing
             parts.append(feature.embed(Items(index, codes, own, content_as_id)))
         return torch.cat(parts, dim=-1)
+
+    def _embedded_once(self, looked_up: LookedUp) -> dict[str, Tensor]:
+        """Returns the embeddings (U, D) of the distinct items by those item features that read nothing of the places."""
+        embedded: dict[str, Tensor] = {}
+        for name, feature in self.features.items():
+            if name in looked_up.parts and type(feature).embed_looked_up is not ItemFeature.embed_looked_up:
+                own, unique = f"embedding of {name}", looked_up.parts[name]
+                if own not in looked_up.made:
+                    made = feature.embed_looked_up(unique)
+                    assert made is not None, f"{type(feature).__name__} embeds what it looked up"
+                    looked_up.made[own] = made
+                embedded[name] = looked_up.made[own]
+        return embedded
+
+    def _as_known_id(self, looked_up: LookedUp) -> Tensor:
+        """Returns the content of the distinct items as long as a new embedding of an item ID, (U, item_dim)."""
+        return functional.normalize(self.content_as_id(looked_up.unique_content), dim=-1) * self.id_norm
 
     def content_as_id(self, content: Tensor) -> Tensor:
         """Maps content (..., D) into the space of item IDs, (..., item_dim); zeros stay zeros."""

@@ -87,6 +87,7 @@ def item_features_of(config: RankingConfig) -> dict[str, ItemFeature]:
             num_queries=config.num_queries,
             num_layers=config.fusion_layers,
             num_heads=config.num_heads,
+            flatten_queries=config.flatten_queries,
         )
     sizes = ModelSizes(config.num_items, *codes)
     return features | _registered_parts(config, sizes, ItemFeature)
@@ -129,10 +130,14 @@ def readings_of(config: RankingConfig, *, dim: int, content_dim: int) -> dict[st
         readings["counters"] = Counters()
     if config.use_content_interest:
         readings["interest"] = ContentInterestReading(
-            content_dim, config.content_dim, num_heads=config.num_heads, rank=config.interest_rank
+            content_dim,
+            config.content_dim,
+            num_heads=config.num_heads,
+            rank=config.interest_rank,
+            base=config.interest_base,
         )
     if config.use_item_rates:
-        readings["item_rates"] = ItemRates()
+        readings["item_rates"] = ItemRates(before_row=config.item_rates == "before_row")
     sizes = ModelSizes(config.num_items, config.num_levels, config.codebook_size, dim, content_dim)
     return readings | _registered_parts(config, sizes, Reading)
 

@@ -27,6 +27,11 @@ _SIZES = (
     "num_heads",
     "attention_dim",
 )
+_CHOICES = {
+    "content_id_stop_gradient": ("content", "item_id", None),
+    "item_rates": ("training_rows", "before_row"),
+    "interest_base": ("random", "identity"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +58,9 @@ class RankingConfig:
         use_content_match: Reading: nearness of the target to the behaviors in content space, and with use_history to the
             impressions by label (``ContentMatch``).
         use_item_rates: Reading: positive rate and count of the target item among the training rows, without the row itself.
+        item_rates: What use_item_rates counts. "training_rows" counts all training rows but the row itself; within an item such
+            a rate falls when the row's label rises. "before_row" counts rows strictly before the row, as the counters of the
+            batch hold them, in training and in serving.
         use_history_vectors: Attended and mean behaviors as vectors. False leaves only numbers of the history, so that the
             model cannot memorize a small number of users.
         use_linear: A linear part of the logit for all inputs of the MLP and for the frozen vector.
@@ -73,7 +81,9 @@ class RankingConfig:
         num_queries: Q of the Fusion-Q-Former, at least 1.
         fusion_layers: Number of layers of the Fusion-Q-Former, at least 1.
         num_heads: H of the Fusion-Q-Former and of the content interest, at least 1.
+        flatten_queries: The query tokens of the Fusion-Q-Former side by side before its last map, instead of their mean.
         interest_rank: Rank of the content interest's LoRA, at least 1; None trains full projections.
+        interest_base: Frozen base weights of this LoRA, see ``LoRAProjection``: "random" or "identity".
         content_id_temperature: Temperature of the Content-ID-Contrastive loss, above 0.
         content_id_dim: Width of the space into which this loss projects content and item IDs, at least 1; None compares the
             embeddings of item IDs themselves with content that is mapped to their width.
@@ -112,6 +122,7 @@ class RankingConfig:
     use_counters: bool = False
     use_content_match: bool = False
     use_item_rates: bool = False
+    item_rates: Literal["training_rows", "before_row"] = "training_rows"
     use_history_vectors: bool = True
     use_linear: bool = False
     use_content_interest: bool = False
@@ -129,7 +140,9 @@ class RankingConfig:
     num_queries: int = 4
     fusion_layers: int = 1
     num_heads: int = 4
+    flatten_queries: bool = False
     interest_rank: int | None = 8
+    interest_base: Literal["random", "identity"] = "random"
     content_id_temperature: float = 0.1
     content_id_dim: int | None = None
     content_id_stop_gradient: Literal["content", "item_id"] | None = None
@@ -157,10 +170,10 @@ class RankingConfig:
             raise ValueError(f"content_id_weight is {self.content_id_weight}, must be at least 0.")
         if self.content_id_dim is not None and self.content_id_dim < 1:
             raise ValueError(f"content_id_dim is {self.content_id_dim}, must be at least 1. None projects nothing.")
-        if self.content_id_stop_gradient not in (None, "content", "item_id"):
-            raise ValueError(
-                f'content_id_stop_gradient is "{self.content_id_stop_gradient}", must be "content", "item_id" or None.'
-            )
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                said = " or ".join(f'"{choice}"' if choice else "None" for choice in choices)
+                raise ValueError(f'{name} is "{getattr(self, name)}", must be {said}.')
         for name in ("id_dropout", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be in [0, 1).")

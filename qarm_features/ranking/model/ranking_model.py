@@ -20,16 +20,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from qarm_features.ranking.data.item_features import ItemFeatures
 from qarm_features.ranking.data.ranking_batch import COLUMNS_OF_FIELD, RankingBatch
+from qarm_features.ranking.model.content_id_loss import content_id_loss
 from qarm_features.ranking.model.item_representation import ItemRepresentation
 from qarm_features.ranking.model.parts import CODES, INPUT_ORDER, ITEM_ARRAYS, item_features_of, needs_of, readings_of
 from qarm_features.ranking.model.ranking_config import RankingConfig
 from qarm_features.ranking.model.user_history import UserHistory
 from qarm_features.ranking.modules.codebook_version import CodebookVersioned
-from qarm_features.ranking.modules.content_id_contrastive import (
-    ContentIDProjections,
-    content_id_contrastive_loss,
-    popularity_weights,
-)
+from qarm_features.ranking.modules.content_id_contrastive import ContentIDProjections
 from qarm_features.ranking.modules.frozen_vector import scaled_vectors
 from qarm_features.ranking.modules.looked_up import LookedUp
 from qarm_features.ranking.modules.ranking_input import ItemCounts, Rows
@@ -196,7 +193,14 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         log_loss = binary_cross_entropy_with_logits(self._score(batch, known), batch.label)
         content_id = torch.zeros_like(log_loss)
         if self.config.content_id_weight:
-            content_id = self._content_id_loss(batch.item_index, known[0].content)
+            content_id = content_id_loss(
+                self.config,
+                self.items,
+                self.content_id_projections,
+                batch.item_index,
+                known[0],
+                train_positives=self.train_positives,
+            )
         return Losses(log_loss + self.config.content_id_weight * content_id, log_loss, content_id)
 
     def item_embedding(self, item_index: Tensor, item_codes: Tensor) -> Tensor:
@@ -280,37 +284,6 @@ class RankingModel(CodebookVersioned, PyTorchModelHubMixin):
         if self.vector_linear is not None:
             logit = logit + self.vector_linear(scaled_vectors(looked_up[0].of("vector"))).squeeze(1)
         return logit
-
-    def _content_id_loss(self, item_index: Tensor, content: Tensor) -> Tensor:
-        """Returns the loss over the distinct target items that have both an ID embedding and content."""
-        config, item_ids = self.config, self.items.item_ids
-        assert item_ids is not None, "content_id_weight needs use_item_ids"
-        item, inverse = torch.unique(item_index, return_inverse=True)
-        row = torch.zeros_like(item).scatter_(0, inverse, torch.arange(len(item_index), device=item.device))
-        both = (item > 0) & (item <= config.num_items) & (content[row] != 0).any(dim=1)
-        item, row = item[both], row[both]
-        weight = popularity_weights(
-            self.train_positives[item],
-            cold_below=config.cold_below,
-            popular_weight=config.popular_weight,
-            cold_weight=config.cold_weight,
-        )
-        content, ids = content[row], item_ids(item)
-        if config.content_id_stop_gradient == "content":
-            content = content.detach()  # before its map, which has to train
-        elif config.content_id_stop_gradient == "item_id":
-            ids = ids.detach()
-        if self.content_id_projections is None:
-            content = self.items.content_as_id(content)
-        else:
-            content, ids = self.content_id_projections(content, ids)
-        return content_id_contrastive_loss(
-            content,
-            ids,
-            temperature=config.content_id_temperature,
-            weight=weight,
-            num_negatives=config.content_id_negatives,
-        )
 
     @classmethod
     def _from_pretrained(

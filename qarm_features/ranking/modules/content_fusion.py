@@ -6,14 +6,16 @@ Source: EM3, arXiv 2404.06078, Fusion-Q-Former.
 """
 
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qarm_features.fusion.q_former import FusionQFormer
 from qarm_features.ranking.data.item_features import ContentStore
-from qarm_features.ranking.modules.ranking_input import ItemFeature, Items, UniqueItems
+from qarm_features.ranking.modules.frozen_tokens import project_frozen_tokens
+from qarm_features.ranking.modules.ranking_input import ItemFeature, UniqueItems
 
 
 class ContentFusion(ItemFeature):
@@ -25,6 +27,7 @@ class ContentFusion(ItemFeature):
         num_queries: Q, at least 1.
         num_layers: Number of layers of the Fusion-Q-Former, at least 1.
         num_heads: H, at least 1.
+        flatten_queries: True to read the query tokens side by side instead of their mean.
 
     Raises:
         ValueError: If token_dims is empty or a number is out of its range.
@@ -36,12 +39,24 @@ class ContentFusion(ItemFeature):
     is_content = True
 
     def __init__(
-        self, token_dims: Mapping[str, int], *, dim: int, num_queries: int, num_layers: int, num_heads: int
+        self,
+        token_dims: Mapping[str, int],
+        *,
+        dim: int,
+        num_queries: int,
+        num_layers: int,
+        num_heads: int,
+        flatten_queries: bool = False,
     ) -> None:
         super().__init__()
         self.output_dim = self.looked_up_dim = dim
         self.q_former = FusionQFormer(
-            token_dims, num_queries=num_queries, dim=dim, num_layers=num_layers, num_heads=num_heads
+            token_dims,
+            num_queries=num_queries,
+            dim=dim,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            flatten_queries=flatten_queries,
         )
 
     def forward(self, store: ContentStore, rows: np.ndarray) -> Tensor:
@@ -56,20 +71,19 @@ class ContentFusion(ItemFeature):
         """
         device = self.q_former.queries.device
         known = np.flatnonzero(rows >= 0)
+        known = known[np.argsort(rows[known], kind="stable")]  # in the order of the store
         fused = torch.zeros(len(rows), self.output_dim, device=device)
         if not len(known):
             return fused
-        tokens = store.gather_modalities(rows[known])
-        has_token = torch.stack([mask.any(1) for _, mask in tokens.values()]).any(0).cpu()
-        if not bool(has_token.any()):
-            return fused
+        projections = cast(Mapping[str, nn.Linear], self.q_former.projections)
+        tokens = project_frozen_tokens(store, rows[known], projections)
+        places = torch.from_numpy(known).to(device)
+        has_token = torch.stack([mask.any(1) for mask in tokens.masks.values()]).any(0)
         if not bool(has_token.all()):
-            tokens = {name: type(pair)(*(part[has_token] for part in pair)) for name, pair in tokens.items()}
-        places = torch.from_numpy(known)[has_token].to(device)
-        tokens = {
-            name: type(pair)(*(part.to(device, non_blocking=True) for part in pair)) for name, pair in tokens.items()
-        }
-        return fused.index_copy(0, places, self.q_former(tokens).pooled)
+            places, tokens = places[has_token], tokens.of(has_token)
+        if not len(places):
+            return fused
+        return fused.index_copy(0, places, self.q_former.fuse(*tokens).pooled)
 
     def look_up(self, unique: UniqueItems) -> Tensor:
         """Fuses the content of U distinct items, (U, D) float32; in eval mode it reads content that was fused before."""
@@ -82,6 +96,6 @@ class ContentFusion(ItemFeature):
         rows[(index == 0) | (index > features.num_items)] = -1
         return self(content, rows)
 
-    def embed(self, items: Items) -> Tensor:
+    def embed_looked_up(self, looked_up: Tensor) -> Tensor:
         """Returns what was looked up, (..., D) float32."""
-        return items.looked_up
+        return looked_up

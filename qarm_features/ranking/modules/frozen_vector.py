@@ -5,7 +5,7 @@ In: frozen vectors of the distinct items of a batch. Out: (..., D) float32.
 
 from torch import Tensor, nn
 
-from qarm_features.ranking.modules.ranking_input import ItemFeature, Items, UniqueItems
+from qarm_features.ranking.modules.ranking_input import ItemFeature, UniqueItems
 
 
 class FrozenVector(ItemFeature, nn.Linear):
@@ -28,9 +28,9 @@ class FrozenVector(ItemFeature, nn.Linear):
         vectors = unique.features.rows("vectors", unique.item_index).float()
         return (vectors - unique.vector_mean) * vectors.any(dim=1, keepdim=True)
 
-    def embed(self, items: Items) -> Tensor:
+    def embed_looked_up(self, looked_up: Tensor) -> Tensor:
         """Maps what was looked up, (..., D) float32."""
-        return self(scaled_vectors(items.looked_up))
+        return self(scaled_vectors(looked_up))
 
 
 def scaled_vectors(vectors: Tensor) -> Tensor:

@@ -11,14 +11,31 @@ from torch import Tensor
 
 from qarm_features.ranking.modules.ranking_input import Reading, Rows
 
+_SMOOTHING = 5.0
+
 
 class ItemRates(Reading):
-    """Reads the positive rate and the count of the target item among the training rows."""
+    """Reads the positive rate and the count of the target item among the training rows, or before the row.
+
+    Args:
+        before_row: False for all training rows but the row itself, which all rows of an item share: a row with label 1 has a
+            lower rate than one with label 0, by 1 / count. True for the counters of the item strictly before the row, which
+            a server has too, and in which no later row counts.
+    """
 
     output_dim = 2
 
+    def __init__(self, *, before_row: bool = False) -> None:
+        super().__init__()
+        self.before_row = before_row
+        if before_row:
+            self.needs = frozenset({"counters"})
+
     def read(self, rows: Rows) -> Tensor:
         """Reads the rates of the target items, (B, 2) float32."""
+        if self.before_row:
+            liked, shown = rows.field("counters")[:, 2:].unbind(dim=1)  # of the item
+            return _features(liked, shown, rows.counts.positive_rate, smoothing=_SMOOTHING)
         own_label = rows.batch.label if self.training else None  # only training rows were counted
         return item_rate_features(rows.batch.item_index, *rows.counts, own_label=own_label)
 
@@ -30,7 +47,7 @@ def item_rate_features(
     positive_rate: Tensor,
     *,
     own_label: Tensor | None = None,
-    smoothing: float = 5.0,
+    smoothing: float = _SMOOTHING,
 ) -> Tensor:
     """Compares the rate of each target item with the mean rate.
 
@@ -53,6 +70,11 @@ def item_rate_features(
     if own_label is not None:
         liked = (liked - own_label * known).clamp(min=0)
         shown = (shown - known.float()).clamp(min=0)
+    return _features(liked, shown, positive_rate, smoothing=smoothing)
+
+
+def _features(liked: Tensor, shown: Tensor, positive_rate: Tensor, *, smoothing: float) -> Tensor:
+    """Returns (B, 2) float32 from counts (B,) float32."""
     rate = (liked + smoothing * positive_rate) / (shown + smoothing)
     excess = rate.clamp(1e-4, 1 - 1e-4).logit() - positive_rate.logit()
     return torch.stack([excess, shown.log1p() / 3], dim=1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from qarm_features.ranking.modules.code_lookup import INITIAL_STD
 from qarm_features.ranking.modules.masked_softmax import masked_softmax
-from qarm_features.ranking.modules.ranking_input import ItemFeature, Items, UniqueItems
+from qarm_features.ranking.modules.ranking_input import ItemFeature, UniqueItems
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 10.0
 
@@ -146,6 +146,6 @@ class NearestItems(ItemFeature, NearestItemsEmbedding):
             distances = features.rows("nearest_distances", unique.item_index).float()
         return self(nearest, distances=distances)
 
-    def embed(self, items: Items) -> Tensor:
+    def embed_looked_up(self, looked_up: Tensor) -> Tensor:
         """Returns what was looked up, (..., D) float32."""
-        return items.looked_up
+        return looked_up

@@ -193,9 +193,19 @@ class ItemFeature(nn.Module):
         """Returns (U, looked_up_dim) float32 for the distinct items of a batch."""
         raise NotImplementedError
 
+    def embed_looked_up(self, looked_up: Tensor) -> Tensor | None:
+        """Returns (U, output_dim) float32 for U distinct items from what was looked up of them, (U, looked_up_dim) float32.
+
+        An item feature that reads nothing else defines this instead of ``embed``; it is then computed once per distinct item.
+        """
+        return None
+
     def embed(self, items: Items) -> Tensor:
         """Returns (..., output_dim) float32 for items at places of any shape."""
-        raise NotImplementedError
+        embedded = self.embed_looked_up(items.looked_up)
+        if embedded is None:
+            raise NotImplementedError(f"{type(self).__name__} defines neither embed nor embed_looked_up.")
+        return embedded
 
 
 class Reading(nn.Module):

@@ -59,7 +59,9 @@ class TargetAttention(nn.Module):
         if len(behavior) == 1 < len(target):
             hidden = self._hidden_of_one_user(target, behavior[0])
         else:
-            hidden = self.of_behavior(behavior) + self.of_product(target.unsqueeze(1) * behavior)
+            # The target is folded into the weights, so that no product (B, T, D) is stored for the gradient.
+            folded = self.of_behavior.weight + target.unsqueeze(1) * self.of_product.weight  # (B, hidden_dim, D)
+            hidden = torch.bmm(behavior, folded.transpose(1, 2))
         hidden = hidden + self.of_target(target).unsqueeze(1)  # (B, T, hidden_dim)
         score = self.score(hidden.relu()).squeeze(-1)  # (B, T)
         return torch.einsum("bt,btd->bd", masked_softmax(score, mask, dim=1), behavior)

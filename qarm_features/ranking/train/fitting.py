@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from torch.distributed.algorithms import Join
 from torch.distributed.algorithms.join import Joinable
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import AdamW
 
 from qarm_features.ranking.data.item_counts import count_items
 from qarm_features.ranking.data.ranking_batch import RankingBatch
 from qarm_features.ranking.model.ranking_model import RankingModel
 from qarm_features.ranking.train.evaluation import evaluate
+from qarm_features.ranking.train.loss_balance import id_gradient_ratio
+from qarm_features.ranking.train.optimizer import optimizer_of, warm_up
 from qarm_features.ranking.train.training_options import TrainingOptions
 from qarm_features.torch_processes import Processes, joined_processes
 from qarm_features.training_log import EpochProgress, left_at_most
@@ -37,7 +38,8 @@ class Fitted(NamedTuple):
 
     Attributes:
         epochs: One entry per epoch: train_log_loss and train_content_id_loss in nats, valid (metrics), seconds,
-            rows_per_second.
+            rows_per_second, and for a model with a Content-ID-Contrastive loss content_id_gradient_ratio, see
+            ``id_gradient_ratio``.
         best_epoch: Number of the best epoch, from 0; the model has its weights.
 
     Example:
@@ -98,7 +100,8 @@ class _Fit:
 
     def __init__(self, model: RankingModel, options: TrainingOptions, processes: Processes) -> None:
         self.model, self.options, self.processes = model, options, processes
-        self.optimizer = _optimizer(model, options)
+        self.optimizer = optimizer_of(model, options)
+        self.schedule = warm_up(self.optimizer, options.warm_up_steps)
         self.losses: nn.Module = _Losses(model)
         self.joinable: list[Joinable] = []
         if processes.world_size > 1:
@@ -109,6 +112,7 @@ class _Fit:
             self.losses, self.joinable = parallel, [parallel]
         self.epochs: list[dict[str, Any]] = []
         self.best_epoch = 0
+        self.warned = False
         self.best_weights: dict[str, Tensor] = {}
 
     def run(self, train: Iterable[RankingBatch], valid: Iterable[RankingBatch]) -> Fitted:
@@ -145,6 +149,7 @@ class _Fit:
         self.losses.train()
         started = time.perf_counter()
         total = torch.zeros(3, dtype=torch.float64, device=self.processes.device)  # two summed losses, rows
+        ratio: float | None = None
         # The rows of this process stand for those of the others.
         progress = EpochProgress(
             logger, epoch=epoch, epochs=self.options.epochs, unit="rows", total=_num_rows(batches),
@@ -154,10 +159,13 @@ class _Fit:
         with Join(self.joinable) if self.joinable else nullcontext():
             for batch in batches:
                 batch = batch.to(self.processes.device)
+                if ratio is None and self.model.config.content_id_weight:
+                    ratio = self._balance(batch, epoch)
                 loss, log_loss, content_id = self.losses(batch)
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 self.optimizer.step()
+                self.schedule.step()
                 rows = len(batch.item_index)
                 means = torch.stack([log_loss.detach(), content_id.detach(), torch.ones_like(log_loss)])
                 total += rows * means
@@ -170,12 +178,30 @@ class _Fit:
             raise ValueError(
                 "train_batches hold 0 rows, must hold at least 1. Give an iterable that can be passed through again."
             )
-        return {
+        measured = {
             "train_log_loss": log_loss / rows,
             "train_content_id_loss": content_id / rows,
             "seconds": seconds,
             "rows_per_second": rows / seconds,
         }
+        return measured if ratio is None else measured | {"content_id_gradient_ratio": ratio}
+
+    def _balance(self, batch: RankingBatch, epoch: int) -> float:
+        """Tells how strongly the Content-ID-Contrastive loss pulls at the item IDs beside the log loss, by one batch."""
+        ratio = id_gradient_ratio(self.model, batch)
+        if self.processes.rank == 0:
+            logger.info(
+                "epoch %d: the gradient of the Content-ID-Contrastive loss on the item IDs is %.2f times that of the log loss",
+                *(epoch, ratio),
+            )
+            if ratio > 1 and not self.warned:
+                self.warned = True
+                logger.warning(
+                    "WARNING: the Content-ID-Contrastive loss moves the item IDs more than the log loss does (%.1f times). "
+                    "Lower content_id_weight, or set content_id_dim.",
+                    ratio,
+                )
+        return ratio
 
 
 class _Losses(nn.Module):
@@ -208,17 +234,3 @@ def _set_epoch(batches: Iterable[RankingBatch], epoch: int) -> None:
         set_epoch = getattr(owner, "set_epoch", None)
         if set_epoch is not None:
             set_epoch(epoch)
-
-
-def _optimizer(model: RankingModel, options: TrainingOptions) -> AdamW:
-    """Returns AdamW without weight decay for tables, one-dimensional weights and linear parts of a few numbers.
-
-    Most rows of a table are not in a batch, and decay would shrink them all the same.
-    """
-    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    spared = tables | {id(weight) for weight in model.linear_weights()}
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    decayed = [weight for weight in weights if weight.ndim > 1 and id(weight) not in spared]
-    others = [weight for weight in weights if weight.ndim < 2 or id(weight) in spared]
-    groups = [{"params": others, "weight_decay": 0.0}, {"params": decayed, "weight_decay": options.weight_decay}]
-    return AdamW(groups, lr=options.learning_rate)

@@ -23,6 +23,7 @@ from qarm_features.ranking.model.ranking_model import RankingModel
 from qarm_features.ranking.train.calibration import Calibration, fit_calibration
 from qarm_features.ranking.train.evaluation import evaluate, predict
 from qarm_features.ranking.train.fitting import fit
+from qarm_features.ranking.train.fusion_start import start_fusion_from
 from qarm_features.ranking.train.model_folder import save_model_folder
 from qarm_features.ranking.train.training_options import TrainingOptions
 from qarm_features.torch_processes import Processes, joined_processes
@@ -40,6 +41,7 @@ def train_ranking_model(
     output_dir: str | Path,
     *,
     item_features: str | Path | None = None,
+    fusion_from: str | Path | None = None,
     options: TrainingOptions | None = None,
     **model_config: Any,
 ) -> dict[str, Any]:
@@ -55,6 +57,8 @@ def train_ranking_model(
         item_features: Folder that ``write_item_features`` wrote for the vocabulary of train_files; every process must reach
             it. use_nearest_items, use_frozen_vector and use_fusion need it. The model then knows items that training
             did not see by their content.
+        fusion_from: Folder of an encoder version whose Fusion-Q-Former the fusion of the model starts from; None starts it
+            from random weights. Every process must reach it. See ``start_fusion_from``.
         options: Options of the training; None for the defaults.
         model_config: Arguments of ``RankingModel`` except num_items. num_levels and codebook_size are required;
             vector_dim and token_dims default to those of item_features.
@@ -62,7 +66,8 @@ def train_ranking_model(
     Returns:
         The content of metrics.json, in every process: ``valid`` and ``test`` (auc, user_auc, log_loss in nats, rows;
         null where a split has one label only), ``epochs`` (one entry each: train_log_loss, valid, rows_per_second),
-        ``best_epoch`` from 0, ``num_parameters``, ``options``, ``model_config``.
+        ``best_epoch`` from 0, ``num_parameters``, ``options``, ``model_config``, and with fusion_from ``fusion_from``:
+        encoder_version and encoder_fingerprint.
 
     Raises:
         ValueError: If a split has no rows, the valid split has one label only, a file's path names another codebook
@@ -90,6 +95,7 @@ def train_ranking_model(
                 f"item_features is None, must be a folder for the inputs {', '.join(model.config.inputs)}. "
                 "Write it with write_item_features."
             )
+        started_from = {} if fusion_from is None else {"fusion_from": start_fusion_from(model, fusion_from)}
         model.to(processes.device)
         model.set_item_counts(*processes.broadcast(lambda: count_items_of_files(train_files, vocabulary)))
         train, valid, test = (
@@ -101,14 +107,18 @@ def train_ranking_model(
             name: evaluate(model, loader, processes, calibration=calibration, with_slices=True)
             for name, loader in {"valid": valid, "test": test}.items()
         }
-        metrics = measured | {
-            "epochs": fitted.epochs,
-            "best_epoch": fitted.best_epoch,
-            "calibration": asdict(calibration),
-            "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "options": asdict(options),
-            "model_config": asdict(model.config),
-        }
+        metrics = (
+            measured
+            | started_from
+            | {
+                "epochs": fitted.epochs,
+                "best_epoch": fitted.best_epoch,
+                "calibration": asdict(calibration),
+                "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "options": asdict(options),
+                "model_config": asdict(model.config),
+            }
+        )
         if processes.rank == 0:
             save_model_folder(
                 output_dir,

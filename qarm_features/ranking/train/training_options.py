@@ -3,6 +3,7 @@
 In: numbers. Out: ``TrainingOptions`` that have been checked.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +29,9 @@ class TrainingOptions:
         num_workers: Number of reading processes beside each training process; 0 reads in the training process.
         num_threads: Number of CPU threads of one training process, at least 1.
         use_gpu: True to compute on a GPU if there is one.
+        part_learning_rates: Learning rates by the name of an item feature or a reading, above 0, instead of learning_rate: for
+            example {"fusion": 5e-4, "interest": 5e-4, "content_match": 5e-4}. A part that the model lacks is left out.
+        warm_up_steps: Number of first steps over which all learning rates rise linearly from 0, at least 0.
         impression_length: T2, the number of latest labeled impressions that are read; None for behavior_length.
 
     Raises:
@@ -52,15 +56,20 @@ class TrainingOptions:
     num_threads: int = 2
     use_gpu: bool = True
     impression_length: int | None = None
+    part_learning_rates: Mapping[str, float] | None = None
+    warm_up_steps: int = 0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "behavior_length", "num_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1.")
-        for name in ("weight_decay", "shuffle_rows", "num_workers"):
+        for name in ("weight_decay", "shuffle_rows", "num_workers", "warm_up_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 0.")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}, must be above 0.")
+        for name, rate in (self.part_learning_rates or {}).items():
+            if not rate > 0:
+                raise ValueError(f"part_learning_rates of {name} is {rate}, must be above 0.")
         if self.stop_metric not in ("auc", "user_auc"):
             raise ValueError(f'stop_metric is "{self.stop_metric}", must be "auc" or "user_auc".')

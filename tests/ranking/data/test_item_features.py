@@ -13,8 +13,12 @@ from tests.ranking.ranking_rows import CONFIG, FUSION, SWITCHES, VECTOR, item_fe
 class CountingStore(TokensInMemory):
     """Remembers which rows were asked for."""
 
+    def __init__(self, tokens):
+        super().__init__(tokens)
+        self.asked = []
+
     def gather_modalities(self, rows):
-        self.asked = rows.tolist()
+        self.asked += rows.tolist()
         return super().gather_modalities(rows)
 
 
@@ -146,10 +150,15 @@ def test_the_mean_of_many_vectors_is_that_of_evenly_spaced_ones():
     assert ItemFeatures(vectors=np.zeros((3, 2), np.float32)).mean_vector().tolist() == [0, 0]
 
 
-def test_cosines_are_the_same_from_one_table_and_pair_by_pair(monkeypatch):
+SIZES = {"codes": 2, "vector": 4, "fusion": 3}
+
+
+@pytest.mark.parametrize("content_names", [("fusion",), ("vector", "fusion")])
+def test_cosines_are_the_same_from_one_table_and_pair_by_pair(monkeypatch, content_names):
     torch.manual_seed(0)
-    parts = torch.randn(7, 2 + 4).index_fill(0, torch.tensor([3]), 0.0)
-    target, past = LookedUp(parts, torch.tensor([0, 3, 6]), 2), LookedUp(parts, torch.randint(0, 7, (3, 5)), 2)
+    parts = {name: torch.randn(7, dim).index_fill(0, torch.tensor([3]), 0.0) for name, dim in SIZES.items()}
+    rows = (torch.tensor([0, 3, 6]), torch.randint(0, 7, (3, 5)))
+    target, past = (LookedUp(parts, places, content_names) for places in rows)
 
     from_table = content_cosines(target, past)
     monkeypatch.setattr(looked_up, "_MAX_UNIQUE_PER_BEHAVIOR", 0)

@@ -134,3 +134,35 @@ def test_interest_sizes_below_one_are_refused(name):
 def test_heads_that_do_not_divide_the_output_are_refused():
     with pytest.raises(ValueError, match="output_dim is 5, must be a multiple of num_heads = 4"):
         ContentInterest(4, 5)
+
+
+@pytest.mark.parametrize("rank", [2, None])
+@pytest.mark.parametrize("users", [3, 1])
+def test_keys_and_values_per_item_give_what_behaviors_one_by_one_give_gradients_included(rank, users):
+    interest = trained_interest(rank=rank)
+    content = torch.randn(7, 6, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    target = torch.tensor([0, 6, 0])
+    behavior = torch.tensor([[1, 2, 3, 3, 0], [4, 5, 0, 0, 0], [6, 0, 0, 0, 0]])[:users]
+    mask = torch.arange(5) < torch.tensor([[5], [2], [0]])[:users]
+
+    of_items = interest.of_items(content, target, behavior, mask)
+
+    one_by_one = interest(content[target], content[behavior].expand(3, -1, -1), mask.expand(3, -1))
+    torch.testing.assert_close(of_items, one_by_one)
+    weights = [content, *(weight for weight in interest.parameters() if weight.requires_grad)]
+    ours, expected = (torch.autograd.grad(attended.square().sum(), weights) for attended in (of_items, one_by_one))
+    torch.testing.assert_close(ours, expected)
+
+
+def test_over_an_identity_it_starts_by_averaging_the_content_of_behaviors():
+    interest = ContentInterest(6, 6, num_heads=2, base="identity")
+    behavior = torch.eye(6)[:4].unsqueeze(0)
+
+    attended = interest(torch.zeros(1, 6), behavior, torch.ones(1, 4, dtype=torch.bool))
+
+    assert attended.tolist() == [[0.25, 0.25, 0.25, 0.25, 0.0, 0.0]]  # a target of zeros is as near to all of them
+    assert [name for name, weight in interest.named_parameters() if not weight.requires_grad] == [
+        "query.weight",
+        "key.weight",
+        "value.weight",
+    ]

@@ -1,0 +1,60 @@
+"""The optimizer of a ranking model: which weights decay, which learn at a rate of their own, and the warm-up.
+
+In: a model and the options of its training. Out: AdamW, and a schedule that is stepped after every batch.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from qarm_features.ranking.model.parts import INPUT_ORDER, ITEM_FEATURES
+from qarm_features.ranking.model.ranking_model import RankingModel
+from qarm_features.ranking.train.training_options import TrainingOptions
+
+
+def optimizer_of(model: RankingModel, options: TrainingOptions) -> AdamW:
+    """Returns AdamW without weight decay for tables, one-dimensional weights and linear parts of a few numbers.
+
+    Most rows of a table are not in a batch, and decay would shrink them all the same.
+
+    Args:
+        model: Model whose weights are trained.
+        options: Options of the training.
+
+    Raises:
+        ValueError: If ``options.part_learning_rates`` names something that is no part of any model.
+    """
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    spared = tables | {id(weight) for weight in model.linear_weights()}
+    rates = _rates_of_weights(model, options.part_learning_rates or {})
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for weight in weights:
+        decay = 0.0 if weight.ndim < 2 or id(weight) in spared else options.weight_decay
+        groups.setdefault((rates.get(id(weight), options.learning_rate), decay), []).append(weight)
+    return AdamW(
+        [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()],
+        lr=options.learning_rate,
+    )
+
+
+def warm_up(optimizer: AdamW, steps: int) -> LambdaLR:
+    """Returns a schedule by which step n, from 1, has the n / steps part of its learning rates, and all of them afterwards.
+
+    Args:
+        optimizer: Optimizer before its first step.
+        steps: Number of steps of the warm-up, at least 0.
+    """
+    return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, steps)))
+
+
+def _rates_of_weights(model: RankingModel, rates: Mapping[str, float]) -> dict[int, float]:
+    """Returns learning rates by the identity of the weight, for the weights of parts with a rate of their own."""
+    parts: dict[str, nn.Module] = {**model.items.features, **model.history.readings}
+    unknown = sorted(rates.keys() - parts.keys() - {*ITEM_FEATURES, *INPUT_ORDER})
+    if unknown:
+        known = ", ".join(sorted({*ITEM_FEATURES, *INPUT_ORDER, *parts}))
+        raise ValueError(f"part_learning_rates names {', '.join(unknown)}, must be of {known}.")
+    return {id(weight): rates[name] for name in rates if name in parts for weight in parts[name].parameters()}
