@@ -1,11 +1,12 @@
 """What each part of EM3 brings on MovieLens-1M, and what the Content-ID-Contrastive loss (CIC) brings in which setting.
 
-Track A of ``ranking_ml1m.py``: item IDs, item rates and only the past positives of a user. First every row is trained with one
-seed and measured on valid; its test rows are not scored. Then the test rows are scored for item IDs, EM3, EM3 with the former
-CIC, EM3 with the CIC that is best on valid, and the best row of all without CIC, with three seeds. The interval of CIC's gain is
-over redrawn users, for the mean logit of the seeds.
+Track A of ``ranking_ml1m.py``: item IDs, item rates and only the past positives of a user. First every row is trained
+with one seed and measured on valid; its test rows are not scored. Then the test rows are scored for item IDs, EM3, EM3
+with the former CIC, EM3 with the CIC that is best on valid, and the best row of all without CIC, with three seeds. The
+interval of CIC's gain is over redrawn users, for the mean logit of the seeds.
 
-Each trained row is a file of results, and a row whose file is there is not trained again: the command can be stopped and repeated.
+Each trained row is a file of results, and a row whose file is there is not trained again: the command can be stopped and
+repeated.
 Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
 
     python benchmarks/em3_ablation.py --folder projects --results results
@@ -93,7 +94,7 @@ def report(chosen: list[Row], world: World, results: Path, threads: int, seeds: 
 
 
 def show_neighbors(chosen: list[Row], world: World, results: Path, seeds: int) -> None:
-    """Print what an item and its 10 nearest items share, and the difference to EM3 without CIC with its interval over items."""
+    """Print what an item and its 10 nearest items share, and the interval over items of the difference to EM3 without CIC."""
     neighbors = Neighbors(world, np.asarray(world.features.vectors))
     print(f"\nan item and its 10 nearest items, {seeds} seeds: content of few-click items, users of popular items")
     print(f"{'at random':62} " + "  ".join(f"{value:.4f}" for value in neighbors.at_random().values()))

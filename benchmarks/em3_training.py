@@ -1,9 +1,10 @@
 """Training of EM3's variants: the step as it was against the step as it is, on the same rows and from the same weights.
 
-A round is one pass over some batches: forward, backward and AdamW. Both ways take turns, and the ratio is that of their median
-rounds, so that other work on the machine hits both. After the first round the losses of both ways are compared. ``of 16`` are the
-rows of the table of ``ranking_ml1m.py``, whose content is 16 numbers wide and which read only numbers of the history; the others
-are the variants by name of ``qarm.yaml``. Rows and items are drawn at random in the shape of MovieLens-1M, see ``rows.py``. ::
+A round is one pass over some batches: forward, backward and AdamW. Both ways take turns, and the ratio is that of their
+median rounds, so that other work on the machine hits both. After the first round the losses of both ways are compared.
+``of 16`` are the rows of the table of ``ranking_ml1m.py``, whose content is 16 numbers wide and which read only numbers of
+the history; the others are the variants by name of ``qarm.yaml``. Rows and items are drawn at random in the shape of
+MovieLens-1M, see ``rows.py``. ::
 
     python benchmarks/em3_training.py
 """

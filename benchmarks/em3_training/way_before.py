@@ -1,9 +1,9 @@
 """The training step as it was, kept to be measured against.
 
-Content tokens of a batch were copied into one float32 block by numpy, the queries of the fusion attended to each other once per
-item, the content of every behavior was gathered before it was projected, frozen vectors were mapped at every place, gradients
-were computed for frozen vectors, and distinct items were found by sorting. ``way_before`` puts these functions in the place of
-the present ones; the weights are the same.
+Content tokens of a batch were copied into one float32 block by numpy, the queries of the fusion attended to each other once
+per item, the content of every behavior was gathered before it was projected, frozen vectors were mapped at every place,
+gradients were computed for frozen vectors, and distinct items were found by sorting. ``way_before`` puts these functions in
+the place of the present ones; the weights are the same.
 """
 
 from __future__ import annotations

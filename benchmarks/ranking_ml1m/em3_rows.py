@@ -1,4 +1,4 @@
-"""The rows of ``em3_ablation.py``: one part of EM3 after the other, and the Content-ID-Contrastive loss (CIC) in many settings.
+"""The rows of ``em3_ablation.py``: one part of EM3 after the other, and the Content-ID-Contrastive loss (CIC).
 
 All rows belong to track A and differ from each other in what their names say and in nothing else.
 """

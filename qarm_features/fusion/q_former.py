@@ -35,7 +35,8 @@ class Fused(NamedTuple):
 class FusionQFormer(nn.Module):
     """Fuse the tokens of the modalities of an item.
 
-    ``pooled = normalize(skip + head(mean of queries))``, or ``head(queries side by side)`` with ``flatten_queries``. ``skip`` is the mean, over the modalities of an item, of a linear
+    ``pooled = normalize(skip + head(mean of queries))``; with ``flatten_queries`` the head reads the queries side by side.
+    ``skip`` is the mean, over the modalities of an item, of a linear
     map of the unit-norm mean token. The map is initialized as an orthogonal matrix and ``head`` as 0, so that an untrained
     module is a random projection of the frozen embeddings. Training on few pairs starts from their geometry.
 

@@ -58,9 +58,9 @@ class RankingConfig:
         use_content_match: Reading: nearness of the target to the behaviors in content space, and with use_history to the
             impressions by label (``ContentMatch``).
         use_item_rates: Reading: positive rate and count of the target item among the training rows, without the row itself.
-        item_rates: What use_item_rates counts. "training_rows" counts all training rows but the row itself; within an item such
-            a rate falls when the row's label rises. "before_row" counts rows strictly before the row, as the counters of the
-            batch hold them, in training and in serving.
+        item_rates: What use_item_rates counts. "training_rows" counts all training rows but the row itself; within an item
+            such a rate falls when the row's label rises. "before_row" counts rows strictly before the row, in training and in
+            serving, by the counters of the batch.
         use_history_vectors: Attended and mean behaviors as vectors. False leaves only numbers of the history, so that the
             model cannot memorize a small number of users.
         use_linear: A linear part of the logit for all inputs of the MLP and for the frozen vector.
@@ -172,8 +172,8 @@ class RankingConfig:
             raise ValueError(f"content_id_dim is {self.content_id_dim}, must be at least 1. None projects nothing.")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                said = " or ".join(f'"{choice}"' if choice else "None" for choice in choices)
-                raise ValueError(f'{name} is "{getattr(self, name)}", must be {said}.')
+                *others, last = (f'"{choice}"' if choice else "None" for choice in choices)
+                raise ValueError(f'{name} is "{getattr(self, name)}", must be {", ".join(others)} or {last}.')
         for name in ("id_dropout", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be in [0, 1).")

@@ -191,7 +191,8 @@ class _Fit:
         ratio = id_gradient_ratio(self.model, batch)
         if self.processes.rank == 0:
             logger.info(
-                "epoch %d: the gradient of the Content-ID-Contrastive loss on the item IDs is %.2f times that of the log loss",
+                "epoch %d: the gradient of the Content-ID-Contrastive loss on the item IDs is %.2f times that of the log "
+                "loss",
                 *(epoch, ratio),
             )
             if ratio > 1 and not self.warned:

@@ -10,10 +10,10 @@ from qarm_features.ranking.model.ranking_model import RankingModel
 
 
 def id_gradient_ratio(model: RankingModel, batch: RankingBatch) -> float:
-    """Divides two gradients on the table of item IDs by their L2 norms: that of the weighted Content-ID-Contrastive loss by
-    that of the log loss.
+    """Divides the L2 norms of two gradients on the table of item IDs.
 
-    The weights, their gradients and torch's random numbers stay as they are.
+    They are that of the Content-ID-Contrastive loss, times its weight, and that of the log loss. The model and torch's random
+    numbers stay as they are.
 
     Args:
         model: Model with item IDs and content_id_weight above 0.

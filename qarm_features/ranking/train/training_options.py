@@ -29,8 +29,8 @@ class TrainingOptions:
         num_workers: Number of reading processes beside each training process; 0 reads in the training process.
         num_threads: Number of CPU threads of one training process, at least 1.
         use_gpu: True to compute on a GPU if there is one.
-        part_learning_rates: Learning rates by the name of an item feature or a reading, above 0, instead of learning_rate: for
-            example {"fusion": 5e-4, "interest": 5e-4, "content_match": 5e-4}. A part that the model lacks is left out.
+        part_learning_rates: Learning rates by the name of an item feature or a reading, above 0, instead of learning_rate,
+            for example {"fusion": 5e-4, "interest": 5e-4, "content_match": 5e-4}. A part that the model lacks is left out.
         warm_up_steps: Number of first steps over which all learning rates rise linearly from 0, at least 0.
         impression_length: T2, the number of latest labeled impressions that are read; None for behavior_length.
 

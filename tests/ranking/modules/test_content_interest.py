@@ -139,8 +139,8 @@ def test_heads_that_do_not_divide_the_output_are_refused():
 @pytest.mark.parametrize("rank", [2, None])
 @pytest.mark.parametrize("users", [3, 1])
 def test_keys_and_values_per_item_give_what_behaviors_one_by_one_give_gradients_included(rank, users):
-    interest = trained_interest(rank=rank)
-    content = torch.randn(7, 6, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    interest = trained_interest(rank=rank).double()
+    content = torch.randn(7, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2), requires_grad=True)
     target = torch.tensor([0, 6, 0])
     behavior = torch.tensor([[1, 2, 3, 3, 0], [4, 5, 0, 0, 0], [6, 0, 0, 0, 0]])[:users]
     mask = torch.arange(5) < torch.tensor([[5], [2], [0]])[:users]
