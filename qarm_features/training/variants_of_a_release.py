@@ -96,7 +96,7 @@ def train_variants(
         if ranking.fusion_start == "aligned" and switches.get("use_fusion"):
             start = Artifacts(artifacts, "encoders").get(release.encoder_version)
         started_from = [] if start is None else [start.fingerprint]
-        inputs = fingerprint([files, _said(options), switches, str(sources), *started_from])
+        inputs = fingerprint([files, said(options), switches, str(sources), *started_from])
         variants.append(_Variant(switches, reading, sources, start, {"variant": name, "seed": seed, "inputs": inputs}))
     missing = [variant for variant in variants if models.find(**variant.made_from) is None]
     sources_of_missing = [variant.sources for variant in missing]
@@ -191,8 +191,14 @@ def _options(ranking: Ranking, behavior_length: int, seed: int) -> TrainingOptio
     )
 
 
-def _said(options: TrainingOptions) -> str:
-    """Return the options as text. Later options count only if they are set, so that models of before are found again."""
+def said(options: TrainingOptions) -> str:
+    """Return the options as text, of which later options are a part only if they are set.
+
+    Models that were trained before these options existed are thus found again.
+
+    Args:
+        options: Options of a training.
+    """
     later = ("part_learning_rates", "warm_up_steps")
     said = ", ".join(f"{name}={value!r}" for name, value in vars(options).items() if name not in later or value)
     return f"TrainingOptions({said})"

@@ -5,6 +5,7 @@ from dataclasses import MISSING, fields
 
 import pytest
 
+from qarm_features.fusion.q_former import FusionQFormer
 from qarm_features.ranking import (
     ContentInterest,
     RankingConfig,
@@ -24,7 +25,10 @@ def test_settings_and_training_options_have_the_same_defaults():
     options = defaults_of(TrainingOptions) | {"dropout": defaults_of(RankingConfig)["dropout"]}
     shared = settings.keys() & options.keys()
 
-    assert shared == {"batch_size", "dropout", "epochs", "learning_rate", "patience", "weight_decay"}
+    assert shared == {
+        *("batch_size", "dropout", "epochs", "learning_rate", "part_learning_rates", "patience", "warm_up_steps"),
+        "weight_decay",
+    }
     assert {name: settings[name] for name in shared} == {name: options[name] for name in shared}
 
 
@@ -36,6 +40,8 @@ def test_settings_and_training_options_read_equally_many_behaviors():
     ("attention_dim", TargetAttention, "hidden_dim"),
     ("num_heads", ContentInterest, "num_heads"),
     ("interest_rank", ContentInterest, "rank"),
+    ("interest_base", ContentInterest, "base"),
+    ("flatten_queries", FusionQFormer, "flatten_queries"),
     ("content_id_temperature", content_id_contrastive_loss, "temperature"),
     ("content_id_negatives", content_id_contrastive_loss, "num_negatives"),
 ])  # fmt: skip

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import torch
 from deltalake import write_deltalake
+from safetensors.torch import save_file
 
 from qarm_features.feature_store.views.feature_views import Release
-from qarm_features.ranking import Scorer, train_ranking_models
+from qarm_features.fusion.q_former import FusionQFormer
+from qarm_features.ranking import RankingModel, Scorer, TrainingOptions, train_ranking_models
 from qarm_features.settings.load import load_settings
 from qarm_features.storage.artifacts import Artifacts
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, TRAINING_ROWS
 from qarm_features.storage.warehouse import Warehouse
-from qarm_features.training.variants_of_a_release import train_variants
+from qarm_features.training.variants_of_a_release import said, train_variants
 from tests.planted_rows import write_planted_features, write_planted_rows
 from tests.toy_catalog import write_toy_project
 
@@ -33,8 +38,8 @@ def train(tmp_path):
         launched.append(len(models))
         return train_ranking_models(models, **shared)
 
-    def trained(variants):
-        ranking = {"variants": variants, "epochs": 1, "batch_size": 256, "learning_rate": 0.01}
+    def trained(variants, **options):
+        ranking = {"variants": variants, "epochs": 1, "batch_size": 256, "learning_rate": 0.01, **options}
         settings = load_settings(tmp_path / "qarm.yaml", ranking=ranking)
         models = train_variants(
             Warehouse(settings.warehouse_path, **settings.id_types),
@@ -103,6 +108,44 @@ def test_what_variants_read_of_items_is_laid_out_once_and_their_models_serve(wit
     for model in models[1:]:
         scorer = Scorer.open(model.verify().path)
         assert (scorer.vocabulary.num_known, len(scorer.vocabulary)) == (200, 400)
+
+
+def test_a_fusion_starts_from_the_encoder_of_the_release_and_its_model_names_it(with_items):
+    torch.manual_seed(5)
+    arguments = {"num_queries": 4, "dim": 4, "num_layers": 1, "num_heads": 2}
+    weights = FusionQFormer({"text": 3}, **arguments).state_dict()
+
+    def save(folder):
+        save_file({f"q_former.{name}": weight for name, weight in weights.items()}, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps({"q_former": arguments}))
+
+    encoders = Artifacts(with_items.folder / "artifacts", "encoders")
+    _, encoder = encoders.publish(save), encoders.publish(save)  # the release names v1
+
+    (random,), _ = with_items({"fusion": FUSION}, learning_rate=1e-9, weight_decay=0.0)
+    (aligned,), launched = with_items(
+        {"fusion": FUSION}, learning_rate=1e-9, weight_decay=0.0, fusion_start="aligned", warm_up_steps=2
+    )
+
+    assert launched == [1, 1]
+    assert "fusion_encoder_version" not in random.manifest
+    assert aligned.manifest["fusion_encoder_version"] == 1
+    assert aligned.manifest["fusion_encoder_fingerprint"] == encoder.fingerprint
+    assert aligned.manifest["metrics"]["fusion_from"]["encoder_fingerprint"] == encoder.fingerprint
+    trained = RankingModel.from_pretrained(str(aligned.path)).items.fusion.q_former.state_dict()
+    for name, weight in weights.items():
+        torch.testing.assert_close(trained[name], weight, atol=1e-5, rtol=0)
+
+
+def test_options_that_did_not_exist_before_do_not_train_models_of_before_again():
+    before = (
+        "TrainingOptions(epochs=10, batch_size=1024, learning_rate=0.002, weight_decay=0.01, patience=2, stop_metric='auc', "
+        "seed=0, behavior_length=50, max_items=None, shuffle_rows=65536, num_workers=0, num_threads=2, use_gpu=True, "
+        "impression_length=None)"
+    )
+
+    assert said(TrainingOptions()) == before
+    assert said(TrainingOptions(warm_up_steps=3)) == before[:-1] + ", warm_up_steps=3)"
 
 
 @pytest.mark.parametrize(("variant", "message"), [

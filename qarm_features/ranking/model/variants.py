@@ -10,12 +10,10 @@ from typing import Any
 
 from qarm_features.ranking.model.ranking_config import RankingConfig
 
-_EM3 = {
-    "use_fusion": True,
-    "use_content_interest": True,
-    "content_id_weight": 0.1,
-    "new_items_from_content": True,
-}
+_WITHOUT_CIC = {"use_fusion": True, "use_content_interest": True}
+# Projections on both sides, a small weight and few negatives: without them the loss drowns the ranking loss in the item IDs.
+_CIC = {"content_id_weight": 1e-3, "content_id_dim": 16, "content_id_negatives": 16}
+_EM3 = {**_WITHOUT_CIC, **_CIC}
 _MATCH = {"use_match": True, "use_ages": True}
 _HISTORY = {"use_history": True, "use_counters": True, "use_ages": True}
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
@@ -28,6 +26,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "+nearest items, match": {"use_nearest_items": True, **_MATCH},
     "+frozen vector": {"use_frozen_vector": True},
     "+fusion": {"use_fusion": True},
+    "+EM3 without CIC": _WITHOUT_CIC,
     "+EM3": _EM3,
     "+history": _HISTORY,
     "all": {"use_nearest_items": True, "use_frozen_vector": True, **_MATCH, **_EM3, **_HISTORY},

@@ -215,7 +215,11 @@ NOTHING = Items(*(torch.empty(0) for _ in Items._fields))
 
 
 def test_item_features_and_readings_that_define_nothing_are_refused():
-    for call in (lambda: Reading().read(None), lambda: ItemFeature().embed(NOTHING), lambda: ItemFeature().look_up(None)):
+    for call in (
+        lambda: Reading().read(None),
+        lambda: ItemFeature().embed(NOTHING),
+        lambda: ItemFeature().look_up(None),
+    ):
         with pytest.raises(NotImplementedError):
             call()
 

@@ -1,8 +1,10 @@
 """Variants: names of qarm.yaml become switches of the ranking model."""
 
+from dataclasses import asdict
+
 import pytest
 
-from qarm_features.ranking import RankingModel
+from qarm_features.ranking import RankingConfig, RankingModel
 from qarm_features.ranking.model.variants import VARIANTS, named_variants
 
 DATA = {"num_items": 3, "num_levels": 2, "codebook_size": 4, "vector_dim": 3, "token_dims": {"text": 4}}
@@ -13,6 +15,14 @@ def test_every_named_variant_makes_a_model(name):
     model = RankingModel(**DATA, **named_variants([name])[name])
 
     assert model.config.use_item_ids
+
+
+def test_em3_with_and_without_cic_differ_in_nothing_else():
+    with_cic, without = (RankingConfig(**DATA, **VARIANTS[name]) for name in ("+EM3", "+EM3 without CIC"))
+
+    different = {name for name, value in asdict(with_cic).items() if value != asdict(without)[name]}
+
+    assert different == {"content_id_weight", "content_id_dim", "content_id_negatives"}
 
 
 def test_switches_of_ones_own_stand_beside_named_variants():
