@@ -102,7 +102,8 @@ class ItemRepresentation(nn.Module):
         mean = torch.empty(0) if self.vector is None else self.vector_mean
         unique, feature = UniqueItems(index, features, mean), self.features
         parts = {name: feature[name].look_up(unique) for name in self.looking_up}
-        places, made = inverse.split([index.numel() for index in indexes]), {}
+        places = inverse.split([index.numel() for index in indexes])
+        made: dict[str, Tensor] = {}
         return [
             LookedUp(parts, rows.unflatten(0, index.shape), self.content_names, made)
             for index, rows in zip(indexes, places)

@@ -58,7 +58,7 @@ def start_fusion_from(model: RankingModel, folder: str | Path) -> dict[str, Any]
 
 
 def _check_sizes(ours: FusionQFormer, weights: dict[str, Any], arguments: dict[str, Any], folder: Path) -> None:
-    heads = FusionQFormer.__init__.__kwdefaults__ | arguments
+    heads = {**(FusionQFormer.__init__.__kwdefaults__ or {}), **arguments}
     found = {
         "content_dim": (weights["queries"].shape[1], ours.dim),
         "num_queries": (weights["queries"].shape[0], ours.num_queries),
