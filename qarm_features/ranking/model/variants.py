@@ -10,10 +10,8 @@ from typing import Any
 
 from qarm_features.ranking.model.ranking_config import RankingConfig
 
-_WITHOUT_CIC = {"use_fusion": True, "use_content_interest": True}
-# Projections on both sides, a small weight and few negatives: without them the loss drowns the ranking loss in the item IDs.
-_CIC = {"content_id_weight": 1e-3, "content_id_dim": 16, "content_id_negatives": 16}
-_EM3 = {**_WITHOUT_CIC, **_CIC}
+_WITHOUT_CIC = {"use_fusion": True, "use_content_interest": True, "new_items_from_content": True}
+_EM3 = {**_WITHOUT_CIC, "content_id_weight": 0.1}  # they differ in the Content-ID-Contrastive loss (CIC) alone
 _MATCH = {"use_match": True, "use_ages": True}
 _HISTORY = {"use_history": True, "use_counters": True, "use_ages": True}
 VARIANTS: Mapping[str, Mapping[str, Any]] = {

@@ -13,22 +13,12 @@ from qarm_features.ranking.model.variants import VARIANTS
 from tests.ranking.ranking_rows import CONFIG, CONTENT, SWITCHES, item_features, random_rows
 
 RECORD = Path(__file__).with_name("saved_models.json")
-_FORMER_CIC = {
-    "content_id_weight": 0.1,
-    "content_id_dim": None,
-    "content_id_negatives": None,
-    "new_items_from_content": True,
-}
 _WIDTHS = {"vector_dim": 3, "token_dims": {"text": 4, "image": 3}, **CONTENT}
-CONFIGS = (
-    {name: CONFIG | _WIDTHS | dict(switches) for name, switches in VARIANTS.items()}
-    | {f"{name}, former CIC": CONFIG | _WIDTHS | dict(VARIANTS[name]) | _FORMER_CIC for name in ("+EM3", "all")}
-    | {
-        "every switch": CONFIG | SWITCHES["all"] | {"share_nearest_items": True, "id_dropout": 0.5},
-        "numbers of the history": CONFIG | SWITCHES["numbers of the history"],
-        "content interest of vectors": CONFIG | SWITCHES["content interest of vectors"],
-    }
-)
+CONFIGS = {name: CONFIG | _WIDTHS | dict(switches) for name, switches in VARIANTS.items()} | {
+    "every switch": CONFIG | SWITCHES["all"] | {"share_nearest_items": True, "id_dropout": 0.5},
+    "numbers of the history": CONFIG | SWITCHES["numbers of the history"],
+    "content interest of vectors": CONFIG | SWITCHES["content interest of vectors"],
+}
 
 
 def numbered_model(name: str) -> RankingModel:

@@ -22,7 +22,7 @@ def test_em3_with_and_without_cic_differ_in_nothing_else():
 
     different = {name for name, value in asdict(with_cic).items() if value != asdict(without)[name]}
 
-    assert different == {"content_id_weight", "content_id_dim", "content_id_negatives"}
+    assert different == {"content_id_weight"}
 
 
 def test_switches_of_ones_own_stand_beside_named_variants():
