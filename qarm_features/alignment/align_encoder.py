@@ -38,7 +38,7 @@ def alignment_fingerprint(config: Mapping[str, Any], alignment: Alignment, seed:
     Returns:
         A short hash, equal for equal arguments.
     """
-    training = {"seed": seed, **alignment.options(but={"num_processes", "cache_bytes"})}
+    training = {"seed": seed, **alignment.options(but={"num_processes", "cache_bytes", "step_bytes"})}
     return fingerprint([as_described(config), training])
 
 

@@ -1,7 +1,7 @@
 """Encode items by index, and cache everything that does not change while the encoder trains.
 
 In: item indexes. Out: embeddings (B, D). The tokens of a frozen backbone are computed once for each item and cached as
-float16; the input of a trained backbone is decoded once. Items that do not fit into ``cache_bytes`` are read again each time.
+float16 in one array; the input of a trained backbone is decoded once. Items that do not fit into ``cache_bytes`` are read again each time.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from torch.nn.utils.rnn import pad_sequence
 
+from qarm_features.alignment.token_store import TokenStore, compact
 from qarm_features.alignment.training_data import PackedItems
 from qarm_features.encoders.item_encoder import ItemEncoder
 from qarm_features.encoders.modality_encoder import has_head, vector_dim
-from qarm_features.fusion.tokens import Tokens, spread_tokens
+from qarm_features.fusion.tokens import Tokens, mean_pool, spread_tokens
 
 _BLOCK = 64  # neighboring items whose tokens are computed together
+Row = dict[str, Any]
 _VECTOR = "vector of {}"  # entry of a row that holds the published vector of a frozen modality
 
 
@@ -38,10 +39,20 @@ class ItemContent:
     def __init__(self, encoder: ItemEncoder, items: PackedItems, *, cache_bytes: int) -> None:
         assert encoder.q_former is not None  # align() refuses an encoder without one
         self.encoder, self.q_former, self.items = encoder, encoder.q_former, items
-        self.frozen = [name for name, modality in encoder.by_modality.items() if not modality.trained]
+        encoders = encoder.by_modality
+        self.frozen = [name for name, modality in encoders.items() if not modality.trained]
         self.rejected: dict[int, str] = {}
-        self._cache: dict[int, dict[str, Any]] = {}
-        self._room = cache_bytes
+        self._is_rejected, self._is_cached = np.zeros((2, len(items)), bool)
+        self._tokens = {name: self._empty_store(name, cache_bytes) for name in self.frozen}
+        # Any other vector than that of a head is the mean of the tokens.
+        self._vectors: dict[str, Tensor] = {
+            # Memory of numpy's zeros is used only where it is written.
+            name: torch.from_numpy(np.zeros((len(items), vector_dim(encoders[name])), np.float32))
+            for name in self.frozen
+            if has_head(encoders[name])
+        }
+        self._decoded: dict[int, Row] = {}  # values of trained modalities
+        self._cache_bytes, self._other_bytes = cache_bytes, 0
         self._full = False
 
     def encode(self, index: np.ndarray) -> Tensor:
@@ -53,17 +64,16 @@ class ItemContent:
         Returns:
             Embeddings (B, D) float32 on the device of the encoder, with D of the Q-Former; 0 for a rejected item.
         """
-        rows = self._rows(index)
-        valid = [row for row in rows if row is not None]
+        computed = self._prepare(index)
         device = self.encoder.device
-        embeddings = torch.zeros(len(rows), self.q_former.dim, device=device)
-        if not valid:
-            return embeddings
-        pooled = self.q_former(self._tokens(valid, device)).pooled
-        if len(valid) == len(rows):
+        valid = np.flatnonzero(~self._is_rejected[index])
+        if len(valid) == 0:
+            return torch.zeros(len(index), self.q_former.dim, device=device)
+        pooled = self.q_former(self._tokens_of(index[valid], computed)).pooled
+        if len(valid) == len(index):
             return pooled
-        places = torch.tensor([place for place, row in enumerate(rows) if row is not None], device=device)
-        return embeddings.index_copy(0, places, pooled)
+        embeddings = torch.zeros(len(index), self.q_former.dim, device=device)
+        return embeddings.index_copy(0, torch.from_numpy(valid).to(device), pooled)
 
     @torch.no_grad()
     def frozen_geometry(self, index: np.ndarray) -> Tensor:
@@ -75,37 +85,42 @@ class ItemContent:
         Returns:
             Embeddings (A, D) of unit L2 norm, with D the sum over frozen modalities; 0 for an item without any of them.
         """
-        rows, parts = self._rows(index), []
-        encoders = self.encoder.by_modality
+        computed, parts = self._prepare(index), []
         for name in self.frozen:
-            part = torch.zeros(len(rows), vector_dim(encoders[name]))
-            for place, row in enumerate(rows):
-                if row and name in row:
-                    vector = row.get(_VECTOR.format(name))
-                    part[place] = normalize(row[name].float().mean(0) if vector is None else vector, dim=-1)
+            if name not in self._vectors:
+                parts.append(normalize(mean_pool(self._frozen_tokens(name, index, computed)), dim=-1))
+                continue
+            part = self._vectors[name][torch.from_numpy(index)]
+            for place, item in enumerate(index.tolist() if computed else []):
+                if name in computed.get(item, {}):
+                    part[place] = computed[item][_VECTOR.format(name)]
             parts.append(part)
-        together = torch.cat(parts or [torch.zeros(len(rows), 1)], dim=1)
+        together = torch.cat(parts or [torch.zeros(len(index), 1)], dim=1)
         return normalize(together, dim=-1).to(self.encoder.device)
 
-    def _rows(self, index: np.ndarray) -> list[dict[str, Any] | None]:
-        """Return for each item the float16 tokens (N, D) of frozen modalities and the decoded values of trained ones."""
-        missing = [item for item in index.tolist() if item not in self._cache and item not in self.rejected]
+    def _prepare(self, index: np.ndarray) -> dict[int, Row]:
+        """Cache the items that are not cached yet, and return those without room, computed for this call."""
+        missing = self._missing(index)
         if missing and not self._full:
             # Whole blocks are encoded, so that the tokens of an item do not depend on the batch that needs it first.
-            blocks = sorted({item // _BLOCK for item in missing})
-            for block in blocks:
-                items = range(block * _BLOCK, min((block + 1) * _BLOCK, len(self.items)))
-                self._keep(self._compute([item for item in items if item not in self._cache]))
-            missing = [item for item in missing if item not in self._cache and item not in self.rejected]
-        computed = self._compute(missing)
-        return [self._cache.get(item) or computed.get(item) for item in index.tolist()]
+            for block in sorted({item // _BLOCK for item in missing}):
+                items = np.arange(block * _BLOCK, min((block + 1) * _BLOCK, len(self.items)))
+                self._keep(self._compute(self._missing(items)))
+            missing = self._missing(index)
+        return self._compute(missing)
 
-    def _compute(self, items: list[int]) -> dict[int, dict[str, Any]]:
+    def _missing(self, index: np.ndarray) -> list[int]:
+        missing: list[int] = index[~(self._is_cached[index] | self._is_rejected[index])].tolist()
+        return missing
+
+    def _compute(self, items: list[int]) -> dict[int, Row]:
         """Read and decode items, encode them by the frozen backbones, and record the reasons of rejected items."""
         if not items:
             return {}
         decoded, reasons = self.encoder.decode(self.items.columns(np.array(items)))
-        self.rejected |= {item: reason or "no content" for item, row, reason in zip(items, decoded, reasons) if not row}
+        broken = {item: reason or "no content" for item, row, reason in zip(items, decoded, reasons) if not row}
+        self.rejected |= broken
+        self._is_rejected[list(broken)] = True
         rows = {item: dict(row) for item, row in zip(items, decoded) if row}
         encoders = self.encoder.by_modality
         for name in self.frozen:
@@ -114,43 +129,59 @@ class ItemContent:
                 with torch.no_grad():
                     (values, mask), pooled = self.encoder.modality_output(name, [rows[item][name] for item in present])
                 for item, tokens, is_valid, vector in zip(present, values.cpu(), mask.cpu(), pooled.cpu()):
-                    rows[item][name] = _compact(tokens[is_valid])
-                    if has_head(encoders[name]):  # any other vector is the mean of the tokens
+                    rows[item][name] = compact(tokens[is_valid])
+                    if has_head(encoders[name]):
                         rows[item][_VECTOR.format(name)] = vector.clone()
         return rows
 
-    def _keep(self, rows: dict[int, dict[str, Any]]) -> None:
+    def _keep(self, rows: dict[int, Row]) -> None:
         for item, row in rows.items():
-            size = _num_bytes(row)
-            if size > self._room:
+            tokens = {name: row[name] for name in self.frozen if name in row}
+            decoded = {name: row[name] for name in self.encoder.encoders if name in row and name not in tokens}
+            vectors = {name: row[_VECTOR.format(name)] for name in tokens if name in self._vectors}
+            others = self._other_bytes + sum(map(_num_bytes, vectors.values())) + (_num_bytes(decoded) if decoded else 0)
+            size = others + sum(
+                store.bytes_with(tokens[name]) if name in tokens else store.num_bytes
+                for name, store in self._tokens.items()
+            )
+            if size > self._cache_bytes:
                 self._full = True
                 return
-            self._room -= size
-            self._cache[item] = row
+            for name, values in tokens.items():
+                self._tokens[name].add(item, values)
+            for name, vector in vectors.items():
+                self._vectors[name][item] = vector
+            if decoded:
+                self._decoded[item] = decoded
+            self._other_bytes = others
+            self._is_cached[item] = True
 
-    def _tokens(self, rows: list[dict[str, Any]], device: torch.device) -> dict[str, Tokens]:
+    def _empty_store(self, name: str, cache_bytes: int) -> TokenStore:
+        dim = self.encoder.by_modality[name].dim
+        capacity = cache_bytes // (2 * dim)  # of float16
+        if self.encoder.tokens_kept is not None:
+            capacity = min(capacity, len(self.items) * self.encoder.tokens_kept)
+        return TokenStore(len(self.items), dim, capacity)
+
+    def _frozen_tokens(self, name: str, index: np.ndarray, computed: dict[int, Row]) -> Tokens:
+        own = {item: row[name] for item, row in computed.items() if name in row}
+        return self._tokens[name].gather(index, own)
+
+    def _tokens_of(self, index: np.ndarray, computed: dict[int, Row]) -> dict[str, Tokens]:
         tokens: dict[str, Tokens] = {}
+        device = self.encoder.device
         for name in self.encoder.encoders:
-            places = [place for place, row in enumerate(rows) if name in row]
-            if not places:
-                continue
-            own = [rows[place][name] for place in places]
             if name in self.frozen:
-                if len({part.dtype for part in own}) > 1:
-                    own = [part.float() for part in own]
-                values = pad_sequence(own, batch_first=True).to(device).float()
-                lengths = torch.tensor([len(part) for part in own], device=device)
-                mask = torch.arange(values.shape[1], device=device) < lengths[:, None]
-            else:
-                values, mask = self.encoder.modality_output(name, own).tokens
-            tokens[name] = spread_tokens(Tokens(values, mask), places, len(rows))
+                values, mask = self._frozen_tokens(name, index, computed)
+                if mask.shape[1]:
+                    tokens[name] = Tokens(values.to(device), mask.to(device))
+                continue
+            rows = [computed.get(item) or self._decoded.get(item, {}) for item in index.tolist()]
+            places = [place for place, row in enumerate(rows) if name in row]
+            if places:
+                values, mask = self.encoder.modality_output(name, [rows[place][name] for place in places]).tokens
+                tokens[name] = spread_tokens(Tokens(values, mask), places, len(index))
         return tokens
-
-
-def _compact(tokens: Tensor) -> Tensor:
-    """Return the tokens as float16, unless their values are too large or too small for it."""
-    largest = tokens.abs().max()
-    return tokens.to(torch.float16) if 1e-2 < largest < 6e4 else tokens.clone()
 
 
 def _num_bytes(value: Any) -> int:

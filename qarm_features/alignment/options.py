@@ -14,7 +14,8 @@ class AlignmentOptions:
 
     Args:
         batch_size: B, number of pairs in a batch over all processes, at least 2; the other pairs of a batch are negatives.
-        micro_batch_size: Number of items that are encoded at once, at least 1; memory depends on it, not on ``batch_size``.
+        micro_batch_size: Number of items that are encoded at once, at least 1; together with ``step_bytes`` it bounds the
+            memory, whatever the ``batch_size``.
         epochs: Greatest number of passes over the training pairs, at least 1.
         patience: Number of epochs without a better held-out result after which training stops, at least 1.
         learning_rate: Highest learning rate of AdamW, above 0.
@@ -35,6 +36,8 @@ class AlignmentOptions:
         num_candidates: Number of items, sampled by ``seed``, among which held-out target items are searched, at least 1.
         max_valid_pairs: Greatest number of held-out pairs, sampled by ``seed``, at least 1.
         cache_bytes: Memory of a process for tokens of frozen backbones and decoded values, in bytes, at least 0.
+        step_bytes: Memory of a process for the intermediate results of a step, in bytes, at least 0; items beyond it are
+            encoded twice in each step.
         checkpoint_steps: Number of steps between checkpoints within an epoch, at least 1; each epoch ends with one too.
         seed: Seed of the initial weights, the order of the pairs and the dropout, at least 0.
         num_threads: Number of CPU threads of one process, at least 1.
@@ -67,6 +70,7 @@ class AlignmentOptions:
     num_candidates: int = 10_000
     max_valid_pairs: int = 10_000
     cache_bytes: int = _SECTION.cache_bytes
+    step_bytes: int = _SECTION.step_bytes
     checkpoint_steps: int = 500
     seed: int = 0
     num_threads: int = 2
@@ -77,7 +81,7 @@ class AlignmentOptions:
             "batch_size": 2, "micro_batch_size": 1, "epochs": 1, "patience": 1, "num_candidates": 1,
             "max_valid_pairs": 1, "checkpoint_steps": 1, "num_threads": 1, "weight_decay": 0, "weight_power": 0,
             "geometry_weight": 0, "num_anchors": 2, "view_weight": 0, "num_views": 2,
-            "cache_bytes": 0, "seed": 0,
+            "cache_bytes": 0, "step_bytes": 0, "seed": 0,
         }  # fmt: skip
         for name, least in lowest.items():
             if getattr(self, name) < least:

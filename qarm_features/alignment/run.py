@@ -227,7 +227,7 @@ class AlignmentRun:
 
     def _inputs(self) -> dict[str, Any]:
         """Return the inputs that decide the result of the training run, without options that only change its speed."""
-        speed = {"num_threads", "use_gpu", "cache_bytes", "micro_batch_size", "checkpoint_steps"}
+        speed = {"num_threads", "use_gpu", "cache_bytes", "step_bytes", "micro_batch_size", "checkpoint_steps"}
         options = {name: value for name, value in asdict(self.options).items() if name not in speed}
         encoder = fingerprint(self.encoder.config)
         return options | {"items": len(self.data.items), "pairs": self.data.fingerprint, "encoder": encoder}

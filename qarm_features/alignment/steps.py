@@ -182,6 +182,7 @@ def add_gradients(
         [index[start : start + size] for start in range(0, max(len(index), 1), size)],
         compute_loss,
         device=processes.device,
+        step_bytes=options.step_bytes,
     )
     # Each process has the whole gradient of the temperature, but only its share of the gradients of all other weights.
     temperature_gradient = weights[LOG_TEMPERATURE].grad

@@ -249,6 +249,12 @@ class Alignment(Section):
         ge=0,
         description="Memory in bytes per process for cached tokens of frozen backbones, at least 0.",
     )
+    step_bytes: int = Field(
+        1_000_000_000,
+        ge=0,
+        description="Memory in bytes per process for the intermediate results of a training step, at least 0; items beyond it "
+        "are encoded twice in each step.",
+    )
 
     def options(self, *, but: set[str]) -> dict[str, Any]:
         """Returns the settings that are not None, by name.

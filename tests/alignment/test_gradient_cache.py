@@ -45,6 +45,25 @@ def test_dropout_falls_on_the_same_values_in_both_passes():
         assert torch.allclose(got, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("step_bytes", [1, 2_000, 1_000_000])
+def test_what_fits_into_memory_is_encoded_once_with_the_same_gradient(step_bytes):
+    """A micro-batch of 5 rows saves about 900 bytes: rows, weights and results of two layers."""
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Dropout(0.5), nn.Linear(8, 4))
+    parts, calls = torch.randn(20, 6).split(5), []
+
+    def encode(rows):
+        calls.append(len(rows))
+        return module(rows)
+
+    cached = gradients(module, lambda: cached_gradients(encode, parts, loss_of, step_bytes=step_bytes))
+
+    whole = gradients(module, lambda: loss_of(torch.cat([module(part) for part in parts])).backward())
+    for got, expected in zip(cached, whole):
+        assert torch.allclose(got, expected, atol=1e-6)
+    assert len(calls) == {1: 8, 2_000: 6, 1_000_000: 4}[step_bytes]
+
+
 def test_a_single_micro_batch_is_encoded_once():
     calls = []
 
