@@ -24,7 +24,8 @@ from qarm_features.encoders.item_encoder import ItemEncoder, raw_columns
 from qarm_features.settings.sections import Alignment
 from qarm_features.storage.artifacts import Artifact, Artifacts, fingerprint
 
-_DRIVER_SETTINGS = {"valid_share", "max_pairs", "num_processes"}
+_DRIVER_SETTINGS = {"valid_share", "valid_item_share", "max_pairs", "num_processes"}
+_VALID_ITEM_SHARE = 0.05
 
 
 def alignment_fingerprint(config: Mapping[str, Any], alignment: Alignment, seed: int) -> str:
@@ -83,6 +84,7 @@ def train_encoder(
         columns=raw_columns(arguments["modalities"]),
         max_pairs=alignment.max_pairs,
         valid_share=alignment.valid_share,
+        valid_item_share=_VALID_ITEM_SHARE if alignment.valid_item_share is None else alignment.valid_item_share,
         seed=seed,
     )
     with tempfile.TemporaryDirectory() as output:

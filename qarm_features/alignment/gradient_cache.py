@@ -1,9 +1,10 @@
 """Compute the gradient of a loss on a whole batch with the memory of a micro-batch.
 
 In: micro-batches of rows and a loss of all their embeddings. Out: the loss, and gradients in the weights. A contrastive loss
-needs all embeddings at once, but its gradient with respect to the weights does not. All micro-batches are encoded without
-gradients, the loss is differentiated with respect to the embeddings, and then each micro-batch is encoded again and
-backpropagates its part of that gradient. Micro-batches whose intermediate results fit into memory are encoded once. Source: GradCache, Gao et al., arXiv 2101.06983, section 3.
+needs all embeddings at once, but its gradient with respect to the weights does not. Micro-batches whose intermediate results
+do not fit into memory are encoded without gradients, the loss is differentiated with respect to the embeddings, and then each
+of these micro-batches is encoded again and backpropagates its part of that gradient. Source: GradCache, Gao et al., arXiv
+2101.06983, section 3.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Encode items by index, and cache everything that does not change while the encoder trains.
 
 In: item indexes. Out: embeddings (B, D). The tokens of a frozen backbone are computed once for each item and cached as
-float16 in one array; the input of a trained backbone is decoded once. Items that do not fit into ``cache_bytes`` are read again each time.
+float16 in one array; the input of a trained backbone is decoded once. Items that do not fit into ``cache_bytes`` are read
+again each time.
 """
 
 from __future__ import annotations
@@ -139,7 +140,9 @@ class ItemContent:
             tokens = {name: row[name] for name in self.frozen if name in row}
             decoded = {name: row[name] for name in self.encoder.encoders if name in row and name not in tokens}
             vectors = {name: row[_VECTOR.format(name)] for name in tokens if name in self._vectors}
-            others = self._other_bytes + sum(map(_num_bytes, vectors.values())) + (_num_bytes(decoded) if decoded else 0)
+            others = (
+                self._other_bytes + sum(map(_num_bytes, vectors.values())) + (_num_bytes(decoded) if decoded else 0)
+            )
             size = others + sum(
                 store.bytes_with(tokens[name]) if name in tokens else store.num_bytes
                 for name, store in self._tokens.items()

@@ -151,7 +151,7 @@ def _pack_pairs(parts: Sequence[Path], folder: Path, num_items: int) -> None:
     if train.sum() < 2 or train.all():
         raise ValueError(
             f"pairs hold {train.sum()} train and {(~train).sum()} valid rows, must hold at least 2 and 1. "
-            "Mine more pairs or change alignment.valid_share."
+            "Mine more pairs or change alignment.valid_share or valid_item_share."
         )
     order = np.lexsort((weight, target, trigger))  # the order does not depend on the files
     pairs, train = np.stack([trigger, target], 1)[order], train[order]

@@ -25,7 +25,7 @@ from qarm_features.alignment.checkpoint import (
 )
 from qarm_features.alignment.experiment_log import LogMetrics, experiment_log
 from qarm_features.alignment.gathering import broadcast_weights
-from qarm_features.alignment.held_out import draw_held_out, encode_items, held_out_loss, hit_rate, mean_cosine
+from qarm_features.alignment.held_out import draw_held_out, encode_items, held_out_loss, mean_cosine, measure
 from qarm_features.alignment.item_content import ItemContent
 from qarm_features.alignment.loss import LOG_TEMPERATURE_BOUNDS, bounded_temperature
 from qarm_features.alignment.options import AlignmentOptions
@@ -88,7 +88,13 @@ class AlignmentRun:
                     "%s item pairs of %s items, at most %d epochs. First the untrained encoder is measured.",
                     *(f"{len(self.data.pairs):,}", f"{len(self.data.items):,}", self.options.epochs),
                 )
-            self.state |= {"untrained": self._measure(), "best_epoch": _UNTRAINED, "inputs": self._inputs()}
+            untrained = self._measure()
+            self.state |= {
+                "untrained": untrained,
+                "best": untrained,
+                "best_epoch": _UNTRAINED,
+                "inputs": self._inputs(),
+            }
             self.best = self._copy_weights()
         first = self.processes.rank == 0  # only this process writes files and logs
         with experiment_log("align-encoder", asdict(self.options), active=first) as log:
@@ -152,11 +158,17 @@ class AlignmentRun:
             "train_loss": self.state["loss_sum"] / num_pairs,
             "valid_loss": measured["loss"],
             "valid_hit_rate": measured["hit_rate"],
+            "valid_score": measured["score"],
             "temperature": float(bounded_temperature(self.weights[LOG_TEMPERATURE].detach())),
             "pairs_per_second": num_pairs / max(self.state["seconds"], 1e-9),
         }
-        if _sort_key(measured) > _sort_key(self._best_measured()):
-            self.state["best_epoch"], self.best = epoch, self._copy_weights()
+        shown = list(entry.values())
+        by_bucket = measured["beats_matched"]
+        entry |= {f"valid_beats_matched_{name}": share for name, share in by_bucket.items()}
+        entry |= {f"valid_hit_rate_{name}": share for name, share in measured["hit_rates"].items()}
+        if _sort_key(measured) > _sort_key(self.state["best"]):
+            self.state |= {"best_epoch": epoch, "best": measured}
+            self.best = self._copy_weights()
         self.state["epochs"].append(entry)
         left = left_at_most(epoch, self.options.epochs, self.state["seconds"])
         self.state |= {"epoch": epoch + 1, "batch": 0, "loss_sum": 0.0, "seconds": 0.0}
@@ -164,12 +176,13 @@ class AlignmentRun:
         if self.processes.rank == 0:
             log(entry, epoch)
             logger.info(
-                "epoch %d: train loss %.4f, valid loss %.4f, valid HitRate@10 %.4f, temperature %.4f, %.0f pairs/s%s",
-                epoch, *entry.values(), left,
+                "epoch %d: train loss %.4f, valid loss %.4f, valid HitRate@10 %.4f, nearer than items as popular %.4f (%s), "
+                "temperature %.4f, %.0f pairs/s%s",
+                epoch, *shown[:4], ", ".join(f"{name} {share:.3f}" for name, share in by_bucket.items()), *shown[4:], left,
             )  # fmt: skip
 
-    def _measure(self) -> dict[str, float]:
-        """Return the loss and the HitRate@10 of held-out pairs, the same in every process."""
+    def _measure(self) -> dict[str, Any]:
+        """Return the loss and the figures of ``measure`` on held-out pairs, the same in every process."""
         self.encoder.eval()
         embeddings = encode_items(
             lambda index: encode_content(self.content, index),
@@ -189,15 +202,9 @@ class AlignmentRun:
                 "loss": held_out_loss(
                     embeddings, self.held_out, self.weights[LOG_TEMPERATURE], data=self.data, options=self.options
                 ),
-                "hit_rate": hit_rate(embeddings, self.held_out, self.data.known),
+                **measure(embeddings, self.held_out, self.data.known),
             }
         )
-
-    def _best_measured(self) -> dict[str, float]:
-        if self.state["best_epoch"] == _UNTRAINED:
-            return self.state["untrained"]
-        entry = self.state["epochs"][self.state["best_epoch"]]
-        return {"loss": entry["valid_loss"], "hit_rate": entry["valid_hit_rate"]}
 
     def _has_stopped(self) -> bool:
         return self.state["epoch"] - 1 - max(self.state["best_epoch"], 0) >= self.options.patience
@@ -209,7 +216,7 @@ class AlignmentRun:
         best, rejected = self.state["best_epoch"], self.processes.gather(set(self.content.rejected))
         return {
             "untrained": self.state["untrained"],
-            "valid": self._best_measured(),
+            "valid": self.state["best"],
             "epochs": self.state["epochs"],
             "best_epoch": None if best == _UNTRAINED else best,
             "rejected_items": self.processes.broadcast(lambda: len(set().union(*rejected))),
@@ -230,7 +237,13 @@ class AlignmentRun:
         speed = {"num_threads", "use_gpu", "cache_bytes", "step_bytes", "micro_batch_size", "checkpoint_steps"}
         options = {name: value for name, value in asdict(self.options).items() if name not in speed}
         encoder = fingerprint(self.encoder.config)
-        return options | {"items": len(self.data.items), "pairs": self.data.fingerprint, "encoder": encoder}
+        stop = "beats_matched by bucket"  # a checkpoint of a run that stopped by another measure is refused
+        return options | {
+            "stop": stop,
+            "items": len(self.data.items),
+            "pairs": self.data.fingerprint,
+            "encoder": encoder,
+        }
 
     def _save(self) -> None:
         if self.checkpoint_dir is not None and self.processes.rank == 0:
@@ -257,6 +270,6 @@ class AlignmentRun:
         return True
 
 
-def _sort_key(measured: dict[str, float]) -> tuple[float, float]:
-    """Return a key that is larger for a better encoder: a higher hit rate, then a lower loss."""
-    return measured["hit_rate"], -measured["loss"]
+def _sort_key(measured: dict[str, Any]) -> tuple[float, float]:
+    """Return a key that is larger for a better encoder: a higher score, then a lower loss."""
+    return measured["score"], -measured["loss"]

@@ -25,8 +25,6 @@ class TokenStore:
         capacity: Greatest number of tokens. Memory is used only for tokens that are stored, because the operating system
             provides a page when it is first written.
 
-    Attributes:
-        num_bytes: Bytes of the tokens that are stored.
     """
 
     def __init__(self, num_items: int, dim: int, capacity: int) -> None:
@@ -37,6 +35,7 @@ class TokenStore:
 
     @property
     def num_bytes(self) -> int:
+        """Return the bytes of the tokens that are stored."""
         return self._used * self._values.shape[1] * self._values.element_size()
 
     def bytes_with(self, tokens: Tensor) -> int:

@@ -57,10 +57,11 @@ def align(
     Returns:
         The content of ``metrics.json``, in every process:
 
-        - ``untrained`` and ``valid``: ``loss`` in nats and ``hit_rate``, the share of held-out pairs whose target item is
-          among the 10 nearest of ``num_candidates`` items, before training and after the best epoch.
-        - ``epochs``: for each epoch ``train_loss``, ``valid_loss``, ``valid_hit_rate``, ``temperature`` and
-          ``pairs_per_second``.
+        - ``untrained`` and ``valid``: ``loss`` in nats, ``hit_rate`` (the share of held-out pairs whose target item is among
+          the 10 nearest of ``num_candidates`` items), ``hit_rates`` and ``beats_matched`` by bucket of popularity, and
+          ``score``, by which training stops (``held_out.measure`` explains them), before training and after the best epoch.
+        - ``epochs``: for each epoch ``train_loss``, ``temperature``, ``pairs_per_second``, and the same figures of held-out
+          pairs, as ``valid_loss``, ``valid_score``, ``valid_hit_rate``, ``valid_hit_rate_new`` and so on.
         - ``best_epoch``: number of the best epoch, from 0; None if the untrained encoder was best and is kept.
         - ``rejected_items``: number of items with broken content; their pairs are left out.
         - ``num_pairs``, ``num_weights`` and ``options``.

@@ -58,5 +58,8 @@ def align_encoder(
         run=TrainingProcesses(context, settings.alignment.num_processes).run,
     )
     rows, metrics = trained.manifest["pairs"], trained.manifest["metrics"]
-    before, after = metrics["untrained"]["hit_rate"], metrics["valid"]["hit_rate"]
-    return Counts(rows, rows, 0, f"encoder v{trained.version}, held-out HitRate@10 {before:.3f} -> {after:.3f}")
+    shown = [
+        f"{words} {metrics['untrained'][name]:.3f} -> {metrics['valid'][name]:.3f}"
+        for words, name in (("held-out HitRate@10", "hit_rate"), ("nearer than items as popular", "score"))
+    ]
+    return Counts(rows, rows, 0, f"encoder v{trained.version}, {', '.join(shown)}")

@@ -238,7 +238,18 @@ class Alignment(Section):
         "same embedding; null is 0.",
     )
     valid_share: float = Field(
-        0.05, gt=0, lt=0.5, description="Share of pairs held out for early stopping, above 0 and below 0.5."
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="Share of pairs, the latest, held out for early stopping, above 0 and below 0.5.",
+    )
+    # The default is None, so that encoders that were aligned before this option existed are still found.
+    valid_item_share: float | None = Field(
+        None,
+        ge=0,
+        lt=0.5,
+        description="Share of items, drawn by hash, all of whose pairs are held out as well, so that early stopping sees "
+        "items without training pairs; from 0 to below 0.5; null is 0.05.",
     )
     max_pairs: int = Field(
         20_000_000, ge=1, description="Approximate highest number of pairs, sampled by hash, to train on, at least 1."
@@ -252,8 +263,8 @@ class Alignment(Section):
     step_bytes: int = Field(
         1_000_000_000,
         ge=0,
-        description="Memory in bytes per process for the intermediate results of a training step, at least 0; items beyond it "
-        "are encoded twice in each step.",
+        description="Memory in bytes per process for the intermediate results of a training step, at least 0; items beyond "
+        "it are encoded twice in each step.",
     )
 
     def options(self, *, but: set[str]) -> dict[str, Any]:

@@ -45,10 +45,13 @@ def test_the_best_epoch_is_the_one_that_is_kept(aligned):
 
     best = metrics["epochs"][metrics["best_epoch"]]
 
-    assert best["valid_hit_rate"] == max(entry["valid_hit_rate"] for entry in metrics["epochs"])
-    assert metrics["valid"] == {"loss": best["valid_loss"], "hit_rate": best["valid_hit_rate"]}
+    assert best["valid_score"] == max(entry["valid_score"] for entry in metrics["epochs"])
+    assert [metrics["valid"][name] for name in ("loss", "hit_rate", "score")] == [
+        best[f"valid_{name}"] for name in ("loss", "hit_rate", "score")
+    ]
+    assert best["valid_beats_matched_few"] == metrics["valid"]["beats_matched"]["few"]
     assert json.loads((output_dir / "metrics.json").read_text()) == metrics
-    assert set(best) == {"train_loss", "valid_loss", "valid_hit_rate", "temperature", "pairs_per_second"}
+    assert {"train_loss", "valid_hit_rate_middle", "temperature", "pairs_per_second"} < set(best)
     ItemEncoder.from_pretrained(output_dir)
 
 
@@ -65,7 +68,10 @@ def test_the_size_of_a_micro_batch_and_of_the_cache_change_nothing_but_memory(pl
     expected = align(planted_encoder, planted_source, tmp_path, options=options)
 
     metrics = align(
-        planted_encoder, planted_source, tmp_path, options=replace(options, micro_batch_size=7, cache_bytes=0)
+        planted_encoder,
+        planted_source,
+        tmp_path,
+        options=replace(options, micro_batch_size=7, cache_bytes=0, step_bytes=0),
     )
 
     assert metrics["epochs"][0]["train_loss"] == pytest.approx(expected["epochs"][0]["train_loss"], abs=1e-5)
@@ -147,8 +153,9 @@ def test_mlflow_gets_parameters_and_metrics_where_a_tracking_uri_is_set(planted_
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking")
     align(planted_encoder, planted_source, tmp_path, options=options)
 
-    names = ["pairs_per_second", "temperature", "train_loss", "valid_hit_rate", "valid_loss"]
-    assert calls == [("run", {"run_name": "align-encoder", "nested": False}), ("params", 64), (0, names)]
+    assert calls[:2] == [("run", {"run_name": "align-encoder", "nested": False}), ("params", 64)]
+    assert calls[2][0] == 0
+    assert {"pairs_per_second", "train_loss", "valid_score", "valid_beats_matched_few"} < set(calls[2][1])
 
 
 def test_an_encoder_without_a_q_former_is_refused(planted_source, tmp_path):
@@ -159,7 +166,7 @@ def test_an_encoder_without_a_q_former_is_refused(planted_source, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(planted_source, tmp_path, monkeypatch):
-    monkeypatch.setattr(AlignmentRun, "_measure", lambda run: {"loss": 0.0, "hit_rate": 0.0})
+    monkeypatch.setattr(AlignmentRun, "_measure", lambda run: {"loss": 0.0, "score": 0.0})
     monkeypatch.setattr("qarm_features.alignment.steps.contrastive_loss", lambda trigger, *_, **__: trigger.max() / 0)
 
     with pytest.raises(ValueError, match="train loss is inf, must be finite"):

@@ -108,26 +108,64 @@ def test_the_evaluation_compares_both_versions_on_later_co_clicks(aligned, capsy
     assert "encoder v0, frozen" in capsys.readouterr().out
 
 
+def exported(spark, folder, pairs, items, **shares):
+    """Writes training data of pairs (trigger, target, source, weight, hour) and returns them with the item IDs."""
+    schema = "trigger_item_id long, target_item_id long, source string, weight double, hour int"
+    rows = spark.createDataFrame(pairs, schema).selectExpr("*", "timestamp_seconds(hour * 3600) AS event_timestamp")
+    texts = spark.createDataFrame([(i, f"{i}") for i in items], "item_id long, text string")
+    shares = {"valid_share": 0.3, "valid_item_share": 0.0} | shares
+    number = write_alignment_data(rows, texts, folder, columns=["text"], max_pairs=10_000, seed=0, **shares)
+    text_of = {row["item_index"]: int(row["text"]) for row in spark.read.parquet(str(folder / "items")).collect()}
+    written = spark.read.parquet(str(folder / "pairs")).toPandas()
+    assert number == len(written)
+    written["trigger"], written["target"] = (written[f"{end}_index"].map(text_of) for end in ("trigger", "target"))
+    return written, text_of
+
+
+def splits_of(written) -> dict[tuple[int, int], str]:
+    return {(row.trigger, row.target): row.split for row in written.itertuples()}
+
+
 def test_training_data_hold_each_pair_once_and_a_pair_with_its_reverse_in_one_split(spark, tmp_path):
-    pairs = [(9, 2, "item-to-item", 0.5), (9, 2, "user-to-item", 2.0), (2, 9, "item-to-item", 0.5), (9, 77, "x", 1.0)]
-    pairs += [(a, b, "x", 1.0) for a in range(20, 60) for b in range(20, 60) if a != b]
-    items = [(i, f"text {i}") for i in (2, 9, *range(20, 60))]  # 77 is no longer in the catalog
+    pairs = [(9, 2, "Swing", 0.5, 0), (9, 2, "users", 6.0, 0), (2, 9, "Swing", 1.5, 0), (9, 77, "users", 2.0, 0)]
+    pairs += [(a, b, "x", 1.0, a % 7) for a in range(20, 60) for b in range(20, 60) if a != b]
+    items = (2, 9, *range(20, 60))  # 77 is no longer in the catalog
 
-    rows = write_alignment_data(
-        spark.createDataFrame(pairs, "trigger_item_id long, target_item_id long, source string, weight double"),
-        spark.createDataFrame(items, "item_id long, text string"),
-        tmp_path,
-        columns=["text"],
-        max_pairs=10_000,
-        valid_share=0.3,
-        seed=0,
-    )
+    written, text_of = exported(spark, tmp_path, pairs, items)
 
-    written = spark.read.parquet(str(tmp_path / "pairs")).toPandas()
-    index = {row["item_index"]: row["text"] for row in spark.read.parquet(str(tmp_path / "items")).collect()}
-    assert rows == len(written) == 2 + 40 * 39
-    assert [index[i] for i in (0, 1, 2)] == ["text 2", "text 9", "text 20"]
-    splits = {(r.trigger_index, r.target_index): r.split for r in written.itertuples()}
+    assert len(written) == 2 + 40 * 39
+    assert [text_of[i] for i in (0, 1, 2)] == [2, 9, 20]
+    splits = splits_of(written)
     assert all(splits[b, a] == split for (a, b), split in splits.items())
     assert 0.2 < (written["split"] == "valid").mean() < 0.4
-    assert written.set_index(["trigger_index", "target_index"])["weight"][1, 0] == 2.5
+    weights = written.set_index(["trigger", "target"])["weight"]
+    assert (weights[9, 2], weights[2, 9]) == (0.5 / 1.0 + 6.0 / 4.0, 1.5)  # the means of the sources are 1 and 4
+
+
+def test_the_latest_pairs_are_held_out(spark, tmp_path):
+    pairs = [(a, b, "x", 1.0, 10 * a + b) for a in range(10) for b in range(10) if a < b]
+
+    written, _ = exported(spark, tmp_path, pairs, range(10), valid_share=0.2)
+
+    latest = sorted((10 * a + b for a, b in splits_of(written)), reverse=True)[:9]  # a fifth of 45 pairs
+    assert {10 * a + b for (a, b), split in splits_of(written).items() if split == "valid"} == set(latest)
+
+
+def test_pairs_at_one_time_are_held_out_by_hash(spark, tmp_path):
+    pairs = [(a, b, "x", 1.0, 5) for a in range(30) for b in range(30) if a != b]
+
+    written, _ = exported(spark, tmp_path, pairs, range(30), valid_share=0.2)
+
+    assert 0.1 < (written["split"] == "valid").mean() < 0.3
+
+
+def test_a_held_out_item_has_no_training_pair_whatever_the_partitions(spark, tmp_path):
+    pairs = [(a, b, "x", 1.0, 0) for a in range(60) for b in range(60) if a != b]
+
+    written, _ = exported(spark, tmp_path / "one", pairs, range(60), valid_share=0.01, valid_item_share=0.1)
+    again, _ = exported(spark, tmp_path / "other", pairs[::-1], range(60), valid_share=0.01, valid_item_share=0.1)
+
+    train = written[written["split"] == "train"]
+    held_out = set(range(60)) - set(train["trigger"]) - set(train["target"])
+    assert 2 <= len(held_out) <= 12
+    assert splits_of(again) == splits_of(written)

@@ -1,0 +1,182 @@
+"""Which loss and which item pairs align an encoder without teaching it popularity: MovieLens-1M, text.
+
+Rows: the frozen encoder, the frozen encoder with popularity added, and encoders aligned with every combination of a loss
+(popularity correction: as at first; none; with the positive spared, at power 0.5 and 1) and of pairs (as mined by default;
+or divided by the popularity of the target, with both directions and a cap per target). Every encoder trains the same number
+of passes and keeps its last weights, so that no row is chosen by a criterion that favors it. Columns: HitRate@10 of later
+co-clicks, of targets with at most 5 positives and of new targets; the same after the targets were exchanged at random
+(popularity alone); and the share of items as popular as the target that are farther than it, .5 by chance. Differences from
+the frozen encoder have a 95% interval by resampled users.
+
+Each row is stored in ``--work`` when it is finished, and a second call goes on from there.
+Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
+
+    python benchmarks/alignment_2x2.py --work /tmp/valid                               # to choose
+    python benchmarks/alignment_2x2.py --work /tmp/test --period test --seeds 3 --rows today/old corrected/spared-0.5
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from alignment_2x2_inputs import DATA, PAIRS, Contents, build_encoder, prepare
+from torch.nn.functional import normalize
+
+from qarm_features.alignment import AlignmentOptions
+from qarm_features.alignment.packing import packed
+from qarm_features.alignment.run import AlignmentRun
+from qarm_features.alignment.training_data import TrainingData
+from qarm_features.evaluation.intervals import user_interval
+from qarm_features.ranking.data.popularity import FEW
+from qarm_features.torch_processes import joined_processes
+
+HITS = 10
+LOSSES: dict[str, dict[str, Any]] = {
+    "old": {"popularity_correction": True, "popularity_power": None},
+    "none": {"popularity_correction": False},
+    "spared-0.5": {"popularity_correction": True, "popularity_power": 0.5},
+    "spared-1": {"popularity_correction": True, "popularity_power": 1.0},
+}
+BASELINES = ("frozen", "frozen + popularity")
+
+
+class LastWeights(AlignmentRun):
+    """A training run that keeps the weights of its last epoch, whatever the held-out pairs say."""
+
+    def _measure(self) -> dict[str, Any]:
+        measured = {"loss": 0.0, "hit_rate": 0.0, "hit_rates": {}, "beats_matched": {}}
+        return measured | {"score": self.state["epoch"] + 1.0 if self.state["batch"] else 0.0}
+
+
+def train(work: Path, pairs: str, options: AlignmentOptions) -> np.ndarray:
+    """Train an encoder and return the published embeddings (n, D) of all items."""
+    with joined_processes(seed=options.seed, num_threads=options.num_threads, use_gpu=False) as processes:
+        data = TrainingData(packed(work / pairs), batch_size=options.batch_size, seed=options.seed)
+        contents = Contents(data, work)
+        encoder = build_encoder()
+        run = LastWeights(encoder, data, options, processes, None)
+        run.content = contents.of(encoder, data)
+        run.train()
+        with torch.inference_mode():
+            parts = np.array_split(np.arange(len(data.items)), 1 + len(data.items) // 512)
+            aligned = torch.cat([run.content.encode(part) for part in parts])
+        frozen = encoder.frozen_weight * contents.frozen
+        return normalize(torch.cat([aligned, frozen], 1), dim=1).numpy()
+
+
+def measure(embeddings: np.ndarray, pairs: pd.DataFrame, matched: pd.DataFrame, added: np.ndarray) -> pd.DataFrame:
+    """Rank the targets of the co-clicks.
+
+    Args:
+        embeddings: (n, D) embeddings of all items, unit L2 norm.
+        pairs: ``trigger``, ``target`` and ``exchanged`` (item indexes), in the order of the pairs.
+        matched: ``row`` of the pair and ``item``, an item as popular as its target.
+        added: (n,) what is added to the cosine with each item.
+
+    Returns:
+        A row for each pair: ``hit``, ``exchanged`` (a hit after the targets were exchanged), ``beats`` in [0, 1].
+    """
+    trigger, rows = pairs["trigger"].to_numpy(), np.arange(len(pairs))
+    scores = embeddings[trigger] @ embeddings.T + added
+    scores[rows, trigger] = -np.inf
+
+    def hits(target: np.ndarray) -> np.ndarray:
+        least = scores[rows, target][:, None]
+        return ((scores >= least).sum(1) - 1 < HITS) & (target != trigger)  # an item as near counts as nearer
+
+    target = pairs["target"].to_numpy()
+    nearer = scores[matched["row"], matched["item"]] >= scores[matched["row"], target[matched["row"]]]
+    beats = 1 - pd.Series(nearer).groupby(matched["row"].to_numpy()).mean().reindex(rows)
+    return pd.DataFrame({"hit": hits(target), "exchanged": hits(pairs["exchanged"].to_numpy()), "beats": beats})
+
+
+def row_of(name: str, seed: int, work: Path, arguments: argparse.Namespace) -> pd.DataFrame:
+    """Return the ranks of a row for one seed, from the work folder or measured anew."""
+    file = work / "rows" / f"{name.replace('/', '-')}-{seed}.parquet"
+    if not file.exists():
+        pairs, matched, items = (pd.read_parquet(work / f"{one}.parquet") for one in ("pairs", "matched", "items"))
+        added = np.zeros(len(items), np.float32)
+        if name in BASELINES:
+            embeddings = np.load(work / "frozen.npy")
+            if name != "frozen":
+                added = float((work / "weight").read_text()) * np.log1p(items["positives"].to_numpy(np.float32))
+        else:
+            mined, loss = name.split("/")
+            options = AlignmentOptions(
+                **LOSSES[loss],
+                epochs=arguments.epochs,
+                patience=arguments.epochs,
+                seed=seed,
+                num_threads=arguments.threads,
+            )
+            embeddings = train(work, mined, options)
+        file.parent.mkdir(exist_ok=True)
+        measure(embeddings, pairs, matched, added).to_parquet(file)
+        print(f"{name}, seed {seed}: done", flush=True)
+    return pd.read_parquet(file)
+
+
+def table(rows: dict[str, list[pd.DataFrame]], pairs: pd.DataFrame) -> None:
+    """Print one line for each row: means over seeds, deviations, and differences from the frozen encoder."""
+    slices = {
+        "all": np.ones(len(pairs), bool), "few": pairs["positives"].to_numpy() <= FEW,
+        "new": (pairs["slice"] == "new").to_numpy(),
+    }  # fmt: skip
+    print("pairs: " + ", ".join(f"{name} {int(mask.sum()):,}" for name, mask in slices.items()))
+    users, frozen = pairs["user"].to_numpy(), rows["frozen"][0]
+    for name, found in rows.items():
+        mean = {column: np.mean([one[column].to_numpy(float) for one in found], 0) for column in frozen.columns}
+        shown = []
+        for part, mask in slices.items():
+            hit = [float(one["hit"][mask].mean()) for one in found]
+            shown.append(f"HR {part} {np.mean(hit):.4f}" + (f" ± {np.std(hit, ddof=1):.4f}" if len(hit) > 1 else ""))
+        shown.append(f"exchanged {mean['exchanged'].mean():.4f}")
+        shown += [f"beats {part} {np.nanmean(mean['beats'][mask]):.3f}" for part, mask in slices.items()]
+        lifts = mean["hit"] - mean["exchanged"]
+        shown.append(f"lift {lifts.mean():.4f}")
+        if name != "frozen":
+            for words, own, other in (
+                ("beats", mean["beats"], frozen["beats"]),
+                ("lift", lifts, frozen["hit"].astype(float) - frozen["exchanged"]),
+            ):
+                difference = own - np.asarray(other)
+                kept = ~np.isnan(difference)
+                low, high = user_interval(difference[kept], users[kept]) or (np.nan, np.nan)
+                shown.append(f"{words} - frozen {difference[kept].mean():+.4f} [{low:+.4f}, {high:+.4f}]")
+        print(f"{name:22} {'  '.join(shown)}")
+
+
+def main() -> None:
+    """Measure every row that the work folder does not hold, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", help="folder for what is finished; a temporary one by default")
+    parser.add_argument("--period", choices=["valid", "test"], default="valid")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rows", nargs="+", default=[f"{pairs}/{loss}" for pairs in PAIRS for loss in LOSSES])
+    arguments = parser.parse_args()
+    if not DATA.is_dir():
+        sys.exit(f"{DATA} is absent: set QARM_DATA to a folder that holds ml1m. Skipped.")
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(arguments.work or temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        prepare(work, period=arguments.period)
+        rows = {name: [row_of(name, 0, work, arguments)] for name in BASELINES}
+        for name in arguments.rows:
+            rows[name] = [row_of(name, seed, work, arguments) for seed in range(arguments.seeds)]
+        print(f"MovieLens-1M, text, {arguments.period} period, {arguments.epochs} passes, {arguments.seeds} seeds")
+        table(rows, pd.read_parquet(work / "pairs.parquet"))
+
+
+if __name__ == "__main__":
+    main()
