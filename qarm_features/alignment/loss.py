@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from qarm_features.alignment.known_pairs import KnownPairs
 from qarm_features.alignment.options import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE
@@ -80,6 +81,7 @@ def contrastive_loss(
     weight = torch.ones(len(logits), device=logits.device) if weight is None else weight
     is_ignored = weight == 0
     left_out = (left_out | is_ignored[:, None] | is_ignored[None, :]) & ~diagonal
+    logits = logits.masked_fill(left_out, float("-inf"))  # once for both directions
     loss = _nats(logits, left_out, None if log_popularity is None else log_popularity.target, popularity_power)
     loss = loss + _nats(
         logits.T, left_out.T, None if log_popularity is None else log_popularity.trigger, popularity_power
@@ -88,14 +90,16 @@ def contrastive_loss(
 
 
 def _nats(logits: Tensor, left_out: Tensor, log_popularity: Tensor | None, power: float | None) -> Tensor:
-    """Return the cross-entropy (B,) of each row, with the diagonal as the label."""
-    diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    """Return the cross-entropy (B,) of each row, with the diagonal as the label, from logits that are -inf where left out."""
     if log_popularity is not None and power is None:
         logits = logits - log_popularity
     elif log_popularity is not None and power is not None:
+        diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
         num_negatives = (~left_out & ~diagonal).sum(1, keepdim=True).clamp(min=1)
-        logits = torch.where(diagonal, logits, logits - power * (log_popularity + num_negatives.log()))
-    return logits.masked_fill(left_out, float("-inf")).logsumexp(1) - logits.diagonal()
+        correction = power * (log_popularity + num_negatives.log())
+        logits = logits - correction.masked_fill(diagonal, 0.0)
+    # One pass over the logits, where logsumexp would take several.
+    return cross_entropy(logits, torch.arange(len(logits), device=logits.device), reduction="none")
 
 
 def false_negatives(trigger_index: np.ndarray, target_index: np.ndarray, known: KnownPairs | None = None) -> np.ndarray:

@@ -80,7 +80,8 @@ def test_power_1_estimates_the_softmax_over_all_items_and_no_power_starves_rare_
             left_out[0, 1:] = drawn == rare
             weight = torch.zeros(256, dtype=torch.float64)
             weight[0] = 1
-            rows = _nats(logits[:1].expand(256, -1), left_out, popularity[column].log(), power)
+            masked = logits[:1].expand(256, -1).masked_fill(left_out, float("-inf"))
+            rows = _nats(masked, left_out, popularity[column].log(), power)
             (rows * weight).sum().backward()
             total += cosines.grad[0, 0].item()
         return total / 200
