@@ -8,7 +8,7 @@ co-clicks, of targets with at most 5 positives and of new targets; the same afte
 (popularity alone); and the share of items as popular as the target that are farther than it, .5 by chance. Differences from
 the frozen encoder have a 95% interval by resampled users.
 
-Each row is stored in ``--work`` when it is finished, and a second call goes on from there.
+Each trained encoder's embeddings are stored in ``--work``, and a second call goes on from there.
 Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
 
     python benchmarks/alignment_2x2.py --work /tmp/valid                               # to choose
@@ -45,7 +45,6 @@ LOSSES: dict[str, dict[str, Any]] = {
     "spared-0.5": {"popularity_correction": True, "popularity_power": 0.5},
     "spared-1": {"popularity_correction": True, "popularity_power": 1.0},
 }
-BASELINES = ("frozen", "frozen + popularity")
 
 
 class LastWeights(AlignmentRun):
@@ -98,30 +97,21 @@ def measure(embeddings: np.ndarray, pairs: pd.DataFrame, matched: pd.DataFrame, 
     return pd.DataFrame({"hit": hits(target), "exchanged": hits(pairs["exchanged"].to_numpy()), "beats": beats})
 
 
-def row_of(name: str, seed: int, work: Path, arguments: argparse.Namespace) -> pd.DataFrame:
-    """Return the ranks of a row for one seed, from the work folder or measured anew."""
-    file = work / "rows" / f"{name.replace('/', '-')}-{seed}.parquet"
+def embeddings_of(name: str, seed: int, work: Path, arguments: argparse.Namespace) -> np.ndarray:
+    """Return the embeddings of an aligned encoder for one seed, from the work folder or trained now."""
+    file = work / "rows" / f"{name.replace('/', '-')}-{seed}.npy"
     if not file.exists():
-        pairs, matched, items = (pd.read_parquet(work / f"{one}.parquet") for one in ("pairs", "matched", "items"))
-        added = np.zeros(len(items), np.float32)
-        if name in BASELINES:
-            embeddings = np.load(work / "frozen.npy")
-            if name != "frozen":
-                added = float((work / "weight").read_text()) * np.log1p(items["positives"].to_numpy(np.float32))
-        else:
-            mined, loss = name.split("/")
-            options = AlignmentOptions(
-                **LOSSES[loss],
-                epochs=arguments.epochs,
-                patience=arguments.epochs,
-                seed=seed,
-                num_threads=arguments.threads,
-            )
-            embeddings = train(work, mined, options)
+        pairs, loss = name.split("/")
+        options = AlignmentOptions(
+            **LOSSES[loss], epochs=arguments.epochs, patience=arguments.epochs, seed=seed, num_threads=arguments.threads
+        )
+        embeddings = train(work, pairs, options)
         file.parent.mkdir(exist_ok=True)
-        measure(embeddings, pairs, matched, added).to_parquet(file)
-        print(f"{name}, seed {seed}: done", flush=True)
-    return pd.read_parquet(file)
+        draft = file.with_suffix(".draft.npy")
+        np.save(draft, embeddings)
+        draft.rename(file)
+        print(f"{name}, seed {seed}: trained", flush=True)
+    return np.load(file)
 
 
 def table(rows: dict[str, list[pd.DataFrame]], pairs: pd.DataFrame) -> None:
@@ -171,11 +161,16 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         prepare(work, period=arguments.period)
-        rows = {name: [row_of(name, 0, work, arguments)] for name in BASELINES}
+        pairs, matched, items = (pd.read_parquet(work / f"{one}.parquet") for one in ("pairs", "matched", "items"))
+        frozen, nothing = np.load(work / "frozen.npy"), np.zeros(len(items), np.float32)
+        popularity = float((work / "weight").read_text()) * np.log1p(items["positives"].to_numpy(np.float32))
+        added = {"frozen": nothing, "frozen + popularity": popularity}
+        rows = {name: [measure(frozen, pairs, matched, numbers)] for name, numbers in added.items()}
         for name in arguments.rows:
-            rows[name] = [row_of(name, seed, work, arguments) for seed in range(arguments.seeds)]
+            trained = [embeddings_of(name, seed, work, arguments) for seed in range(arguments.seeds)]
+            rows[name] = [measure(embeddings, pairs, matched, nothing) for embeddings in trained]
         print(f"MovieLens-1M, text, {arguments.period} period, {arguments.epochs} passes, {arguments.seeds} seeds")
-        table(rows, pd.read_parquet(work / "pairs.parquet"))
+        table(rows, pairs)
 
 
 if __name__ == "__main__":
