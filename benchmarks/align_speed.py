@@ -96,7 +96,7 @@ def main() -> None:
     sides = {"as it was": (ItemByItem, replace(now, step_bytes=0)), "as it is": (Repeated, now)}
     settings = Encoder()
     shape = {name: getattr(settings, name) for name in ("num_queries", "dim", "num_layers", "num_heads")}
-    runs, speeds = {}, {name: [] for name in sides}
+    runs, speeds, seconds = {}, {name: [] for name in sides}, {name: [] for name in sides}
     with (
         tempfile.TemporaryDirectory() as folder,
         joined_processes(seed=0, num_threads=arguments.threads, use_gpu=False) as processes,
@@ -122,12 +122,13 @@ def main() -> None:
         for round_number in range(arguments.rounds + 1):
             drawn = [next(batches) for _ in range(arguments.steps)]
             for name, run in runs.items():
-                started = time.perf_counter()
+                started, busy = time.perf_counter(), time.process_time()
                 for batch in drawn:
                     run._step(batch)
                     run.state["batch"] += 1
                 if round_number:  # the first round warms up
                     speeds[name].append(sum(len(b.weight) for b in drawn) / (time.perf_counter() - started))
+                    seconds[name].append(time.process_time() - busy)
         ends = [
             torch.cat([weight.detach().flatten() for weight in run.encoder.q_former.parameters()])
             for run in runs.values()
@@ -136,6 +137,8 @@ def main() -> None:
         print(f"{name}: {statistics.median(found):.0f} pairs/s, from {min(found):.0f} to {max(found):.0f}")
     ratios = [new / old for old, new in zip(*speeds.values())]
     print(f"ratio: {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
+    ratios = [old / new for old, new in zip(*seconds.values())]  # waiting for other programs is not counted
+    print(f"ratio of CPU seconds: {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
     print(f"largest difference of a weight after {now.batch_size} x {arguments.steps} x {arguments.rounds + 1} pairs: "
           f"{float((ends[0] - ends[1]).abs().max()):.1e}")  # fmt: skip
 
