@@ -65,7 +65,7 @@ def test_version_0_is_the_frozen_encoder_and_version_1_the_aligned_one(aligned):
     assert [frozen.manifest["dim"], trained.manifest["dim"]] == [384, 32 + 384]
     metrics = trained.manifest["metrics"]
     assert len(metrics["epochs"]) >= 1
-    assert metrics["valid"]["hit_rate"] >= metrics["untrained"]["hit_rate"]
+    assert metrics["valid"]["score"] >= metrics["untrained"]["score"]
     assert trained.manifest["pairs_until"] < "2024-01-01T16:40"
 
 
