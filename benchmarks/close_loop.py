@@ -18,10 +18,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from ranking_ml1m.data import World, load
-from ranking_ml1m.pipeline import DATA, PROJECTS, open_project, prepared, run_jobs
+from ranking_ml1m.pipeline import DATA, PROJECTS, open_project
 from ranking_ml1m.training import train
 from ranking_ml1m.variants import BASE, EM3, ROWS, TRACKS, Row, options
+from ranking_project.jobs import prepared, run_jobs
+from ranking_project.world import World, load
 
 COMPARED = {
     "+ aligned RQ": "+ RQ",

@@ -21,12 +21,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from ranking_ml1m.data import World, load
 from ranking_ml1m.em3_rows import CIC, NO_CIC, OLD_CIC, PARTS, ROWS, Row
 from ranking_ml1m.measures import measure, paired_bootstrap
 from ranking_ml1m.neighbors import Neighbors, interval_of_difference
 from ranking_ml1m.pipeline import DATA, prepare
 from ranking_ml1m.training import logits_of, train_em3_row
+from ranking_project.world import World, load
 
 from qarm_features.ranking import RankingModel
 

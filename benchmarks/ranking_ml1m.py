@@ -20,12 +20,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from ranking_ml1m.data import World, load
 from ranking_ml1m.measures import METRICS, four_counters, item_rate, measure, paired_bootstrap
 from ranking_ml1m.neighbors import Neighbors
 from ranking_ml1m.pipeline import DATA, PROJECTS, prepare
 from ranking_ml1m.training import train
 from ranking_ml1m.variants import ROWS, TRACKS
+from ranking_project.world import World, load
 
 
 def show(name: str, runs: list[dict], against: list[dict] | None) -> None:

@@ -20,11 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ranking_ml1m.data import World, load
 from ranking_ml1m.measures import measure
-from ranking_ml1m.pipeline import DATA, PROJECTS, open_project, prepared, run_jobs
-from ranking_ml1m.training import fit_model, logits_of, make_model
+from ranking_ml1m.pipeline import DATA, PROJECTS, open_project
+from ranking_ml1m.training import make_model
 from ranking_ml1m.variants import ROWS, options
+from ranking_project.jobs import prepared, run_jobs
+from ranking_project.model import fit_model, logits_of
+from ranking_project.world import World, load
 
 from qarm_features.quantizers import ResidualKMeans
 from qarm_features.quantizers.arrays.lloyd import assign_codes

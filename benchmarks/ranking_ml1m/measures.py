@@ -6,13 +6,13 @@ In: logits of the test rows. Out: metrics.
 from __future__ import annotations
 
 import numpy as np
+from ranking_project.world import World
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from qarm_features.ranking import RankingBatch
 from qarm_features.ranking.train.metrics import area_under_roc, user_auc
-from ranking_ml1m.data import World
 
 FEW = 5
 METRICS = ("auc", "user_auc", "few_click", "few_shown", "new_user")

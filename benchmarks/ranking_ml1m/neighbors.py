@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from ranking_project.world import World
 from scipy.sparse import csr_array
 
 from qarm_features.ranking import RankingModel
-from ranking_ml1m.data import World
 
 NEIGHBORS = 10
 _FEW, _POPULAR_SHARE = 5, 0.25

@@ -4,42 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-import torch
+from ranking_project.model import BATCH_SIZE, fit_model, logits_of, num_parameters
+from ranking_project.model import make_model as make
+from ranking_project.world import World
 
-from qarm_features.ranking import RankingBatch, RankingModel, RowsInMemory, TrainingOptions, fit
-from qarm_features.ranking.train.evaluation import predict
+from qarm_features.ranking import RankingModel, RowsInMemory, fit
 from qarm_features.ranking.train.fitting import Fitted
 from qarm_features.ranking.train.fusion_start import start_fusion_from
 from ranking_ml1m import em3_rows
-from ranking_ml1m.data import World
 from ranking_ml1m.measures import measure
 from ranking_ml1m.neighbors import Neighbors
 from ranking_ml1m.variants import BASE, TRACKS, Row, options
 
-BATCH_SIZE = 4096  # for evaluation
-
 
 def make_model(row: Row, track: str, world: World, *, seed: int) -> RankingModel:
     """Return the untrained model of a row."""
-    torch.manual_seed(seed)
-    model = RankingModel(
-        num_items=world.num_known,
-        **world.codes,
-        vector_dim=world.features.vectors.shape[1],
-        token_dims=world.features.content.token_dims,
-        **{**BASE, **TRACKS[track], **row.switches},
-    )
-    model.set_item_features(world.features)
-    model.set_item_counts(*world.counts)
-    return model
-
-
-def fit_model(model: RankingModel, rows: dict[str, RankingBatch], how: TrainingOptions) -> float:
-    """Train on train, keep the best epoch on valid, and return the seconds of an epoch."""
-    shuffled = RowsInMemory(rows["train"], batch_size=how.batch_size, shuffle=True, seed=how.seed)
-    fitted = fit(model, shuffled, RowsInMemory(rows["valid"], batch_size=BATCH_SIZE), how)
-    return float(np.mean([epoch["seconds"] for epoch in fitted.epochs]))
+    return make({**BASE, **TRACKS[track], **row.switches}, world, seed=seed)
 
 
 def train_em3_row(row: em3_rows.Row, world: World, *, seed: int, threads: int) -> tuple[RankingModel, Fitted]:
@@ -52,11 +32,6 @@ def train_em3_row(row: em3_rows.Row, world: World, *, seed: int, threads: int) -
     return model, fit(model, shuffled, RowsInMemory(world.rows["valid"], batch_size=BATCH_SIZE), how)
 
 
-def logits_of(model: RankingModel, rows: RankingBatch) -> np.ndarray:
-    """Return the logit (B,) of each row."""
-    return predict(model, RowsInMemory(rows, batch_size=BATCH_SIZE)).logit
-
-
 def train(row: Row, track: str, world: World, *, seed: int, threads: int, neighbors: Neighbors | None = None) -> dict:
     """Train one row with one seed, and return logits of the test rows, metrics, neighbors, seconds and parameters."""
     model = make_model(row, track, world, seed=seed)
@@ -67,5 +42,5 @@ def train(row: Row, track: str, world: World, *, seed: int, threads: int, neighb
         **{split: measure(logits[split], world.rows[split], world) for split in logits},
         "seconds": seconds,
         "neighbors": neighbors.of_model(model) if neighbors else {},
-        "parameters": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+        "parameters": num_parameters(model),
     }

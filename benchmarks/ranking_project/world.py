@@ -19,7 +19,7 @@ from qarm_features.ranking import (
 from qarm_features.ranking.data.item_counts import ItemCounts, count_items_of_files
 from qarm_features.ranking.data.item_feature_files import open_item_features
 from qarm_features.ranking.data.item_vocabulary import item_vocabulary
-from ranking_ml1m.pipeline import SPLITS, Prepared
+from ranking_project.jobs import SPLITS, Prepared
 
 LENGTH = 50  # T and T2
 
@@ -48,7 +48,16 @@ class World:
 def load(prepared: Prepared) -> World:
     """Load a project into memory."""
     known = item_vocabulary(prepared.rows["train"])
-    sources = ItemSources(prepared.embeddings, prepared.nearest_items, prepared.content)
+    vocabulary, features = load_features(
+        known, ItemSources(prepared.embeddings, prepared.nearest_items, prepared.content)
+    )
+    rows = {split: _whole(prepared.rows[split], vocabulary, prepared.codes["num_levels"]) for split in SPLITS}
+    counts = count_items_of_files(prepared.rows["train"], known)
+    return World(rows, features, counts, vocabulary.num_known, prepared.codes, prepared.encoder)
+
+
+def load_features(known: ItemVocabulary, sources: ItemSources) -> tuple[ItemVocabulary, ItemFeatures]:
+    """Load item features into memory, and return them with the vocabulary of all items that a source holds."""
     with TemporaryDirectory() as folder:
         write_item_features(folder, known, sources)
         vocabulary, features = open_item_features(Path(folder))
@@ -56,9 +65,7 @@ def load(prepared: Prepared) -> World:
         features.nearest_items = np.array(features.nearest_items)
         features.nearest_distances = np.array(features.nearest_distances)
         features.content_rows = np.array(features.content_rows)
-    rows = {split: _whole(prepared.rows[split], vocabulary, prepared.codes["num_levels"]) for split in SPLITS}
-    counts = count_items_of_files(prepared.rows["train"], known)
-    return World(rows, features, counts, vocabulary.num_known, prepared.codes, prepared.encoder)
+    return vocabulary, features
 
 
 def _whole(files: list[str], vocabulary: ItemVocabulary, num_levels: int) -> RankingBatch:
