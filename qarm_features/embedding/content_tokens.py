@@ -19,7 +19,7 @@ import torch
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from qarm_features.embedding.on_executors import BUFFER_BYTES, BUFFER_ROWS, encode_on_executors
+from qarm_features.embedding.on_executors import BUFFER_BYTES, BUFFER_ROWS, distinct_content, encode_on_executors
 from qarm_features.encoders.item_encoder import ItemEncoder, batches_by_length
 from qarm_features.encoders.one_by_one import encode_accepted
 from qarm_features.encoders.pretrained import weights_sha256
@@ -155,8 +155,10 @@ def content_tokens(
 
 
 def _token_rows(encoder: ItemEncoder, rows: pa.RecordBatch, batch_size: int, *, tokens_kept: int) -> pa.RecordBatch:
-    columns = {name: rows[name].to_pylist() for name in encoder.columns}
-    found = content_tokens(encoder, columns, batch_size=batch_size, tokens_kept=tokens_kept)
+    distinct, number = distinct_content(rows)
+    columns = {name: distinct[name].to_pylist() for name in encoder.columns}
+    of_content = content_tokens(encoder, columns, batch_size=batch_size, tokens_kept=tokens_kept)
+    found = [of_content[place] for place in number]
     encoded_rows = rows.filter(pa.array([item_tokens is not None for item_tokens in found]))
     encoded = [item_tokens for item_tokens in found if item_tokens is not None]
     counts = pa.array([[len(tokens) for tokens in item_tokens] for item_tokens in encoded], pa.list_(pa.int32()))

@@ -18,7 +18,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from qarm_features.embedding.on_executors import encode_on_executors, row_as_json
+from qarm_features.embedding.on_executors import distinct_content, encode_on_executors, row_as_json
 from qarm_features.storage.artifacts import Artifact
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, REJECTED_ROWS
 from qarm_features.storage.warehouse import Warehouse
@@ -106,8 +106,10 @@ def write_rejected(warehouse: Warehouse, embedded: DataFrame, *, first: bool, an
 
 
 def _embed_rows(encoder: ItemEncoder, rows: pa.RecordBatch, batch_size: int) -> pa.RecordBatch:
-    columns = {name: rows[name].to_pylist() for name in encoder.columns}
-    embeddings, reasons = encoder.encode(columns, batch_size=batch_size)
+    distinct, number = distinct_content(rows)
+    columns = {name: distinct[name].to_pylist() for name in encoder.columns}
+    embeddings, of_content = encoder.encode(columns, batch_size=batch_size)
+    embeddings, reasons = embeddings[number], [of_content[place] for place in number]
     flat = pa.array(embeddings.numpy().reshape(-1), pa.float32())
     offsets = pa.array(range(0, len(flat) + 1, embeddings.shape[1]), pa.int32())
     rejected = pa.array([reason is not None for reason in reasons])

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
@@ -36,6 +37,9 @@ def encode_on_executors(
     buffer_rows: int = BUFFER_ROWS,
 ) -> DataFrame:
     """Apply ``encode(encoder, rows, batch_size)`` to blocks of a few thousand items.
+
+    Items with the same content come to the same task, and without media one after the other, so that ``encode`` can encode
+    each content once: many products of a shop have the text of another one.
 
     Args:
         items: Rows with ``item_id``, ``content_hash`` and the columns that the encoder reads.
@@ -67,8 +71,28 @@ def encode_on_executors(
         num_threads=task_cpus,
         buffer_rows=buffer_rows,
     )
-    content = items.select("item_id", "content_hash", *encoder.manifest["columns"])
-    return content.repartition(partitions, "item_id").mapInArrow(run, schema)
+    columns = encoder.manifest["columns"]
+    content = items.select("item_id", "content_hash", *columns).repartition(partitions, "content_hash")
+    if "text" in columns and not {"image", "audio"}.intersection(
+        columns
+    ):  # to sort bytes of media costs more than it saves
+        content = content.sortWithinPartitions("content_hash", "item_id")
+    return content.mapInArrow(run, schema)
+
+
+def distinct_content(rows: pa.RecordBatch) -> tuple[pa.RecordBatch, np.ndarray]:
+    """Keep one row of each content, because items with the same content have the same embedding.
+
+    Args:
+        rows: B rows with ``content_hash``.
+
+    Returns:
+        The first row of each content in the order of the rows, and for each of the B rows the number (B,) int64 of the row
+        with its content.
+    """
+    numbers = rows["content_hash"].dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    _, first = np.unique(numbers, return_index=True)  # the dictionary is in the order of first occurrence
+    return rows.take(pa.array(first)), numbers.astype(np.int64)
 
 
 def row_as_json(rows: pa.RecordBatch, number: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from ranking_completejourney.baselines import ALL_THREE, BOUGHT, RATE, baselines, item_rate
+from ranking_completejourney.baselines import ALL_THREE, BOUGHT, RATE, WITH_SHOWN, baselines, item_rate
 from ranking_completejourney.past_counts import earlier_weeks, past_counts
 from ranking_completejourney.slices import slices_of
 from ranking_completejourney.source import Source, in_share, log_of, missing_files, moment, split_of
@@ -104,9 +104,10 @@ def test_the_rate_of_a_train_row_leaves_out_its_own_label():
     frame = rows((1, 7, 1, 1), (1, 7, 2, 0), (1, 8, 1, 0), (1, 8, 50, 1))
     mean = 1 / 3
 
-    rate = item_rate(frame, np.array([True, True, True, False]))
+    rate, rows_of_product = item_rate(frame, np.array([True, True, True, False]))
 
     liked, shown = np.array([0, 1, 0, 0]), np.array([1, 1, 0, 1])
+    assert rows_of_product.tolist() == shown.tolist()
     expected = (liked + 20 * mean) / (shown + 20)
     np.testing.assert_allclose(rate, np.log(expected / (1 - expected)))
 
@@ -116,7 +117,7 @@ def test_shuffled_labels_leave_the_item_rate_no_gain_on_train_rows():
     train = (frame.week <= 40).to_numpy()
     shuffled = frame.assign(label=np.random.default_rng(0).permutation(frame.label))
 
-    rate = item_rate(shuffled, train)
+    rate, _ = item_rate(shuffled, train)
 
     # Leaving a row out of its own rate lowers the rates of positives a little; a leak would raise the AUC far above 0.5.
     assert roc_auc_score(shuffled.label[train], rate[train]) < 0.5
@@ -131,6 +132,7 @@ def test_baselines_find_repeat_purchase_in_a_toy_chain():
     aucs = {name: roc_auc_score(test.label, score) for name, score in scores.items()}
     assert aucs[BOUGHT] > 0.8  # 8 usual products of 24, of which 3 are bought each week
     assert aucs[ALL_THREE] > 0.8
+    assert aucs[WITH_SHOWN] > 0.8
     assert 0.4 < aucs[RATE] < 0.65
 
 

@@ -6,8 +6,10 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
 
-from qarm_features.embedding.embed_items import items_to_embed
+from qarm_features.embedding.embed_items import _embed_rows, items_to_embed
+from qarm_features.embedding.embed_items import embed_items as embed
 from qarm_features.embedding.on_executors import regroup, row_as_json
+from qarm_features.encoders.item_encoder import ItemEncoder
 from qarm_features.jobs.embed_items import embed_items
 from qarm_features.jobs.ingest_catalog import ingest_catalog
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEMS
@@ -85,3 +87,37 @@ def test_a_run_that_dies_keeps_its_commits_a_second_embeds_the_rest_and_a_change
     assert embed_items(fresh_project).remark.startswith("1 items embedded")
     after = {r["item_id"]: r["embedding"] for r in warehouse.read(ITEM_EMBEDDINGS).collect()}
     assert [item for item in before if before[item] != after[item]] == [0]
+
+
+def test_items_with_the_same_content_are_encoded_once_and_have_equal_embeddings(project, monkeypatch):
+    encoder = ItemEncoder.from_pretrained(project.artifacts("encoders").get(0).path)
+    encoded, encode = [], encoder.encode
+    monkeypatch.setattr(encoder, "encode", lambda columns, **how: encoded.append(columns) or encode(columns, **how))
+    texts = ["milk, 1 l", "bread", None, "milk, 1 l", None, "milk, 1 l"]
+    rows = pa.record_batch(
+        {"item_id": range(6), "content_hash": ["m", "b", "n", "m", "n", "m"], "text": pa.array(texts, pa.string())}
+    )
+
+    embedded = _embed_rows(encoder, rows, 8).to_pylist()
+
+    assert encoded == [{"text": ["milk, 1 l", "bread", None]}]
+    assert [row["item_id"] for row in embedded] == [0, 1, 2, 3, 4, 5]
+    assert embedded[0]["embedding"] == embedded[3]["embedding"] == embedded[5]["embedding"]
+    assert embedded[0]["embedding"] != embedded[1]["embedding"]
+    assert [row["item_id"] for row in embedded if row["reason"]] == [2, 4]
+    assert [row["row"] for row in embedded if row["reason"]] == ['{"item_id": 2}', '{"item_id": 4}']
+
+
+def test_items_with_the_same_text_come_one_after_the_other_on_the_executors(project, spark):
+    items = project.warehouse.read(ITEMS)
+    twice = items.unionByName(items.withColumn("item_id", F.col("item_id") + 1000))
+
+    embedded = embed(twice, project.artifacts("encoders").get(0), limits={}, batch_size=8, rows=128).collect()
+
+    by_content = {}
+    for row in embedded:
+        by_content.setdefault(row["content_hash"], []).append((row["item_id"], row["embedding"]))
+    assert len(embedded) == 128
+    for (first, embedding), (second, other) in (sorted(rows) for rows in by_content.values()):
+        assert second == first + 1000
+        assert embedding == other
