@@ -20,7 +20,8 @@ CAUTIONS = """What must be known to read these figures:
   that week. Negatives are drawn among these products, in proportion to their earlier buyers.
 - The package that the data come from calls them simulated from real patterns.
 - Histories and counts are cut before the week of a row, so that no row sees its own visit.
-- Every model reads how often the household bought the product and its type before, and the item's rate."""
+- Every model reads how often the household bought the product and its type before, and the product's rate and number of
+  train rows. That number tells how negatives were drawn, so that only the regression with it is a baseline of models."""
 
 
 class Report:
