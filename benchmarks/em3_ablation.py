@@ -132,7 +132,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True, help="folder of one file per trained row")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the rows that are tested")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), help="train these rows on valid and stop")
+    parser.add_argument(
+        "--rows", nargs="+", choices=list(ROWS), metavar="ROW", help="train these rows on valid and stop"
+    )
     arguments = parser.parse_args()
     if not DATA.is_dir():
         sys.exit(f"{DATA} is absent: set QARM_DATA to a folder that holds ml1m. Skipped.")
