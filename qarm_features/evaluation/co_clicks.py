@@ -1,9 +1,9 @@
 """Co-clicks measure codes by the behavior of users: good codes give co-clicked items common prefixes and near centroids.
 
 In: pairs of items that a user liked, such as co-clicks, and the codes of all items. Out: the share of pairs with a common
-prefix of 1 to L codes, and HitRate@k, each with the value by chance. Items with the same semantic ID are equally near, so
-a target counts with the probability that it is among the first k in a random order of equally near items. This is the exact
-expectation over all items.
+prefix of 1 to L codes, with its value after the targets were exchanged among the pairs, and hits among the k nearest items.
+Items with the same semantic ID are equally near, so a target counts with the probability that it is among the first k in a
+random order of equally near items. This is the exact expectation over all items.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from qarm_features.codebooks.errors import matrix
 from qarm_features.evaluation.neighborhoods import decode
 
 _BLOCK = 4096  # number of semantic IDs whose scores with all pairs are in memory at once
+_ENDS = ("trigger_item_id", "target_item_id")
 _STEPS = 2.0**20  # scores are rounded to 1 / 2**20, so that they do not depend on the rows of a batch
 
 
@@ -31,11 +32,23 @@ class CodedPairs(NamedTuple):
         pair: (P,) int64 numbers of the pairs.
         trigger: (P, L) int32 codes of the trigger items.
         target: (P, L) int32 codes of the target items.
+        trigger_item: (P,) int64 numbers of the trigger items.
+        target_item: (P,) int64 numbers of the target items. Equal items have equal numbers, also on the other side.
     """
 
     pair: np.ndarray
     trigger: np.ndarray
     target: np.ndarray
+    trigger_item: np.ndarray
+    target_item: np.ndarray
+
+    def of(self, kept: np.ndarray) -> CodedPairs:
+        """Return some of the pairs.
+
+        Args:
+            kept: (P,) bool.
+        """
+        return CodedPairs(*(values[kept] for values in self))
 
 
 def coded_pairs(pairs: DataFrame, codes: DataFrame) -> CodedPairs:
@@ -48,39 +61,53 @@ def coded_pairs(pairs: DataFrame, codes: DataFrame) -> CodedPairs:
     for side in ("trigger", "target"):
         side_codes = codes.select(F.col("item_id").alias(f"{side}_item_id"), F.col("rq_codes").alias(side))
         pairs = pairs.join(side_codes, on=f"{side}_item_id", how="inner")
-    found = pairs.select("pair", "trigger", "target").orderBy("pair").toArrow()
+    found = pairs.select("pair", "trigger", "target", *_ENDS).orderBy("pair").toArrow()
     both = (matrix(found[side].combine_chunks(), np.int32) for side in ("trigger", "target"))
-    return CodedPairs(found["pair"].to_numpy(), *both)
+    items = pd.concat([found[name].to_pandas() for name in _ENDS], ignore_index=True)
+    numbers = pd.factorize(items)[0].astype(np.int64).reshape(2, -1)
+    return CodedPairs(found["pair"].to_numpy(), *both, *numbers)
 
 
-def shared_prefixes(pairs: CodedPairs) -> list[dict[str, float]]:
-    """Return the share of pairs with a common prefix of each length.
+def shared_lengths(pairs: CodedPairs) -> np.ndarray:
+    """Return the number (P,) of codes that the common prefix of each pair has, from 0 to L."""
+    lengths: np.ndarray = np.cumprod(pairs.trigger == pairs.target, axis=1).sum(axis=1)
+    return lengths
 
-    The share by chance is that among all combinations of a trigger of one pair with a target of any pair, so that popular
-    items keep their popularity.
+
+def shuffled_shares(pairs: CodedPairs) -> list[float | None]:
+    """Return the share of pairs with a common prefix of each length after the targets were exchanged among the pairs.
+
+    It is the exact share among all combinations of a trigger of one pair with a target of any pair that is another item.
+    Popular items keep their popularity, so this is what popularity of both sides gives without a relation between them.
 
     Args:
-        pairs: At least one pair.
+        pairs: The P pairs.
 
     Returns:
-        For each length of prefix from 1 to L ``codes`` (the length), ``share`` and ``chance``, both in [0, 1].
+        For each length of prefix from 1 to L a share in [0, 1], None where no trigger can meet another item.
 
     Example:
-        >>> trigger, target = np.array([[0, 1], [2, 3]]), np.array([[0, 1], [2, 0]])
-        >>> [level["share"] for level in shared_prefixes(CodedPairs(np.arange(2), trigger, target))]
-        [1.0, 0.5]
+        >>> codes, items = np.array([[0, 1], [0, 2]]), np.array([1, 2])
+        >>> shuffled_shares(CodedPairs(np.arange(2), codes, codes[::-1], items, items[::-1]))
+        [1.0, 0.0]
     """
-    levels = []
-    same = np.cumprod(pairs.trigger == pairs.target, axis=1).mean(axis=0)
-    for depth in range(1, pairs.trigger.shape[1] + 1):
-        sides = [pd.Series(list(map(tuple, codes[:, :depth]))).value_counts(normalize=True) for codes in pairs[1:]]
-        chance = sides[0].mul(sides[1], fill_value=0).sum()
-        levels.append({"codes": depth, "share": float(same[depth - 1]), "chance": float(chance)})
-    return levels
+    same_item = _meetings(pairs.trigger_item[:, None], pairs.target_item[:, None])
+    combinations = len(pairs.pair) ** 2 - same_item
+    if not combinations:
+        return [None] * pairs.trigger.shape[1]
+    lengths = range(1, pairs.trigger.shape[1] + 1)
+    meetings = (_meetings(pairs.trigger[:, :length], pairs.target[:, :length]) for length in lengths)
+    return [(meeting - same_item) / combinations for meeting in meetings]
 
 
-def hit_rate(pairs: CodedPairs, codes: DataFrame, codebooks: np.ndarray, *, k: int) -> float:
-    """Return the expected share of targets among the k items nearest to their trigger by code.
+def _meetings(one: np.ndarray, other: np.ndarray) -> int:
+    """Return how many combinations of a row (B, N) of one side with one of the other side are equal."""
+    sides = (pd.Series(list(map(tuple, rows.tolist()))).value_counts() for rows in (one, other))
+    return int(next(sides).mul(next(sides), fill_value=0).sum())
+
+
+def code_hits(pairs: CodedPairs, codes: DataFrame, codebooks: np.ndarray, *, k: int) -> np.ndarray:
+    """Return the probability that each target is among the k items nearest to its trigger by code.
 
     Args:
         pairs: At least one pair.
@@ -89,7 +116,7 @@ def hit_rate(pairs: CodedPairs, codes: DataFrame, codebooks: np.ndarray, *, k: i
         k: Number of nearest items, at least 1.
 
     Returns:
-        HitRate@k in [0, 1].
+        (P,) probabilities in [0, 1], in the order of the pairs. Their mean is HitRate@k.
     """
     buckets = codes.groupBy("rq_codes").agg(F.count("*").alias("items"))
     shared = codes.sparkSession.sparkContext.broadcast((pairs, codebooks))
@@ -109,7 +136,7 @@ def hit_rate(pairs: CodedPairs, codes: DataFrame, codebooks: np.ndarray, *, k: i
     counted = buckets.mapInArrow(count, "pair long, nearer long, tied long")
     total = counted.groupBy("pair").agg(F.sum("nearer"), F.sum("tied")).orderBy("pair").toArrow()
     shared.unpersist()
-    return float(expected_hits(total.column(1).to_numpy(), total.column(2).to_numpy(), k=k).mean())
+    return expected_hits(total.column(1).to_numpy(), total.column(2).to_numpy(), k=k)
 
 
 def expected_hits(nearer: np.ndarray, tied: np.ndarray, *, k: int) -> np.ndarray:

@@ -14,9 +14,9 @@ from pyspark.sql import functions as F
 
 from qarm_features.evaluation.balance import error_quality, semantic_id_quality, shared_ids
 from qarm_features.evaluation.co_click_pairs import Period, bought_together, evaluation_period, future_co_clicks
-from qarm_features.evaluation.co_clicks import CodedPairs, coded_pairs, hit_rate, shared_prefixes
-from qarm_features.evaluation.encoders import target_ranks
+from qarm_features.evaluation.code_behavior import Log, behavior_figures
 from qarm_features.evaluation.neighborhoods import neighborhood_overlap
+from qarm_features.evaluation.popularity import popularity_slices
 from qarm_features.quantizers.arrays.codebooks import level_sizes
 from qarm_features.semantic_ids.assign import load_codebooks
 from qarm_features.settings.ranking import Ranking
@@ -57,9 +57,9 @@ def evaluate_version(
     embeddings = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == about["encoder_version"])
     centroids = load_codebooks(codebooks).codebooks
     assert centroids is not None  # published codebooks are fitted
-    interactions = warehouse.read(INTERACTIONS)
-    period = evaluation_period(warehouse.read_or_empty(ITEM_PAIRS), interactions, ranking)
-    figures = evaluate_codes(codes, embeddings, centroids, interactions, period=period, **options)
+    interactions, known = warehouse.read(INTERACTIONS), warehouse.read_or_empty(ITEM_PAIRS)
+    period = evaluation_period(known, interactions, ranking)
+    figures = evaluate_codes(codes, embeddings, centroids, interactions, known, period=period, **options)
     others = all_versions.where((F.col("codebook_version") == against) & (F.size("rq_codes") == about["num_levels"]))
     if against is not None and not others.isEmpty():
         figures["shared"] = {"version": against, **shared_ids(others, codes, num_levels=about["num_levels"])}
@@ -71,6 +71,7 @@ def evaluate_codes(
     embeddings: DataFrame,
     codebooks: np.ndarray,
     interactions: DataFrame,
+    known: DataFrame | None = None,
     *,
     period: Period,
     k: int = 10,
@@ -85,6 +86,7 @@ def evaluate_codes(
         embeddings: ``item_id``, ``embedding`` (D) of its encoder version, unit L2 norm.
         codebooks: (L, K, D) float32 centroids.
         interactions: Rows of ``interactions``.
+        known: Rows of ``item_pairs``, all from before the period. None if no pairs were mined.
         period: Period of the co-clicks.
         k: Number of nearest items of HitRate@k, at least 1.
         max_pairs: Largest number of co-clicks, and of pairs that were bought together. More are sampled by hash.
@@ -95,9 +97,9 @@ def evaluate_codes(
         A dict of
 
         - ``items``, the number of items,
-        - ``behavior``, a dict of ``since``, ``period``, ``ties``, ``k``, ``pairs``, ``hit_rate`` (by code),
-          ``hit_rate_embeddings``, ``chance``, ``prefixes`` (from ``shared_prefixes``) and ``bought_together`` (``pairs`` and
-          both rates, None without such pairs), or None if there are no co-clicks,
+        - ``behavior``, the figures of ``behavior_figures`` for co-clicks, and ``since``, ``period``, ``ties``, ``k``,
+          ``chance`` (HitRate@k by chance) and ``bought_together`` (the figures of ``behavior_figures`` for such pairs, None
+          without any); or None if there are no co-clicks,
         - ``neighborhoods`` from ``neighborhood_overlap``,
         - ``errors`` from ``error_quality``,
         - ``quality`` and ``quality_weighted`` from ``semantic_id_quality``, the latter weighted by positives.
@@ -109,7 +111,10 @@ def evaluate_codes(
     rows = rows.join(clicks, on="item_id", how="left").fillna(0, subset=["clicks"]).persist()
     sizes = {"num_levels": codebooks.shape[0], "codebook_size": level_sizes(codebooks)}
     items = rows.count()
-    behavior = _behavior(rows, codebooks, interactions, period=period, k=k, max_pairs=max_pairs, seed=seed)
+    if known is None:
+        known = interactions.select(F.col("item_id").alias("trigger_item_id"), F.col("item_id").alias("target_item_id"))
+        known = known.limit(0)
+    behavior = _behavior(rows, codebooks, interactions, known, period=period, k=k, max_pairs=max_pairs, seed=seed)
     figures = {
         "items": items,
         "behavior": None if behavior is None else {**behavior, "chance": min(1.0, k / max(items - 1, 1))},
@@ -126,6 +131,7 @@ def _behavior(
     rows: DataFrame,
     codebooks: np.ndarray,
     interactions: DataFrame,
+    known: DataFrame,
     *,
     period: Period,
     k: int,
@@ -133,36 +139,22 @@ def _behavior(
     seed: int,
 ) -> dict[str, Any] | None:
     """Return the figures of co-clicks but ``chance``, or None if no co-click has codes for both items."""
-    sample: dict[str, Any] = {"since": period.since, "max_pairs": max_pairs, "seed": seed}
-    pairs = future_co_clicks(interactions, **sample).persist()
-    coded = coded_pairs(pairs, rows)
-    if not len(coded.pair):
+    log = Log(popularity_slices(interactions, until=period.since).persist(), known)
+    found = []
+    for relation in (future_co_clicks, bought_together):
+        pairs = relation(interactions, since=period.since, max_pairs=max_pairs, seed=seed).persist()
+        found.append(behavior_figures(pairs, rows, codebooks, log, k=k, seed=seed))
+        pairs.unpersist()
+        if found[0] is None:
+            break
+    log.slices.unpersist()
+    if found[0] is None:
         return None
-    together = bought_together(interactions, **sample).persist()
-    coded_together = coded_pairs(together, rows)
-    rates = _hit_rates(together, coded_together, rows, codebooks, k=k) if len(coded_together.pair) else None
-    figures = {
+    return {
         "since": period.since.isoformat(),
         "period": period.words,
         "ties": count_ties(interactions.where(F.col("label") == 1), since=period.since)._asdict(),
         "k": k,
-        "pairs": len(coded.pair),
-        **_hit_rates(pairs, coded, rows, codebooks, k=k),
-        "prefixes": shared_prefixes(coded),
-        "bought_together": None if rates is None else {"pairs": len(coded_together.pair), **rates},
-    }
-    pairs.unpersist()
-    together.unpersist()
-    return figures
-
-
-def _hit_rates(
-    pairs: DataFrame, coded: CodedPairs, rows: DataFrame, codebooks: np.ndarray, *, k: int
-) -> dict[str, float]:
-    """Return HitRate@k of pairs by code, as ``hit_rate``, and by embedding, as ``hit_rate_embeddings``."""
-    no_training_pairs = pairs.select("trigger_item_id", "target_item_id").limit(0)
-    ranks = target_ranks(pairs, no_training_pairs, rows)
-    return {
-        "hit_rate": hit_rate(coded, rows, codebooks, k=k),
-        "hit_rate_embeddings": float((ranks.rank < k).mean()),
+        **found[0],
+        "bought_together": found[1],
     }

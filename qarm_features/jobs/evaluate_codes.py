@@ -42,8 +42,8 @@ def evaluate_codes(
     """Measures the semantic IDs of all items without a ranking model.
 
     The figures are the error, collisions, code usage, how well codes keep neighborhoods of the embeddings, and how often
-    co-clicks share codes. Only co-clicks later than all item pairs count, or those of the valid and test split where no
-    pairs were mined.
+    co-clicks share codes, each beside what popularity alone reaches. Only co-clicks later than all item pairs count, or
+    those of the valid and test split where no pairs were mined.
     """
     settings = context.settings
     options: dict[str, Any] = {"k": k, "max_pairs": max_pairs, "max_queries": max_queries, "seed": settings.seed}

@@ -11,6 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from qarm_features.report.code_behavior_rows import behavior_lines, number, share
 from qarm_features.terminal import lines_of, literal
 
 _NAMES = {
@@ -51,66 +52,30 @@ def code_lines(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     Args:
         figures: Figures of one codebook version.
     """
-    yield from _behavior(figures["behavior"])
+    yield from behavior_lines(figures["behavior"])
     near = figures["neighborhoods"]
     yield "#nearest items by code compared with nearest items by embedding", ""
     yield "sampled items / all items", f"{near['queries']:,} / {figures['items']:,}"
-    yield f"Jaccard@{near['k']}", _number(near["jaccard"])
-    yield f"rank-biased overlap@{near['k']}", _number(near["rank_biased_overlap"])
+    yield f"Jaccard@{near['k']}", number(near["jaccard"])
+    yield f"rank-biased overlap@{near['k']}", number(near["rank_biased_overlap"])
     if shared := figures.get("shared"):
         yield "#stability", ""
         yield f"same ID as under v{shared['version']}", f"{shared['semantic_ids']:.1%} of {shared['items']:,}"
-        for level, share in enumerate(shared["levels"]):
-            yield f"same code, level {level}", f"{share:.1%}"
+        for level, kept in enumerate(shared["levels"]):
+            yield f"same code, level {level}", f"{kept:.1%}"
     yield "#mean squared error after each level (relative error; error weighted by clicks)", ""
     for level, weighted in zip(figures["errors"]["levels"], figures["errors"]["levels_weighted"]):
-        shown = f"{_number(level['error'])} ({_number(level['relative_error'])}; {_number(weighted['error'])})"
+        shown = f"{number(level['error'])} ({number(level['relative_error'])}; {number(weighted['error'])})"
         yield f"error, level {level['level']}", shown
-        yield f"explained variance, level {level['level']}", _number(level["explained_variance"])
+        yield f"explained variance, level {level['level']}", number(level["explained_variance"])
     plain, weighted = figures["quality"], figures["quality_weighted"]
     yield "#collisions (weighted by clicks)", ""
     for name, shown in _NAMES.items():
-        yield shown, f"{_share(plain[name])} ({_share(weighted[name])})"
+        yield shown, f"{share(plain[name])} ({share(weighted[name])})"
     yield "largest bucket", f"{plain['largest_bucket']:,} items"
     yield "#balance (weighted by clicks)", ""
     for level, by_clicks in zip(plain["levels"], weighted["levels"]):
         name_of_level = f"level {level['level']}"
         yield f"codes in use, {name_of_level}", f"{level['codes_in_use']:,} of {level['codebook_size']:,}"
         for name in ("entropy", "perplexity", "gini"):
-            yield f"{name}, {name_of_level}", f"{_number(level[name], 3)} ({_number(by_clicks[name], 3)})"
-
-
-def _behavior(behavior: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
-    yield "#co-clicks: two positives of one user at different moments", ""
-    if behavior is None:
-        yield "co-clicks", "none"
-        return
-    if "ties" not in behavior:  # figures of an earlier version, which took the order of item IDs for that of clicks
-        yield "co-clicks", "measured with ties in the order of item IDs; run qarm evaluate-codes again"
-        return
-    yield "period", f"from {behavior['since'][:16]} on, {behavior['period']}"
-    yield "co-clicks", f"{behavior['pairs']:,}"
-    yield "positives that share their moment with the one before", _ties(behavior["ties"])
-    yield f"HitRate@{behavior['k']} by code", _number(behavior["hit_rate"])
-    yield f"HitRate@{behavior['k']} by embedding", _number(behavior["hit_rate_embeddings"])
-    yield f"HitRate@{behavior['k']} by chance", _number(behavior["chance"])
-    for prefix in behavior["prefixes"]:
-        name = f"pairs with the same first {prefix['codes']} codes (by chance)"
-        yield name, f"{_share(prefix['share'])} ({_share(prefix['chance'])})"
-    if together := behavior["bought_together"]:
-        yield "#bought together: two positives of one user at one moment", ""
-        yield "pairs bought together", f"{together['pairs']:,}"
-        yield f"HitRate@{behavior['k']} by code, bought together", _number(together["hit_rate"])
-        yield f"HitRate@{behavior['k']} by embedding, bought together", _number(together["hit_rate_embeddings"])
-
-
-def _ties(ties: dict[str, int]) -> str:
-    return _share(ties["tied"] / ties["consecutive"] if ties["consecutive"] else None)
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2%}"
+            yield f"{name}, {name_of_level}", f"{number(level[name], 3)} ({number(by_clicks[name], 3)})"
