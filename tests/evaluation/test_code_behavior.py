@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from qarm_features.evaluation.co_click_pairs import Period
-from qarm_features.evaluation.codes import evaluate_codes
+from qarm_features.evaluation.co_click_pairs import future_co_clicks
+from qarm_features.evaluation.code_behavior import Log, behavior_figures
 from qarm_features.evaluation.intervals import ratio_interval
 from qarm_features.evaluation.matched_prefixes import matched_prefixes
-from qarm_features.report.code_table import code_lines
+from qarm_features.evaluation.popularity import popularity_slices
+from qarm_features.report.code_behavior_rows import behavior_lines
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 ITEMS, USERS = 200, 150
@@ -43,16 +44,18 @@ def test_an_interval_of_a_ratio_resamples_users():
     assert ratio_interval(above, np.zeros(1000), users) is None
 
 
-def evaluated(spark, log, codes):
+def behavior_of(spark, interactions, codes):
     """Return the behavior of codes (I, L) whose centroids are random, so that only equal codes are near."""
-    random = np.random.default_rng(1)
+    random, since = np.random.default_rng(1), START + timedelta(hours=9)
     codebooks = random.standard_normal((codes.shape[1], codes.max() + 1, 16)).astype(np.float32)
     vectors = random.standard_normal((ITEMS, 16))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    id_rows = spark.createDataFrame(list(enumerate(codes.tolist())), "item_id long, rq_codes array<int>")
-    embeddings = spark.createDataFrame(list(enumerate(vectors.tolist())), "item_id long, embedding array<float>")
-    period = Period(START + timedelta(hours=9), "the end")
-    return evaluate_codes(id_rows, embeddings, codebooks, log, period=period, max_queries=5)
+    both = list(zip(range(ITEMS), vectors.tolist(), codes.tolist()))
+    rows = spark.createDataFrame(both, "item_id long, embedding array<float>, rq_codes array<int>").persist()
+    known = spark.createDataFrame([], "trigger_item_id long, target_item_id long")
+    log = Log(popularity_slices(interactions, until=since).persist(), known)
+    pairs = future_co_clicks(interactions, since=since, max_pairs=5000, seed=0).persist()
+    return behavior_figures(pairs, rows, codebooks, log, k=10, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +73,16 @@ def figures(spark):
         chance = popularity ** (1.4 if user % 2 else 0.2) * np.where(kind == user % 4, 4, 1)
         for place, item in enumerate(random.choice(ITEMS, 14, replace=False, p=chance / chance.sum())):
             rows.append((user, int(item), START + timedelta(hours=place, seconds=user), 1))
-    log = spark.createDataFrame(rows, "user_id long, item_id long, event_timestamp timestamp, label int")
+    log = spark.createDataFrame(rows, "user_id long, item_id long, event_timestamp timestamp, label int").persist()
     liked = np.bincount([item for _, item, moment, _ in rows if moment < START + timedelta(hours=9)], minlength=ITEMS)
     most_first = np.argsort(np.argsort(-liked, kind="stable"))
     noise = random.integers(0, 4, ITEMS)
     of_kind, of_popularity = np.stack([kind, noise], axis=1), np.stack([most_first * 8 // ITEMS, noise], axis=1)
-    return {name: evaluated(spark, log, codes) for name, codes in (("kind", of_kind), ("popularity", of_popularity))}
+    return {name: behavior_of(spark, log, codes) for name, codes in (("kind", of_kind), ("popularity", of_popularity))}
 
 
 def test_a_codebook_of_popularity_alone_is_seen_through(figures):
-    behavior = figures["popularity"]["behavior"]
+    behavior = figures["popularity"]
     first = behavior["prefixes"][0]
 
     assert first["interval"][0] > first["shuffled"]  # it looks as if it knew what users like
@@ -92,7 +95,7 @@ def test_a_codebook_of_popularity_alone_is_seen_through(figures):
 
 
 def test_a_codebook_that_knows_what_users_like_is_told_from_it(figures):
-    behavior = figures["kind"]["behavior"]
+    behavior = figures["kind"]
     first = behavior["prefixes"][0]
 
     assert first["lift_matched_interval"][0] > 1.05
@@ -101,7 +104,7 @@ def test_a_codebook_that_knows_what_users_like_is_told_from_it(figures):
 
 
 def test_targets_with_few_positives_have_figures_of_their_own(figures):
-    slices = figures["kind"]["behavior"]["slices"]
+    slices = figures["kind"]["slices"]
 
     assert 0 < slices["few"]["pairs"] < slices["all"]["pairs"]
     assert slices["few"]["popular"] == 0.0
@@ -110,11 +113,12 @@ def test_targets_with_few_positives_have_figures_of_their_own(figures):
 
 
 def test_what_popularity_reaches_is_printed_beside_every_figure(figures):
-    about = {"codebook_version": 0, "encoder_version": 0}
+    about = {"since": START.isoformat(), "period": "the end", "k": 10, "chance": 0.05, "bought_together": None}
+    about["ties"] = {"consecutive": 9, "tied": 0}
 
-    lines = dict(code_lines({**about, **figures["popularity"]}))
+    lines = dict(behavior_lines({**about, **figures["popularity"]}))
 
-    first = figures["popularity"]["behavior"]["prefixes"][0]
+    first = figures["popularity"]["prefixes"][0]
     name = "pairs with the same first 1 codes"
     assert lines[name].startswith(f"{first['share']:.2%} [")
     assert lines[f"{name}, targets exchanged (lift)"] == f"{first['shuffled']:.2%} (x{first['lift']:.2f})"
