@@ -12,9 +12,10 @@ from torch import Tensor
 from qarm_features.ranking import RankingBatch
 
 from .catalog import Catalog
-from .impressions import WINDOW, Impressions
+from .impressions import Impressions
 
 BEHAVIORS = 6  # T, latest positives of a user
+HISTORY = 12  # T2, latest impressions of a user; the labels depend on more of them
 
 
 class ItemIndexes(NamedTuple):
@@ -123,7 +124,7 @@ class WorldBatches:
         return self._with_impressions(batch, user, rows % self.per_user) if self.with_history else batch
 
     def _with_impressions(self, batch: RankingBatch, user: Tensor, step: Tensor) -> RankingBatch:
-        past = step.unsqueeze(1) - WINDOW + torch.arange(WINDOW)  # (B, T2), negative before the first impression
+        past = step.unsqueeze(1) - HISTORY + torch.arange(HISTORY)  # (B, T2), negative before the first impression
         mask = past >= 0
         past = past.clamp(min=0) + user.unsqueeze(1) * self.per_user
         index = self.index.flatten()[past].masked_fill(~mask, 0)

@@ -2,7 +2,9 @@
 
 In: a seed and the strength of the nuisance. Out: a ``Catalog``.
 
-The true content of an item is one of 32 clusters, which are far apart, and a place in a disc around the cluster's center.
+The true content of an item is one of 45 clusters and a place in a disc around the cluster's center. Five clusters each have
+one of nine parents, near which their centers lie. The largest cluster has seven times the items of the smallest. Models
+quantize by other numbers of codes (``ideas``).
 The frozen content is a rotation of [true content, nuisance]. The nuisance has a few dimensions and, at strength 6, 36 times
 the variance of the true content. Each item has 4 tokens, and the frozen content is their mean. One token has a mark, and a
 number in it is the item's hidden quality. The mark and the number cancel out in the mean.
@@ -14,11 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-CLUSTERS, GROUPS, TOKENS = 32, 4, 4
+CLUSTERS, PARENTS, GROUPS, TOKENS = 45, 9, 4, 4
 CENTER_DIM, PLACE_DIM, NUISANCE_DIM, TOKEN_DIM = 24, 2, 8, 8
 FIRST_ARRIVAL = -0.1  # the timeline is [0, 1)
 EVERGREEN_SHARE = 0.1
-_RADIUS, _NOISE, _MARK = 0.5, 0.02, 2.0
+SHARES = (np.arange(CLUSTERS) + 4.0) ** -0.8  # of the items, by cluster
+SHARES /= SHARES.sum()
+_CHILD, _RADIUS, _NOISE, _MARK = 0.8, 0.5, 0.02, 2.0  # _CHILD: distance of a cluster from its parent
 _WAVES, _FINE_FREQUENCY, _LOCAL_FREQUENCY = 12, 2.5, 3.5
 
 
@@ -52,11 +56,11 @@ class Catalog(NamedTuple):
     Attributes:
         arrival: (I,) float32 arrival times, below 0 or in [0, 1). Evergreen items are there from the start.
         evergreen: (I,) bool, True for evergreen items.
-        cluster: (I,) int64 clusters in [0, 32).
+        cluster: (I,) int64 clusters in [0, 45).
         place: (I, 2) float32 places in the unit disc.
         true_content: (I, 26) float32 true content.
         tokens: (I, 4, 42) float32 tokens. Their mean is the frozen content.
-        liking: (4, 32) float32 preference of each group of users for each cluster, with mean 0 over the groups and standard
+        liking: (4, 45) float32 preference of each group of users for each cluster, with mean 0 over the groups and standard
             deviation 1.
         qualities: (I, 5) float32 popularity, coarse, fine, local and hidden, each with standard deviation 1.
     """
@@ -82,15 +86,15 @@ def make_catalog(num_items: int, *, nuisance: float, seed: int) -> Catalog:
     arrival, evergreen, cluster = _arrivals(num_items, rng)
     angle, radius = rng.uniform(0, 2 * np.pi, num_items), np.sqrt(rng.random(num_items))
     place = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    centers = rng.normal(size=(CLUSTERS, CENTER_DIM))
-    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
+    parents, children = _unit(rng.normal(size=(PARENTS, CENTER_DIM))), _unit(rng.normal(size=(CLUSTERS, CENTER_DIM)))
+    centers = _unit(parents[np.arange(CLUSTERS) % PARENTS] + _CHILD * children)
     true_content = np.concatenate([centers[cluster], _RADIUS * place], axis=1)
     true_content = true_content + _NOISE * rng.normal(size=true_content.shape)
     liking = rng.normal(size=(GROUPS, CLUSTERS))
     local = _waves(place, cluster, CLUSTERS, _LOCAL_FREQUENCY, rng)
     qualities = {
         "popularity": _standardized(rng.normal(size=num_items), evergreen) * evergreen,
-        "coarse": _standardized(rng.normal(size=CLUSTERS))[cluster],
+        "coarse": _standardized(rng.normal(size=CLUSTERS)[cluster]),
         "fine": _standardized(_waves(place, np.zeros(num_items, int), 1, _FINE_FREQUENCY, rng)),
         "local": _standardized(local - (np.bincount(cluster, local) / np.bincount(cluster))[cluster]),
         "hidden": rng.normal(size=num_items),
@@ -112,6 +116,7 @@ def make_catalog(num_items: int, *, nuisance: float, seed: int) -> Catalog:
 def _arrivals(num_items: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return arrival, evergreen and cluster (I,). Each cluster has an item of each kind from the start."""
     cluster = np.arange(num_items) % CLUSTERS
+    cluster[2 * CLUSTERS :] = rng.choice(CLUSTERS, num_items - 2 * CLUSTERS, p=SHARES)
     evergreen = rng.random(num_items) < EVERGREEN_SHARE
     evergreen[: 2 * CLUSTERS] = np.arange(2 * CLUSTERS) < CLUSTERS
     arrival = rng.uniform(FIRST_ARRIVAL, 1, num_items)
@@ -147,6 +152,10 @@ def _waves(
     wave = frequency * rng.normal(size=(num_owners, _WAVES, 2))
     phase = rng.uniform(0, 2 * np.pi, (num_owners, _WAVES))
     return np.cos(np.einsum("id,iwd->iw", place, wave[owner]) + phase[owner]).sum(axis=1)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def _standardized(values: np.ndarray, among: np.ndarray | slice = slice(None)) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The ideas of QARM and EM3: models with and without each idea, and a world with the effect that the idea can find.
 
-The possible gain of an idea is the AUC of the parts of the logit that a model with the idea can know, minus the AUC of the
-parts that a model without it can know. In the control world the strength is 0, and the gain must vanish.
+The gain of an idea is the AUC of the best model with it, minus that of the best model without it, both chosen on valid rows.
+The possible gain is the AUC of all parts of the logit that are planted, minus that of the best model without the idea. In the
+control world the strength is 0, and the gain must vanish.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 from .catalog import Strengths
 from .impressions import PARTS
 
-LEVELS, CODES, NEAREST = 3, 32, 25
+LEVELS, CODES, NEAREST = 3, 32, 25  # of the models; the world has 45 clusters in 9 groups
 
 
 class Model(NamedTuple):
@@ -24,6 +25,8 @@ class Model(NamedTuple):
         fusion: "trained" if the ranking loss trains the Fusion-Q-Former, "fixed" if it keeps its initial weights.
         content_by_loss_only: If True, the frozen vector is no input, and content acts only through the
             Content-ID-Contrastive loss.
+        codebook_size: Number K of codes of a level.
+        has_idea: False for the models without the idea.
     """
 
     name: str
@@ -31,25 +34,30 @@ class Model(NamedTuple):
     content: str = "true"
     fusion: str = "trained"
     content_by_loss_only: bool = False
+    codebook_size: int = CODES
+    has_idea: bool = True
+
+
+def without(name: str, switches: dict[str, Any], content: str = "true", **more: Any) -> Model:
+    """Return a model without the idea."""
+    return Model(name, switches, content, has_idea=False, **more)
 
 
 class Idea(NamedTuple):
-    """An idea with two or more models. The first model is without the idea and the last one has it.
+    """An idea with models without it and with it.
 
     Attributes:
         name: Printed name.
         strengths: Strengths of effects in its world.
         control: Strengths in the control world, in which the idea cannot gain anything.
-        models: The models, the one without the idea first.
-        known_without: Parts of the logit that the first model can know.
-        known: Parts of the logit that a model with the idea can know.
+        models: The models, at least one of either kind.
+        known: Parts of the logit that a model with the idea can know, which are all that are planted.
     """
 
     name: str
     strengths: Strengths
     control: Strengths
     models: tuple[Model, ...]
-    known_without: tuple[str, ...]
     known: tuple[str, ...]
 
     @property
@@ -80,16 +88,26 @@ IDEAS = (
         "alignment",
         _FINE._replace(nuisance=6.0),
         _FINE,
-        (Model("frozen codes", _CODES, "frozen"), Model("aligned codes", _CODES, "aligned")),
-        ("popularity",),
+        (
+            without("item IDs", _ids()),
+            without("frozen vector", _VECTOR, "frozen"),
+            without("frozen codes", _CODES, "frozen"),
+            without("frozen codes and vector", _CODES | {"use_frozen_vector": True}, "frozen"),
+            Model("aligned codes", _CODES, "aligned"),
+            Model("aligned codes and vector", _CODES | {"use_frozen_vector": True}, "aligned"),
+        ),
         ("popularity", "coarse", "fine"),
     ),
     Idea(
         "depth of codes",
         _FINE,
         _PLAIN,
-        (Model("1 level", _CODES | {"num_levels": 1}), Model("3 levels", _CODES)),
-        ("popularity", "coarse"),
+        (
+            without("1 level of 32", _CODES | {"num_levels": 1}),
+            without("1 level of 96", _CODES | {"num_levels": 1}, codebook_size=3 * CODES),
+            without("1 level of 512", _CODES | {"num_levels": 1}, codebook_size=512),
+            Model("3 levels of 32", _CODES),
+        ),
         ("popularity", "coarse", "fine"),
     ),
     Idea(
@@ -97,11 +115,11 @@ IDEAS = (
         _LOCAL,
         _PLAIN,
         (
-            Model("RQ codes", _CODES),
-            Model("RQ prefixes", _CODES | {"use_prefixes": True}),
+            without("RQ codes", _CODES),
+            without("RQ prefixes", _CODES | {"use_prefixes": True}),
+            without("RQ codes and vector", _CODES | {"use_frozen_vector": True}),
             Model("RQ and VQ codes", _CODES | {"use_nearest_items": True}),
         ),
-        ("popularity", "coarse"),
         ("popularity", "coarse", "local"),
     ),
     Idea(
@@ -109,27 +127,34 @@ IDEAS = (
         _LIKING,
         _PLAIN,
         (
-            Model("behaviors", _CODES),
-            Model("labeled history", _CODES | {"use_history": True}),
+            without("behaviors", _CODES),
+            without("labeled history", _CODES | {"use_history": True}),
             Model("match features", _CODES | _MATCH),
         ),
-        ("popularity", "coarse"),
         ("popularity", "coarse", "match"),
     ),
     Idea(
         "CIC, new items",
         _FINE,
         Strengths(popularity=0.8),
-        (Model("item IDs", _ids()), Model("item IDs with CIC", _VECTOR | _CIC, content_by_loss_only=True)),
-        ("popularity",),
+        (
+            without("item IDs", _ids()),
+            without("content as input", _VECTOR),
+            Model("CIC, content by loss only", _VECTOR | _CIC, content_by_loss_only=True),
+            Model("CIC, content as input too", _VECTOR | _CIC),
+        ),
         ("popularity", "coarse", "fine"),
     ),
     Idea(
         "fusion end to end",
         _HIDDEN,
         _PLAIN,
-        (Model("fixed fusion", _FUSION, fusion="fixed"), Model("trained fusion", _FUSION)),
-        ("popularity", "coarse"),
+        (
+            without("codes", _CODES),
+            without("codes and vector", _CODES | {"use_frozen_vector": True}),
+            without("fixed fusion", _FUSION, fusion="fixed"),
+            Model("trained fusion", _FUSION),
+        ),
         ("popularity", "coarse", "hidden"),
     ),
 )
@@ -153,7 +178,6 @@ LADDER = Idea(
         Model("EM3 with CIC", _EM3 | _CIC),
         Model("all", _BOTH | _MATCH | _EM3 | _CIC | {"use_semantic_ids": True}, "aligned"),
     ),
-    (),
     PARTS,
 )
 COMPARED_WITH = {

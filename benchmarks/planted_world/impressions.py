@@ -13,15 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .catalog import CLUSTERS, FIRST_ARRIVAL, GROUPS, Catalog, Strengths
+from .catalog import CLUSTERS, FIRST_ARRIVAL, GROUPS, SHARES, Catalog, Strengths
 
 PARTS = ("popularity", "coarse", "taste", "fine", "local", "match", "hidden")
-WINDOW = 12  # number of latest impressions that the match part reads
+WINDOW, DECAY = 17, 0.93  # latest impressions that the match part reads, and the weight of one relative to the next one
 TRAIN_END, VALID_END = 0.8, 0.9
 _INTERESTS, _INTEREST_SHARE, _EVERGREEN_IMPRESSIONS = 3, 0.75, 0.3
 _CANDIDATES = 8  # the one nearest to the place that the user prefers is shown
 _LIFE = 0.04  # mean share of the timeline in which a new item is shown
-_MATCH_STD = 0.6  # standard deviation of tanh(balance / 2), measured once
+_MATCH_STD = 0.5  # standard deviation of tanh(balance / 2), measured once
 _BIAS = -0.4
 
 
@@ -65,7 +65,7 @@ def make_impressions(
     for step in range(per_user):
         past = slice(max(0, step - WINDOW), step)
         same = cluster[:, past] == cluster[:, step : step + 1]
-        balance = (same * (2 * label[:, past] - 1)).sum(axis=1)
+        balance = (same * (2 * label[:, past] - 1)) @ DECAY ** np.arange(same.shape[1], 0, -1)
         match[:, step] = np.tanh(balance / 2) / _MATCH_STD
         odds = logit[:, step] + strengths.match * match[:, step]
         label[:, step] = chance[:, step] < 1 / (1 + np.exp(-odds))
@@ -85,7 +85,7 @@ def parts_of(
 def _shown(catalog: Catalog, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Sample the item (U, S) int32 of every impression."""
     num_users, per_user = time.shape
-    interests = rng.integers(0, CLUSTERS, (num_users, _INTERESTS))
+    interests = rng.choice(CLUSTERS, (num_users, _INTERESTS), p=SHARES)
     angle, radius = rng.uniform(0, 2 * np.pi, interests.shape), np.sqrt(rng.random(interests.shape))
     wanted = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=2).astype(np.float32)
     shelves = [_Shelf(catalog, evergreen) for evergreen in (False, True)]
@@ -93,7 +93,7 @@ def _shown(catalog: Catalog, time: np.ndarray, rng: np.random.Generator) -> np.n
     for step in range(per_user):
         which = rng.integers(0, _INTERESTS, num_users)
         anywhere = rng.random(num_users) >= _INTEREST_SHARE
-        cluster = np.where(anywhere, rng.integers(0, CLUSTERS, num_users), interests[users, which])
+        cluster = np.where(anywhere, rng.choice(CLUSTERS, num_users, p=SHARES), interests[users, which])
         fresh, old = (shelf.draw(cluster, time[:, step], rng) for shelf in shelves)
         is_old = rng.random(num_users) < _EVERGREEN_IMPRESSIONS
         candidates = np.where(is_old[:, None], old, fresh)
@@ -113,7 +113,7 @@ class _Shelf:
         order = np.argsort(key, kind="stable")
         self.evergreen, self.items, self.key = evergreen, items[order].astype(np.int32), key[order]
         self.start = np.searchsorted(self.key, np.arange(CLUSTERS))
-        self.life = _LIFE / (1 - FIRST_ARRIVAL) * len(items) / CLUSTERS
+        self.life = _LIFE / (1 - FIRST_ARRIVAL) * np.bincount(catalog.cluster[items], minlength=CLUSTERS)
 
     def draw(self, cluster: np.ndarray, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return candidates (U, C) of each user's cluster (U,) that have arrived at its time (U,)."""
@@ -122,7 +122,7 @@ class _Shelf:
         if self.evergreen:  # a few items get most impressions
             place = start + (end - start) * rng.random((len(cluster), _CANDIDATES)) ** 1.5
         else:
-            place = end - 1 - rng.exponential(self.life, (len(cluster), _CANDIDATES))
+            place = end - 1 - self.life[cluster][:, None] * rng.exponential(1.0, (len(cluster), _CANDIDATES))
         return self.items[np.clip(place.astype(np.int64), start, end - 1)]
 
 

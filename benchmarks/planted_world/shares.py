@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
+from .ideas import Idea
 from .trials import Figures, Trial
 
 # Two-sided 95% quantiles of Student's t for 1, 2, ... degrees of freedom.
@@ -22,30 +23,39 @@ def verdict(gains: Sequence[float]) -> str:
     return "tie" if abs(mean) <= reach else "gain" if mean > 0 else "loss"
 
 
-def table(trials: Sequence[Trial], *, new_items: bool) -> Iterator[str]:
+def best(figures: Sequence[Figures], names: Sequence[str]) -> str:
+    """Return the name of the model with the highest mean AUC on valid rows, over seeds."""
+    return max(names, key=lambda name: statistics.mean(figure.valid[name] for figure in figures))
+
+
+def table(trials: Sequence[Trial], ideas: Sequence[Idea], *, new_items: bool) -> Iterator[str]:
     """Yield the lines of one table.
 
     Args:
         trials: Trials of all ideas, worlds and seeds.
+        ideas: The ideas, which say what models are without them.
         new_items: Use the test rows of new items if True, all test rows if False.
     """
+    models_of = {idea.name: idea.models for idea in ideas}
     groups: dict[tuple[str, bool], list[Figures]] = {}
     for trial in trials:
         figures = trial.new_items if new_items else trial.all_items
         groups.setdefault((trial.idea, trial.planted), []).append(figures)
     yield "AUC on test rows of " + ("items that are not in the training rows" if new_items else "all items")
     for (idea, planted), figures in groups.items():
-        first, last = (list(figures[0].models)[place] for place in (0, -1))
-        possible = [figure.ceiling - figure.floor for figure in figures]
-        gains = [figure.models[last] - figure.models[first] for figure in figures]
-        line = f"  {idea:18} {'planted' if planted else 'control'}  possible {_mean(possible)}  gain {_mean(gains)}"
+        names = [[model.name for model in models_of[idea] if model.has_idea is has] for has in (False, True)]
+        base, chosen = (best(figures, of_kind) for of_kind in names)
+        possible = [figure.ceiling - figure.models[base] for figure in figures]
+        gains = [figure.models[chosen] - figure.models[base] for figure in figures]
+        line = f"  {idea:18} {'planted' if planted else 'control'}  {chosen}, over {base}: gain {_mean(gains)}"
+        line += f"  possible {_mean(possible)}"
         if planted:
-            share = [gain / best for gain, best in zip(gains, possible)]
-            line += f"  share {_mean(share, digits=2)}"
+            share = statistics.mean(gains) / statistics.mean(possible)
+            line += f"  share {share:.2f}"
         yield f"{line}  {verdict(gains)}"
         aucs = {name: _mean([figure.models[name] for figure in figures]) for name in figures[0].models}
-        best = {f"best {word}": _mean([getattr(figure, field) for figure in figures]) for word, field in _BEST.items()}
-        yield "    " + ", ".join(f"{name} {auc}" for name, auc in (best | aucs).items())
+        shown = {"best possible": _mean([figure.ceiling for figure in figures])} | aucs
+        yield "    " + ", ".join(f"{name} {auc}" for name, auc in shown.items())
 
 
 def ladder(trials: Sequence[Trial], compared_with: Mapping[str, str], *, new_items: bool) -> Iterator[str]:
@@ -67,9 +77,6 @@ def ladder(trials: Sequence[Trial], compared_with: Mapping[str, str], *, new_ite
             gains = [auc - figure.models[other] for auc, figure in zip(aucs, figures)]
             line += f"; over {other.removeprefix('+ ')} {_mean(gains)}, {verdict(gains)}"
         yield line
-
-
-_BEST = {"without": "floor", "with": "ceiling"}
 
 
 def _mean(values: Sequence[float], *, digits: int = 4) -> str:

@@ -31,21 +31,22 @@ from .representations import (
     unit_rows,
 )
 
+_BATCH, _SMALLEST_BATCH = 4096, 256  # rows of a batch at full scale, and at least
 _SIZES = {"item_dim": 16, "code_dim": 8, "hidden_dims": (64, 32), "attention_dim": 16, "dropout": 0.0}
 
 
 class Figures(NamedTuple):
-    """AUCs on some of the test rows.
+    """AUCs on some of the rows.
 
     Attributes:
-        floor: AUC of the parts that a model without the idea can know.
         ceiling: AUC of the parts that a model with the idea can know.
         models: AUC of each model by name.
+        valid: AUC of each model by name on valid rows of the same kind, by which models are chosen.
     """
 
-    floor: float
     ceiling: float
     models: dict[str, float]
+    valid: dict[str, float]
 
 
 class Trial(NamedTuple):
@@ -94,10 +95,12 @@ class World:
         }
         return self._once(content, make[content])
 
-    def codes(self, content: str) -> np.ndarray:
+    def codes(self, content: str, codebook_size: int = CODES) -> np.ndarray:
         """Return RQ codes (I, 3)."""
-        options = {"num_levels": LEVELS, "codebook_size": CODES, "seed": self.seed}
-        return self._once(("codes", content), lambda: rq_codes(self.embeddings(content), self.arrived, **options))
+        options = {"num_levels": LEVELS, "codebook_size": codebook_size, "seed": self.seed}
+        return self._once(
+            ("codes", content, codebook_size), lambda: rq_codes(self.embeddings(content), self.arrived, **options)
+        )
 
     def nearest(self, content: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the 25 items of the training rows nearest to each item (I, 25), and their cosines (I, 25)."""
@@ -144,44 +147,52 @@ def run_trial(idea: Idea, *, planted: bool, seed: int, scale: float, epochs: int
     torch.set_num_threads(threads)
     strengths = idea.strengths if planted else idea.control
     world = World(strengths, **sizes(scale), seed=seed)
-    test = world.seen.rows("test")
-    label, parts = world.seen.label.ravel()[test], world.parts(test)
-    models = idea.models if planted else (idea.models[0], idea.models[-1])
-    trained = {model.name: train(model, idea, world, test, epochs=epochs, threads=threads) for model in models}
-    is_new = world.indexes.of_item[world.seen.item.ravel()[test]] > world.indexes.num_known
+    trained = {
+        model.name: train(model, idea, world, scale=scale, epochs=epochs, threads=threads) for model in idea.models
+    }
+    by_split = {}
+    for split in ("valid", "test"):
+        rows = world.seen.rows(split)
+        is_new = world.indexes.of_item[world.seen.item.ravel()[rows]] > world.indexes.num_known
+        by_split[split] = rows, world.seen.label.ravel()[rows], {True: is_new, False: np.full(len(rows), True)}
+    parts = world.parts(by_split["test"][0])
 
-    known_without = idea.known_without if planted else idea.known  # in the control world the idea can find nothing
-
-    def figures(rows: np.ndarray) -> Figures:
-        oracles = (oracle_auc(parts[rows], label[rows], known) for known in (known_without, idea.known))
-        models = {name: area_under_roc(label[rows], logit[rows]) for name, (logit, _) in trained.items()}
-        return Figures(*oracles, models)
+    def figures(new_items: bool) -> Figures:
+        aucs = {}
+        for split, (_, label, kinds) in by_split.items():
+            kept = kinds[new_items]
+            logits = {name: logit[split][kept] for name, (logit, _) in trained.items()}
+            aucs[split] = {name: area_under_roc(label[kept], logit) for name, logit in logits.items()}
+        _, label, kinds = by_split["test"]
+        ceiling = oracle_auc(parts[kinds[new_items]], label[kinds[new_items]], idea.known)
+        return Figures(ceiling, aucs["test"], aucs["valid"])
 
     seconds = {name: seconds for name, (_, seconds) in trained.items()}
-    return Trial(idea.name, planted, seed, figures(is_new), figures(np.full(len(test), True)), seconds)
+    return Trial(idea.name, planted, seed, figures(True), figures(False), seconds)
 
 
 def train(
-    model: Model, idea: Idea, world: World, test: np.ndarray, *, epochs: int, threads: int
-) -> tuple[np.ndarray, float]:
-    """Train one model, and return its logits of the test rows in their order, and the seconds."""
+    model: Model, idea: Idea, world: World, *, scale: float, epochs: int, threads: int
+) -> tuple[dict[str, np.ndarray], float]:
+    """Train one model, and return its logits of the valid and test rows in their order, and the seconds."""
     started = time.perf_counter()
     torch.manual_seed(world.seed)
     ranking = build(model, world)
-    with_behaviors = idea.with_behaviors
     options = {
-        "codes": world.codes(model.content)[:, : ranking.config.num_levels],
-        "behaviors": world.behaviors() if with_behaviors else None,
+        "codes": world.codes(model.content, model.codebook_size)[:, : ranking.config.num_levels],
+        "behaviors": world.behaviors() if idea.with_behaviors else None,
         "with_history": ranking.config.use_history,
+        "batch_size": max(_SMALLEST_BATCH, round(_BATCH * scale)),  # so that a pass has as many steps at every scale
         "seed": world.seed,
     }
     batches = {
-        name: WorldBatches(world.seen, world.indexes, rows, shuffle=name == "train", **options)
-        for name, rows in {"train": world.seen.rows("train"), "valid": world.seen.rows("valid"), "test": test}.items()
+        split: WorldBatches(world.seen, world.indexes, world.seen.rows(split), shuffle=split == "train", **options)
+        for split in ("train", "valid", "test")
     }
     training = TrainingOptions(epochs=epochs, patience=1, learning_rate=5e-3, seed=world.seed, num_threads=threads)
     fit(ranking, batches["train"], batches["valid"], training)
-    return predict(ranking, batches["test"]).logit, time.perf_counter() - started
+    logits = {split: predict(ranking, batches[split]).logit for split in ("valid", "test")}
+    return logits, time.perf_counter() - started
 
 
 def build(model: Model, world: World) -> RankingModel:
@@ -202,7 +213,8 @@ def build(model: Model, world: World) -> RankingModel:
         store = TokensInMemory({MODALITY: (tokens, torch.ones(tokens.shape[:2], dtype=torch.bool))})
         switches |= {"token_dims": store.token_dims, "content_dim": DIM}
         features |= {"content": store, "content_rows": np.where(np.arange(len(by_index)) > 0, by_index, -1)}
-    ranking = RankingModel(num_items=indexes.num_known, codebook_size=CODES, codebook_version=0, **_SIZES, **switches)
+    sizes = {"codebook_size": model.codebook_size, "codebook_version": 0, **_SIZES}
+    ranking = RankingModel(num_items=indexes.num_known, **sizes, **switches)
     if features:
         ranking.set_item_features(ItemFeatures(**features))
     if model.fusion == "fixed" and ranking.items.fusion is not None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.planted_world.catalog import CLUSTERS, Strengths, make_catalog
-from benchmarks.planted_world.impressions import PARTS, WINDOW, make_impressions, parts_of
+from benchmarks.planted_world.batches import BEHAVIORS, HISTORY
+from benchmarks.planted_world.catalog import CLUSTERS, PARENTS, Strengths, make_catalog
+from benchmarks.planted_world.ideas import CODES
+from benchmarks.planted_world.impressions import DECAY, PARTS, WINDOW, make_impressions, parts_of
 from benchmarks.planted_world.oracle import expected_auc, gain_of_each_part, oracle_auc
 
 EVERYTHING = Strengths(popularity=0.8, coarse=0.6, taste=0.7, fine=0.7, local=0.7, match=0.5, hidden=0.7, nuisance=6.0)
@@ -75,7 +77,25 @@ def test_nuisance_decides_which_frozen_contents_are_near_and_true_content_does_n
         return float((catalog.cluster[away.argmin(axis=1)] == catalog.cluster).mean())
 
     assert same_cluster_as_nearest(0.0) == 1.0
-    assert same_cluster_as_nearest(6.0) < 0.2  # 1 / 32 by chance
+    assert same_cluster_as_nearest(6.0) < 0.2  # 1 / 30 by chance
+
+
+def test_clusters_of_one_parent_are_nearer_and_sizes_differ():
+    catalog = make_catalog(5000, nuisance=0.0, seed=0)
+    centers = np.stack([catalog.true_content[catalog.cluster == c].mean(axis=0)[:24] for c in range(CLUSTERS)])
+    away = np.square(centers[:, None] - centers).sum(axis=2)
+    same = np.equal.outer(*[np.arange(CLUSTERS) % PARENTS] * 2)
+
+    sizes = np.bincount(catalog.cluster)
+
+    assert away[same & ~np.eye(CLUSTERS, dtype=bool)].mean() < 0.6 * away[~same].mean()
+    assert 5 < sizes.max() / sizes.min() < 10
+
+
+def test_no_number_of_the_world_is_one_of_the_models():
+    assert CODES not in (CLUSTERS, PARENTS, CLUSTERS // PARENTS)
+    assert HISTORY != WINDOW
+    assert BEHAVIORS != WINDOW
 
 
 def test_the_match_part_counts_the_users_latest_labels_in_the_cluster(everything):
@@ -84,12 +104,13 @@ def test_the_match_part_counts_the_users_latest_labels_in_the_cluster(everything
     past = slice(step - WINDOW, step)
 
     balance = sum(
-        1 if label else -1
-        for label, of in zip(seen.label[user, past], cluster[user, past])
+        (1 if label else -1) * DECAY**age
+        for age, label, of in zip(range(WINDOW, 0, -1), seen.label[user, past], cluster[user, past])
         if of == cluster[user, step]
     )
 
-    assert seen.match[user, step] == pytest.approx(np.tanh(balance / 2) / 0.6)
+    assert seen.match[user, step] == pytest.approx(np.tanh(balance / 2) / 0.5)
+    assert seen.match.std() == pytest.approx(1.0, abs=0.05)
 
 
 def test_labels_come_as_often_as_the_true_logits_say():

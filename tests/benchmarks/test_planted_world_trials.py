@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.planted_world.batches import WorldBatches, index_items, latest_positives
-from benchmarks.planted_world.catalog import CLUSTERS, Strengths
-from benchmarks.planted_world.ideas import COMPARED_WITH, EVERYTHING, IDEAS, LADDER
-from benchmarks.planted_world.impressions import WINDOW
+from benchmarks.planted_world.batches import HISTORY, WorldBatches, index_items, latest_positives
+from benchmarks.planted_world.catalog import Strengths
+from benchmarks.planted_world.ideas import CODES, COMPARED_WITH, EVERYTHING, IDEAS, LADDER
+from benchmarks.planted_world.kept import as_line, kept_trials
 from benchmarks.planted_world.representations import co_click_pairs, nearest_items, rq_codes
 from benchmarks.planted_world.shares import ladder, table, verdict
 from benchmarks.planted_world.trials import Figures, Trial, World, run_trial
@@ -54,7 +54,7 @@ def test_a_batch_holds_only_what_was_before_its_row(world):
 
     (batch,) = batches
 
-    past = slice(15 - WINDOW, 15)
+    past = slice(15 - HISTORY, 15)
     items, labels = world.seen.item[7, past], world.seen.label[7, past]
     assert batch.item_index.item() == world.indexes.of_item[world.seen.item[7, 15]]
     assert batch.label.item() == world.seen.label[7, 15]
@@ -79,15 +79,22 @@ def test_an_epoch_has_every_row_once_in_an_order_of_its_own(world):
     assert orders[0].tolist() != orders[1].tolist()
 
 
-def test_the_first_code_of_true_content_is_the_cluster_and_the_second_is_the_place():
+def test_the_first_code_of_true_content_merges_clusters_and_later_ones_say_the_place():
     world = World(Strengths(), items=6400, users=50, per_user=40, seed=0)
 
-    codes = rq_codes(world.embeddings("true"), np.arange(6400), num_levels=2, codebook_size=CLUSTERS, seed=0)
+    codes = rq_codes(world.embeddings("true"), np.arange(6400), num_levels=3, codebook_size=CODES, seed=0)
 
-    assert len(np.unique(codes[:, 0] * CLUSTERS + world.catalog.cluster)) == CLUSTERS
-    means = np.stack([np.bincount(codes[:, 1], axis) for axis in world.catalog.place.T])
-    of_code = (means / np.bincount(codes[:, 1])).T[codes[:, 1]]
-    assert np.square(world.catalog.place - of_code).mean() < 0.1 * np.square(world.catalog.place).mean()
+    def left(values, group):
+        """Return the mean square of values (N, D) around their means by group, relative to that around their mean."""
+        numbers = np.unique(group, return_inverse=True)[1].ravel()
+        means = np.stack([np.bincount(numbers, column) for column in values.T]) / np.bincount(numbers)
+        return np.square(values - means.T[numbers]).mean() / values.var(axis=0).mean()
+
+    centers = np.eye(45)[world.catalog.cluster]
+    assert 0.2 < left(centers, codes[:, 0]) < 0.5  # 32 codes cannot tell 45 clusters apart
+    assert left(centers, codes[:, 0] * CODES + codes[:, 1]) < 0.1
+    whole = (codes * CODES ** np.arange(3)).sum(axis=1)
+    assert left(world.catalog.place, whole) < 0.3 < left(world.catalog.place, codes[:, 0])
 
 
 def test_nearest_items_are_of_the_bank_and_leave_the_item_out(world):
@@ -107,10 +114,27 @@ def test_a_trial_recovers_the_depth_that_is_planted_and_none_in_the_control():
 
     planted, control = (run_trial(depth, planted=kind, seed=0, scale=0.05, epochs=1) for kind in (True, False))
 
-    gain = planted.new_items.models["3 levels"] - planted.new_items.models["1 level"]
-    assert gain > 0.3 * (planted.new_items.ceiling - planted.new_items.floor)
-    assert control.new_items.models["3 levels"] - control.new_items.models["1 level"] < 0.02
-    assert control.new_items.ceiling - control.new_items.floor == 0.0
+    models = planted.new_items.models
+    gain = models["3 levels of 32"] - models["1 level of 32"]
+    assert gain > 0.3 * (planted.new_items.ceiling - models["1 level of 32"])
+    assert control.new_items.models["3 levels of 32"] - control.new_items.models["1 level of 32"] < 0.02
+
+
+def test_every_idea_has_models_without_it_and_with_it():
+    for idea in IDEAS:
+        assert {model.has_idea for model in idea.models} == {True, False}
+        assert len({model.name for model in idea.models}) == len(idea.models)
+
+
+def test_trials_that_a_file_keeps_are_read_back(tmp_path):
+    trial = Trial(
+        "depth", True, 0, Figures(0.7, {"a": 0.6}, {"a": 0.5}), Figures(0.7, {"a": 0.6}, {"a": 0.5}), {"a": 1.0}
+    )
+    file = tmp_path / "trials.jsonl"
+    file.write_text(as_line(trial, 0.1, 1) + "\n")
+
+    assert kept_trials(file, 0.1, 1) == {("depth", True, 0): trial}
+    assert kept_trials(file, 0.2, 1) == {}
 
 
 @pytest.mark.parametrize(
@@ -121,16 +145,19 @@ def test_a_gain_whose_interval_over_seeds_holds_zero_is_a_tie(gains, said):
     assert verdict(gains) == said
 
 
-def test_the_table_prints_the_gain_as_a_share_of_the_possible_one():
+def test_the_table_compares_with_the_best_other_model_by_valid_rows():
+    depth = next(idea for idea in IDEAS if idea.name == "depth of codes")
+    test = {"1 level of 32": 0.60, "1 level of 96": 0.61, "1 level of 512": 0.63, "3 levels of 32": 0.66}
+    valid = test | {"1 level of 96": 0.65}  # the best without the idea on valid, not on test
     trials = [
-        Trial("depth", True, seed, Figures(0.6, 0.7, {"a": 0.61, "b": 0.66 + seed / 1000}), Figures(0.6, 0.7, {}), {})
+        Trial(depth.name, True, seed, Figures(0.71, test | {"3 levels of 32": 0.66 + seed / 1000}, valid), None, {})
         for seed in range(2)
     ]
 
-    lines = list(table(trials, new_items=True))
+    lines = list(table(trials, IDEAS, new_items=True))
 
-    assert "gain 0.0505 ± 0.0007  share 0.51 ± 0.01  gain" in lines[1]
-    assert "possible 0.1000 ± 0.0000" in lines[1]
+    assert "3 levels of 32, over 1 level of 96: gain 0.0505 ± 0.0007" in lines[1]
+    assert lines[1].endswith("possible 0.1000 ± 0.0000  share 0.51  gain")
 
 
 def test_the_ladder_compares_each_model_with_the_one_named():
@@ -140,8 +167,8 @@ def test_the_ladder_compares_each_model_with_the_one_named():
             "everything",
             True,
             seed,
-            Figures(0.5, 0.8, {}),
-            Figures(0.5, 0.8, {n: a + seed * 0.01 for n, a in auc.items()}),
+            Figures(0.8, {}, {}),
+            Figures(0.8, {n: a + seed * 0.01 for n, a in auc.items()}, {}),
             {},
         )
         for seed in range(2)
