@@ -63,6 +63,7 @@ ALIGNMENT_JOBS = ("mine_item_pairs", "align_encoder")  # `qarm run` leaves these
 RANKING_JOBS = ("build_training_set", "train_ranking_model")  # And these while every row of the log is positive.
 # Jobs that `qarm run` never runs.
 OTHER_JOBS: tuple[str, ...] = (
+    "advise_codes",
     "evaluate_encoder",
     "find_nearest_items",
     "evaluate_codes",
