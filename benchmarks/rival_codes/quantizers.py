@@ -113,9 +113,11 @@ def opq(catalog: Catalog, seed: int) -> Codes:
     embeddings, size = catalog.embeddings, catalog.codebook_size
     dim = embeddings.shape[1] - embeddings.shape[1] % LEVELS
     rotation = faiss.OPQMatrix(embeddings.shape[1], LEVELS, dim)
+    inner, pq = (faiss.ProductQuantizer(dim, LEVELS, size.bit_length() - 1) for _ in range(2))
+    for one in (inner, pq):
+        one.cp.seed, one.cp.min_points_per_centroid, one.cp.max_points_per_centroid = seed, 1, len(embeddings)
+    rotation.pq = inner  # else it is trained for 256 codes, whatever the size is
     rotation.niter, rotation.max_train_points = 25, len(embeddings)
-    pq = faiss.ProductQuantizer(dim, LEVELS, size.bit_length() - 1)
-    pq.cp.seed, pq.cp.min_points_per_centroid, pq.cp.max_points_per_centroid = seed, 1, len(embeddings)
     # faiss draws its first rotation from a fixed seed, so the order of the rows carries ours.
     rows = embeddings[np.random.default_rng(seed).permutation(len(embeddings))]
     rotation.train(rows)

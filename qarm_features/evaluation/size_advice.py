@@ -4,8 +4,8 @@ In: a bounded sample of embeddings, the number of items in the catalog, and embe
 that it rests on. No number is proposed without the rule that gave it.
 
 For each level, k-means with 4, 8, 16, ... centroids is fitted to four fifths of the residuals, and its error is measured on
-the last fifth. ``size_rules`` chooses one. Levels are added while the error is large, and then while too many items would
-share their semantic ID.
+the last fifth. ``size_rules`` chooses one. Levels are added while the error is large and too many items would share
+their semantic ID. Where the error is small and items still share IDs, one more level tells them apart.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qarm_features.evaluation.size_rules import Tried, choose_size, pair_evidence, sizes_to_try
+from qarm_features.evaluation.size_rules import Tried, choose_size, pair_evidence, size_by_items, sizes_to_try
 from qarm_features.quantizers.arrays.lloyd import nearest_codes
 from qarm_features.quantizers.sample_fits import fit_sample, mean_error
 
@@ -31,7 +31,8 @@ class Level(NamedTuple):
 
     Attributes:
         size: Number K of centroids.
-        rule: ``clusters``, ``pairs`` or ``items``: the rule that chose it.
+        rule: Rule that chose it: ``clusters``, ``pairs``, ``items``, or ``apart`` for a last level that only tells items apart,
+            because the levels before leave hardly any error.
         tried: The numbers of centroids that were tried, ascending.
         largest_share: Share of the sample that the fullest code holds.
     """
@@ -105,16 +106,17 @@ def advise(sample: np.ndarray, *, items: int, pairs: np.ndarray | None = None, s
     residuals, levels, codes, error = sample, list[Level](), np.zeros((len(sample), 0), np.int32), 1.0
     duplicates = _shared(np.unique(sample, axis=0, return_inverse=True)[1].ravel())
     while len(levels) < MOST_LEVELS:
-        level, centroids = _level(residuals, variance, pairs if enough and not levels else None, items, levels, seed)
+        apart = error <= SMALL_ERROR
+        of_pairs = pairs if enough and not levels else None
+        level, centroids = _level(residuals, variance, of_pairs, items, apart=apart, seed=seed + len(levels))
         of_level = nearest_codes(residuals, centroids)
         share = float(np.bincount(of_level).max() / len(sample))
         levels.append(level._replace(largest_share=share))
         codes, residuals = np.column_stack([codes, of_level]), residuals - centroids[of_level]
         error = next(tried.error for tried in level.tried if tried.size == level.size)
-        extra = _collisions(codes, len(sample), items)[1] - duplicates
-        if (error <= SMALL_ERROR and extra <= MOST_SHARED) or not np.any(residuals):
-            break
-        if len(levels) > 1 and extra <= MOST_SHARED and level.rule != "clusters":
+        told_apart = _collisions(codes, len(sample), items)[1] - duplicates <= MOST_SHARED
+        enough_levels = error <= SMALL_ERROR or (len(levels) > 1 and level.rule != "clusters")
+        if apart or (told_apart and enough_levels) or not np.any(residuals):
             break
     return _advice(sample, codes, levels, error, duplicates, items, 0 if pairs is None else len(pairs))
 
@@ -124,19 +126,20 @@ def _level(
     variance: float,
     pairs: np.ndarray | None,
     items: int,
-    before: list[Level],
+    *,
+    apart: bool,
     seed: int,
 ) -> tuple[Level, np.ndarray]:
-    """Return a level and its centroids (K, D), fitted to the whole sample."""
+    """Return a level and its centroids (K, D), fitted to the whole sample; ``apart`` if it only tells items apart."""
     held_out = np.arange(len(residuals)) % _HELD_OUT == 0
     fitted = residuals[~held_out]
     tried = []
     for size in sizes_to_try(min(len(fitted), len(np.unique(fitted, axis=0)))):
-        centroids = fit_sample(fitted, size, seed=seed + len(before))
+        centroids = fit_sample(fitted, size, seed=seed)
         evidence = None if pairs is None else pair_evidence(pairs, centroids)
         tried.append(Tried(size, mean_error(residuals[held_out], centroids) / variance, evidence))
-    size, rule = choose_size(tried, items=items, before=before[-1].size if before else None)
-    return Level(size, rule, tried, 0.0), fit_sample(residuals, size, seed=seed + len(before))
+    size, rule = (size_by_items(tried, items), "apart") if apart else choose_size(tried, items=items)
+    return Level(size, rule, tried, 0.0), fit_sample(residuals, size, seed=seed)
 
 
 def _shared(group: np.ndarray) -> float:

@@ -50,13 +50,12 @@ def sizes_to_try(rows: int) -> list[int]:
     return sizes
 
 
-def choose_size(tried: list[Tried], *, items: int, before: int | None = None) -> tuple[int, str]:
+def choose_size(tried: list[Tried], *, items: int) -> tuple[int, str]:
     """Choose a number of centroids by the first rule that applies, and name the rule.
 
     Args:
         tried: Numbers of centroids with their errors, ascending, each twice the one before.
         items: Number of items of the catalog.
-        before: Size of the level before, which rule 3 repeats; None for level 0.
 
     Example:
         >>> choose_size([Tried(k, e, None) for k, e in ((4, 0.8), (8, 0.4), (16, 0.05), (32, 0.045))], items=9000)
@@ -72,9 +71,18 @@ def choose_size(tried: list[Tried], *, items: int, before: int | None = None) ->
     with_evidence = [one for one in tried if one.evidence is not None]
     if with_evidence and max(one.evidence or 0.0 for one in with_evidence) > 0:
         return max(with_evidence, key=lambda one: one.evidence or 0.0).size, "pairs"
-    largest = min(LARGEST_BY_ITEMS, max(2, items // ITEMS_PER_CODE))
-    by_items = before or 2 ** (largest.bit_length() - 1)
-    return max(one.size for one in tried if one.size <= max(by_items, SMALLEST)), "items"
+    return size_by_items(tried, items), "items"
+
+
+def size_by_items(tried: list[Tried], items: int) -> int:
+    """Return the largest number of centroids that is at most a twentieth of the items and at most 256; at least 4.
+
+    Args:
+        tried: Numbers of centroids that were tried, the smallest of which is 4.
+        items: Number of items of the catalog.
+    """
+    largest = max(SMALLEST, min(LARGEST_BY_ITEMS, items // ITEMS_PER_CODE))
+    return max(one.size for one in tried if one.size <= largest)
 
 
 def pair_evidence(pairs: np.ndarray, centroids: np.ndarray) -> float:

@@ -12,10 +12,11 @@ from qarm_features.quantizers.arrays.lloyd import lloyd_step, nearest_centroids,
 from qarm_features.quantizers.starts import draw_centroids
 
 _STEPS = 10
+_RESTARTS, _RESTARTS_UP_TO = 4, 64  # few centroids can settle badly, and cost little to fit again
 
 
 def fit_sample(rows: np.ndarray, size: int, *, seed: int) -> np.ndarray:
-    """Fit centroids to a sample by k-means++ and ten Lloyd steps.
+    """Fit centroids to a sample by k-means++ and ten Lloyd steps, the best of four fits for at most 64 centroids.
 
     Args:
         rows: Rows (B, D) float32, finite, at least one.
@@ -27,14 +28,22 @@ def fit_sample(rows: np.ndarray, size: int, *, seed: int) -> np.ndarray:
     """
     grid = choose_grid(float(np.linalg.norm(rows, axis=1).max()), len(rows))
     on_grid = grid.round(rows)
-    centroids = draw_centroids(on_grid, np.ones(len(rows), np.int64), size, np.random.default_rng([seed, size]))
+    restarts = _RESTARTS if size <= _RESTARTS_UP_TO else 1
+    fits = [_fit(on_grid, size, grid.bits, np.random.default_rng([seed, size, one])) for one in range(restarts)]
+    best = fits[0] if restarts == 1 else min(fits, key=lambda centroids: mean_error(on_grid, centroids))
+    return grid.restore(best)
+
+
+def _fit(rows: np.ndarray, size: int, bits: int, generator: np.random.Generator) -> np.ndarray:
+    """Return centroids (K, D) of rows (B, D) on a grid."""
+    centroids = draw_centroids(rows, np.ones(len(rows), np.int64), size, generator)
     for _ in range(_STEPS):
-        sums, counts, _ = lloyd_step(on_grid, centroids)
-        moved = update_centroids(sums, counts, centroids, grid.bits)
+        sums, counts, _ = lloyd_step(rows, centroids)
+        moved = update_centroids(sums, counts, centroids, bits)
         if np.array_equal(moved, centroids):
             break
         centroids = moved
-    return grid.restore(centroids)
+    return centroids
 
 
 def mean_error(rows: np.ndarray, centroids: np.ndarray) -> float:

@@ -15,6 +15,7 @@ _DIM = 16  # numbers of an embedding row in the example of a table's size
 _RULES = {
     "clusters": f"the error bends here, by more than {BEND:g} bits: so many clusters are in the data",
     "pairs": "here a co-click says most about two items having the same code",
+    "apart": "the levels before explain the content; this one only tells items apart",
     "items": f"no bend; one code per {ITEMS_PER_CODE} items, at most {LARGEST_BY_ITEMS}, is a convention, not a finding",
 }
 

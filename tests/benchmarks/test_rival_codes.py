@@ -42,7 +42,7 @@ def test_codes_of_the_planted_clusters_are_told_from_random_ones(catalog):
 
     assert good["co-clicks share_1"] == 1.0
     assert good["co-clicks lift_1"] == pytest.approx(8, rel=0.05)
-    assert good["co-clicks matched_1"] == pytest.approx(8, rel=0.15)
+    assert good["co-clicks matched_1"] == pytest.approx(8, rel=0.35)  # of ten items each
     assert good["co-clicks beats"] > 0.9
     assert good["explained_by_sums"] > 0.7
     assert good["neighbors"] > 0.95
