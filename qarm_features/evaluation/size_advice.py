@@ -31,8 +31,8 @@ class Level(NamedTuple):
 
     Attributes:
         size: Number K of centroids.
-        rule: Rule that chose it: ``clusters``, ``pairs``, ``items``, or ``apart`` for a last level that only tells items apart,
-            because the levels before leave hardly any error.
+        rule: Rule that chose it: ``clusters``, ``pairs``, ``items``, or ``apart`` for a last level that only tells items
+            apart, because the levels before leave hardly any error.
         tried: The numbers of centroids that were tried, ascending.
         largest_share: Share of the sample that the fullest code holds.
     """
