@@ -15,14 +15,15 @@ default in ``../shared/data``; what is absent is skipped.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import faiss
+import numpy as np
 import torch
 from rival_codes.catalogs import JOURNEY_NOTE, Catalog, journey, movielens
 from rival_codes.measures import measure
-from rival_codes.quantizers import RIVALS
+from rival_codes.quantizers import RIVALS, Codes
 from rival_codes.ranking import RankingWorld
 from rival_codes.table import Results, table, winners
 
@@ -39,26 +40,43 @@ def catalogs(folder: Path) -> dict[str, Callable[[], Catalog | None]]:
 
 
 def compare(catalog: Catalog, results: Results, args: argparse.Namespace) -> None:
-    """Measure the rivals that were not measured yet."""
+    """Measure the rivals that were not measured yet, and then their AUCs."""
     print(f"\n{catalog.name}: {len(catalog.item_id):,} items, {catalog.embeddings.shape[1]} dimensions, "
           f"{len(catalog.pairs['co-clicks'].user):,} co-clicks, {len(catalog.pairs['together'].user):,} pairs bought "
           "together", flush=True)  # fmt: skip
     rivals = [rival for rival in RIVALS if not args.rivals or rival.name in args.rivals]
     rivals = [rival for rival in rivals if catalog.hierarchy is not None or not rival.needs_hierarchy]
-    ranking = None if catalog.prepared is None or args.no_ranking else RankingWorld(catalog.prepared)
-    for seed in range(args.seeds):
-        if ranking is not None and not results.has(catalog.name, WITHOUT, seed):
-            aucs = ranking.aucs(catalog.item_id, None, [], seed=seed, threads=args.threads)
-            results.add(catalog.name, WITHOUT, seed, aucs)
-        for rival in rivals:
-            if results.has(catalog.name, rival.name, seed) or (seed and not rival.seeded and ranking is None):
-                continue
+    wanted = [(rival, seed) for seed in range(args.seeds) for rival in rivals if rival.seeded or seed == 0]
+    for rival, seed in wanted:
+        if not results.has(catalog.name, rival.name, seed, "bits"):
             found = rival.quantize(catalog, seed)
-            figures = measure(catalog, found)
-            if ranking is not None:
-                figures |= ranking.aucs(catalog.item_id, found.codes, found.sizes, seed=seed, threads=args.threads)
-            results.add(catalog.name, rival.name, seed, figures)
+            keep_codes(args.folder, catalog.name, rival.name, seed, found)
+            results.add(catalog.name, rival.name, seed, measure(catalog, found))
             print(f"  {rival.name}, seed {seed}: {found.seconds:.1f} s", flush=True)
+    if catalog.prepared is None or args.no_ranking:
+        return
+    ranking = RankingWorld(catalog.prepared)
+    for seed in range(args.seeds):
+        for name in (WITHOUT, *[rival.name for rival in rivals]):
+            if results.has(catalog.name, name, seed, "auc"):
+                continue
+            kept = None if name == WITHOUT else codes_kept(args.folder, catalog.name, name, seed)
+            codes, sizes = (None, []) if kept is None else (kept["codes"], kept["sizes"].tolist())
+            aucs = ranking.aucs(catalog.item_id, codes, sizes, seed=seed, threads=args.threads)
+            results.add(catalog.name, name, seed, aucs)
+            print(f"  {name}, seed {seed}: AUC {aucs['auc']:.4f}", flush=True)
+
+
+def keep_codes(folder: Path, catalog: str, rival: str, seed: int, found: Codes) -> None:
+    """Keep codes for the ranking model."""
+    (folder / "codes").mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "codes" / f"{catalog}, {rival}, {seed}.npz", codes=found.codes, sizes=found.sizes)
+
+
+def codes_kept(folder: Path, catalog: str, rival: str, seed: int) -> Mapping[str, np.ndarray]:
+    """Return codes that were kept; those of seed 0 where every seed gives the same."""
+    file = folder / "codes" / f"{catalog}, {rival}, {seed}.npz"
+    return np.load(file if file.is_file() else file.with_name(f"{catalog}, {rival}, 0.npz"))
 
 
 def main() -> None:

@@ -77,7 +77,15 @@ def residual_kmeans(options: Callable[[int], dict[str, Any]]) -> Callable[[Catal
             finite scalar quantization.
     """
 
+    last: dict[tuple[str, int], Codes] = {}
+
     def quantize(catalog: Catalog, seed: int) -> Codes:
+        if (catalog.name, seed) not in last:
+            last.clear()
+            last[catalog.name, seed] = fit(catalog, seed)
+        return last[catalog.name, seed]
+
+    def fit(catalog: Catalog, seed: int) -> Codes:
         from pyspark.sql import SparkSession
 
         from qarm_features.evaluation.neighborhoods import decode
@@ -134,9 +142,12 @@ def _unpacked(packed: np.ndarray, bits: int) -> np.ndarray:
     return (ones.astype(np.int64) << np.arange(bits)).sum(axis=2)
 
 
+_ours = residual_kmeans(lambda size: {"numLevels": LEVELS, "codebookSize": size})
+
+
 def exchanged(catalog: Catalog, seed: int) -> Codes:
     """Return the codes of residual k-means, exchanged at random among the items: its balance without its content."""
-    own = residual_kmeans(lambda size: {"numLevels": LEVELS, "codebookSize": size})(catalog, seed)
+    own = _ours(catalog, seed)
     order = np.random.default_rng([seed, 7]).permutation(len(own.codes))
     return own._replace(codes=own.codes[order], decoded=None)
 
@@ -167,7 +178,7 @@ def own_hierarchy(catalog: Catalog, seed: int) -> Codes:
 
 OURS = "residual k-means"
 RIVALS = (
-    Rival(OURS, residual_kmeans(lambda size: {"numLevels": LEVELS, "codebookSize": size})),
+    Rival(OURS, _ours),
     Rival(
         "residual k-means, halved sizes",
         residual_kmeans(lambda size: {"numLevels": len(halved_sizes(size)), "codebookSizes": halved_sizes(size)}),

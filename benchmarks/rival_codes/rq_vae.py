@@ -19,7 +19,7 @@ from torch import Tensor, nn
 LATENT_DIM, HIDDEN = 32, (256, 128)
 COMMITMENT, DECAY = 0.25, 0.99  # weight of the commitment; decay of the exponential means
 _DEAD = 0.1  # mean number of rows of a batch, below which a code is dead
-STEPS, _BATCH, _RATE = 3000, 512, 1e-3
+STEPS, _BATCH, _RATE = 2000, 512, 1e-3
 _WARM_UP = 200  # steps of the autoencoder alone, so that the codebooks start in a space that says something
 
 

@@ -44,10 +44,10 @@ class Results:
         if file.is_file():
             self.rows = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
 
-    def has(self, catalog: str, rival: str, seed: int) -> bool:
-        """Return True if these figures were measured already."""
+    def has(self, catalog: str, rival: str, seed: int, figure: str) -> bool:
+        """Return True if a figure was measured already."""
         wanted = (catalog, rival, seed)
-        return any((row["catalog"], row["rival"], row["seed"]) == wanted for row in self.rows)
+        return any((row["catalog"], row["rival"], row["seed"]) == wanted and figure in row for row in self.rows)
 
     def add(self, catalog: str, rival: str, seed: int, figures: dict[str, float | None]) -> None:
         """Append figures to the file."""
@@ -58,10 +58,11 @@ class Results:
 
     def of(self, catalog: str) -> dict[str, list[dict]]:
         """Return the figures of a catalog by rival, each in the order of the seeds."""
-        found: dict[str, list[dict]] = {}
-        for row in sorted((row for row in self.rows if row["catalog"] == catalog), key=lambda row: row["seed"]):
-            found.setdefault(row["rival"], []).append(row)
-        return found
+        found: dict[str, dict[int, dict]] = {}
+        for row in self.rows:
+            if row["catalog"] == catalog:
+                found.setdefault(row["rival"], {}).setdefault(row["seed"], {}).update(row)
+        return {rival: [runs[seed] for seed in sorted(runs)] for rival, runs in found.items()}
 
 
 def table(rows: dict[str, list[dict]]) -> Iterator[str]:

@@ -109,7 +109,7 @@ def test_opq_decodes_what_faiss_packed(catalog):
 
 
 def test_an_rq_vae_finds_clusters_and_uses_its_codes(catalog):
-    codes, decoded = fit_rq_vae(catalog.embeddings, num_levels=2, codebook_size=8, seed=0, steps=500)
+    codes, decoded = fit_rq_vae(catalog.embeddings, num_levels=2, codebook_size=8, seed=0, steps=300)
 
     assert len(np.unique(codes[:, 0])) == 8
     assert explained_variance(catalog.embeddings, decoded) > 0.6
@@ -150,7 +150,8 @@ def test_figures_are_kept_and_a_winner_needs_two_standard_errors(tmp_path):
 
     again = Results(tmp_path / "figures.jsonl")
 
-    assert again.has("c", "RQ-VAE", 2)
-    assert not again.has("c", "RQ-VAE", 3)
+    assert again.has("c", "RQ-VAE", 2, "auc")
+    assert not again.has("c", "RQ-VAE", 2, "bits")
+    assert not again.has("c", "RQ-VAE", 3, "auc")
     assert list(winners(again.of("c"))) == ["RQ-VAE beats residual k-means in AUC: +0.0200, 0.0000 standard error"]
     assert "| RQ-VAE | 0.600 ± 0.100 | 0.7210 ± 0.0010 |" in list(table(again.of("c")))
