@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from ranking_ml1m.pipeline import DATA as MOVIELENS
-from ranking_ml1m.pipeline import Prepared, prepare
+from ranking_ml1m.pipeline import prepare
+from ranking_project.jobs import Prepared
 
 JOURNEY = MOVIELENS.parent / "completejourney"
 JOURNEY_NOTE = (

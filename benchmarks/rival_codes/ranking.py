@@ -5,18 +5,16 @@ In: MovieLens-1M as prepared, and codes by item ID. Out: AUC on valid and test.
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from dataclasses import replace
 
 import numpy as np
 import torch
-from ranking_ml1m.data import World, load
-from ranking_ml1m.pipeline import Prepared
 from ranking_ml1m.training import train
 from ranking_ml1m.variants import Row
+from ranking_project.jobs import Prepared
+from ranking_project.world import World, load, load_features
 
-from qarm_features.ranking import ItemSources, RankingBatch, write_item_features
-from qarm_features.ranking.data.item_feature_files import open_item_features
+from qarm_features.ranking import ItemSources, RankingBatch
 from qarm_features.ranking.data.item_vocabulary import item_vocabulary
 
 _ROW = Row("item IDs and codes", "", {"use_semantic_ids": True, "use_match": True})
@@ -32,12 +30,9 @@ class RankingWorld:
 
     def __init__(self, prepared: Prepared) -> None:
         self.world = load(prepared)
-        with TemporaryDirectory() as folder:  # load keeps no item IDs
-            known = item_vocabulary(prepared.rows["train"])
-            write_item_features(
-                folder, known, ItemSources(prepared.embeddings, prepared.nearest_items, prepared.content)
-            )
-            self.ids = np.asarray(open_item_features(Path(folder))[0].ids)
+        sources = ItemSources(prepared.embeddings, prepared.nearest_items, prepared.content)
+        vocabulary, _ = load_features(item_vocabulary(prepared.rows["train"]), sources)  # load keeps no item IDs
+        self.ids = np.asarray(vocabulary.ids)
 
     def aucs(self, item_id: np.ndarray, codes: np.ndarray | None, sizes: list[int], *, seed: int, threads: int) -> dict:
         """Train with codes, or without any, and return ``auc_valid`` and ``auc``, on test.
@@ -63,7 +58,7 @@ class RankingWorld:
         table = torch.from_numpy(by_index)
         rows = {split: _exchanged(batch, table) for split, batch in self.world.rows.items()}
         about = {**self.world.codes, "num_levels": codes.shape[1], "codebook_size": codebook_size}
-        return World(rows, self.world.features, self.world.counts, self.world.num_known, about)
+        return replace(self.world, rows=rows, codes=about)
 
 
 def _exchanged(batch: RankingBatch, table: torch.Tensor) -> RankingBatch:

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
 from rival_codes.catalogs import Catalog, Pairs, _pairs_and_positives
 from rival_codes.measures import as_popular, explained_variance, lifts, measure, neighbors_kept, sums_of_means
 from rival_codes.quantizers import Codes, halved_sizes, hashed_ids, opq, random_codes
