@@ -46,14 +46,16 @@ def assign_semantic_ids(
     require_embeddings_of(warehouse, codebooks, version=delta_version)
     embeddings = warehouse.read(ITEM_EMBEDDINGS, version=delta_version)
     found = again_if_changed(lambda: _assign_new(context, codebooks, embeddings))
-    rows_in = embeddings.where(F.col("encoder_version") == manifest["encoder_version"]).count()
+    encoded = embeddings.where(F.col("encoder_version") == manifest["encoder_version"])
+    rows_in = encoded.count()
     remark = f"{found['rows']} semantic IDs assigned by codebooks v{codebooks.version}"
     if manifest.get("refit"):
         remark += f", {found['kept']} kept from v{manifest['refit']['of']}"
     if context.settings.semantic_ids.bucket_cap:
         remark += f", {found['moved']} moved"
     codes = warehouse.read_or_empty(ITEM_SEMANTIC_IDS).where(F.col("codebook_version") == codebooks.version)
-    warnings = shared_codes(codes, codebook_size=level_sizes(manifest)[0]) if found["rows"] else []
+    size = level_sizes(manifest)[0]
+    warnings = shared_codes(codes, encoded, codebook_size=size) if found["rows"] else []
     return Counts(rows_in, rows_in, 0, remark, tuple(warnings))
 
 

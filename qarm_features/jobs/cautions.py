@@ -67,11 +67,13 @@ def unused_codes(levels: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> l
     ]
 
 
-def shared_codes(codes: DataFrame, *, codebook_size: int) -> list[str]:
+def shared_codes(codes: DataFrame, contents: DataFrame, *, codebook_size: int) -> list[str]:
     """Returns warnings about many collisions, about one semantic ID of many items, and about one large first cluster.
 
     Args:
         codes: Rows of ``item_id`` and ``rq_codes`` (L) of one codebook version.
+        contents: Rows of ``item_id`` and ``content_hash`` of these items. Items with the same content have the same embedding,
+            so that no codebook tells them apart.
         codebook_size: Number of codes K of the first level.
     """
     buckets = codes.groupBy("rq_codes").agg(F.count("*").alias("items"), F.min("item_id").alias("item_id"))
@@ -90,10 +92,10 @@ def shared_codes(codes: DataFrame, *, codebook_size: int) -> list[str]:
     if not items:
         return []
     if found["shared"] > _COLLIDING * items:
-        warnings.append(
-            f"{found['shared'] / items:.1%} of {items:,} items share their semantic ID with another item. Raise "
-            "codebooks.num_levels or codebooks.codebook_size, or set semantic_ids.bucket_cap."
-        )
+        shared = f"{found['shared'] / items:.1%} of {items:,} items share their semantic ID with another item."
+        alike = contents.groupBy("content_hash").agg(F.count("*").alias("items")).where("items > 1")
+        same = alike.agg(F.sum("items")).collect()[0][0] or 0
+        warnings.append(f"{shared} {_against_collisions(same, found['shared'], items)}")
     most = found["largest"]
     if most["items"] > max(10, _IN_ONE_ID * items):
         warnings.append(
@@ -107,3 +109,20 @@ def shared_codes(codes: DataFrame, *, codebook_size: int) -> list[str]:
             "codebooks.capacity, or check that the embeddings differ."
         )
     return warnings
+
+
+def _against_collisions(same: int, shared: int, items: int) -> str:
+    """Returns what to do about collisions.
+
+    Args:
+        same: Number of items whose content is that of another item.
+        shared: Number of items that share their semantic ID.
+        items: Number of items.
+    """
+    raised = "Raise codebooks.num_levels or codebooks.codebook_size, or set semantic_ids.bucket_cap."
+    if same <= shared / 2:
+        return raised
+    return (
+        f"{same / items:.1%} of the items have the same content as another item, and larger codebooks cannot tell these apart. "
+        "Add a column to items.text, or an image, in which they differ, or set semantic_ids.bucket_cap."
+    )

@@ -19,18 +19,38 @@ def codes(spark, *rows):
     )
 
 
+def contents(spark, *hashes):
+    return spark.createDataFrame(list(enumerate(hashes)), "item_id long, content_hash string")
+
+
+def different(spark, number):
+    return contents(spark, *map(str, range(number)))
+
+
 def test_items_that_share_their_semantic_id_are_counted(spark):
     rows = codes(spark, (0, 0), (0, 0), (1, 0), (2, 0), (3, 0), (4, 0))
 
-    (warning,) = shared_codes(rows, codebook_size=8)
+    (warning,) = shared_codes(rows, different(spark, 6), codebook_size=8)
 
     assert warning.startswith("33.3% of 6 items share their semantic ID with another item. Raise codebooks.num_levels")
+
+
+def test_items_with_the_same_content_are_not_to_be_told_apart_by_larger_codebooks(spark):
+    rows = codes(spark, (0, 0), (0, 0), (1, 0), (1, 0), (1, 0), (4, 0))
+
+    (warning,) = shared_codes(rows, contents(spark, "a", "a", "b", "b", "c", "d"), codebook_size=8)
+
+    assert warning == (
+        "83.3% of 6 items share their semantic ID with another item. 66.7% of the items have the same content as another item, "
+        "and larger codebooks cannot tell these apart. Add a column to items.text, or an image, in which they differ, or set "
+        "semantic_ids.bucket_cap."
+    )
 
 
 def test_many_items_with_one_semantic_id_and_one_large_first_cluster_are_named(spark):
     rows = codes(spark, *[(5, 7)] * 11, *[(number, 0) for number in range(6, 30)])
 
-    warnings = shared_codes(rows, codebook_size=32)
+    warnings = shared_codes(rows, different(spark, 35), codebook_size=32)
 
     assert warnings[1].startswith(
         "11 items (31.4%) have the one semantic ID [5, 7], often because their content is empty"
@@ -52,7 +72,7 @@ def test_items_without_a_vector_are_counted(spark):
 def test_codes_that_spread_well_give_no_warning(spark):
     rows = codes(spark, *[(number // 4, number % 4) for number in range(16)])
 
-    assert shared_codes(rows, codebook_size=4) == []
+    assert shared_codes(rows, different(spark, 16), codebook_size=4) == []
     assert unused_codes([{"codes_in_use": 4}], [4]) == []
     assert rejected_rows(1000, 10) == []
 
