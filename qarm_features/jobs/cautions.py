@@ -72,8 +72,8 @@ def shared_codes(codes: DataFrame, contents: DataFrame, *, codebook_size: int) -
 
     Args:
         codes: Rows of ``item_id`` and ``rq_codes`` (L) of one codebook version.
-        contents: Rows of ``item_id`` and ``content_hash`` of these items. Items with the same content have the same embedding,
-            so that no codebook tells them apart.
+        contents: Rows of ``item_id`` and ``content_hash`` of these items. Items with the same content have the same
+            embedding, so that no codebook tells them apart.
         codebook_size: Number of codes K of the first level.
     """
     buckets = codes.groupBy("rq_codes").agg(F.count("*").alias("items"), F.min("item_id").alias("item_id"))
@@ -123,6 +123,6 @@ def _against_collisions(same: int, shared: int, items: int) -> str:
     if same <= shared / 2:
         return raised
     return (
-        f"{same / items:.1%} of the items have the same content as another item, and larger codebooks cannot tell these apart. "
-        "Add a column to items.text, or an image, in which they differ, or set semantic_ids.bucket_cap."
+        f"{same / items:.1%} of the items have the same content as another item, and larger codebooks cannot tell these "
+        "apart. Add a column to items.text, or an image, in which they differ, or set semantic_ids.bucket_cap."
     )

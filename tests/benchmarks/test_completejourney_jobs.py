@@ -22,6 +22,8 @@ from tests.benchmarks.completejourney_toy import WEEKS, toy_source
 
 LENGTH = 50
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory, spark):

@@ -41,9 +41,9 @@ def test_items_with_the_same_content_are_not_to_be_told_apart_by_larger_codebook
     (warning,) = shared_codes(rows, contents(spark, "a", "a", "b", "b", "c", "d"), codebook_size=8)
 
     assert warning == (
-        "83.3% of 6 items share their semantic ID with another item. 66.7% of the items have the same content as another item, "
-        "and larger codebooks cannot tell these apart. Add a column to items.text, or an image, in which they differ, or set "
-        "semantic_ids.bucket_cap."
+        "83.3% of 6 items share their semantic ID with another item. 66.7% of the items have the same content as another "
+        "item, and larger codebooks cannot tell these apart. Add a column to items.text, or an image, in which they differ, "
+        "or set semantic_ids.bucket_cap."
     )
 
 

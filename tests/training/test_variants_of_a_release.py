@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from deltalake import write_deltalake
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from qarm_features.feature_store.views.feature_views import Release
 from qarm_features.fusion.q_former import FusionQFormer
@@ -63,6 +63,22 @@ def train(tmp_path):
 
 
 @pytest.fixture
+def encoder(train):
+    """Return the encoder of the release, with the sizes of the variant ``FUSION``, before anything else names its version."""
+    torch.manual_seed(5)
+    arguments = {"num_queries": 4, "dim": 4, "num_layers": 1, "num_heads": 2}
+    weights = FusionQFormer({"text": 3}, **arguments).state_dict()
+
+    def save(folder):
+        save_file({f"q_former.{name}": weight for name, weight in weights.items()}, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps({"q_former": arguments}))
+
+    encoders = Artifacts(train.folder / "artifacts", "encoders")
+    encoders.publish(save)
+    return encoders.publish(save)  # the release names v1
+
+
+@pytest.fixture
 def with_items(train):
     """Return the same for a project with embeddings, VQ codes and content tokens of the items."""
     features = write_planted_features(train.folder / "items", [train.rows]).parent
@@ -110,17 +126,8 @@ def test_what_variants_read_of_items_is_laid_out_once_and_their_models_serve(wit
         assert (scorer.vocabulary.num_known, len(scorer.vocabulary)) == (200, 400)
 
 
-def test_a_fusion_starts_from_the_encoder_of_the_release_and_its_model_names_it(with_items):
-    torch.manual_seed(5)
-    arguments = {"num_queries": 4, "dim": 4, "num_layers": 1, "num_heads": 2}
-    weights = FusionQFormer({"text": 3}, **arguments).state_dict()
-
-    def save(folder):
-        save_file({f"q_former.{name}": weight for name, weight in weights.items()}, folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps({"q_former": arguments}))
-
-    encoders = Artifacts(with_items.folder / "artifacts", "encoders")
-    _, encoder = encoders.publish(save), encoders.publish(save)  # the release names v1
+def test_a_fusion_starts_from_the_encoder_of_the_release_and_its_model_names_it(encoder, with_items):
+    weights = load_file(encoder.path / "model.safetensors")
 
     (random,), _ = with_items({"fusion": FUSION}, learning_rate=1e-9, weight_decay=0.0)
     (aligned,), launched = with_items(
@@ -134,7 +141,7 @@ def test_a_fusion_starts_from_the_encoder_of_the_release_and_its_model_names_it(
     assert aligned.manifest["metrics"]["fusion_from"]["encoder_fingerprint"] == encoder.fingerprint
     trained = RankingModel.from_pretrained(str(aligned.path)).items.fusion.q_former.state_dict()
     for name, weight in weights.items():
-        torch.testing.assert_close(trained[name], weight, atol=1e-5, rtol=0)
+        torch.testing.assert_close(trained[name.removeprefix("q_former.")], weight, atol=1e-5, rtol=0)
 
 
 def test_options_that_did_not_exist_before_do_not_train_models_of_before_again():
