@@ -118,6 +118,7 @@ def prepare(work: Path, *, period: str) -> None:
             positives = positives.select("item_id", F.coalesce("positives", F.lit(0)).alias("positives")).persist()
             matched = matched_items(co_clicks, positives, seed=0).toPandas()
             catalog = positives.orderBy("item_id").toPandas()
+        context.spark.catalog.clearCache()  # or the next pairs would be read from the cache of these
     data = TrainingData(packed(work / "today"), batch_size=2)
     assert len(data.items) == len(catalog)  # so the item indexes of alignment are the places in the catalog
     frozen = Contents(data, work).frozen.numpy()
