@@ -1,7 +1,7 @@
 """Training of EM3's variants: the step as it was against the step as it is, on the same rows and from the same weights.
 
 A round is one pass over some batches: forward, backward and AdamW. Both ways take turns, and the ratio is that of their
-median rounds, so that other work on the machine hits both. After the first round the losses of both ways are compared.
+median rounds, so that other work on the machine hits both; the ratio of CPU seconds depends on it least. After the first round the losses of both ways are compared.
 ``of 16`` are the rows of the table of ``ranking_ml1m.py``, whose content is 16 numbers wide and which read only numbers of
 the history; the others are the variants by name of ``qarm.yaml``. Rows and items are drawn at random in the shape of
 MovieLens-1M, see ``rows.py``. ::
@@ -16,7 +16,6 @@ import copy
 import os
 import tempfile
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -46,17 +45,17 @@ class Trained:
     def __init__(self, model: RankingModel) -> None:
         self.model, self.optimizer = model.train(), optimizer_of(model, TrainingOptions())
 
-    def round(self, batches: list[RankingBatch], *, seed: int) -> tuple[float, float]:
-        """Make one pass; return its seconds and the mean loss."""
+    def round(self, batches: list[RankingBatch], *, seed: int) -> tuple[float, float, float]:
+        """Make one pass; return its seconds, the CPU seconds of all threads, and the mean loss."""
         torch.manual_seed(seed)  # both ways drop the same numbers
-        started, total = time.perf_counter(), 0.0
+        started, of_cpu, total = time.perf_counter(), time.process_time(), 0.0
         for batch in batches:
             loss = self.model.losses(batch).total
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
             total += float(loss.detach())
-        return time.perf_counter() - started, total / len(batches)
+        return time.perf_counter() - started, time.process_time() - of_cpu, total / len(batches)
 
 
 def compare(name: str, features: ItemFeatures, rng: np.random.Generator, options: argparse.Namespace) -> None:
@@ -71,23 +70,26 @@ def compare(name: str, features: ItemFeatures, rng: np.random.Generator, options
     batches = [random_rows(size, rng) for _ in range(options.batches)]
     before, ours = Trained(copy.deepcopy(model)), Trained(model)
     seconds: dict[str, list[float]] = {"before": [], "ours": []}
+    cpu: dict[str, list[float]] = {"before": [], "ours": []}
     for number in range(options.rounds + 1):
         with way_before():
-            of_before, loss_before = before.round(batches, seed=number)
-        with nullcontext():
-            of_ours, loss_ours = ours.round(batches, seed=number)
+            of_before, cpu_before, loss_before = before.round(batches, seed=number)
+        of_ours, cpu_ours, loss_ours = ours.round(batches, seed=number)
         if number == 0:  # not timed
             if abs(loss_before - loss_ours) > _CLOSE:
                 raise AssertionError(f"{name}: the loss was {loss_before:.6f} and is {loss_ours:.6f}.")
             continue
         seconds["before"].append(of_before)
         seconds["ours"].append(of_ours)
+        cpu["before"].append(cpu_before)
+        cpu["ours"].append(cpu_ours)
     rows = size * options.batches
     speed = {way: rows / np.median(times) for way, times in seconds.items()}
     ratios = [a / b for a, b in zip(seconds["before"], seconds["ours"])]
     print(
         f"{name:20} before {speed['before']:7,.0f} rows/s, ours {speed['ours']:7,.0f} rows/s, ratio of medians "
-        f"{speed['ours'] / speed['before']:.2f} (single rounds {min(ratios):.2f} to {max(ratios):.2f}), "
+        f"{speed['ours'] / speed['before']:.2f} (single rounds {min(ratios):.2f} to {max(ratios):.2f}), of CPU seconds "
+        f"{np.median(cpu['before']) / np.median(cpu['ours']):.2f}, "
         f"loss {loss_before:.5f} and {loss_ours:.5f}",
         flush=True,
     )
