@@ -1,7 +1,8 @@
 """Training of EM3's variants: the step as it was against the step as it is, on the same rows and from the same weights.
 
 A round is one pass over some batches: forward, backward and AdamW. Both ways take turns, and the ratio is that of their
-median rounds, so that other work on the machine hits both; the ratio of CPU seconds depends on it least. After the first round the losses of both ways are compared.
+median rounds, so that other work on the machine hits both; the ratio of CPU seconds depends on it least. After the first
+round the losses of both ways are compared.
 ``of 16`` are the rows of the table of ``ranking_ml1m.py``, whose content is 16 numbers wide and which read only numbers of
 the history; the others are the variants by name of ``qarm.yaml``. Rows and items are drawn at random in the shape of
 MovieLens-1M, see ``rows.py``. ::
