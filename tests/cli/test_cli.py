@@ -77,7 +77,7 @@ def test_show_prints_the_codes_and_the_neighbors_with_their_titles(folder):
             ("run", "--config", "none.yaml"),
             "error: --config is none.yaml, must be an existing file. Run: qarm init DIR",
         ),
-        (("job-file", "never"), "error: JOB is never, must be one of align-encoder, assign-semantic-ids"),
+        (("job-file", "never"), "error: JOB is never, must be one of advise-codes, align-encoder"),
     ],
 )
 def test_a_wrong_input_ends_in_one_clear_line(folder, arguments, message):
@@ -148,7 +148,8 @@ def test_every_job_has_a_launcher_and_every_launcher_a_job():
 def test_no_launcher_has_the_name_of_a_module_that_can_be_imported():
     """spark-submit puts the folder of the launcher first on sys.path."""
     names = {path.stem for path in launchers_folder().glob("*.py")}
-    outside = [place for place in sys.path if Path(place or ".").resolve() != launchers_folder()]
+    own = {launchers_folder(), Path(__file__).parents[2] / "benchmarks"}  # tests of benchmarks add the latter
+    outside = [place for place in sys.path if Path(place or ".").resolve() not in own]
 
     assert [name for name in names if PathFinder.find_spec(name, outside)] == []
     assert names & set(sys.stdlib_module_names) == set()

@@ -56,6 +56,7 @@ def test_a_refit_keeps_most_ids_and_says_how_many(embedded):
     assert load_file(artifact.path / "refit.safetensors")["new_code"].shape == (2, 4)
 
 
+@pytest.mark.slow
 def test_a_refit_prints_one_error_of_the_last_level(embedded, caplog):
     caplog.set_level(logging.INFO, logger="qarm_features")
     fit_codebooks(embedded)

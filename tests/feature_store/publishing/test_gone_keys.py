@@ -31,7 +31,9 @@ from tests.feature_store.redis_topologies import one_server_cluster
 from tests.feature_store.two_versions import release, write_two_versions
 
 
-@pytest.fixture(params=["sqlite", "redis", "cluster", "postgres"])
+@pytest.fixture(
+    params=["sqlite", "redis", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cluster", "postgres"))]
+)
 def online_store(request, tmp_path):
     """The section ``online_store`` of ``feature_store.yaml``."""
     if request.param == "sqlite":
@@ -128,6 +130,7 @@ def test_every_view_of_the_log_loses_who_left(project):
     assert served(project, "item_counters:item_positive_count", 1, 2) == [True, False]
 
 
+@pytest.mark.slow
 def test_a_publisher_that_was_killed_forgets_nobody(project, monkeypatch):
     behavior(project, 7, 9)
     for module, step in ((GoneRows, "delete"), (verification, "check_served")):
@@ -146,6 +149,7 @@ def _die(*_, **__):
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_keys_of_an_older_version_that_recorded_none_are_found_in_the_store(project):
     shutil.rmtree(Warehouse(project.settings.warehouse_path, **project.settings.id_types).path(PUBLISHED_KEYS))
     behavior(project, 7)

@@ -98,6 +98,7 @@ def test_a_publication_raises_the_time_of_an_existing_table_once_and_runs_nothin
     assert warehouse.version(ITEM_SEMANTIC_IDS) == before[0] + 1
 
 
+@pytest.mark.slow
 def test_a_vacuum_of_ours_spares_what_a_release_names_and_is_refused_for_what_it_cannot_read(published):
     spark, settings = published.spark, published.settings
     publish_release(spark, settings, release(0))
@@ -126,6 +127,7 @@ def test_a_vacuum_of_ours_spares_what_a_release_names_and_is_refused_for_what_it
     assert list(faults(settings)) == []
 
 
+@pytest.mark.slow
 def test_old_versions_outlive_the_cleaning_of_the_log_and_without_the_property_they_did_not(tmp_path, spark):
     states, ends = {}, {}
     for name in ("kept", "by default"):
