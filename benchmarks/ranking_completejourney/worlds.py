@@ -66,13 +66,13 @@ class Worlds:
         sources = ItemSources(prepared.embeddings, prepared.nearest_items, prepared.content)
         return context, prepared, *load_features(self.known, sources)
 
-    @functools.cache  # noqa: B019
+    @functools.cache  # noqa: B019  # lives as long as the process
     def _features(self, encoder: int | None) -> World:
         _, prepared, vocabulary, features = self._project(encoder)
         counts = count_items([self._rows["train"]], vocabulary.num_known)
         return World(self._rows, features, counts, vocabulary.num_known, prepared.codes, prepared.encoder)
 
-    @functools.cache  # noqa: B019
+    @functools.cache  # noqa: B019  # lives as long as the process
     def _codes(self, encoder: int | None, codebook: int) -> Tensor:
         context, _, vocabulary, _ = self._project(encoder)
         version = pipeline.fit_codebooks_with(context, context.settings.seed + codebook)

@@ -150,8 +150,9 @@ class ItemContent:
             if size > self._cache_bytes:
                 self._full = True
                 return
-            for name, values in tokens.items():
-                self._tokens[name].add(item, values)
+            if not all(self._tokens[name].add(item, values) for name, values in tokens.items()):
+                self._full = True  # an item that counts as cached without its tokens would be encoded as if it had none
+                return
             for name, vector in vectors.items():
                 self._vectors[name][item] = vector
             if decoded:

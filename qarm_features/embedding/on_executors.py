@@ -73,9 +73,8 @@ def encode_on_executors(
     )
     columns = encoder.manifest["columns"]
     content = items.select("item_id", "content_hash", *columns).repartition(partitions, "content_hash")
-    if "text" in columns and not {"image", "audio"}.intersection(
-        columns
-    ):  # to sort bytes of media costs more than it saves
+    has_media = "image" in columns or "audio" in columns
+    if "text" in columns and not has_media:  # to sort bytes of media costs more than it saves
         content = content.sortWithinPartitions("content_hash", "item_id")
     return content.mapInArrow(run, schema)
 

@@ -26,7 +26,7 @@ _FORMAT_BY_SUFFIX: dict[str, SourceFormat] = {
     ".tab": "csv",
     ".dat": "csv",
 }
-_PACKED = (".gz", ".bz2", ".zst")
+PACKED = (".gz", ".bz2", ".zst")
 
 
 class Source(Section):
@@ -59,7 +59,7 @@ class Source(Section):
 def _suffix(path: str) -> str:
     """Return the suffix of a path, without that of gzip, bzip2 or Zstandard."""
     name = Path(path).name
-    for packed in _PACKED:
+    for packed in PACKED:
         name = name.removesuffix(packed)
     return Path(name).suffix
 

@@ -20,12 +20,11 @@ from qarm_features.catalog.reading.read_source import open_source, section_name
 from qarm_features.catalog.reading.source_files import as_path, data_files, resolve, shown_path
 from qarm_features.catalog.reading.source_rows import IngestError
 from qarm_features.catalog.reading.text_lines import read_lines, reads_whole_files
-from qarm_features.settings.sources import TextSource
+from qarm_features.settings.sources import PACKED, TextSource
 
 MAX_ROWS = 1000  # rows of a table, and lines of each text file
 MAX_FILES = 5
 _LONGEST_RECORD = 100  # lines; an earlier quote is one that is never closed
-_PACKED = (".gz", ".bz2", ".zst")
 
 
 class FirstRows(NamedTuple):
@@ -118,7 +117,7 @@ def _spread(files: list[str]) -> list[str]:
 def _below(file: str) -> Path:
     """Return the folders of a file that give columns, and its name without the ending of a packed file."""
     *folders, name = shown_path(file).split("/")
-    for ending in _PACKED:
+    for ending in PACKED:
         name = name.removesuffix(ending)
     return Path(*[folder for folder in folders if "=" in folder], name)
 
