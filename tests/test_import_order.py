@@ -20,6 +20,7 @@ FLOORS = (
     ("alignment", "semantic_ids", "training"),
     ("evaluation",),
     ("report",),
+    ("explorer",),
     ("jobs",),
     ("cli",),
 )

@@ -1,0 +1,1 @@
+"""The explorer shows a release to people: items, prefixes, users and what a release changed."""
