@@ -14,7 +14,7 @@ export HF_HUB_OFFLINE ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo test coverage test-slow check format docs lock bench clean
+.PHONY: help setup java demo test coverage test-slow check format docs site lock bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -59,6 +59,9 @@ format: setup ## mend what check would say
 docs: setup ## write docs/reference anew from settings, tables, jobs and commands
 	$(BIN)/python docs/generate_reference.py
 
+site: setup ## the documentation site in site/, without network; a warning fails it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 lock: setup ## write requirements.lock, with the hash of every file, anew from pyproject.toml
 	printf '%s\n' $(BUILD_TOOLS) | $(BIN)/uv pip compile pyproject.toml - --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet \
@@ -68,4 +71,4 @@ bench: setup ## every benchmark; each prints a ratio against a peer of the same 
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean: ## remove what demo and tests made, not the virtual environment
-	rm -rf $(DEMO) .coverage .mypy_cache .pytest_cache .ruff_cache spark-warehouse
+	rm -rf $(DEMO) site .coverage .mypy_cache .pytest_cache .ruff_cache spark-warehouse
