@@ -31,9 +31,7 @@ def on_config(config: Any) -> Any:
     """Fill the navigation's list of decisions from the titles of their pages."""
     folder = ROOT / "docs" / "decisions"
     pages = [{_title(page): f"decisions/{page.name}"} for page in sorted(folder.glob("*.md"))]
-    for entry in config.nav:
-        if "Decisions" in entry:
-            entry["Decisions"] = pages
+    _fill(config.nav, "Decisions", pages)
     return config
 
 
@@ -79,6 +77,16 @@ def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
         return f'<span class="picture">{svg}</span>'
 
     return _PICTURE.sub(inline, html)
+
+
+def _fill(entries: list[Any], name: str, pages: list[Any]) -> None:
+    for entry in entries:
+        if isinstance(entry, dict):
+            if name in entry:
+                entry[name] = pages
+            for inner in entry.values():
+                if isinstance(inner, list):
+                    _fill(inner, name, pages)
 
 
 def _title(page: Path) -> str:

@@ -31,8 +31,11 @@ def experiment_log(name: str, params: Mapping[str, Any], *, active: bool = True)
     if not active or not found or not os.environ.get("MLFLOW_TRACKING_URI"):
         yield lambda metrics, step: None
         return
-    import mlflow  # type: ignore[import-not-found]  # MLflow is optional and not installed for type checks
+    import mlflow
+
+    def log_metrics(metrics: Mapping[str, float], step: int) -> None:
+        mlflow.log_metrics(dict(metrics), step=step)
 
     with mlflow.start_run(run_name=name, nested=mlflow.active_run() is not None):
         mlflow.log_params(dict(params))
-        yield lambda metrics, step: mlflow.log_metrics(dict(metrics), step=step)
+        yield log_metrics

@@ -28,6 +28,23 @@ class RankingBatch(NamedTuple):
     Behaviors are the user's latest T positives, impressions the latest T2 items that were shown, with either label. All of
     them are strictly before the row's own time. An optional field that was not read is None.
 
+    Attributes:
+        item_index: (B,) int64, 0 = unknown item. Index of the target item in the item vocabulary.
+        item_codes: (B, L) int64, -1 = missing. Codes of the target item.
+        behavior_index: (B, T) int64, most recent last, then padding. Indexes of the behaviors.
+        behavior_codes: (B, T, L) int64. Codes of the behaviors.
+        behavior_mask: (B, T) bool, False = padding. Which behaviors there are.
+        label: (B,) float32, 0 or 1; None where nothing is trained. Label of each row.
+        user_group: (B,) int64, one value per user: the ID, or the hash of a string ID. Group of rows of one user.
+        behavior_age: (B, T) float32, days before the row, 0 = padding. Age of each behavior.
+        impression_index: (B, T2) int64, most recent last, then padding. Indexes of the impressions.
+        impression_codes: (B, T2, L) int64. Codes of the impressions.
+        impression_label: (B, T2) int64, 0 or 1, 0 = padding. Labels of the impressions.
+        impression_age: (B, T2) float32, days before the row, 0 = padding. Age of each impression.
+        impression_mask: (B, T2) bool, False = padding. Which impressions there are.
+        counters: (B, 4) float32 of COUNTERS, strictly before the row; 0 = unknown. Positives and impressions of the user,
+            then of the item.
+
     Example:
         >>> row = torch.zeros(1, 2, dtype=torch.int64)
         >>> batch = RankingBatch(
@@ -39,20 +56,20 @@ class RankingBatch(NamedTuple):
         True
     """
 
-    item_index: Tensor  # (B,) int64, 0 = unknown item
-    item_codes: Tensor  # (B, L) int64, -1 = missing
-    behavior_index: Tensor  # (B, T) int64, most recent last, then padding
-    behavior_codes: Tensor  # (B, T, L) int64
-    behavior_mask: Tensor  # (B, T) bool, False = padding
-    label: Tensor | None  # (B,) float32, 0 or 1; None where nothing is trained
-    user_group: Tensor | None  # (B,) int64, one value per user: the ID, or the hash of a string ID
-    behavior_age: Tensor | None = None  # (B, T) float32, days before the row, 0 = padding
-    impression_index: Tensor | None = None  # (B, T2) int64, most recent last, then padding
-    impression_codes: Tensor | None = None  # (B, T2, L) int64
-    impression_label: Tensor | None = None  # (B, T2) int64, 0 or 1, 0 = padding
-    impression_age: Tensor | None = None  # (B, T2) float32, days before the row, 0 = padding
-    impression_mask: Tensor | None = None  # (B, T2) bool, False = padding
-    counters: Tensor | None = None  # (B, 4) float32 of COUNTERS, strictly before the row; 0 = unknown
+    item_index: Tensor
+    item_codes: Tensor
+    behavior_index: Tensor
+    behavior_codes: Tensor
+    behavior_mask: Tensor
+    label: Tensor | None
+    user_group: Tensor | None
+    behavior_age: Tensor | None = None
+    impression_index: Tensor | None = None
+    impression_codes: Tensor | None = None
+    impression_label: Tensor | None = None
+    impression_age: Tensor | None = None
+    impression_mask: Tensor | None = None
+    counters: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "RankingBatch":
         """Moves every tensor to a device without waiting for the copies.
