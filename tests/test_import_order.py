@@ -148,6 +148,7 @@ def test_only_the_warehouse_and_the_session_touch_delta():
         ("qarm_features.fusion.q_former", ("pyspark", "feast", "delta")),
         ("qarm_features.decoding.child", ("torch", "pyspark", "pyarrow")),
         ("qarm_features.quantizers", ("torch", "feast")),
+        ("qarm_features.explorer.store", ("torch", "pyspark", "feast", "delta", "deltalake", "pyarrow")),
     ],
 )
 def test_importing_a_module_loads_no_heavy_stranger(module, absent):
