@@ -70,6 +70,7 @@ OTHER_JOBS: tuple[str, ...] = (
     "export_semantic_ids",
     "write_content_tokens",
     "export_encoder",
+    "build_explorer",
     "repair",
 )
 _SHOWN_AS = {"write_report": "report"}

@@ -64,10 +64,29 @@ def after_all_pairs(item_pairs: DataFrame) -> datetime | None:
     return None if last is None else datetime.fromtimestamp((last + 1) / 1e6, UTC)
 
 
-def future_co_clicks(interactions: DataFrame, *, since: datetime, max_pairs: int, seed: int) -> DataFrame:
-    """Pair every positive from ``since`` on with a positive of the same user at the latest moment before it.
+def co_clicks(interactions: DataFrame) -> DataFrame:
+    """Pair every positive with a positive of the same user at the latest moment before it.
 
     Of several positives at that moment the last one is taken, in the order of ``moments.in_moment``.
+
+    Args:
+        interactions: Rows of ``interactions``.
+
+    Returns:
+        The positives that have another item before them, with ``trigger_item_id``.
+    """
+    positives = interactions.where(F.col("label") == 1)
+    keys = in_moment(positives)
+    micros = F.unix_micros("event_timestamp")
+    places = [micros.alias("micros"), *[key.alias(f"key_{number}") for number, key in enumerate(keys)]]
+    rows = positives.withColumn("place", F.struct(*places, F.col("item_id").alias("item_id")))
+    before = Window.partitionBy("user_id").orderBy(micros).rangeBetween(Window.unboundedPreceding, -1)
+    rows = rows.withColumn("trigger_item_id", F.max("place").over(before)["item_id"])
+    return rows.where(F.col("trigger_item_id") != F.col("item_id"))
+
+
+def future_co_clicks(interactions: DataFrame, *, since: datetime, max_pairs: int, seed: int) -> DataFrame:
+    """Sample the co-clicks whose target is liked from ``since`` on.
 
     Args:
         interactions: Rows of ``interactions``.
@@ -79,14 +98,7 @@ def future_co_clicks(interactions: DataFrame, *, since: datetime, max_pairs: int
         ``pair`` (bigint from 0), ``trigger_item_id``, ``target_item_id``, ``user_id``. The two items of a pair always
         differ.
     """
-    positives = interactions.where(F.col("label") == 1)
-    keys = in_moment(positives)
-    micros = F.unix_micros("event_timestamp")
-    places = [micros.alias("micros"), *[key.alias(f"key_{number}") for number, key in enumerate(keys)]]
-    rows = positives.withColumn("place", F.struct(*places, F.col("item_id").alias("item_id")))
-    before = Window.partitionBy("user_id").orderBy(micros).rangeBetween(Window.unboundedPreceding, -1)
-    rows = rows.withColumn("trigger_item_id", F.max("place").over(before)["item_id"])
-    rows = rows.where((F.col("event_timestamp") >= F.lit(since)) & (F.col("trigger_item_id") != F.col("item_id")))
+    rows = co_clicks(interactions).where(F.col("event_timestamp") >= F.lit(since))
     return _sampled(rows, max_pairs, seed)
 
 

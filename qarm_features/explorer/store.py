@@ -337,7 +337,7 @@ class Explorer:
     def _lines_of(self, item_ids: Iterable[str]) -> dict[str, ItemLine]:
         """Return items by ID. Those that are not in the explorer have no title and no codes."""
         ids = list(dict.fromkeys(item_ids))
-        found = {}
+        found: dict[str, ItemLine] = {}
         for start in range(0, len(ids), _MOST):
             some = ids[start : start + _MOST]
             found.update((line["item_id"], line) for line in self._lines(f"item_id IN ({_marks(some)})", *some))

@@ -22,6 +22,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as SourceError
 
 from qarm_features.settings.codes import Codebooks, NearestItems, SemanticIDs
+from qarm_features.settings.explorer import ExplorerData
 from qarm_features.settings.publishing import Publishing
 from qarm_features.settings.ranking import Behavior, Ranking
 from qarm_features.settings.secrets import (
@@ -87,6 +88,7 @@ class Settings(BaseSettings):
     behavior: Behavior = Behavior()
     publishing: Publishing = Publishing()
     ranking: Ranking = Ranking()
+    explorer: ExplorerData = ExplorerData()
     spark: SparkOptions = SparkOptions()
 
     _folder: Path = PrivateAttr(default=Path("."))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from deltalake import DeltaTable
@@ -115,6 +116,18 @@ class Warehouse:
             if commit.get("operation") not in _WITHOUT_ROWS:
                 return int(commit.get("version", newest))
         return newest
+
+    def written_at(self, table: Table, version: int) -> datetime | None:
+        """Return the time of a Delta version in UTC, or None if the log no longer tells it.
+
+        Args:
+            table: Table that exists.
+            version: Delta version.
+        """
+        for commit in self._delta(table).history():
+            if commit.get("version") == version and "timestamp" in commit:
+                return datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
+        return None
 
     def exists(self, table: Table) -> bool:
         """Return True if the table has been written."""

@@ -1,0 +1,1 @@
+"""Spark computes what the explorer shows, and one SQLite file takes it."""
