@@ -66,12 +66,12 @@ def write_explorer(folder: Path, warehouse: Warehouse, release: Release, *, sett
     interactions = warehouse.read_or_empty(INTERACTIONS)
     items = warehouse.read(ITEMS)
     rows = release_items(release_codes(warehouse, release), items, interactions, seed=settings.seed).persist()
+    count = rows.count()
+    tree = prefixes(rows, num_levels=levels).persist()
+    shown = shown_items(rows, items=count, max_items=options.max_items)
+    embedded = _embedded(shown, warehouse, release).persist()
     writer = StoreWriter(folder / FILE)
     try:
-        count = rows.count()
-        tree = prefixes(rows, num_levels=levels).persist()
-        shown = shown_items(rows, items=count, max_items=options.max_items)
-        embedded = _embedded(shown, warehouse, release).persist()
         readable = readable_releases(warehouse, settings)
         with tempfile.TemporaryDirectory(dir=folder) as bank:
             near = by_embedding(embedded, settings=settings.nearest_items, folder=f"{bank}/bank", seed=settings.seed)
@@ -115,6 +115,8 @@ def write_explorer(folder: Path, warehouse: Warehouse, release: Release, *, sett
         writer.finish()
     finally:
         writer.close()
+        for kept in (embedded, tree, rows):
+            kept.unpersist()
     return Built(count, shown_count, len(users.rows), users.model)
 
 
