@@ -1,6 +1,7 @@
 """The one place that says which server programs this machine has; tests that need a missing one are skipped and counted.
 
 In: the ``PATH``, the folders of Debian's packages, and the packages of the ``dev`` extra that bring a server.
+The browser Chromium counts as one of them.
 ``QARM_TEST_WITHOUT=redis,postgres`` hides programs, so that the suite can be tried as on a machine without them.
 Out: the path of a program, or a skipped test whose reason ``count_skipped`` recognizes.
 """
@@ -20,14 +21,16 @@ from typing import NoReturn
 
 import pytest
 
-REDIS, REDIS_TLS, POSTGRES, PGVECTOR, OPENSSL = (
+REDIS, REDIS_TLS, POSTGRES, PGVECTOR, OPENSSL, CHROMIUM = (
     "redis-server",
     "a redis-server with TLS",
     "PostgreSQL",
     "PostgreSQL's extension pgvector",
     "openssl",
+    "chromium",
 )
 _WORDS = {"redis": REDIS, "tls": REDIS_TLS, "postgres": POSTGRES, "pgvector": PGVECTOR, "openssl": OPENSSL}
+_WORDS |= {"chromium": CHROMIUM}
 _REASON = re.compile(f"({'|'.join(map(re.escape, _WORDS.values()))}) is not installed")
 
 
@@ -53,6 +56,12 @@ def openssl_program() -> str:
     """Returns the path of ``openssl``; skips where it is absent."""
     path = None if _is_hidden(OPENSSL) else shutil.which("openssl")
     return path or skip_without(OPENSSL)
+
+
+def chromium_program() -> str:
+    """Returns the path of Chromium, which drives the explorer's pages; skips where it is absent."""
+    path = None if _is_hidden(CHROMIUM) else shutil.which("chromium")
+    return path or skip_without(CHROMIUM)
 
 
 def skip_without(program: str) -> NoReturn:

@@ -75,6 +75,7 @@ def test_a_suite_that_skips_nothing_says_nothing():
         ("redis", server_programs.redis_program_with_tls),
         ("postgres", server_programs.postgres_programs),
         ("openssl", server_programs.openssl_program),
+        ("chromium", server_programs.chromium_program),
     ],
 )
 def test_a_hidden_program_and_one_that_is_nowhere_are_skipped_alike(word, ask, monkeypatch):
@@ -113,7 +114,7 @@ def test_no_other_file_names_a_server_program():
     found = [
         path.name
         for path in others
-        if re.search(r"""["'](redis-server|valkey-server|initdb|openssl)["']""", path.read_text())
+        if re.search(r"""["'](redis-server|valkey-server|initdb|openssl|chromium)["']""", path.read_text())
     ]
 
     assert len(others) > 100

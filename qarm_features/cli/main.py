@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from qarm_features.cli import release as cli_release
+from qarm_features.cli.explore import explore
 from qarm_features.cli.import_files import import_files
 from qarm_features.cli.missing_extra import explain_missing
 from qarm_features.cli.vacuum import vacuum
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.add_typer(cli_release.app, name="release")
 app.command("import")(import_files)
 app.command(name="vacuum")(vacuum)
+app.command(name="explore")(explore)
 console = plain_console()
 Config = Annotated[Path, typer.Option(help="Settings of the project.")]
 _CONFIG = Path("qarm.yaml")

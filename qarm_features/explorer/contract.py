@@ -328,6 +328,30 @@ class Found(TypedDict):
     prefixes: list[TreeNode]
 
 
+class UserLine(TypedDict):
+    """A user in a list.
+
+    Attributes:
+        user_id: ID of the user.
+        positives: Number of positives on the user's page.
+    """
+
+    user_id: str
+    positives: int
+
+
+class UserList(TypedDict):
+    """A part of the users that have a page.
+
+    Attributes:
+        users: The users from ``offset`` on.
+        total: Number of all of them.
+    """
+
+    users: list[UserLine]
+    total: int
+
+
 # The answers of the server by their paths. {} is a part of the path, URL-encoded.
 PATHS: dict[str, Any] = {
     "/api/summary": Summary,
@@ -336,6 +360,7 @@ PATHS: dict[str, Any] = {
     "/api/search?q=": Found,
     "/api/item/{item_id}": ItemPage,
     "/api/picture/{item_id}": bytes,
+    "/api/users?offset=&limit=": UserList,
     "/api/user/{user_id}": UserPage,
     "/api/map": MapPoints,
     "/api/collisions?offset=&limit=": list[Collision],

@@ -31,6 +31,7 @@ from qarm_features.explorer.contract import (
     Summary,
     Tree,
     TreeNode,
+    UserList,
     UserPage,
 )
 from qarm_features.explorer.schema import FILE, codes_of
@@ -190,6 +191,23 @@ class Explorer:
         number, _ = self._require_item(item_id)
         rows = self._all("SELECT content FROM pictures WHERE number = ?", number)
         return bytes(rows[0][0]) if rows else None
+
+    def users(self, offset: int = 0, limit: int = 50) -> UserList:
+        """Return a part of the users that have a page, in the order of their IDs.
+
+        Args:
+            offset: Number of users before the first one that is returned, at least 0.
+            limit: Highest number of users, from 0 to 1000.
+
+        Raises:
+            ExplorerError: A number is out of range.
+        """
+        _in_range("offset", offset, 0, 2**53)
+        _in_range("limit", limit, 0, _MOST)
+        wanted = "SELECT user_id, json_array_length(behavior) FROM users ORDER BY user_id LIMIT ? OFFSET ?"
+        rows = self._all(wanted, limit, offset)
+        ((total,),) = self._all("SELECT count(*) FROM users")
+        return {"users": [{"user_id": user_id, "positives": positives} for user_id, positives in rows], "total": total}
 
     def user(self, user_id: str) -> UserPage:
         """Return what a user liked, and candidates.
