@@ -9,7 +9,7 @@ import base64
 import hashlib
 import heapq
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from qarm_features.explorer.contract import ItemLine
 from qarm_features.explorer.store import Explorer
@@ -62,11 +62,11 @@ class Lines:
         """Return a value of the contract in which each item is replaced by ``{"#": number}``."""
         if isinstance(value, dict):
             if "item_id" in value and "positives" in value:
-                return {"#": self._number_of(value)}
+                return {"#": self._number_of(cast(ItemLine, value))}
             return {name: self.fold(one) for name, one in value.items()}
         return [self.fold(one) for one in value] if isinstance(value, (list, tuple)) else value
 
-    def _number_of(self, line: Any) -> int:
+    def _number_of(self, line: ItemLine) -> int:
         if line["item_id"] not in self._number:
             self._number[line["item_id"]] = len(self.all)
             self.all.append({**line, "picture": False})

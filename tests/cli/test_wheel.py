@@ -17,9 +17,12 @@ from qarm_features.cli.main import JOBS, OTHER_JOBS
 from tests.toy_catalog import write_toy_project
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGE_FILES = ("index.html", "icon.svg", "js/app.js", "js/views/tree.js", "style/base.css", "vendor/echarts.min.js")
+PAGE_FILES += ("vendor/echarts.LICENSE", "vendor/echarts.NOTICE", "vendor/echarts.LICENSE-d3")
 NEEDED = (
     "qarm_features/py.typed",
     "qarm_features/report/templates/report.html",
+    *[f"qarm_features/explorer/page/{name}" for name in PAGE_FILES],
     "qarm_features/feature_repo/feature_store.yaml",
     "qarm_features/feature_repo/feature_store.production.yaml",
     "qarm_features/feature_repo/feature_definitions.py",

@@ -3,6 +3,7 @@ import { h } from "../dom.js";
 import { icon } from "../icons.js";
 import { card, chips, empty, itemLine, list, note, pageHead, picture, sampleNote, title, wordsOf } from "../parts.js";
 import { link } from "../route.js";
+import { isFile } from "../file_source.js";
 import { ask } from "../source.js";
 import { count, counted, day } from "../text.js";
 
@@ -20,6 +21,7 @@ export async function itemView({ id }) {
         h("p.buttons", {}, h("a.button", { href: link("tree", above), "data-up": true }, icon("up"), "Its prefix"), h("a.button", { href: link("map", "", { prefix: item.rq_codes[0], item: item.item_id }) }, icon("map"), "On the map")),
         sampled)),
     card("Its semantic ID, level by level", h("ol.levels", {}, path.map((node, n) => levelOf(node, n, item)))),
+    sampled && isFile ? note("Neighbors outside of the sample are left out below.") : null,
     h("div.three", {},
       neighbors("By prefix", "They share most levels with it.", page.by_prefix, (value) => `${value} of ${summary.num_levels} levels`, empty("No other item shares its first code.")),
       neighbors("By embedding", "Their embeddings have the highest cosine with its own.", page.by_embedding, (value) => value.toFixed(3), empty("There are no neighbors by embedding.")),

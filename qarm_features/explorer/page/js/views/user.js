@@ -18,7 +18,7 @@ export async function usersView() {
   };
   const line = (user) => h("a.line", { href: link("user", user.user_id) }, icon("users"), h("span.line-text", {}, h("bdi", {}, user.user_id)), h("span.line-side", {}, counted(user.positives, "positive")));
   return [
-    pageHead("Users", h("p.lead", {}, `${counted(users.total, "user")} have a page here, drawn by a hash of their IDs.`)),
+    pageHead("Users", h("p.lead", {}, `${counted(users.total, "user")} have a page here. Where the log has more users, they are a sample of them.`)),
     card(null, h("form.inline", { onsubmit: open }, h("label", {}, "Open a user ", input), h("button.button", { type: "submit" }, "Open")),
       h("div.columns", {}, growing({ label: "Users", first: users.users, total: users.total, line, more: async (offset) => (await ask("users", null, { offset, limit: LINES })).users }))),
   ];
