@@ -27,7 +27,7 @@ export function paleColor(code) {
 /** Return a color between few (0) and many (1), on which white text can be read. */
 export function heat(share) {
   const s = Math.max(0, Math.min(1, share));
-  return oklch(0.42 + 0.16 * s, 0.05 + 0.12 * s, 260 - 225 * s);
+  return oklch(0.42 + 0.16 * s, 0.05 + 0.12 * s, (260 + 130 * s) % 360);
 }
 
 /** Return the value of a color that the style sheets name. */

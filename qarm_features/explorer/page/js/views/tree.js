@@ -5,10 +5,11 @@ import { h } from "../dom.js";
 import { icon } from "../icons.js";
 import { card, chips, choice, empty, growing, itemLine, note, pageHead, picture, prefixLine, sampleNote, title, wordsOf } from "../parts.js";
 import { go, link } from "../route.js";
-import { ask } from "../source.js";
+import { ask, pictureOf } from "../source.js";
 import { codesOf, count, counted } from "../text.js";
 
 const CELLS = 250; // prefixes that the chart shows
+const PICTURED = 16; // areas with pictures, the largest ones
 const LINES = 30; // items of one step of the list
 
 export async function treeView({ id: prefix, options }) {
@@ -16,11 +17,12 @@ export async function treeView({ id: prefix, options }) {
     ask("tree", null, { prefix, limit: CELLS }), ask("items", null, { prefix, offset: 0, limit: LINES }), sampleNote(),
   ]);
   const by = options.color === "positives" ? "positives" : "code";
+  const pictures = await Promise.all(tree.children.slice(0, PICTURED).map(picturesOf));
   const { node } = tree;
   return [
     pageHead(prefix === "" ? "Tree of prefixes" : [`Prefix ${prefix}`, node.words.length ? h("span.head-words", {}, h("bdi", {}, wordsOf(node))) : null], crumbs(prefix, options), sampled),
     h("div.split", {},
-      h("div", {}, tree.children.length ? area(tree, by, options) : leaf(items)),
+      h("div", {}, tree.children.length ? area(tree, by, options, pictures) : leaf(items)),
       h("aside.stack", { "aria-label": "What this prefix means" }, meaning(node), belowAsList(tree))),
     card(`Items below ${prefix === "" ? "the root" : prefix}`, growing({
       label: "Items in the order of their semantic IDs", first: items.items, total: items.total, line: (item) => itemLine(item, counted(item.positives, "positive")),
@@ -37,14 +39,16 @@ function crumbs(prefix, options) {
     steps.map((step, n) => [h("span", { "aria-hidden": "true" }, "›"), h("a", { href: link("tree", step, options), "aria-current": step === prefix ? "page" : null }, `level ${n + 1}: ${codes[n]}`)]));
 }
 
-function area(tree, by, options) {
+function area(tree, by, options, pictures) {
   const { node, children } = tree;
   const rate = (one) => one.positives / Math.max(1, one.items);
   const rates = children.map(rate).sort((a, b) => a - b);
-  const middle = rates[Math.floor(rates.length * 0.95)] || 1;
-  const color = (one) => (by === "code" ? codeColor(codesOf(one.prefix).at(-1)) : heat(rate(one) / middle));
+  const [few, many] = [0.05, 0.95].map((share) => rates[Math.floor((rates.length - 1) * share)]);
+  const color = (one) => (by === "code" ? codeColor(codesOf(one.prefix).at(-1)) : heat(many > few ? (rate(one) - few) / (many - few) : 0.5));
   const largest = children[0].items;
-  const cells = children.map((one) => ({ name: one.prefix, value: one.items, node: one, itemStyle: { color: color(one) }, label: { rich: sizes(one.items / largest) } }));
+  const cells = children.map((one, n) => ({
+    name: one.prefix, value: one.items, node: one, pictures: pictures[n] ?? [], itemStyle: { color: color(one) }, label: { rich: styles(one.items / largest, pictures[n] ?? []) },
+  }));
   if (tree.left_out) cells.push({ name: "more", value: tree.left_out_items, itemStyle: { color: named("muted") } });
   return card(null,
     h("div.toolbar", {},
@@ -70,14 +74,26 @@ function area(tree, by, options) {
 function labelOf(data, tree) {
   if (!data.node) return `${count(tree.left_out)} smaller prefixes`;
   const words = data.node.words.slice(0, 3).map((word) => `{word|${word.replace(/[{|}]/g, "")}}`);
-  return [`{code|${codesOf(data.node.prefix).at(-1)}}`, ...words].join("\n");
+  const pictures = data.pictures.map((_, n) => `{picture${n}|}`).join("{gap|}");
+  return [`{code|${codesOf(data.node.prefix).at(-1)}}`, ...words, pictures].join("\n");
 }
 
-/** Return the type of the label in an area, larger in larger ones. */
-function sizes(share) {
+/** Return the addresses of the pictures of a prefix's typical items. */
+function picturesOf(node) {
+  return Promise.all(node.typical.filter((item) => item.picture).slice(0, 3).map((item) => pictureOf(item)));
+}
+
+/** Return the styles of the label in an area. Its type is larger in larger ones. */
+function styles(share, pictures) {
   const size = Math.round(11 + 8 * Math.sqrt(share));
-  const word = { fontSize: size, lineHeight: size * 1.35, fontWeight: 600, color: "#fff" };
-  return { word, code: { fontSize: 11, lineHeight: 20, color: "#fff", backgroundColor: "rgba(0,0,0,.22)", borderRadius: 5, padding: [1, 6] } };
+  const side = Math.round(22 + 26 * Math.sqrt(share));
+  const image = (src) => ({ width: side, height: side, lineHeight: side + 16, backgroundColor: { image: src } });
+  return {
+    word: { fontSize: size, lineHeight: size * 1.35, fontWeight: 600, color: "#fff" },
+    code: { fontSize: 11, lineHeight: 20, color: "#fff", backgroundColor: "rgba(0,0,0,.22)", borderRadius: 5, padding: [1, 6] },
+    gap: { width: 6 },
+    ...Object.fromEntries(pictures.map((src, n) => [`picture${n}`, image(src)])),
+  };
 }
 
 function leaf(items) {
