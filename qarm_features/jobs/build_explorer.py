@@ -40,7 +40,7 @@ from qarm_features.storage.origins import require_embeddings_of
     settings=("explorer", "nearest_items", "encoder", "seed"),
 )
 def build_explorer(context: JobContext) -> Counts:
-    """Computes what qarm explore shows of the promoted release, and writes it into one file, artifacts/explorers/v<n>.
+    """Computes what the explorer shows of the promoted release, and writes it into one file of artifacts/explorers/v<n>.
 
     Sizes of prefixes count the whole catalog. Of a catalog above explorer.max_items, a sample by hash is shown. On several
     machines, artifacts must be a folder that all of them reach.

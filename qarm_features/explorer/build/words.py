@@ -1,10 +1,10 @@
 """The words that tell a prefix from the other items of its parent.
 
-In: titles and texts of items. Out: for each prefix its most distinguishing words. A word is scored by the log-odds ratio of
-"an item of the prefix has it" to "another item of the parent has it", with the whole catalog as prior, divided by its
-standard deviation. Words that are frequent everywhere, such as "the", score near 0.
+In: titles and texts of items. Out: for each prefix its most distinguishing words: those that a larger share of its items has
+than of the other items of its parent, in the order of the log-likelihood ratio, which is near 0 for words that are frequent
+everywhere, such as "the", and does not favor words that occur once.
 
-Source: Monroe, Colaresi, Quinn, Fightin' Words, Political Analysis 2008, equations 16 to 22.
+Source: Dunning, Accurate Methods for the Statistics of Surprise and Coincidence, Computational Linguistics 1993, section 4.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from pyspark.sql import functions as F
 
 from qarm_features.explorer.build.tree import of_each_level
 
-_PRIOR = 20.0  # items that the prior counts for
 _CHARACTERS, _WORDS_OF_ITEM, _LONGEST = 2_000, 200, 40
-_LEAST_ITEMS, _LEAST_SCORE = 2, 1.0
+_LEAST_ITEMS, _LEAST_SCORE = 2, 2.71  # by chance, one word of ten reaches this score
 
 
 def distinguishing_words(rows: DataFrame, tree: DataFrame, *, num_levels: int, most: int = 5) -> DataFrame:
@@ -37,15 +36,12 @@ def distinguishing_words(rows: DataFrame, tree: DataFrame, *, num_levels: int, m
     counts = of_prefix.groupBy("prefix", "word").agg(F.sum("have").alias("have"))
     sizes = tree.select("prefix", "items")
     parents = counts.select(F.col("prefix").alias("parent"), "word", F.col("have").alias("parent_have"))
-    catalog = counts.where(F.size("prefix") == 0).select("word", F.col("have").alias("all_have"))
     scored = (
         counts.where((F.size("prefix") > 0) & (F.col("have") >= _LEAST_ITEMS))
         .withColumn("parent", F.slice("prefix", F.lit(1), F.size("prefix") - 1))
         .join(parents, on=["parent", "word"], how="inner")
-        .join(catalog, on="word", how="inner")
         .join(sizes, on="prefix", how="inner")
         .join(sizes.toDF("parent", "parent_items"), on="parent", how="inner")
-        .crossJoin(sizes.where(F.size("prefix") == 0).select(F.col("items").alias("all_items")))
         .withColumn("score", _score())
         .where(F.col("score") >= _LEAST_SCORE)
     )
@@ -63,10 +59,18 @@ def _words() -> Column:
 
 
 def _score() -> Column:
-    prior = _PRIOR * F.col("all_have") / F.col("all_items")
-    inside, others = F.col("have") + prior, F.col("parent_have") - F.col("have") + prior
-    inside_not = F.col("items") - F.col("have") + _PRIOR - prior
-    others_not = F.col("parent_items") - F.col("items") - F.col("parent_have") + F.col("have") + _PRIOR - prior
-    # A word of all items would divide by 0 in the last place of float64.
-    odds = F.log(inside / F.greatest(inside_not, F.lit(1e-9))) - F.log(others / F.greatest(others_not, F.lit(1e-9)))
-    return F.round(odds / F.sqrt(1 / inside + 1 / others), 6)
+    """Return the log-likelihood ratio of a word; 0 if the other items of the parent have it as often or more."""
+    items, others = F.col("items"), F.col("parent_items") - F.col("items")
+    have, others_have = F.col("have"), F.col("parent_have") - F.col("have")
+    share = F.col("parent_have") / F.col("parent_items")
+    parts = [
+        _surprise(have, items * share),
+        _surprise(items - have, items * (1 - share)),
+        _surprise(others_have, others * share),
+        _surprise(others - others_have, others * (1 - share)),
+    ]
+    return F.when(have * others > others_have * items, F.round(2 * sum(parts[1:], parts[0]), 6)).otherwise(0.0)
+
+
+def _surprise(seen: Column, expected: Column) -> Column:
+    return F.when(seen > 0, seen * F.log(seen / expected)).otherwise(0.0)
