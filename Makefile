@@ -14,7 +14,7 @@ export HF_HUB_OFFLINE ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo test coverage test-slow check format docs site lock bench clean
+.PHONY: help setup java demo demo-multimodal test coverage test-slow check format docs site lock bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -32,11 +32,18 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
 
-demo: setup ## MovieLens-100K from catalog to served, trained semantic IDs
+demo: setup ## MovieLens-100K from catalog to aligned, served, trained semantic IDs
 	@$(BIN)/qarm init $(DEMO) >/dev/null
 	@cp examples/movielens_100k/qarm.yaml $(DEMO)/qarm.yaml
 	@$(BIN)/python examples/movielens_100k/download.py $(DEMO)/catalog
-	@cd $(DEMO) && $(BIN)/qarm run
+	@cd $(DEMO) && $(BIN)/qarm run --compare
+
+demo-multimodal: setup ## a drawn catalog of pictures, sounds and texts: what each modality brings
+	@$(BIN)/qarm init $(DEMO)_multimodal >/dev/null
+	@cp examples/multimodal/qarm.yaml $(DEMO)_multimodal/qarm.yaml
+	@$(BIN)/python examples/multimodal/draw_catalog.py $(DEMO)_multimodal/catalog
+	@cd $(DEMO)_multimodal && $(BIN)/qarm run
+	@$(BIN)/python examples/multimodal/show_modalities.py $(DEMO)_multimodal
 
 test: setup ## the test suite
 	$(BIN)/python -m pytest -n $(WORKERS)
@@ -71,4 +78,4 @@ bench: setup ## every benchmark; each prints a ratio against a peer of the same 
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean: ## remove what demo and tests made, not the virtual environment
-	rm -rf $(DEMO) site .coverage .mypy_cache .pytest_cache .ruff_cache spark-warehouse
+	rm -rf $(DEMO) $(DEMO)_multimodal site .coverage .mypy_cache .pytest_cache .ruff_cache spark-warehouse

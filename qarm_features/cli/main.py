@@ -63,7 +63,7 @@ JOBS: tuple[str, ...] = (
 )
 ALIGNMENT_JOBS = ("mine_item_pairs", "align_encoder")  # `qarm run` leaves these out while encoder.align is false.
 RANKING_JOBS = ("build_training_set", "train_ranking_model")  # And these while every row of the log is positive.
-# Jobs that `qarm run` never runs.
+# Jobs that `qarm run` does not run by itself.
 OTHER_JOBS: tuple[str, ...] = (
     "advise_codes",
     "evaluate_encoder",
@@ -73,8 +73,11 @@ OTHER_JOBS: tuple[str, ...] = (
     "write_content_tokens",
     "export_encoder",
     "build_explorer",
+    "code_frozen_items",
     "repair",
 )
+# What `qarm run --compare` adds, each before the job named beside it.
+COMPARING_JOBS = {"code_frozen_items": "embed_items", "evaluate_encoder": "fit_codebooks"}
 _SHOWN_AS = {"write_report": "report"}
 
 
@@ -120,11 +123,15 @@ def run(
     config: Config = _CONFIG,
     until: Annotated[str | None, typer.Option(help="Last job to run, for example publish-features.")] = None,
     force: Annotated[bool, typer.Option(help="Run every job, even if its inputs have not changed.")] = False,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Measure the aligned encoder beside the frozen one, and make codes of both."),
+    ] = False,
 ) -> None:
     """Runs all jobs in one Spark session. A job is skipped if its inputs have not changed.
 
     Alignment is left out while encoder.align is false. Without interactions.label every row is positive, and the training
-    set and the ranking models are left out.
+    set and the ranking models are left out. With --compare the last screen shows what alignment changed.
     """
     from qarm_features.cli.run_jobs import run_jobs
     from qarm_features.jobs.project_lock import held_for_run
@@ -132,6 +139,8 @@ def run(
     settings = load_settings(config)
     wanted = _jobs_until(until)
     names = _jobs_of(wanted, settings)
+    if compare:
+        names = _comparing(names, settings)
     with held_for_run(settings):
         loading = _load_in_background(names)
         jobs = ((_shown_as(name), loading[name].result()) for name in names)
@@ -227,6 +236,16 @@ def _jobs_of(wanted: tuple[str, ...], settings: Settings) -> tuple[str, ...]:
     return tuple(name for name in wanted if name not in left_out)
 
 
+def _comparing(names: tuple[str, ...], settings: Settings) -> tuple[str, ...]:
+    """Returns the jobs with those that compare the aligned encoder with the frozen one."""
+    if not settings.encoder.align:
+        raise ValueError(
+            "--compare needs an aligned encoder, but encoder.align is false. Set encoder.align: true in qarm.yaml."
+        )
+    before = {later: added for added, later in COMPARING_JOBS.items()}
+    return tuple(part for name in names for part in (before.get(name), name) if part)
+
+
 def _load(name: str) -> Job[...]:
     job: Job[...] = getattr(import_module(f"qarm_features.jobs.{name}"), name)
     return job
@@ -248,12 +267,10 @@ def _latest_codebooks(settings: Settings) -> int:
 
 
 def _print_summary(settings: Settings) -> None:
-    from qarm_features.report.terminal import summary
-    from qarm_features.storage.warehouse import Warehouse
+    from qarm_features.report.run_summary import summary
 
-    warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
     report_folder = settings.artifacts_path / "report"
-    console.print(summary(warehouse, report_folder=report_folder, feature_repo=settings.feature_repo_path))
+    console.print(summary(report_folder=report_folder, feature_repo=settings.feature_repo_path))
 
 
 def _add_jobs(names: tuple[str, ...]) -> None:

@@ -96,7 +96,7 @@ def evaluate(
     mixed = shuffled(pairs, seed=seed).persist()
     ranks_shuffled = {version: target_ranks(mixed, known, rows) for version, rows in by_version.items()}
     num_items = max(rows.count() for rows in by_version.values())
-    figures = summarize(ranks, described, num_items=num_items, k=k, seed=seed) | {
+    figures = summarize(ranks, described, num_items=num_items, k=k, seed=seed, frozen=frozen) | {
         "co_clicks": len(described),
         "since": since.isoformat(),
         "period": period.words,
@@ -182,7 +182,13 @@ def describe_pairs(pairs: DataFrame, slices: DataFrame, known: DataFrame) -> pd.
 
 
 def summarize(
-    ranks: dict[int, TargetRanks], pairs: pd.DataFrame, *, num_items: int, k: int, seed: int = 0
+    ranks: dict[int, TargetRanks],
+    pairs: pd.DataFrame,
+    *,
+    num_items: int,
+    k: int,
+    seed: int = 0,
+    frozen: int | None = None,
 ) -> dict[str, Any]:
     """Summarize ranks for the terminal and the report, on the pairs that all versions have ranks for.
 
@@ -193,6 +199,7 @@ def summarize(
         num_items: Number of items with an embedding.
         k: Number of nearest items, at least 1.
         seed: Seed of the resampled users.
+        frozen: The encoder version from which the others differ; None compares none.
 
     Returns:
         A dict of
@@ -204,7 +211,9 @@ def summarize(
         - ``beats_matched``, by encoder version and slice the mean share of the items as popular as the target that are
           farther from the trigger than it; 0.5 by chance,
         - ``popular_beats_matched``, by slice the share of them that are less popular than the target, which popularity alone
-          therefore reaches; above 0.5 where few items are as popular.
+          therefore reaches; above 0.5 where few items are as popular,
+        - ``minus_frozen``, by every other encoder version a dict of ``hit_rate`` and ``beats_matched``, each a dict of the
+          ``difference`` over all pairs and its 95% ``interval`` by resampled users, None where there is none.
     """
     in_all = _in_all(ranks)
     pairs = pairs[pairs["pair"].isin(in_all)]
@@ -227,6 +236,27 @@ def summarize(
             str(v): means(1 - found.rank_among_matched / np.maximum(found.matched, 1), found.matched > 0)
             for v, found in common.items()
         },
+        "minus_frozen": {
+            str(v): _minus(found, common[frozen], users, k=k, seed=seed)
+            for v, found in common.items()
+            if frozen is not None and v != frozen
+        },
+    }
+
+
+def _minus(ranks: TargetRanks, frozen: TargetRanks, users: np.ndarray, *, k: int, seed: int) -> dict[str, Any]:
+    """Return by how much an encoder is above the frozen one, on the same pairs and the same draws of users."""
+    hits = (ranks.rank < k).astype(np.float64) - (frozen.rank < k)
+    both = (ranks.matched > 0) & (frozen.matched > 0)
+    nearer = (frozen.rank_among_matched / np.maximum(frozen.matched, 1)) - (
+        ranks.rank_among_matched / np.maximum(ranks.matched, 1)
+    )
+    return {
+        name: {
+            "difference": float(values.mean()) if len(values) else None,
+            "interval": user_interval(values, of_users, seed=seed),
+        }
+        for name, values, of_users in (("hit_rate", hits, users), ("beats_matched", nearer[both], users[both]))
     }
 
 

@@ -34,7 +34,12 @@ _FRESH = typer.Option(help="Fit a new version from scratch, in which no item kee
     settings=("encoder", "codebooks", "seed"),
 )
 def fit_codebooks(
-    context: JobContext, refit: Annotated[bool, _REFIT] = False, fresh: Annotated[bool, _FRESH] = False
+    context: JobContext,
+    refit: Annotated[bool, _REFIT] = False,
+    fresh: Annotated[bool, _FRESH] = False,
+    encoder_version: Annotated[
+        int | None, typer.Option(help="Encoder version of the embeddings; that of the settings by default.")
+    ] = None,
 ) -> Counts:
     """Fits residual k-means over all items.
 
@@ -43,8 +48,9 @@ def fit_codebooks(
     method. An item keeps its semantic ID if that adds little to its error.
     """
     settings, codebooks = context.settings, context.artifacts("codebooks")
-    encoder = current_encoder(context.artifacts("encoders"), settings.items, settings.encoder)
-    wanted = settings.codebooks
+    encoders, wanted = context.artifacts("encoders"), settings.codebooks
+    requested = None if encoder_version is None else encoders.get(encoder_version).verify()
+    encoder = requested or current_encoder(encoders, settings.items, settings.encoder)
     embeddings, rows = _embeddings(context, encoder)
     made_from = {"encoder_version": encoder.version, "seed": settings.seed, **wanted.model_dump()}
     existing = codebooks.find(**made_from)

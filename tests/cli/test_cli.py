@@ -54,6 +54,15 @@ def test_a_run_without_labels_leaves_out_the_ranking_models(tmp_path):
     assert len(names) == 7
 
 
+def test_a_comparing_run_codes_the_frozen_items_before_the_aligned_ones(tmp_path):
+    settings = load_settings(write_toy_project(tmp_path) / "qarm.yaml", encoder={"align": True})
+
+    names = main._comparing(main._jobs_of(JOBS, settings), settings)
+
+    assert names[2:7] == ("align_encoder", "code_frozen_items", "embed_items", "evaluate_encoder", "fit_codebooks")
+    assert len(names) == 13
+
+
 def test_until_takes_the_names_of_the_commands():
     assert main._jobs_until("report") == main._jobs_until("write-report") == JOBS
     assert main._jobs_until("embed-items")[-1] == "embed_items"
@@ -73,6 +82,7 @@ def test_show_prints_the_codes_and_the_neighbors_with_their_titles(folder):
     [
         (("show", "999"), "error: Item 999 has no semantic ID under codebook version 0"),
         (("run", "--until", "never"), "error: --until is never, must be one of ingest-catalog, mine-item-pairs"),
+        (("run", "--compare"), "error: --compare needs an aligned encoder, but encoder.align is false"),
         (
             ("run", "--config", "none.yaml"),
             "error: --config is none.yaml, must be an existing file. Run: qarm init DIR",

@@ -18,7 +18,7 @@ from qarm_features.jobs.evaluate_codes import evaluate_codes
 from qarm_features.jobs.fit_codebooks import fit_codebooks
 from qarm_features.jobs.ingest_catalog import ingest_catalog
 from qarm_features.report.code_table import code_lines, code_table
-from qarm_features.report.html import code_evaluations, encoder_evaluation
+from qarm_features.report.figures import code_evaluations, encoder_evaluation
 from qarm_features.report.terminal import encoder_table
 from qarm_features.settings.ranking import Ranking
 from qarm_features.storage.tables import INTERACTIONS, ITEM_SEMANTIC_IDS

@@ -149,6 +149,23 @@ def test_encoders_are_compared_on_the_pairs_that_all_of_them_embed(log):
     assert figures["interval"] == {"0": None, "4": None}  # one user
 
 
+def test_an_encoder_is_compared_with_the_frozen_one_on_the_same_draws_of_users():
+    pairs = pd.DataFrame({"pair": range(4), "slice": "tail", "positives": 9, "trigger_positives": 9, "seen": False})
+    pairs = pairs.assign(user=[0, 0, 1, 2], popular=0.0, popular_beats=0.5)
+    every = np.arange(4)
+    frozen = TargetRanks(every, np.array([0, 99, 99, 99]), every, np.array([50, 25, 25, 25]), np.full(4, 50))
+    aligned = TargetRanks(every, np.array([0, 0, 0, 99]), every, np.array([0, 0, 25, 50]), np.array([50, 50, 50, 0]))
+
+    figures = summarize({0: frozen, 4: aligned}, pairs, num_items=101, k=10, frozen=0)
+
+    ((version, minus),) = figures["minus_frozen"].items()
+    assert version == "4"
+    assert minus["hit_rate"]["difference"] == 0.5
+    assert minus["beats_matched"]["difference"] == 0.5  # of the three pairs that have items as popular
+    low, high = minus["hit_rate"]["interval"]
+    assert 0 <= low < 0.5 < high <= 1
+
+
 def test_pairs_are_described_by_their_target_and_by_what_training_saw(spark):
     rows = [(0, 1, 2, "ann"), (1, 2, 3, "ann")]
     pairs = spark.createDataFrame(rows, "pair long, trigger_item_id long, target_item_id long, user_id string")

@@ -9,7 +9,7 @@ from qarm_features.jobs.export_encoder import export_encoder
 from qarm_features.jobs.find_nearest_items import find_nearest_items
 from qarm_features.jobs.write_content_tokens import write_content_tokens
 from qarm_features.ranking import Scorer, score_candidates
-from qarm_features.report.html import ranking_results
+from qarm_features.report.figures import ranking_results
 from qarm_features.storage.tables import ITEM_EMBEDDINGS
 from tests.toy_catalog import SETTINGS, all_jobs, open_project, write_toy_project
 

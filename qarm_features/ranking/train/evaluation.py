@@ -18,6 +18,7 @@ from qarm_features.ranking.data.ranking_batch import RankingBatch
 from qarm_features.ranking.model.ranking_model import RankingModel
 from qarm_features.ranking.train.calibration import Calibration, expected_calibration_error
 from qarm_features.ranking.train.metrics import area_under_roc, log_loss, user_auc
+from qarm_features.ranking.train.resampled_auc import interval, resampled_auc
 from qarm_features.torch_processes import ALONE, Processes
 
 
@@ -86,6 +87,7 @@ def evaluate(
     *,
     calibration: Calibration | None = None,
     with_slices: bool = False,
+    with_intervals: bool = False,
 ) -> dict[str, Any]:
     """Scores a split, each process its share, and returns the metrics of the whole split in every process.
 
@@ -95,6 +97,7 @@ def evaluate(
         processes: Processes that take part.
         calibration: Calibration that was fitted on other rows; None leaves the metrics after calibration out.
         with_slices: True to add the metrics of each slice.
+        with_intervals: True to add the 95% intervals by resampled users.
 
     Returns:
         The return value of ``measure``.
@@ -106,11 +109,19 @@ def evaluate(
             print(metrics["auc"], metrics["slices"]["new_items"]["auc"])
     """
     predictions = predict(model, batches, processes)
-    return processes.broadcast(lambda: measure(predictions, model if with_slices else None, calibration=calibration))
+    return processes.broadcast(
+        lambda: measure(
+            predictions, model if with_slices else None, calibration=calibration, with_intervals=with_intervals
+        )
+    )
 
 
 def measure(
-    predictions: Predictions, model: RankingModel | None = None, *, calibration: Calibration | None = None
+    predictions: Predictions,
+    model: RankingModel | None = None,
+    *,
+    calibration: Calibration | None = None,
+    with_intervals: bool = False,
 ) -> dict[str, Any]:
     """Computes the metrics of predictions.
 
@@ -118,11 +129,14 @@ def measure(
         predictions: Predictions of R rows.
         model: Model whose item counts assign rows to slices; None leaves slices out.
         calibration: Calibration that was fitted on other rows; None leaves the metrics after calibration out.
+        with_intervals: True to add the 95% intervals by resampled users.
 
     Returns:
         ``auc`` and ``user_auc`` in [0, 1], None where no user or no row pair has both labels; ``log_loss`` in nats;
         ``calibration_error`` in [0, 1]; ``rows``; with calibration ``calibrated``: log_loss and calibration_error;
-        with a model ``slices``: auc, user_auc, log_loss and rows of each.
+        with a model ``slices``: auc, user_auc, log_loss and rows of each; with intervals ``interval``, the bounds of ``auc``
+        and ``user_auc`` or None where they have none, and ``resampled``: the AUC of each draw of users, to five digits, and
+        ``drawn_from``, see ``ResampledAuc``. Intervals hold the chance of the users of the split, not that of the training.
 
     Example:
         >>> zeros = np.zeros(2, dtype=np.int64)
@@ -141,6 +155,8 @@ def measure(
             name: _measure_rows(Predictions(*(column[rows] for column in predictions)))
             for name, rows in slices(predictions, model).items()
         }
+    if with_intervals:
+        measured |= _intervals(predictions)
     return measured
 
 
@@ -158,6 +174,17 @@ def slices(predictions: Predictions, model: RankingModel) -> dict[str, np.ndarra
         "few_click_items": (liked[item] >= 1) & (liked[item] <= FEW),
         "new_items": ~seen,
         "new_users": predictions.num_behaviors <= FEW,
+    }
+
+
+def _intervals(predictions: Predictions) -> dict[str, Any]:
+    drawn = resampled_auc(*predictions[:3])
+    if drawn is None:
+        return {"interval": {"auc": None, "user_auc": None}, "resampled": None}
+    aucs = None if np.isnan(drawn.auc).any() else drawn.auc.round(5).tolist()
+    return {
+        "interval": {"auc": interval(drawn.auc), "user_auc": interval(drawn.user_auc)},
+        "resampled": {"auc": aucs, "drawn_from": drawn.drawn_from},
     }
 
 

@@ -21,7 +21,7 @@ def area_under_roc(labels: np.ndarray, scores: np.ndarray) -> float:
         >>> area_under_roc(np.array([0, 0, 1]), np.array([0.1, 0.4, 0.3]))
         0.5
     """
-    areas = _area_per_group(labels, scores, np.zeros(len(labels), dtype=np.int64))
+    areas = areas_of_users(labels, scores, np.zeros(len(labels), dtype=np.int64))
     return float(areas[0]) if len(areas) else float("nan")
 
 
@@ -41,7 +41,7 @@ def user_auc(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> float
         >>> user_auc(labels, scores, users)
         0.5
     """
-    areas = _area_per_group(labels, scores, users)
+    areas = areas_of_users(labels, scores, users)
     areas = areas[~np.isnan(areas)]
     return float(areas.mean()) if len(areas) else float("nan")
 
@@ -60,22 +60,35 @@ def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
         >>> round(log_loss(np.array([0, 1]), np.array([0.0, 0.0])), 4)
         0.6931
     """
-    labels = _checked_labels(labels, logits, "logits")
+    labels = checked_labels(labels, logits, "logits")
     if len(labels) == 0:
         return float("nan")
     logits = np.asarray(logits, dtype=np.float64)
     return float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
 
 
-def _area_per_group(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Returns the AUC of each distinct group, in ascending order of the groups; NaN where a group has one label."""
-    labels = _checked_labels(labels, scores, "scores")
-    if len(groups) != len(labels):
+def areas_of_users(labels: np.ndarray, scores: np.ndarray, users: np.ndarray) -> np.ndarray:
+    """Returns the AUC (U,) of each distinct user, in ascending order of the users; NaN where a user has one label only.
+
+    Args:
+        labels: (B,) 0 or 1.
+        scores: (B,) real numbers.
+        users: (B,) integers, one value per user.
+
+    Raises:
+        ValueError: If a label is neither 0 nor 1, a score is NaN, or the lengths differ.
+
+    Example:
+        >>> areas_of_users(np.array([0, 1, 1]), np.array([0.1, 0.4, 0.3]), np.array([7, 7, 8]))
+        array([ 1., nan])
+    """
+    labels = checked_labels(labels, scores, "scores")
+    if len(users) != len(labels):
         raise ValueError(
-            f"users have length {len(groups)}, must have that of labels, {len(labels)}. Pass one of each per row."
+            f"users have length {len(users)}, must have that of labels, {len(labels)}. Pass one of each per row."
         )
-    order = np.lexsort((scores, groups))
-    labels, scores, groups = labels[order], np.asarray(scores)[order], np.asarray(groups)[order]
+    order = np.lexsort((scores, users))
+    labels, scores, groups = labels[order], np.asarray(scores)[order], np.asarray(users)[order]
     rows = np.arange(len(labels))
     new_group = np.diff(groups, prepend=groups[:1] - 1) != 0
     new_score = new_group | (np.diff(scores, prepend=scores[:1]) != 0)
@@ -95,7 +108,7 @@ def _area_per_group(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) 
     return area
 
 
-def _checked_labels(labels: np.ndarray, scores: np.ndarray, name: str) -> np.ndarray:
+def checked_labels(labels: np.ndarray, scores: np.ndarray, name: str) -> np.ndarray:
     """Returns labels as float64, after checking them and their scores.
 
     Args:

@@ -65,9 +65,9 @@ def train_ranking_model(
 
     Returns:
         The content of metrics.json, in every process: ``valid`` and ``test`` (auc, user_auc, log_loss in nats, rows;
-        null where a split has one label only), ``epochs`` (one entry each: train_log_loss, valid, rows_per_second),
-        ``best_epoch`` from 0, ``num_parameters``, ``options``, ``model_config``, and with fusion_from ``fusion_from``:
-        encoder_version and encoder_fingerprint.
+        null where a split has one label only; of test also the 95% intervals by resampled users), ``epochs`` (one entry
+        each: train_log_loss, valid, rows_per_second), ``best_epoch`` from 0, ``num_parameters``, ``options``,
+        ``model_config``, and with fusion_from ``fusion_from``: encoder_version and encoder_fingerprint.
 
     Raises:
         ValueError: If a split has no rows, the valid split has one label only, a file's path names another codebook
@@ -104,7 +104,14 @@ def train_ranking_model(
         fitted = fit(model, train, valid, options, processes=processes)
         calibration = _calibrate(model, valid, processes)
         measured = {
-            name: evaluate(model, loader, processes, calibration=calibration, with_slices=True)
+            name: evaluate(
+                model,
+                loader,
+                processes,
+                calibration=calibration,
+                with_slices=True,
+                with_intervals=name == "test",
+            )
             for name, loader in {"valid": valid, "test": test}.items()
         }
         metrics = (

@@ -1,5 +1,7 @@
 """Slices of the metrics: the rows of head, torso and tail items, of new items and of new users."""
 
+import json
+
 import numpy as np
 import torch
 
@@ -44,3 +46,27 @@ def test_slices_are_measured_like_the_whole():
     assert measured["slices"]["new_users"]["rows"] == 2
     assert measured["auc"] == 0.5  # of nine pairs three are right, three tied
     assert measured["calibrated"]["log_loss"] < measured["log_loss"]
+
+
+def test_intervals_are_measured_where_they_are_asked_for():
+    rng = np.random.default_rng(0)
+    label, user, zeros = np.tile([0.0, 1.0], 100), np.repeat(np.arange(20), 10), np.zeros(200, np.int64)
+    predictions = Predictions(label, label + rng.normal(size=200), user, zeros, zeros)
+
+    measured, plain = measure(predictions, with_intervals=True), measure(predictions)
+
+    low, high = measured["interval"]["auc"]
+    assert low < measured["auc"] < high
+    assert len(measured["resampled"]["auc"]) == 1000
+    assert not {"interval", "resampled"} & plain.keys()
+    json.dumps(measured, allow_nan=False)
+
+
+def test_one_user_leaves_the_intervals_out():
+    zeros = np.zeros(2, np.int64)
+
+    measured = measure(
+        Predictions(np.array([0.0, 1.0]), np.array([0.0, 1.0]), zeros, zeros, zeros), with_intervals=True
+    )
+
+    assert (measured["interval"], measured["resampled"]) == ({"auc": None, "user_auc": None}, None)
