@@ -21,7 +21,7 @@ with naming_extra("Sounds of the multimodal demo", "audio"):
     import soundfile
 
 FACTORS = ("picture", "sound", "text")
-PICTURES = ("circle", "square", "triangle", "cross")
+PICTURES = {"red": (220, 60, 50), "green": (60, 190, 80), "blue": (60, 90, 230), "yellow": (230, 210, 60)}
 SOUNDS = ("low tone", "high buzz", "rising tone", "noise")
 TEXTS = {
     "sea": (
@@ -44,15 +44,15 @@ TEXTS = {
         "an appeal is filed",
     ),
 }
-STRENGTHS = {"picture": 1.5, "sound": 1.5, "text": 1.2}  # log-odds that a value which the user likes adds to a click
-BASE = -2.4  # log-odds of a click on an item of which the user likes nothing
+STRENGTHS = {"picture": 3.0, "sound": 3.0, "text": 2.6}  # log-odds that a value which the user likes adds to a click
+BASE = -5.8  # log-odds of a click on an item of which the user likes nothing
 LACKING = {"picture": 0.12, "sound": 0.12, "text": 0.12}  # share of items without that modality
 SAMPLE_RATE = 16_000
 _SIZE, _SECONDS = 32, 0.8
 
 
 def draw_catalog(
-    folder: Path, *, per_combination: int = 5, users: int = 400, impressions: int = 80, seed: int = 0
+    folder: Path, *, per_combination: int = 3, users: int = 400, impressions: int = 100, seed: int = 0
 ) -> None:
     """Writes the catalog and the click log, unless they exist.
 
@@ -106,27 +106,25 @@ def draw_clicks(factors: pd.DataFrame, *, users: int, impressions: int, rng: np.
 
 
 def picture_of(value: int, rng: np.random.Generator) -> Image.Image:
-    """Draws a shape of random color, place and size on a random ground.
+    """Draws a shape of about one color on a dark ground. Shape, place, size and ground say nothing.
 
     Args:
-        value: Number of the shape in ``PICTURES``.
+        value: Number of the color in ``PICTURES``.
         rng: Source of all draws.
     """
-    ground, ink = rng.integers(0, 90, 3), rng.integers(150, 256, 3)
+    ground = rng.integers(0, 60, 3)
+    ink = np.clip(np.array(list(PICTURES.values())[value]) + rng.integers(-25, 26, 3), 0, 255)
     image = Image.new("RGB", (_SIZE, _SIZE), tuple(int(part) for part in ground))
-    draw, radius = ImageDraw.Draw(image), int(rng.integers(8, 13))
+    draw, radius = ImageDraw.Draw(image), int(rng.integers(7, 12))
     x, y = (int(place) for place in rng.integers(radius, _SIZE - radius + 1, 2))
     color = tuple(int(part) for part in ink)
-    box, third = (x - radius, y - radius, x + radius, y + radius), radius // 3
-    if PICTURES[value] == "circle":
+    box, shape = (x - radius, y - radius, x + radius, y + radius), int(rng.integers(3))
+    if shape == 0:
         draw.ellipse(box, fill=color)
-    elif PICTURES[value] == "square":
-        draw.rectangle(box, outline=color, width=3)
-    elif PICTURES[value] == "triangle":
-        draw.polygon([(x, y - radius), (x - radius, y + radius), (x + radius, y + radius)], fill=color)
+    elif shape == 1:
+        draw.rectangle(box, fill=color)
     else:
-        draw.rectangle((x - radius, y - third, x + radius, y + third), fill=color)
-        draw.rectangle((x - third, y - radius, x + third, y + radius), fill=color)
+        draw.polygon([(x, y - radius), (x - radius, y + radius), (x + radius, y + radius)], fill=color)
     return image
 
 
@@ -161,7 +159,7 @@ def _item(
     picture, sound, text = (int(value) for value in values)
     drawn, heard = picture_of(picture, rng), sound_of(sound, rng)
     theme = list(TEXTS)[text]
-    names = (PICTURES[picture], SOUNDS[sound], theme)
+    names = (list(PICTURES)[picture], SOUNDS[sound], theme)
     said = ". ".join(rng.choice(TEXTS[theme], 2, replace=False))
     if not lacks[0]:
         drawn.save(media / f"{number}.png")
@@ -181,7 +179,7 @@ def _item(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Draw the catalog of the multimodal demo.")
     parser.add_argument("folder", type=Path)
-    for name, default in (("per-combination", 5), ("users", 400), ("impressions", 80)):
+    for name, default in (("per-combination", 3), ("users", 400), ("impressions", 100)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
     draw_catalog(

@@ -55,11 +55,11 @@ def test_clicks_depend_on_each_factor_by_its_strength():
     rng = np.random.default_rng(0)
     factors = pd.DataFrame(rng.integers(4, size=(200, 3)), columns=list(draw.FACTORS))
 
-    log = draw.draw_clicks(factors, users=200, impressions=200, rng=rng)
+    log = draw.draw_clicks(factors, users=400, impressions=400, rng=rng)
 
     likes = np.random.default_rng(0)
     likes.integers(4, size=(200, 3))
-    liked = factors.to_numpy()[log["item_id"]] == likes.integers(4, size=(200, 3))[log["user_id"]]
+    liked = factors.to_numpy()[log["item_id"]] == likes.integers(4, size=(400, 3))[log["user_id"]]
     for place, name in enumerate(draw.FACTORS):
         others = liked.sum(axis=1) - liked[:, place] == 0
         rates = [log["clicked"][others & (liked[:, place] == value)].mean() for value in (False, True)]
@@ -126,7 +126,7 @@ def test_a_small_demo_finds_the_sound_only_by_its_sound(tmp_path):
 
     run(qarm, "init", ".")
     (tmp_path / "qarm.yaml").write_text((EXAMPLE / "qarm.yaml").read_text())
-    run(sys.executable, str(EXAMPLE / "draw_catalog.py"), "catalog", "--per-combination", "4")
+    run(sys.executable, str(EXAMPLE / "draw_catalog.py"), "catalog", "--per-combination", "2")
     run(qarm, "run")
     shown = run(sys.executable, str(EXAMPLE / "show_modalities.py"), ".")
 
