@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from qarm_features.explorer.contract import Figure
 from qarm_features.feature_store.views.feature_views import Release
-from qarm_features.report.html import code_evaluations, encoder_evaluation, ranking_results
+from qarm_features.report.figures import code_evaluations, encoder_evaluation, ranking_results
 from qarm_features.storage.artifacts import Artifacts
 
 
