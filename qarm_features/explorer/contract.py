@@ -36,7 +36,8 @@ class TreeNode(TypedDict):
         items: Number of items of the catalog below it.
         children: Number of prefixes directly below it, 0 at level L.
         positives: Number of positives of its items.
-        words: At most 5 words that its titles and texts have more often than the other items of its parent.
+        words: At most 5 words that its titles and texts have more often than the other items of its parent, the most
+            distinguishing one first. None for the whole catalog and for a prefix of one item.
         typical: At most 4 items, those nearest to the mean of its embeddings first.
     """
 
@@ -110,7 +111,7 @@ class ItemPage(TypedDict):
 
     Attributes:
         item: The item.
-        text: The text that the encoder read. Empty where it has none.
+        text: Its text, at most 10,000 characters of it. Empty where it has none.
         path: The prefixes of its levels, from level 1 to L, each with its meaning.
         by_prefix: At most 10 items that share the longest prefix with it.
         by_embedding: At most 10 items with the highest cosine.
@@ -136,8 +137,8 @@ class Candidate(TypedDict):
         item: The item.
         score: Probability of a click by the ranking model. None where no model was trained.
         label: What happened: 1, 0, or None where the user was not shown the item.
-        matches: For each level, the number of behaviors that share the item's codes up to this level.
-        matched: The behaviors that share at least the first code, those that share most first, at most 5.
+        matches: For each level, the number of behaviors before the item was shown that share its codes up to this level.
+        matched: Those behaviors that share at least the first code, those that share most first, at most 5.
     """
 
     item: ItemLine

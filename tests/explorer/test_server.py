@@ -140,7 +140,7 @@ def test_an_error_is_one_sentence(client, url, status, sentence):
 
 def test_a_failure_of_the_server_says_nothing_of_its_inside(explorer, monkeypatch):
     app = make_app(explorer)
-    monkeypatch.setattr(explorer, "_document", lambda name: 1 / 0)
+    monkeypatch.setattr(explorer._read, "document", lambda name: 1 / 0)
 
     answer = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False).get("/api/figures")
 

@@ -108,7 +108,7 @@ def test_the_page_of_an_item_has_its_path_its_neighbors_and_its_history(explorer
 def test_at_most_ten_items_share_a_prefix_and_those_of_the_longest_one_come_first(tmp_path):
     items = [ItemRow(str(code), "", "", [0, code], 0) for code in range(30)]
     explorer = write_store(tmp_path, items)
-    explorer._nodes = lambda prefixes: [{"prefix": prefix, "items": 1} for prefix in prefixes]
+    explorer._read.nodes = lambda prefixes: [{"prefix": prefix, "items": 1} for prefix in prefixes]
 
     near = explorer.item("15")["by_prefix"]
 
@@ -189,4 +189,4 @@ def test_many_threads_read_one_explorer(explorer):
 def test_the_same_rows_give_the_same_file(tmp_path):
     one, other = write_store(tmp_path / "one"), write_store(tmp_path / "other")
 
-    assert one._file.read_bytes() == other._file.read_bytes()
+    assert one._read.file.read_bytes() == other._read.file.read_bytes()
