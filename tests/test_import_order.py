@@ -13,7 +13,7 @@ from tests.import_graph import PACKAGE, arrows, circles, edges, imports, modules
 # From the ground up; the folders of one floor do not import each other.
 FLOORS = (
     ("settings", "storage", "importers", "extras", "terminal", "torch_processes", "training_log"),
-    ("decoding",),
+    ("decoding", "telemetry"),
     ("fusion",),
     ("encoders", "quantizers", "ranking", "behavior"),
     ("catalog", "item_pairs", "embedding", "codebooks", "feature_store"),

@@ -5,6 +5,7 @@ Heavy libraries are imported by the command that needs them.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -46,6 +47,7 @@ app.command(name="explore")(explore)
 console = plain_console()
 Config = Annotated[Path, typer.Option(help="Settings of the project.")]
 _CONFIG = Path("qarm.yaml")
+_WIDE = 1_000  # characters of a line in a pipe or a file
 
 # Jobs of `qarm run` in the order in which they run. Each stands in the module of its name.
 JOBS: tuple[str, ...] = (
@@ -174,6 +176,28 @@ def show(
         num_neighbors=neighbors,
     )
     console.print(item_table(cards, codebook_version=version))
+
+
+@app.command()
+def status(
+    config: Config = _CONFIG,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Shows what is served and since when, who works in the project, and of each job its last run and what has changed.
+
+    It reads records and starts no Spark.
+    """
+    from qarm_features.cli.status import status_lines
+    from qarm_features.jobs.status import project_status
+
+    settings = load_settings(config)
+    found = project_status(settings, [_load(name) for name in _jobs_of(JOBS, settings)])
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+        return
+    wide = console if console.is_terminal else plain_console(width=_WIDE)
+    for line in status_lines(found):
+        wide.print(line)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from qarm_features.jobs.spark_session import start_session
 from qarm_features.jobs.version_numbers import largest_in_use
 from qarm_features.settings.load import Settings
 from qarm_features.storage.artifacts import Artifact, Artifacts
+from qarm_features.storage.job_descriptions import describe_jobs
 from qarm_features.storage.origins import OriginError, require_same_origin
 from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, Table
 from qarm_features.storage.warehouse import Warehouse
@@ -33,12 +34,21 @@ class JobContext:
     def __init__(self, settings: Settings, *, spark_log_on_stderr: bool = True) -> None:
         self.settings = settings
         self.spark_log_on_stderr = spark_log_on_stderr
+        self._stage = ""
 
     @functools.cached_property
     def spark(self) -> SparkSession:
         """The only Spark session of the run."""
         log_file = None if self.spark_log_on_stderr else self.settings.artifacts_path / "logs" / "spark.log"
-        return start_session(self.settings.spark, name="qarm", log_file=log_file)
+        spark = start_session(self.settings.spark, name="qarm", log_file=log_file)
+        describe_jobs(spark.sparkContext, self._stage)
+        return spark
+
+    def describe(self, stage: str) -> None:
+        """Names the stage in the description of the Spark jobs that start from now on, which Spark's own pages show."""
+        self._stage = stage
+        if "spark" in vars(self):
+            describe_jobs(self.spark.sparkContext, stage)
 
     @functools.cached_property
     def warehouse(self) -> Warehouse:

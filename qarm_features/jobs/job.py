@@ -12,6 +12,7 @@ from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec
 
 from qarm_features.jobs.cautions import rejected_rows
 from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.recording import recorded
 from qarm_features.jobs.states import Place
 from qarm_features.settings.load import Settings
 
@@ -60,13 +61,20 @@ class Job(Generic[Flags]):
         return self.function.__name__
 
     def __call__(self, context: JobContext, *args: Flags.args, **flags: Flags.kwargs) -> Counts:
-        """Runs the job in a context."""
-        try:
+        """Runs the job in a context, and records the run unless it is a dry one."""
+
+        def work() -> Counts:
             counts = self.function(context, *args, **flags)
             if "rejected_rows" in self.writes:
                 found = rejected_rows(counts.rows_in, counts.rows_rejected)
                 counts = counts._replace(warnings=(*found, *counts.warnings))
             return counts
+
+        context.describe(self.name)
+        try:
+            if flags.get("dry_run"):
+                return work()
+            return recorded(self.name, context, work, reads=self.reads, writes=self.writes)
         finally:
             # Spark would reuse a cached DataFrame although the files behind it have changed.
             if "spark" in vars(context):

@@ -57,6 +57,12 @@ def held_for_job(settings: Settings, job: str) -> Iterator[None]:
         yield
 
 
+def holders(settings: Settings) -> list[dict[str, str]]:
+    """Returns the commands that work in a project now, each with ``command``, ``pid``, ``host`` and ``started``."""
+    files = sorted((settings.artifacts_path / "locks").glob("*.lock"))
+    return [holder for file in files if _is_held(file) and (holder := _read(file))]
+
+
 @contextlib.contextmanager
 def _locked(path: Path, command: str, folder: Path, *, shared: bool = False) -> Iterator[None]:
     with open(path, "a+") as file:

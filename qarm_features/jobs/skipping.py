@@ -41,8 +41,15 @@ def last_run(job: Job[...], settings: Settings) -> dict[str, Any] | None:
 
 def is_current(job: Job[...], settings: Settings) -> bool:
     """Returns True if the inputs of a job's last success are the present ones; a remote input never counts as equal."""
-    now, last = inputs(job, settings), last_run(job, settings)
-    return last is not None and last["inputs"] == now and UNKNOWN not in now.values()
+    return last_run(job, settings) is not None and not changed_inputs(job, settings)
+
+
+def changed_inputs(job: Job[...], settings: Settings) -> tuple[str, ...]:
+    """Returns the names of what has changed since a job's last success; a remote input may always have changed."""
+    now, last = inputs(job, settings), last_run(job, settings) or {"inputs": {}}
+    before = last["inputs"]
+    changed = [name for name, value in now.items() if value == UNKNOWN or before.get(name) != value]
+    return (*changed, *(name for name in before if name not in now))
 
 
 def record_run(job: Job[...], settings: Settings, seen: dict[str, Any], counts: Counts, seconds: float) -> None:

@@ -22,6 +22,7 @@ from qarm_features.quantizers.level_settings import LevelSettings
 from qarm_features.quantizers.passes.embedding_files import EmbeddingFiles, Moments
 from qarm_features.quantizers.passes.weights import restore_weight
 from qarm_features.quantizers.starts import Starts
+from qarm_features.storage.job_descriptions import described
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +59,13 @@ def fit_levels(files: EmbeddingFiles, settings: LevelSettings) -> tuple[list[np.
     starts = Starts(files, settings)
     for level, size in enumerate(settings.codebook_sizes):
         began, generator = time.perf_counter(), np.random.default_rng([settings.seed, level])
-        first = starts.centroids(level, generator)
+        with described(files.context, f"level {level}, start"):
+            first = starts.centroids(level, generator)
         centroids, errors, left, counts = _fit_level(files, level, first, moments, generator, settings)
         if level + 1 < len(settings.codebook_sizes):
             starts.subtract(centroids)
-            moments = files.subtract(centroids)
+            with described(files.context, f"level {level}, residuals"):
+                moments = files.subtract(centroids)
             left, counts = moments.energy, moments.counts
         codebooks.append(grid.restore(centroids))
         facts = {
@@ -117,7 +120,8 @@ def _fit_level(
     load = split_load(settings.max_load, settings.capacity)
     for iteration in range(1, settings.max_iter + 1):
         centroids = to_unit_norm(centroids, grid) if spherical else centroids
-        sums, counts = files.step(prices.append_to(centroids))
+        with described(files.context, f"level {level}, iteration {iteration}"):
+            sums, counts = files.step(prices.append_to(centroids))
         errors.append(_error(moments.energy, sums, counts, centroids, grid.bits))
         moved = update_centroids(sums, counts, centroids, grid.bits)
         # The later steps split nothing, so that the centroids settle.

@@ -34,6 +34,7 @@ from qarm_features.settings.secrets import (
 )
 from qarm_features.settings.sections import Alignment, Encoder, ItemPairs, SparkOptions
 from qarm_features.settings.sources import InteractionSource, ItemSource, RejectedShares
+from qarm_features.settings.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -90,6 +91,7 @@ class Settings(BaseSettings):
     ranking: Ranking = Ranking()
     explorer: ExplorerData = ExplorerData()
     spark: SparkOptions = SparkOptions()
+    telemetry: Telemetry = Telemetry()
 
     _folder: Path = PrivateAttr(default=Path("."))
 

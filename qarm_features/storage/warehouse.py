@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from deltalake import DeltaTable
 
 from qarm_features.storage.conditional_writes import Base, again_if_changed, base_of, merge_rows, only_from
@@ -128,6 +129,20 @@ class Warehouse:
             if commit.get("version") == version and "timestamp" in commit:
                 return datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
         return None
+
+    def row_count(self, table: Table) -> int | None:
+        """Return the number of rows of a table by its log alone.
+
+        Returns:
+            The number. None if the table does not exist, or if its log does not tell, as with deletion vectors.
+        """
+        if not self.exists(table):
+            return None
+        delta = PlainDeltaTable(self.path(table))
+        if delta.has_deleted_rows():
+            return None
+        counts = pa.table(delta.get_add_actions(flatten=True)).to_pydict().get("num_records", [])
+        return None if None in counts else sum(counts)
 
     def exists(self, table: Table) -> bool:
         """Return True if the table has been written."""

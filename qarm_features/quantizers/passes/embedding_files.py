@@ -112,7 +112,7 @@ class EmbeddingFiles:
             device: Name of the device of the executors' products, see ``task_device``.
         """
         self._device, self._steps = device, 0
-        self._context = embeddings.sparkSession.sparkContext
+        self.context = embeddings.sparkSession.sparkContext
         self._weighted, self._fit_id = len(embeddings.columns) > 1, uuid.uuid4().hex
         self._broadcasts: list[Broadcast] = []
         self._recipe: Recipe | None = None
@@ -123,7 +123,7 @@ class EmbeddingFiles:
             source: DataFrame | ParquetScan = scan or embeddings
             self._spool(source)
             few = sum(p.rows for p in self._partitions) * (self.dim or 1) * 4 // _LEAST_PARTITION_BYTES
-            few = max(self._context.defaultParallelism, few)
+            few = max(self.context.defaultParallelism, few)
             if len(self._partitions) > 4 * few:
                 self._remove_files()
                 self._fit_id = uuid.uuid4().hex
@@ -135,7 +135,7 @@ class EmbeddingFiles:
     def _spool(self, source: DataFrame | ParquetScan) -> None:
         """Store the rows of a source, in as many files as it has partitions."""
         if isinstance(source, ParquetScan):
-            splits = self._context.parallelize(source.partitions, max(1, len(source.partitions)))
+            splits = self.context.parallelize(source.partitions, max(1, len(source.partitions)))
             self._source: RDD[Handle] = splits.mapPartitionsWithIndex(
                 partial(_write_splits, columns=source.columns, fit_id=self._fit_id)
             )
@@ -252,7 +252,7 @@ class EmbeddingFiles:
     def _set_recipe(self, recipe: Recipe, num_centroids: int) -> Moments:
         """Store the rows of a new level and return their moments."""
         self._recipe, self._last = recipe, None
-        self._broadcasts.append(self._context.broadcast(recipe))
+        self._broadcasts.append(self.context.broadcast(recipe))
         work = partial(describe_pass, bits=recipe.grid.bits, num_centroids=num_centroids)
         found: Level = self._run(work, again=True)
         steps = found.sums if self._weighted else np.ldexp(found.sums, recipe.grid.bits)
@@ -270,13 +270,13 @@ class EmbeddingFiles:
         if combine:
             outcome = handles.mapPartitions(worker).treeReduce(add_outcomes)
         else:
-            outcome = functools.reduce(add_outcomes, self._context.runJob(handles, worker, filled))
+            outcome = functools.reduce(add_outcomes, self.context.runJob(handles, worker, filled))
         if outcome.missing:
             logger.warning(
                 "%d partitions are read again, because the executors of their tasks do not hold them",
                 len(outcome.missing),
             )
-            again_read = self._context.runJob(self._source, worker, outcome.missing)
+            again_read = self.context.runJob(self._source, worker, outcome.missing)
             outcome = functools.reduce(add_outcomes, again_read, outcome._replace(missing=[]))
         self._check_read_again(outcome.digests, filled)
         return outcome.result
@@ -303,14 +303,14 @@ class EmbeddingFiles:
         """Remove the files of this fit. It reads no source again, and raises nothing that could hide another error."""
         if self._handles is None:
             return
-        self._context.setLocalProperty(SKIP, "true")
+        self.context.setLocalProperty(SKIP, "true")
         try:
-            self._context.runJob(self._handles, _remove_folders)
+            self.context.runJob(self._handles, _remove_folders)
         except Exception as error:  # the folders go with the executors
             logger.debug("Spark will remove the files of the fit, because this failed: %s", error)
         finally:
             # None removes the property.
-            self._context.setLocalProperty(SKIP, None)  # type: ignore[arg-type]  # pyspark's annotation lacks None
+            self.context.setLocalProperty(SKIP, None)  # type: ignore[arg-type]  # pyspark's annotation lacks None
             self._handles.unpersist()
             self._handles = None
 

@@ -1,0 +1,88 @@
+"""The log of all stages of a project: one JSON line per run, in one file per month.
+
+In: runs that have ended. Out: ``<artifacts>/runs/stages-<year>-<month>.jsonl``, and the last runs of each stage.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from qarm_features.settings.load import Settings
+from qarm_features.telemetry.stage_run import StageRun
+
+_BLOCK = 1 << 16
+
+
+class LastRuns(NamedTuple):
+    """What a stage did last.
+
+    Attributes:
+        last: The latest run, however it ended.
+        success: The latest run that succeeded. None where none did.
+    """
+
+    last: StageRun
+    success: StageRun | None
+
+
+def append_run(settings: Settings, run: StageRun) -> None:
+    """Add a run to the log. Several processes may do so at the same time."""
+    folder = _folder(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = os.open(
+        folder / f"stages-{run.started_at:%Y-%m}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+    )
+    try:
+        os.write(file, f"{run.to_line()}\n".encode("utf-8", "backslashreplace"))
+    finally:
+        os.close(file)
+
+
+def runs_backwards(settings: Settings) -> Iterator[StageRun]:
+    """Yield all runs, the latest first. A line that a killed process did not finish is left out."""
+    for file in sorted(_folder(settings).glob("stages-*.jsonl"), reverse=True):
+        for line in _lines_backwards(file):
+            try:
+                run = StageRun.from_line(line.decode())
+            except (ValueError, TypeError):
+                continue
+            yield run
+
+
+def last_runs(settings: Settings, stages: set[str]) -> dict[str, LastRuns]:
+    """Return what each of some stages did last. The log is read only as far back as it must be.
+
+    Args:
+        settings: Settings of the project.
+        stages: Names of the jobs. One that never ran is not in the result.
+    """
+    found: dict[str, LastRuns] = {}
+    for run in runs_backwards(settings):
+        known = found.get(run.stage)
+        success = run if run.state == "succeeded" else None
+        if run.stage in stages and (known is None or known.success is None):
+            found[run.stage] = LastRuns(run if known is None else known.last, success)
+        if len(found) == len(stages) and all(one.success for one in found.values()):
+            break
+    return found
+
+
+def _lines_backwards(file: Path) -> Iterator[bytes]:
+    with open(file, "rb") as opened:
+        position, rest = opened.seek(0, os.SEEK_END), b""
+        while position:
+            step = min(_BLOCK, position)
+            position -= step
+            opened.seek(position)
+            first, *lines = (opened.read(step) + rest).split(b"\n")
+            yield from (line for line in reversed(lines) if line)
+            rest = first
+        if rest:
+            yield rest
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.artifacts_path / "runs"
