@@ -54,7 +54,8 @@ def recorded(
         stage: Name of the job.
         context: Context of the job.
         work: Function that does the work.
-        reads, writes: Tables, artifacts and places that it reads and writes.
+        reads: Tables, artifacts and places that it reads.
+        writes: Tables, artifacts and places that it writes.
 
     Returns:
         What ``work`` returned.

@@ -109,8 +109,10 @@ def _stage(job: Job[...], settings: Settings, runs: LastRuns | None) -> StageSta
     if last_run(job, settings) is not None:
         changed = changed_inputs(job, settings)
         state = "changed" if changed else "current"
-    last, success = (None, None) if runs is None else runs
-    return StageState(job.name, state, changed, last and last.to_json(), success and success.to_json())
+    if runs is None:
+        return StageState(job.name, state, changed, None, None)
+    success = None if runs.success is None else runs.success.to_json()
+    return StageState(job.name, state, changed, runs.last.to_json(), success)
 
 
 def _served(settings: Settings) -> Served | None:

@@ -25,8 +25,8 @@ class Telemetry(Section):
     )
     opentelemetry: bool = Field(
         False,
-        description="Whether each stage is sent as a span and as metrics by OTLP. The standard variables say where to, such as "
-        "OTEL_EXPORTER_OTLP_ENDPOINT.",
+        description="Whether each stage is sent as a span and as metrics by OTLP. The standard variables say where to, such "
+        "as OTEL_EXPORTER_OTLP_ENDPOINT.",
     )
     openlineage: bool = Field(
         False,

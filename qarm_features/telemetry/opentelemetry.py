@@ -69,14 +69,14 @@ class OpenTelemetrySink:
 
 def attributes(run: StageRun) -> dict[str, str | int | float]:
     """Return the attributes of a run's span."""
-    plain = {
+    plain: dict[str, str | int | float | None] = {
         "qarm.run_id": run.run_id, "qarm.project": run.project, "host.name": run.host, "process.pid": run.pid,
         "qarm.rows_in": run.rows_in, "qarm.rows_out": run.rows_out, "qarm.rows_rejected": run.rows_rejected,
         "qarm.bytes_written": run.bytes_written, "qarm.remark": run.remark or None,
     }  # fmt: skip
-    versions = {f"qarm.read.{name}": number for name, number in run.read.items()}
-    versions |= {f"qarm.written.{name}": number for name, number in run.written.items()}
-    return {name: value for name, value in {**plain, **versions}.items() if value is not None}
+    plain |= {f"qarm.read.{name}": number for name, number in run.read.items()}
+    plain |= {f"qarm.written.{name}": number for name, number in run.written.items()}
+    return {name: value for name, value in plain.items() if value is not None}
 
 
 def _nanoseconds(seconds: float) -> int:
