@@ -45,7 +45,7 @@ def test_a_failure_is_recorded_without_secrets_and_still_raised(fresh_project):
 
 
 def test_spark_describes_the_jobs_of_a_fit_by_stage_level_and_iteration(fresh_project, spark):
-    rows = [([float(n % 7), float(n % 5)],) for n in range(40)]
+    rows = [([1.0 + n % 7, 1.0 + n % 5],) for n in range(40)]
     frame = spark.createDataFrame(rows, "embedding array<float>")
     store = spark.sparkContext._jsc.sc().statusStore()
     fresh_project.describe("fit_codebooks")
@@ -73,7 +73,7 @@ def test_the_status_of_a_finished_project_names_what_is_served_and_nothing_to_do
 
 def test_the_status_names_the_inputs_that_changed(project):
     changed = project.settings.model_copy(
-        update={"codebooks": project.settings.codebooks.model_copy(update={"num_levels": 2})}
+        update={"codebooks": project.settings.codebooks.model_copy(update={"num_levels": 5})}
     )
     stages = {stage.stage: stage for stage in project_status(changed, all_jobs()).stages}
 
