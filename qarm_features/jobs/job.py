@@ -8,26 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec
+from typing import Any, Concatenate, Generic, ParamSpec
 
 from qarm_features.jobs.cautions import rejected_rows
 from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.counts import Counts as Counts
 from qarm_features.jobs.recording import recorded
 from qarm_features.jobs.states import Place
 from qarm_features.settings.load import Settings
 
 Flags = ParamSpec("Flags")
 ExtraInputs = Callable[[Settings], Mapping[str, Any]]
-
-
-class Counts(NamedTuple):
-    """The row counts of a finished job, with a remark and warnings for people. Rows in are rows out plus rows rejected."""
-
-    rows_in: int
-    rows_out: int
-    rows_rejected: int = 0
-    remark: str = ""
-    warnings: tuple[str, ...] = ()
 
 
 def no_extra_inputs(settings: Settings) -> Mapping[str, Any]:

@@ -9,35 +9,29 @@ import dataclasses
 import os
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 from pyspark.sql import functions as F
 
 from qarm_features import __version__
 from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.counts import Counts
 from qarm_features.jobs.failures import one_line
 from qarm_features.jobs.interruption import LINE, was_interrupted
 from qarm_features.jobs.states import Place, table_state
+from qarm_features.settings.load import Settings
 from qarm_features.settings.secrets import redacted
 from qarm_features.storage.artifacts import Artifacts
 from qarm_features.storage.tables import REJECTED_ROWS, TABLES
+from qarm_features.storage.warehouse import Warehouse
 from qarm_features.telemetry.sinks import Sinks
 from qarm_features.telemetry.stage_run import StageRun
-
-if TYPE_CHECKING:
-    from qarm_features.jobs.job import Counts
-    from qarm_features.settings.load import Settings
 
 _TABLES = {table.name: table for table in TABLES}
 _REASONS = 20
 OTHER_REASONS = "other reasons"
-_BYTES = ("numOutputBytes", "numTargetBytesAdded", "numAddedBytes")
-_COMMITS = 50
 
 
 def recorded(
@@ -100,7 +94,7 @@ def recorded(
             if counts.rows_rejected and REJECTED_ROWS.name in written
             else {},
             written=written,
-            bytes_written=sum(_bytes_since(name, before.get(name, -1), settings) for name in written),
+            bytes_written=_bytes_written(written, before, settings),
             remark=counts.remark,
             warnings=counts.warnings,
         )
@@ -131,21 +125,10 @@ def _reasons(context: JobContext, writes: Sequence[str | Place]) -> dict[str, in
     return found
 
 
-def _bytes_since(name: str, version: int, settings: Settings) -> int:
-    """Returns the bytes that commits after a version added to a table; 0 for an artifact."""
-    if name not in _TABLES:
-        return 0
-    try:
-        commits = DeltaTable(f"{settings.warehouse_path.rstrip('/')}/{name}").history(limit=_COMMITS)
-    except DeltaError:
-        return 0
-    added = [
-        commit.get("operationMetrics", {}).get(metric, 0)
-        for commit in commits
-        if int(commit.get("version", -1)) > version
-        for metric in _BYTES
-    ]
-    return sum(int(number) for number in added)
+def _bytes_written(written: Mapping[str, int], before: Mapping[str, int], settings: Settings) -> int:
+    warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
+    tables = [name for name in written if name in _TABLES]
+    return sum(warehouse.bytes_added(_TABLES[name], since=before.get(name, -1)) for name in tables)
 
 
 def _place(settings: Settings) -> str:

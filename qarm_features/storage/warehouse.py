@@ -36,6 +36,7 @@ __all__ = ["TableError", "Warehouse"]
 
 _WITHOUT_ROWS = ("SET TBLPROPERTIES", "VACUUM START", "VACUUM END")
 _COMMITS_TO_LOOK_AT = 50
+_BYTES = ("numOutputBytes", "numTargetBytesAdded", "numAddedBytes")  # of a write, a merge and a rewrite of files
 logger = logging.getLogger(__name__)
 
 
@@ -129,6 +130,17 @@ class Warehouse:
             if commit.get("version") == version and "timestamp" in commit:
                 return datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
         return None
+
+    def bytes_added(self, table: Table, *, since: int) -> int:
+        """Return the bytes of the files that commits added to a table, by what the commits say of themselves.
+
+        Args:
+            table: Table that exists.
+            since: Delta version whose later commits count, -1 for all. Only the latest commits are looked at.
+        """
+        commits = self._delta(table).history(limit=_COMMITS_TO_LOOK_AT)
+        later = [commit.get("operationMetrics", {}) for commit in commits if int(commit.get("version", -1)) > since]
+        return sum(int(metrics.get(name, 0)) for metrics in later for name in _BYTES)
 
     def row_count(self, table: Table) -> int | None:
         """Return the number of rows of a table by its log alone.
