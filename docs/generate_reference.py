@@ -45,13 +45,14 @@ two underscores between a section and its setting: `QARM_CODEBOOKS__NUM_LEVELS=4
 _TABLES_INTRO = """
 All tables are Delta tables under the setting `warehouse`. In the column types, `<item_id>` and `<user_id>` stand for the
 type of your IDs: `bigint` where `items.item_id_type` or `interactions.user_id_type` is `integer`, else `string`. An optional
-column is null, or missing, in tables that were written before the column existed.
+column is null, or missing, in tables that were written before the column existed. [Layout of arrays](arrays.md) shows by
+examples how codes lie in the columns, and which tensors are made of them.
 """
 _JOBS_INTRO = """
 Every job runs one stage of the flow. `qarm run` runs the jobs marked with yes, in this order, in one Spark session, and
 skips each job whose inputs have not changed. Every job also has a command of its own and a launcher in `spark_jobs/` for
 `spark-submit`. A name that ends in `/` is a folder of versioned artifacts under the setting `artifacts`; the other names
-are [tables](tables.md).
+are [tables](tables.md). `qarm run --until NAME` stops after the job NAME, which is one of {until}.
 """
 _COMMANDS_INTRO = """
 These are all commands of `qarm` with their arguments and options. `qarm COMMAND --help` prints the same on the screen. A
@@ -118,7 +119,7 @@ def jobs_page() -> str:
     ]
     parts = [
         "# Jobs",
-        _JOBS_INTRO.strip(),
+        _JOBS_INTRO.strip().format(until=_names(_command_name(name) for name in cli.JOBS)),
         _table(("job", "must have run before", "reads", "writes", "part of `qarm run`"), rows),
     ]
     for job in jobs:
