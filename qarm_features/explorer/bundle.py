@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from qarm_features.explorer.bundle_parts import Lines, Parts, chosen_items
-from qarm_features.explorer.one_html import closing, opening
+from qarm_features.explorer.one_html import around_data
 from qarm_features.explorer.store import Explorer
 
 MOST_ITEMS = 100_000
@@ -50,14 +50,15 @@ def write_page(
         raise ValueError(f"{path} exists already. Choose another name, or replace it with --force.")
     if not path.parent.is_dir():
         raise ValueError(f"The folder {path.parent} does not exist. Create it first.")
+    before, after = around_data()
     lines = Lines(chosen_items(explorer, most))
     draft, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(draft, "w", encoding="utf-8") as stream:
-            stream.write(opening())
+            stream.write(before)
             for part, content in Parts(explorer, lines, progress or _silent).all():
                 stream.write(_packed(part, content))
-            stream.write(closing())
+            stream.write(after)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(name, 0o644)

@@ -20,21 +20,20 @@ _START = "js/app.js"
 _LIBRARY = "vendor/echarts.min.js"
 
 
-def opening() -> str:
-    """Return everything before the data."""
+def around_data() -> tuple[str, str]:
+    """Return everything before the data, and everything behind them. Both are read at once, as the one names the other."""
+    library = _harmless((PAGE / _LIBRARY).read_text())
+    modules = joined_modules()
     text = INDEX.read_text()
     styles = "".join((PAGE / name).read_text() for name in _STYLE.findall(text))
     text = _STYLE.sub("", text)
     text = text.replace(f'<script type="module" src="page/{_START}"></script>\n', "")
     icon = base64.b64encode((PAGE / "icon.svg").read_bytes()).decode()
     text = text.replace('href="page/icon.svg"', f'href="data:image/svg+xml;base64,{icon}"')
-    head = f'<meta http-equiv="Content-Security-Policy" content="{_policy(styles)}">\n<style>{styles}</style>\n'
-    return text.replace("</head>", f"{head}</head>").replace("</body>\n</html>\n", "")
-
-
-def closing() -> str:
-    """Return everything behind the data."""
-    return f"<script>{_library()}</script>\n<script>{joined_modules()}</script>\n</body>\n</html>\n"
+    policy = _policy((library, modules), styles)
+    head = f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{styles}</style>\n'
+    before = text.replace("</head>", f"{head}</head>").replace("</body>\n</html>\n", "")
+    return before, f"<script>{library}</script>\n<script>{modules}</script>\n</body>\n</html>\n"
 
 
 def joined_modules() -> str:
@@ -67,19 +66,14 @@ def _beside(name: str, other: str) -> str:
     return (PAGE / name).parent.joinpath(other).resolve().relative_to(PAGE.resolve()).as_posix()
 
 
-def _library() -> str:
-    return _harmless((PAGE / _LIBRARY).read_text())
-
-
 def _harmless(script: str) -> str:
     """Return a script in which nothing ends its tag. Inside of strings and comments the escapes mean the same."""
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-def _policy(styles: str) -> str:
-    scripts = " ".join(_hash(text) for text in (_library(), joined_modules()))
+def _policy(scripts: tuple[str, ...], styles: str) -> str:
     return (
-        f"default-src 'none'; script-src {scripts}; style-src {_hash(styles)}; img-src data:; "
+        f"default-src 'none'; script-src {' '.join(map(_hash, scripts))}; style-src {_hash(styles)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
 
