@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +77,7 @@ def _serve(explorer: Explorer, host: str, port: int, *, open_browser: bool) -> N
     url = url_of(opened)
     if host not in _OWN:
         _say("Everybody who reaches this address can read the catalog and the pages of users.")
-    names = frozenset() if host in _ANYWHERE else frozenset({host.lower()})
+    names = frozenset({socket.gethostname().lower() if host in _ANYWHERE else host.lower()})
     typer.echo(f"The explorer is at {url} (Ctrl-C stops it)")
     if open_browser:
         typer.launch(url)

@@ -126,7 +126,7 @@ def _guard(app: FastAPI, names: frozenset[str]) -> None:
             response: Response = _error(
                 403, f"The server was asked as {host!r}, must be asked by its address, for example 127.0.0.1."
             )
-        elif request.method not in ("GET", "HEAD"):
+        elif request.method != "GET":
             response = _error(405, f"The method is {request.method}, must be GET. The explorer only reads.")
         else:
             response = await call_next(request)

@@ -9,13 +9,16 @@ import json
 import re
 
 import pytest
+from typer.testing import CliRunner
 
+from qarm_features.cli.main import app
 from qarm_features.explorer import bundle_parts
 from qarm_features.explorer.bundle import write_page
 from qarm_features.explorer.bundle_parts import chosen_items, item_hash
 from qarm_features.explorer.one_html import files, joined_modules
 from qarm_features.explorer.page_files import PAGE
 from tests.explorer.planted_store import HOSTILE, write_planted_store
+from tests.toy_catalog import write_toy_project
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +137,19 @@ def test_a_page_that_fails_half_way_leaves_nothing_behind(explorer, tmp_path):
         write_page(explorer, tmp_path / "one.html", progress=stop)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_writes_the_page_and_says_how_large_it_is(tmp_path):
+    folder = write_toy_project(tmp_path)
+    write_planted_store(folder / "artifacts", items=5000).close()
+    arguments = ["explore", "--config", str(folder / "qarm.yaml"), "--html", str(tmp_path / "one.html")]
+
+    done = CliRunner().invoke(app, arguments)
+    again = CliRunner().invoke(app, arguments)
+
+    assert "one.html holds 300 items, a sample of 5,000 (1.3 MB)." in " ".join(done.stderr.split())
+    assert (tmp_path / "one.html").read_text().startswith("<!doctype html>")
+    assert "or replace it with --force" in str(again.exception)
 
 
 def test_no_more_than_all_items_are_chosen(explorer):
