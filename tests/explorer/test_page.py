@@ -172,6 +172,23 @@ def test_the_switch_changes_the_colors_and_they_stay(visit):
     assert light != dark == window.page.evaluate(ground)
 
 
+CONTRASTS = """async () => {
+  const { codeColor, heat } = await import('/page/js/colors.js');
+  const linear = (x) => (x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+  const light = (color) => [1, 3, 5].map((at) => linear(parseInt(color.slice(at, at + 2), 16) / 255));
+  const contrast = ([r, g, b]) => 1.05 / (0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05);
+  const colors = [...Array(256).keys()].flatMap((code) => [codeColor(code), heat(code / 255)]);
+  return Math.min(...colors.map((color) => contrast(light(color))));
+}"""  # of white text, by the definition of WCAG 2.2
+
+
+def test_white_text_can_be_read_on_the_color_of_every_code(visit):
+    window = visit("server")
+    window.open()
+
+    assert window.page.evaluate(CONTRASTS) >= 4.5
+
+
 def test_an_empty_page_says_what_fills_it_and_a_sample_says_so(visit):
     window = visit("bare")
     said = {}

@@ -8,10 +8,9 @@ export function isDark() {
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-/** Return the color of a code on which white text can be read. */
-export function codeColor(code, depth = 0) {
-  const lightness = (isDark() ? 0.52 : 0.54) + 0.04 * (code % 3) - 0.03 + 0.03 * depth;
-  return oklch(Math.min(lightness, 0.62), 0.125 - 0.025 * depth, (code * GOLDEN + 285) % 360);
+/** Return the color of a code on which white text can be read: its contrast is at least 4.5. */
+export function codeColor(code) {
+  return oklch(0.465 + 0.035 * (code % 3), 0.13, (code * GOLDEN + 285) % 360);
 }
 
 /** Return the color of a code for points on the ground of a page. */
