@@ -20,7 +20,7 @@ export async function figuresView() {
   const known = Object.keys(GROUPS).concat(figures.map((one) => one.group).filter((name) => !(name in GROUPS)));
   const group = (name) => {
     const rows = figures.filter((one) => one.group === name);
-    return card(GROUPS[name] ?? name, rows.length ? h("ul.figures", {}, rows.map((one) => figure(one, rows))) : empty(...EMPTY[name]));
+    return card(GROUPS[name] ?? name, rows.length ? h("ul.figures", {}, rows.map((one) => figure(one, rows))) : empty(...(EMPTY[name] ?? ["Nothing was measured."])));
   };
   return [
     pageHead("Figures", h("p.lead", {}, "A bar around a value is its interval of 95%, by resampled users. Small dots are earlier releases, the oldest first.")),

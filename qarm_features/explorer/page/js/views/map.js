@@ -61,7 +61,7 @@ function scatter(points, level, marked, itemId) {
   const layer = (data, color, opacity, z) => ({ type: "scatter", data, symbolSize: size, large: data.length > 3000, itemStyle: { color, opacity }, z, animation: false, emphasis: { scale: 1.8 } });
   const series = [...(dim.length ? [layer(dim, named("muted"), 0.18, 1)] : []), ...[...groups].map(([code, data]) => layer(data, pointColor(code), 0.85, 2))];
   const at = points.item_id.indexOf(itemId);
-  if (at >= 0) series.push({ type: "effectScatter", data: [[points.x[at], points.y[at], at]], symbolSize: 16, itemStyle: { color: named("accent") }, z: 3 });
+  if (at >= 0) series.push({ type: "effectScatter", data: [[points.x[at], points.y[at], at]], symbolSize: 12, itemStyle: { color: named("accent") }, z: 3 });
   const axis = { type: "value", scale: true, show: false };
   const zoom = (name) => ({ type: "inside", [name]: 0, filterMode: "none", zoomOnMouseWheel: true });
   return chartBox({

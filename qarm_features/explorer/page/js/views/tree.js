@@ -45,9 +45,8 @@ function area(tree, by, options, pictures) {
   const rates = children.map(rate).sort((a, b) => a - b);
   const [few, many] = [0.05, 0.95].map((share) => rates[Math.floor((rates.length - 1) * share)]);
   const color = (one) => (by === "code" ? codeColor(codesOf(one.prefix).at(-1)) : heat(many > few ? (rate(one) - few) / (many - few) : 0.5));
-  const largest = children[0].items;
   const cells = children.map((one, n) => ({
-    name: one.prefix, value: one.items, node: one, pictures: pictures[n] ?? [], itemStyle: { color: color(one) }, label: { rich: styles(one.items / largest, pictures[n] ?? []) },
+    name: one.prefix, value: one.items, node: one, pictures: pictures[n] ?? [], itemStyle: { color: color(one) }, label: { rich: styles(one.items / node.items, pictures[n] ?? []) },
   }));
   if (tree.left_out) cells.push({ name: "more", value: tree.left_out_items, itemStyle: { color: named("muted") } });
   return card(null,
@@ -83,10 +82,10 @@ function picturesOf(node) {
   return Promise.all(node.typical.filter((item) => item.picture).slice(0, 3).map((item) => pictureOf(item)));
 }
 
-/** Return the styles of the label in an area. Its type is larger in larger ones. */
+/** Return the styles of the label in an area. Its type is larger in larger ones, which have a larger share of the items. */
 function styles(share, pictures) {
-  const size = Math.round(11 + 8 * Math.sqrt(share));
-  const side = Math.round(22 + 26 * Math.sqrt(share));
+  const size = Math.round(Math.min(20, 9 + 24 * Math.sqrt(share)));
+  const side = Math.round(Math.min(52, 18 + 70 * Math.sqrt(share)));
   const image = (src) => ({ width: side, height: side, lineHeight: side + 16, backgroundColor: { image: src } });
   return {
     word: { fontSize: size, lineHeight: size * 1.35, fontWeight: 600, color: "#fff" },
