@@ -16,7 +16,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from qarm_features.embedding.content_tokens import Backbones
-from qarm_features.ranking.data.item_content_store import ITEM_IDS, as_ids, create_blocks, find_rows, write_content_json
+from qarm_features.ranking.data.item_content_store import (
+    FIRST_ROWS,
+    ITEM_IDS,
+    as_ids,
+    create_blocks,
+    find_rows,
+    write_content_json,
+)
 from qarm_features.storage.ordered_batches import ordered_batches
 from qarm_features.storage.tables import ITEM_CONTENT_TOKENS
 from qarm_features.storage.warehouse import Warehouse
@@ -50,11 +57,10 @@ def lay_out_content(
     has_string_ids = rows.schema["item_id"].dataType.simpleString() == "string"
     dtype = np.dtype(f"S{found['width']}" if has_string_ids else np.int64)
     ids = np.lib.format.open_memmap(folder / ITEM_IDS, "w+", dtype, (found["items"],))
-    start = 0
-    for batch in ordered_batches(rows.select("item_id"), by="item_id", count=found["items"]):
-        ids[start : start + len(batch)] = _ids(batch.column(0))
-        start += len(batch)
+    first_rows = np.lib.format.open_memmap(folder / FIRST_ROWS, "w+", np.int64, (found["items"],))
+    place_ids(ordered_batches(_first_of_content(rows), by="item_id", count=found["items"]), ids, first_rows)
     ids.flush()
+    first_rows.flush()
     shapes = {name: (max(1, found[name]), dim) for name, dim in backbones.token_dims.items()}
     blocks = create_blocks(folder, found["items"], shapes, "float16")
     scanner = warehouse.arrow(ITEM_CONTENT_TOKENS, version=delta_version).scanner(
@@ -66,6 +72,29 @@ def lay_out_content(
     )
     place_tokens(scanner.to_batches(), ids, blocks)
     write_content_json(folder, blocks, backbones=backbones.fingerprint, tokens_kept=backbones.tokens_kept)
+
+
+def place_ids(batches: Iterable[pa.RecordBatch], ids: np.ndarray, first_rows: np.ndarray) -> None:
+    """Write the item IDs, and for each item the row of the first item with the same content.
+
+    Args:
+        batches: Batches with ``item_id`` in ascending order, and ``first_id``, which is never above it.
+        ids: (n,) item IDs, written in place.
+        first_rows: (n,) int64 rows, written in place.
+    """
+    start = 0
+    for batch in batches:
+        end = start + len(batch)
+        ids[start:end] = _ids(batch.column("item_id"))
+        first_rows[start:end] = find_rows(ids[:end], _ids(batch.column("first_id")))
+        start = end
+
+
+def _first_of_content(rows: DataFrame) -> DataFrame:
+    """Return ``item_id`` of each row and ``first_id``, the smallest ID of the items with the same content."""
+    known = rows.select("item_id", "content_hash")
+    first = known.groupBy("content_hash").agg(F.min("item_id").alias("first_id"))
+    return known.join(first, on="content_hash").select("item_id", "first_id")
 
 
 def place_tokens(

@@ -4,6 +4,7 @@ In: a folder. Out: tokens and masks of some items as tensors, one block per moda
 
     content.json          number of items n, and N and D of each modality
     item_ids.npy          (n,) ascending, int64 or bytes of fixed width (UTF-8)
+    first_rows.npy        (n,) int64 row of the first item with the same content; absent if each row stands for itself
     <modality>.tokens.npy (n, N, D) float16 or float32, tokens first, then zeros
     <modality>.mask.npy   (n, N) bool
 
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CONTENT, ITEM_IDS = "content.json", "item_ids.npy"
+CONTENT, ITEM_IDS, FIRST_ROWS = "content.json", "item_ids.npy", "first_rows.npy"
 
 
 class ContentTokens(NamedTuple):
@@ -66,6 +67,8 @@ class ItemContentStore:
             raise ValueError(f"The folder {folder} holds no {CONTENT}. Run: qarm write-content-tokens")
         self.manifest = json.loads((self.folder / CONTENT).read_text())
         self._ids = np.load(self.folder / ITEM_IDS, mmap_mode="r")
+        first_rows = self.folder / FIRST_ROWS
+        self._first_rows = np.load(first_rows, mmap_mode="r") if first_rows.is_file() else None
         self._blocks = {name: _map_block(self.folder, name) for name in self.manifest["modalities"]}
         self.token_dims = {name: values.shape[2] for name, (values, _) in self._blocks.items()}
 
@@ -96,7 +99,7 @@ class ItemContentStore:
         return self.token_dims[self._only_modality()]
 
     def rows(self, item_ids: Sequence[int] | Sequence[str] | np.ndarray) -> np.ndarray:
-        """Finds the rows of items.
+        """Finds the rows of items. Items with the same content have the same row, so that it can be fused once for all.
 
         Args:
             item_ids: (U,) item IDs of the catalog's type.
@@ -113,7 +116,10 @@ class ItemContentStore:
             raise ValueError(
                 f"item_ids are {kinds[wanted.dtype.kind]}, must be {kinds[self._ids.dtype.kind]} as in {self.folder}."
             )
-        return find_rows(self._ids, wanted)
+        found = find_rows(self._ids, wanted)
+        if self._first_rows is None or not len(self._ids):
+            return found
+        return np.where(found >= 0, self._first_rows[found], -1)
 
     def gather(self, rows: np.ndarray | Tensor) -> ContentTokens:
         """Reads the tokens of U items from a store of one modality.

@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from qarm_features.fusion.q_former import FusionQFormer
 from qarm_features.ranking.data.item_features import ContentStore
@@ -60,7 +61,7 @@ class ContentFusion(ItemFeature):
         )
 
     def forward(self, store: ContentStore, rows: np.ndarray) -> Tensor:
-        """Encodes U distinct items.
+        """Encodes U items, each distinct row once: items with the same content have the same row.
 
         Args:
             store: Store of the content tokens.
@@ -69,21 +70,29 @@ class ContentFusion(ItemFeature):
         Returns:
             (U, D) float32 of unit L2 norm; exactly 0 for an item without tokens.
         """
-        device = self.q_former.queries.device
         known = np.flatnonzero(rows >= 0)
-        known = known[np.argsort(rows[known], kind="stable")]  # in the order of the store
-        fused = torch.zeros(len(rows), self.output_dim, device=device)
         if not len(known):
-            return fused
+            return torch.zeros(len(rows), self.output_dim, device=self.q_former.queries.device)
+        distinct, place = np.unique(rows[known], return_inverse=True)  # in the order of the store
+        fused = self._fuse(store, distinct)
+        if len(distinct) < len(rows) or (np.diff(place) != 1).any():
+            taken = np.full(len(rows), len(distinct))
+            taken[known] = place
+            nothing = fused.new_zeros(1, self.output_dim)
+            fused = functional.embedding(torch.from_numpy(taken).to(fused.device), torch.cat([fused, nothing]))
+        return fused
+
+    def _fuse(self, store: ContentStore, rows: np.ndarray) -> Tensor:
+        """Encodes distinct rows (U,) of the store, ascending, into (U, D); zeros for a row without tokens."""
         projections = cast(Mapping[str, nn.Linear], self.q_former.projections)
-        tokens = project_frozen_tokens(store, rows[known], projections)
-        places = torch.from_numpy(known).to(device)
+        tokens = project_frozen_tokens(store, rows, projections)
         has_token = torch.stack([mask.any(1) for mask in tokens.masks.values()]).any(0)
-        if not bool(has_token.all()):
-            places, tokens = places[has_token], tokens.of(has_token)
-        if not len(places):
+        if bool(has_token.all()):
+            return self.q_former.fuse(*tokens).pooled
+        fused = torch.zeros(len(rows), self.output_dim, device=has_token.device)
+        if not bool(has_token.any()):
             return fused
-        return fused.index_copy(0, places, self.q_former.fuse(*tokens).pooled)
+        return fused.index_copy(0, has_token.nonzero().squeeze(1), self.q_former.fuse(*tokens.of(has_token)).pooled)
 
     def look_up(self, unique: UniqueItems) -> Tensor:
         """Fuses the content of U distinct items, (U, D) float32; in eval mode it reads content that was fused before."""
