@@ -10,12 +10,14 @@ repeated.
 Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
 
     python benchmarks/em3_ablation.py --folder projects --results results
+    python benchmarks/em3_ablation.py --folder projects --results results --rows "EM3" "EM3 of 128" --no-test
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -34,41 +36,44 @@ _METRICS = ("auc", "user_auc", "few_click", "new_user")
 
 
 def trained(row: Row, seed: int, world: World, results: Path, threads: int, *, test: bool) -> dict:
-    """Return the figures of a row, and with ``test`` those of the test rows; train it if they are not stored yet."""
-    file = results / f"{row.name.replace(' ', '_').replace('/', '_')}.seed{seed}.{'test' if test else 'valid'}.json"
+    """Return the figures of a row, and with ``test`` those of the test rows; train it if it is not stored yet."""
+    file = results / f"{_stem(row, seed)}.json"
     if file.is_file():
-        return json.loads(file.read_text())
-    started = time.perf_counter()
-    model, fitted = train_em3_row(row, world, seed=seed, threads=threads)
-    ratios = [epoch["content_id_gradient_ratio"] for epoch in fitted.epochs if "content_id_gradient_ratio" in epoch]
-    found = {
-        "valid": measure(logits_of(model, world.rows["valid"]), world.rows["valid"], world),
-        "best_epoch": fitted.best_epoch,
-        "curve": [round(epoch["valid"]["auc"], 4) for epoch in fitted.epochs],
-        "cic_by_log_loss": [round(ratio, 3) for ratio in ratios],
-        "rows_per_second": float(np.median([epoch["rows_per_second"] for epoch in fitted.epochs])),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    if test:
-        logit = logits_of(model, world.rows["test"])
+        found, model = json.loads(file.read_text()), None
+    else:
+        started = time.perf_counter()
+        model, fitted = train_em3_row(row, world, seed=seed, threads=threads)
+        ratios = [epoch["content_id_gradient_ratio"] for epoch in fitted.epochs if "content_id_gradient_ratio" in epoch]
+        found = {
+            "valid": measure(logits_of(model, world.rows["valid"]), world.rows["valid"], world),
+            "best_epoch": fitted.best_epoch,
+            "curve": [round(epoch["valid"]["auc"], 4) for epoch in fitted.epochs],
+            "cic_by_log_loss": [round(ratio, 3) for ratio in ratios],
+            "rows_per_second": float(np.median([epoch["rows_per_second"] for epoch in fitted.epochs])),
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        model.save_pretrained(file.with_suffix(""))
+        file.write_text(json.dumps(found, indent=1))
+    if test and "test" not in found:
+        logit = logits_of(model or _model(row, seed, world, results), world.rows["test"])
         np.save(file.with_suffix(".npy"), logit)
         found["test"] = measure(logit, world.rows["test"], world)
-        model.save_pretrained(file.with_suffix(""))
-    file.write_text(json.dumps(found, indent=1))
+        file.write_text(json.dumps(found, indent=1))
     return found
 
 
-def choose(world: World, results: Path, threads: int) -> tuple[Row, Row]:
-    """Print the valid figures of all rows, and return the best row with CIC and the best one without."""
+def choose(rows: list[Row], world: World, results: Path, threads: int) -> list[Row]:
+    """Print the valid figures of rows, and return the best row with CIC and the best one without, where there are such."""
     print(f"\nvalid, seed 0: {'':47} AUC     best pass  CIC by log loss (gradient on item IDs)  curve")
     auc: dict[str, float] = {}
-    for row in (*PARTS, *CIC):
+    for row in rows:
         found = trained(row, 0, world, results, threads, test=False)
         auc[row.name] = found["valid"]["auc"]
         ratios = found["cic_by_log_loss"]
         said = f"{ratios[0]:8.2f} to {ratios[-1]:8.2f}" if ratios else " " * 20
         print(f"{row.name:62} {auc[row.name]:.4f}  {found['best_epoch']:3}  {said}  {found['curve']}", flush=True)
-    return (max(rows, key=lambda row: auc[row.name]) for rows in (CIC, PARTS))
+    kinds = ([row for row in rows if row in kind] for kind in (CIC, PARTS))
+    return [max(of_kind, key=lambda row: auc[row.name]) for of_kind in kinds if of_kind]
 
 
 def report(chosen: list[Row], world: World, results: Path, threads: int, seeds: int) -> None:
@@ -114,15 +119,17 @@ def show_neighbors(chosen: list[Row], world: World, results: Path, seeds: int) -
 
 
 def _mean_logit(row: Row, results: Path, seeds: int) -> np.ndarray:
-    stem = row.name.replace(" ", "_").replace("/", "_")
-    return np.mean([np.load(results / f"{stem}.seed{seed}.test.npy") for seed in range(seeds)], axis=0)
+    return np.mean([np.load(results / f"{_stem(row, seed)}.npy") for seed in range(seeds)], axis=0)
 
 
 def _model(row: Row, seed: int, world: World, results: Path) -> RankingModel:
-    folder = results / f"{row.name.replace(' ', '_').replace('/', '_')}.seed{seed}.test"
-    model = RankingModel.from_pretrained(str(folder))
+    model = RankingModel.from_pretrained(str(results / _stem(row, seed)))
     model.set_item_features(world.features)
     return model.eval()
+
+
+def _stem(row: Row, seed: int) -> str:
+    return f"{re.sub('[^a-zA-Z0-9]+', '_', row.name)}_seed_{seed}"
 
 
 def main() -> None:
@@ -133,19 +140,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds of the rows that are tested")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--rows", nargs="+", choices=list(ROWS), metavar="ROW", help="train these rows on valid and stop"
+        "--rows", nargs="+", choices=list(ROWS), metavar="ROW", default=list(ROWS), help="choose among these rows alone"
     )
+    parser.add_argument("--no-test", action="store_true", help="train the rows on valid and stop")
     arguments = parser.parse_args()
     if not DATA.is_dir():
         sys.exit(f"{DATA} is absent: set QARM_DATA to a folder that holds ml1m. Skipped.")
     world = load(prepare(arguments.folder / "aligned", "aligned"))
     arguments.results.mkdir(parents=True, exist_ok=True)
-    if arguments.rows:
-        for name in arguments.rows:
-            print(name, trained(ROWS[name], 0, world, arguments.results, arguments.threads, test=False), flush=True)
+    best = choose([ROWS[name] for name in arguments.rows], world, arguments.results, arguments.threads)
+    if arguments.no_test:
         return
-    with_cic, best = choose(world, arguments.results, arguments.threads)
-    chosen = list(dict.fromkeys([row.name for row in (PARTS[0], NO_CIC, OLD_CIC, with_cic, best)]))
+    chosen = list(dict.fromkeys([row.name for row in (PARTS[0], NO_CIC, OLD_CIC, *best)]))
     report([ROWS[name] for name in chosen], world, arguments.results, arguments.threads, arguments.seeds)
 
 

@@ -5,9 +5,11 @@ median rounds, so that other work on the machine hits both; the ratio of CPU sec
 round the losses of both ways are compared.
 ``of 16`` are the rows of the table of ``ranking_ml1m.py``, whose content is 16 numbers wide and which read only numbers of
 the history; the others are the variants by name of ``qarm.yaml``. Rows and items are drawn at random in the shape of
-MovieLens-1M, see ``rows.py``. ::
+MovieLens-1M, see ``rows.py``. With ``--items-per-content`` so many items have the same content, and the step that encodes
+each item is measured against the step that encodes each content once. ::
 
     python benchmarks/em3_training.py
+    python benchmarks/em3_training.py --items-per-content 4
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ import copy
 import os
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
-from em3_training.rows import CODES, LEVELS, NUM_KNOWN, WIDTH, item_features, random_rows
+from em3_training.rows import CODES, LEVELS, NUM_KNOWN, WIDTH, first_rows, item_features, random_rows
 from em3_training.way_before import way_before
 from ranking_ml1m.variants import BASE
 from ranking_ml1m.variants import ROWS as ML1M
@@ -69,11 +72,14 @@ def compare(name: str, features: ItemFeatures, rng: np.random.Generator, options
     shown = rng.integers(0, 20, NUM_KNOWN + 1)
     model.set_item_counts(shown // 2, shown)
     batches = [random_rows(size, rng) for _ in range(options.batches)]
-    before, ours = Trained(copy.deepcopy(model)), Trained(model)
+    before, ours, way = Trained(copy.deepcopy(model)), Trained(model), way_before
+    if options.items_per_content > 1:
+        way = nullcontext  # only the rows of the store differ
+        ours.model.set_item_features(sharing_rows(features, options.items_per_content))
     seconds: dict[str, list[float]] = {"before": [], "ours": []}
     cpu: dict[str, list[float]] = {"before": [], "ours": []}
     for number in range(options.rounds + 1):
-        with way_before():
+        with way():
             of_before, cpu_before, loss_before = before.round(batches, seed=number)
         of_ours, cpu_ours, loss_ours = ours.round(batches, seed=number)
         if number == 0:  # not timed
@@ -96,12 +102,20 @@ def compare(name: str, features: ItemFeatures, rng: np.random.Generator, options
     )
 
 
+def sharing_rows(features: ItemFeatures, items_per_content: int) -> ItemFeatures:
+    """Return features whose items with the same content have the same row of the content store."""
+    shared = copy.copy(features)
+    shared.content_rows = np.append(-1, first_rows(items_per_content))
+    return shared
+
+
 def main() -> None:
     """Print one line per model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batches", type=int, default=4, help="batches of a round")
+    parser.add_argument("--items-per-content", type=int, default=1, help="number of items with the same content")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -110,7 +124,7 @@ def main() -> None:
         f"{options.threads} threads, load {os.getloadavg()[0]:.1f}, {options.rounds} rounds of {options.batches} batches"
     )
     with tempfile.TemporaryDirectory() as folder:
-        features = item_features(Path(folder), rng)
+        features = item_features(Path(folder), rng, items_per_content=options.items_per_content)
         for name in options.models:
             compare(name, features, rng, options)
 

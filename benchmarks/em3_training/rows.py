@@ -12,10 +12,18 @@ from qarm_features.ranking import ItemFeatures, RankingBatch, write_item_content
 NUM_ITEMS, NUM_KNOWN, TOKENS, WIDTH, LENGTH, LEVELS, CODES, NEAREST = 3255, 3050, 16, 384, 50, 3, 64, 25
 
 
-def item_features(folder: Path, rng: np.random.Generator) -> ItemFeatures:
-    """Write a content store and return the features of all items: content tokens, unit vectors and VQ codes."""
+def item_features(folder: Path, rng: np.random.Generator, *, items_per_content: int = 1) -> ItemFeatures:
+    """Write a content store and return the features of all items: content tokens, unit vectors and VQ codes.
+
+    Args:
+        folder: Folder of the store.
+        rng: Generator of random numbers.
+        items_per_content: Number of items that have the same tokens, each in a row of its own.
+    """
     tokens = rng.normal(size=(NUM_ITEMS, TOKENS, WIDTH)).astype(np.float16)
     mask = np.arange(TOKENS) < rng.integers(TOKENS // 2, 2 * TOKENS, NUM_ITEMS)[:, None]  # two thirds are full
+    first = first_rows(items_per_content)
+    tokens, mask = tokens[first], mask[first]
     vectors = rng.normal(size=(NUM_ITEMS + 1, WIDTH)).astype(np.float32)
     vectors[0] = 0
     return ItemFeatures(
@@ -25,6 +33,11 @@ def item_features(folder: Path, rng: np.random.Generator) -> ItemFeatures:
         nearest_items=rng.integers(0, NUM_KNOWN + 1, (NUM_ITEMS + 1, NEAREST)),
         nearest_distances=rng.random((NUM_ITEMS + 1, NEAREST)).astype(np.float32),
     )
+
+
+def first_rows(items_per_content: int) -> np.ndarray:
+    """Return the row (n,) of the first item with the same content as each item."""
+    return np.arange(NUM_ITEMS) % -(-NUM_ITEMS // items_per_content)
 
 
 def random_rows(number: int, rng: np.random.Generator) -> RankingBatch:

@@ -28,7 +28,9 @@ _VQ = {"use_nearest_items": True}
 _VECTOR = {"use_frozen_vector": True, "use_content_match": True}
 _CONTENT = {"use_fusion": True}
 _EM3 = {**_CONTENT, "use_content_interest": True, "use_content_match": True}
-_CIC = {"content_id_weight": 0.1, "new_items_from_content": True}
+_NEW_ITEMS = {"new_items_from_content": True}
+_CIC = {"content_id_weight": 0.1, **_NEW_ITEMS}
+_PROJECTED_CIC = {"content_id_weight": 0.01, "content_id_dim": 16, "content_id_negatives": 16}
 
 
 class Row(NamedTuple):
@@ -58,6 +60,8 @@ ROWS = (
     Row("+ content as input", False, False, _CONTENT),
     Row("+ EM3 without CIC", False, False, _EM3),
     Row("+ EM3 with CIC", False, False, {**_EM3, **_CIC}),
+    Row("+ EM3, new items from content", False, False, {**_EM3, **_NEW_ITEMS}),  # the row above without its loss
+    Row("+ EM3 with projected CIC", False, False, {**_EM3, **_PROJECTED_CIC}),
     Row("all", True, True, {**_VECTOR, **_RQ, **_VQ, **_EM3, **_CIC}),
 )
 
@@ -81,10 +85,24 @@ CLAIMS = (
     Claim("+ RQ and VQ with match", "+ frozen vector"),
     Claim("+ EM3 without CIC", "+ content as input"),
     Claim("+ EM3 with CIC", "+ EM3 without CIC"),
+    Claim("+ EM3 with CIC", "+ EM3, new items from content"),
+    Claim("+ EM3 with projected CIC", "+ EM3 without CIC"),
     Claim("+ RQ and VQ with match", ITEM_IDS, "new products"),
     Claim("+ EM3 with CIC", ITEM_IDS, "new products"),
     Claim("+ RQ and VQ with match", ITEM_IDS, "never bought"),
     Claim("+ EM3 with CIC", ITEM_IDS, "never bought"),
+    *(
+        Claim(row, against, where)
+        for where in ("new products", "at most 5 rows")
+        for row, against in (
+            ("+ EM3 with CIC", "+ content as input"),
+            ("+ EM3 with CIC", "+ EM3 without CIC"),
+            ("+ EM3 with projected CIC", "+ EM3 without CIC"),
+            ("+ aligned RQ", "+ unaligned RQ"),
+        )
+    ),
+    Claim("all", "+ RQ and VQ with match"),
+    Claim("all", "+ EM3 with CIC"),
 )
 
 
