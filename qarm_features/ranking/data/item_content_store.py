@@ -50,6 +50,7 @@ class ItemContentStore:
     Attributes:
         token_dims: D by modality, as ``FusionQFormer`` takes it.
         manifest: Content of content.json.
+        zeros_where_masked: True, because the files hold zeros where there is no token, so that readers need not write them.
 
     Raises:
         ValueError: If the folder holds no content.json.
@@ -60,6 +61,8 @@ class ItemContentStore:
             store = ItemContentStore("artifacts/item_content/v0")
             tokens = store.gather_modalities(store.rows(["sku-1", "sku-2"]))
     """
+
+    zeros_where_masked = True
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)

@@ -95,9 +95,11 @@ def _chunks(
 ) -> Iterator[tuple[slice, Mapping[str, ContentTokens]]]:
     """Yields the tokens of the items, zeros where masked, with the place of the chunk among the items."""
     start, items = 0, 1  # the first chunk of one item tells how large the others may be
+    clean = getattr(store, "zeros_where_masked", False)  # a store of someone else may hold anything there
     while start < len(rows):
         part = slice(start, start + items)
-        tokens = {name: _cleaned(*pair, device) for name, pair in store.gather_modalities(rows[part]).items()}
+        found = store.gather_modalities(rows[part])
+        tokens = {name: _on_device(*pair, device, clean=clean) for name, pair in found.items()}
         yield part, tokens
         start += items
         if items == 1:
@@ -105,7 +107,7 @@ def _chunks(
             items = max(2, most // max(1, sum(pair.values.numel() for pair in tokens.values())))
 
 
-def _cleaned(values: Tensor, mask: Tensor, device: torch.device) -> ContentTokens:
-    if not bool(mask.all()):  # a store of someone else may hold anything there
+def _on_device(values: Tensor, mask: Tensor, device: torch.device, *, clean: bool) -> ContentTokens:
+    if not clean and not bool(mask.all()):
         values = values.masked_fill(~mask.unsqueeze(-1), 0.0)
     return ContentTokens(values.to(device, non_blocking=True), mask.to(device, non_blocking=True))
