@@ -12,6 +12,7 @@ Data: ``$QARM_DATA/completejourney`` or ``../shared/data/completejourney``. ::
     python benchmarks/ranking_completejourney.py --folder runs                              # one encoder, codebook and seed
     python benchmarks/ranking_completejourney.py --folder runs --encoders 3 --codebooks 3 --seeds 2
     python benchmarks/ranking_completejourney.py --folder runs --households-share 0.25 --rows "item IDs" "all"
+    python benchmarks/ranking_completejourney.py --folder runs --train-share 0.25           # a quarter trains, all are tested
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ranking_completejourney.report import CAUTIONS, Report
 from ranking_completejourney.results import Results, data_fingerprint, estimate, fingerprint
 from ranking_completejourney.rows import LENGTH
 from ranking_completejourney.slices import slices_of
-from ranking_completejourney.source import DATA, Source, missing_files, read_source, split_of
+from ranking_completejourney.source import DATA, Source, missing_files, read_source, split_of, with_train_share
 from ranking_completejourney.training import train
 from ranking_completejourney.variants import BASE, ROWS, Run, options, runs_of
 from ranking_completejourney.worlds import Worlds
@@ -44,7 +45,8 @@ def key_of(run: Run, data: str, arguments: argparse.Namespace) -> str:
     """Return the fingerprint of all that decides the result of a run, without what only changes its speed."""
     how = dataclasses.asdict(options(run.seed, 1, arguments.epochs))
     encoders = [pipeline.settings_of(encoder) for encoder in dict.fromkeys([None, run.encoder])]
-    return fingerprint([data, arguments.households_share, run[1:], BASE, run.row, how, encoders, LENGTH, __version__])
+    shares = [arguments.households_share, *([arguments.train_share] if arguments.train_share < 1 else [])]
+    return fingerprint([data, *shares, run[1:], BASE, run.row, how, encoders, LENGTH, __version__])
 
 
 def measured(source: Source, counts: PastCounts) -> Report:
@@ -76,16 +78,19 @@ def main() -> None:
         print("\n".join(lines))
         print("in all: " + ("time unknown" if minutes is None else f"about {minutes:.0f} min") + ", without the jobs")
         return
-    source = read_source(arguments.data, households_share=arguments.households_share)
+    whole = read_source(arguments.data, households_share=arguments.households_share)
+    source = with_train_share(whole, arguments.train_share)
     counts = past_counts(source, source.impressions)
     report = measured(source, counts)
     print(CAUTIONS)
-    print(f"{share} of the households, histories of at most {LENGTH} purchases")
+    print(
+        f"{share} of the households, of which {arguments.train_share:g} train, histories of at most {LENGTH} purchases"
+    )
     report.show_slices()
     report.show_header()
     for name, score in baselines(source, counts).items():
         report.show_row(name, [report.aucs(score)])
-    worlds = Worlds(arguments.folder / f"projects-{share}", source, counts)
+    worlds = Worlds(arguments.folder / f"projects-{share}", whole, source.impressions, counts)
     found: dict[str, list] = {}
     for number, (run, key) in enumerate(runs, 1):
         finished = results.find(run, key)
@@ -95,7 +100,8 @@ def main() -> None:
             world, codes = worlds.of(run)
             logging.info("prepared in %.0f s", time.perf_counter() - started)
             figures, logit = train(run, world, codes, report.slices, threads=arguments.threads, epochs=arguments.epochs)
-            results.write(run, key, {**figures, "households_share": arguments.households_share}, logit)
+            shares = {name: getattr(arguments, name) for name in ("households_share", "train_share")}
+            results.write(run, key, {**figures, **shares}, logit)
             finished = {**figures, "logit": logit}
         found.setdefault(run.row.name, []).append((run, finished))
         if number == len(runs) or runs[number][0].row != run.row:
@@ -117,13 +123,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=6, help="largest number of epochs, of which valid chooses one")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--households-share", type=float, default=1.0, help="share of the households, by hash")
+    parser.add_argument(
+        "--train-share", type=float, default=1.0,
+        help="share of these households, by hash, whose rows train the ranking model; valid and test keep all",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the runs and their time, and train nothing")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.rows or ()) - {row.name for row in ROWS})
     if unknown:
         parser.error(f"--rows names {', '.join(unknown)}, must be of: {', '.join(row.name for row in ROWS)}")
-    if not 0 < arguments.households_share <= 1:
-        parser.error(f"--households-share is {arguments.households_share}, must be above 0 and at most 1")
+    for name in ("households_share", "train_share"):
+        if not 0 < getattr(arguments, name) <= 1:
+            option = "--" + name.replace("_", "-")
+            parser.error(f"{option} is {getattr(arguments, name)}, must be above 0 and at most 1")
     return arguments
 
 

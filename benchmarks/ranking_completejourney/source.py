@@ -74,6 +74,18 @@ def in_share(households: np.ndarray, share: float) -> np.ndarray:
     return hashed < np.uint64(min(int(share * 2.0**64), 2**64 - 1))
 
 
+def with_train_share(source: Source, share: float) -> Source:
+    """Return the data without the train impressions of some households; their purchases and their later rows stay.
+
+    Args:
+        source: The data.
+        share: Share of all households, by the hash of ``in_share``, whose train impressions are kept, above 0 and at most 1.
+    """
+    rows = source.impressions
+    kept = (rows.week >= VALID_FROM).to_numpy() | in_share(rows.household_id.to_numpy(), share)
+    return source._replace(impressions=rows[kept].reset_index(drop=True))
+
+
 def moment(week: pd.Series) -> pd.Series:
     """Return the start of each week, in UTC."""
     return _SECOND_WEEK + pd.to_timedelta(7 * (week - 2), unit="D")

@@ -9,6 +9,7 @@ import functools
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from ranking_project import jobs
 from ranking_project.world import World, load_features
@@ -28,12 +29,13 @@ class Worlds:
 
     Args:
         folder: Folder of the projects.
-        source: The data.
-        counts: Past counts of all impressions.
+        source: The data of the projects.
+        impressions: Impressions that train and test the models, all of ``source`` or some of them.
+        counts: Past counts of these impressions.
     """
 
-    def __init__(self, folder: Path, source: Source, counts: PastCounts) -> None:
-        self.folder, self.source, self.counts = folder, source, counts
+    def __init__(self, folder: Path, source: Source, impressions: pd.DataFrame, counts: PastCounts) -> None:
+        self.folder, self.source, self.impressions, self.counts = folder, source, impressions, counts
 
     def of(self, run: Run) -> tuple[World, Tensor]:
         """Return the data of a run, and the codes (I + 1, L) int64 of all items."""
@@ -44,8 +46,8 @@ class Worlds:
     @functools.cached_property
     def known(self) -> ItemVocabulary:
         """The products of the train rows."""
-        train = self.source.impressions.week < VALID_FROM
-        return ItemVocabulary(self.source.impressions.product_id[train].unique().tolist())
+        train = self.impressions.week < VALID_FROM
+        return ItemVocabulary(self.impressions.product_id[train].unique().tolist())
 
     @functools.cached_property
     def _rows(self) -> dict:
@@ -54,7 +56,7 @@ class Worlds:
         files = [file for split in jobs.SPLITS for file in prepared.rows[split]]
         histories = read_histories(files, vocabulary, codes=codes.numpy())
         require_no_leak(histories, log_of(self.source))
-        return impression_rows(self.source.impressions, self.counts, histories, vocabulary)
+        return impression_rows(self.impressions, self.counts, histories, vocabulary)
 
     @functools.cache  # noqa: B019  # lives as long as the process
     def _project(self, encoder: int | None) -> tuple:

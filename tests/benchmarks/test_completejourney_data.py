@@ -7,7 +7,7 @@ import pandas as pd
 from ranking_completejourney.baselines import ALL_THREE, BOUGHT, RATE, WITH_SHOWN, baselines, item_rate
 from ranking_completejourney.past_counts import earlier_weeks, past_counts
 from ranking_completejourney.slices import slices_of
-from ranking_completejourney.source import Source, in_share, log_of, missing_files, moment, split_of
+from ranking_completejourney.source import Source, in_share, log_of, missing_files, moment, split_of, with_train_share
 from sklearn.metrics import roc_auc_score
 
 from tests.benchmarks.completejourney_toy import toy_source
@@ -36,6 +36,21 @@ def test_a_larger_share_keeps_the_households_of_a_smaller_one():
     assert in_share(households, 1.0).all()
     assert 0.23 < quarter.mean() < 0.27
     assert not (quarter & ~half).any()
+
+
+def test_a_train_share_leaves_out_train_rows_of_other_households_and_nothing_else():
+    source = toy_source()
+    kept = in_share(np.arange(30), 0.5)
+
+    found = with_train_share(source, 0.5)
+
+    train, later = (
+        found.impressions[is_train] for is_train in (found.impressions.week < 41, found.impressions.week >= 41)
+    )
+    assert sorted(train.household_id.unique()) == np.flatnonzero(kept).tolist()
+    assert 0 < kept.sum() < 30
+    assert len(later) == (source.impressions.week >= 41).sum()
+    assert found.purchases is source.purchases
 
 
 def test_absent_files_are_named_with_the_way_to_make_them(tmp_path):

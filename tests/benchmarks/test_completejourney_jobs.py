@@ -31,7 +31,9 @@ def worlds(tmp_path_factory, spark):
     source = toy_source()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "CODEBOOKS", {"num_levels": 2, "codebook_size": 4})
-        made = Worlds(tmp_path_factory.mktemp("chain"), source, past_counts(source, source.impressions))
+        made = Worlds(
+            tmp_path_factory.mktemp("chain"), source, source.impressions, past_counts(source, source.impressions)
+        )
         made.of(Run(ROWS[0], None, None, 0))
     return made
 
