@@ -67,6 +67,8 @@ class RankingConfig:
         use_content_interest: Reading: target attention over the behaviors in content space, by LoRA projections.
         content_id_weight: Weight of the Content-ID-Contrastive loss beside the log loss, at least 0; 0 leaves it out.
         new_items_from_content: Content, mapped into the space of item IDs, in place of the embedding of an unknown item ID.
+            The map is trained by the Content-ID-Contrastive loss without content_id_dim, or by id_dropout. Without either,
+            new items are scored worse than without the switch.
         id_dropout: Share of item IDs that count as unknown in training, in [0, 1), so that the model learns to score new
             items.
         share_nearest_items: One table for VQ codes and item IDs instead of two.
@@ -183,6 +185,11 @@ class RankingConfig:
     def has_content_id_map(self) -> bool:
         """True for a model that maps content into the space of item IDs."""
         return (self.content_id_weight > 0 and self.content_id_dim is None) or self.new_items_from_content
+
+    @property
+    def trains_content_id_map(self) -> bool:
+        """True for a model whose losses train the map of content into the space of item IDs for target items."""
+        return (self.content_id_weight > 0 and self.content_id_dim is None) or self.id_dropout > 0
 
     def _check_needs(self) -> None:
         """Refuses a switch without what it needs."""

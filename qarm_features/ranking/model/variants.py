@@ -10,8 +10,9 @@ from typing import Any
 
 from qarm_features.ranking.model.ranking_config import RankingConfig
 
-_WITHOUT_CIC = {"use_fusion": True, "use_content_interest": True, "new_items_from_content": True}
-_EM3 = {**_WITHOUT_CIC, "content_id_weight": 0.1}  # they differ in the Content-ID-Contrastive loss (CIC) alone
+_WITHOUT_CIC = {"use_fusion": True, "use_content_interest": True}
+# The Content-ID-Contrastive loss (CIC) trains the map by which new items get an ID from their content.
+_EM3 = {**_WITHOUT_CIC, "content_id_weight": 0.1, "new_items_from_content": True}
 _MATCH = {"use_match": True, "use_ages": True}
 _HISTORY = {"use_history": True, "use_counters": True, "use_ages": True}
 VARIANTS: Mapping[str, Mapping[str, Any]] = {

@@ -116,6 +116,12 @@ class _Fit:
         self.best_weights: dict[str, Tensor] = {}
 
     def run(self, train: Iterable[RankingBatch], valid: Iterable[RankingBatch]) -> Fitted:
+        config = self.model.config
+        if config.new_items_from_content and not config.trains_content_id_map and self.processes.rank == 0:
+            logger.warning(
+                "WARNING: new_items_from_content gives new items an ID by a map that no loss trains. "
+                "Set id_dropout, or content_id_weight without content_id_dim, or leave new_items_from_content out."
+            )
         for epoch in range(self.options.epochs):
             _set_epoch(train, epoch)
             self.epochs.append(self._train_epoch(train, epoch))

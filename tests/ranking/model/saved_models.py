@@ -16,6 +16,9 @@ RECORD = Path(__file__).with_name("saved_models.json")
 _WIDTHS = {"vector_dim": 3, "token_dims": {"text": 4, "image": 3}, **CONTENT}
 CONFIGS = {name: CONFIG | _WIDTHS | dict(switches) for name, switches in VARIANTS.items()} | {
     "every switch": CONFIG | SWITCHES["all"] | {"share_nearest_items": True, "id_dropout": 0.5},
+    "fusion, interest, new items from content": CONFIG
+    | _WIDTHS
+    | {"use_fusion": True, "use_content_interest": True, "new_items_from_content": True},
     "numbers of the history": CONFIG | SWITCHES["numbers of the history"],
     "content interest of vectors": CONFIG | SWITCHES["content interest of vectors"],
 }

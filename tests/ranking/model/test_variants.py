@@ -17,12 +17,13 @@ def test_every_named_variant_makes_a_model(name):
     assert model.config.use_item_ids
 
 
-def test_em3_with_and_without_cic_differ_in_nothing_else():
+def test_em3_with_and_without_cic_differ_in_the_loss_and_in_what_only_this_loss_trains():
     with_cic, without = (RankingConfig(**DATA, **VARIANTS[name]) for name in ("+EM3", "+EM3 without CIC"))
 
     different = {name for name, value in asdict(with_cic).items() if value != asdict(without)[name]}
 
-    assert different == {"content_id_weight"}
+    assert different == {"content_id_weight", "new_items_from_content"}
+    assert with_cic.trains_content_id_map
 
 
 def test_switches_of_ones_own_stand_beside_named_variants():

@@ -59,6 +59,24 @@ def test_training_tells_it_once_per_epoch_and_warns_once_where_it_is_above_1(cap
     )
 
 
+@pytest.mark.parametrize(
+    ("switches", "warnings"),
+    [
+        ({"content_id_weight": 0.0}, 1),
+        ({"content_id_dim": 4}, 1),
+        ({"content_id_dim": 4, "id_dropout": 0.1}, 0),
+        ({}, 0),
+    ],
+)
+def test_training_warns_where_nothing_trains_the_map_from_content_to_the_ids_of_new_items(caplog, switches, warnings):
+    rows = RowsInMemory(rows_of_tastes(seed=0, num_rows=100), batch_size=100)
+
+    with caplog.at_level(logging.INFO):
+        fit(model_of(**switches), rows, rows, TrainingOptions(epochs=1, num_threads=1))
+
+    assert sum("by a map that no loss trains" in record.message for record in caplog.records) == warnings
+
+
 def test_measuring_it_does_not_change_what_is_trained(monkeypatch):
     rows = RowsInMemory(rows_of_tastes(seed=0, num_rows=300), batch_size=100)
 
