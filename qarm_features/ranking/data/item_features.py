@@ -18,7 +18,8 @@ from qarm_features.ranking.data.item_content_store import ContentTokens
 class ContentStore(Protocol):
     """A source of content tokens by row: an ``ItemContentStore``, or ``TokensInMemory``.
 
-    A store whose values are zeros where masked may say so by an attribute ``zeros_where_masked`` that is True. This saves time.
+    A store whose values are zeros where masked may say so by an attribute ``zeros_where_masked`` that is True. Training is
+    then faster.
     """
 
     token_dims: Mapping[str, int]
