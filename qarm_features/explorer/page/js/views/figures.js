@@ -25,7 +25,7 @@ export async function figuresView() {
   return [
     pageHead("Figures", h("p.lead", {}, "A bar around a value is its interval of 95%, by resampled users. Small dots are earlier releases, the oldest first.")),
     [...new Set(known)].map(group),
-    note("▲ means that higher is better, ▼ that lower is better. Figures of one group that are close to each other share a scale."),
+    note("▲ means that higher is better, ▼ that lower is better. Figures of the same measure share a scale. A value alone stands between 0 and 1."),
   ];
 }
 
@@ -46,15 +46,14 @@ function numbers(one) {
   return [one.value, one.low ?? one.value, one.high ?? one.value, ...one.history.map(([, past]) => past)];
 }
 
-/** Return the scale of a figure: with its neighbors where their values are close, or its own. */
+/** Return the scale of a figure, which figures of the same measure share: "AUC, item IDs" is one of "AUC". */
 function scaleOf(one, group) {
-  const own = numbers(one);
-  const wide = Math.max(Math.max(...own) - Math.min(...own), Math.abs(one.value) * 0.02);
-  const close = group.filter((other) => Math.abs(other.value - one.value) < 6 * wide && other.higher_is_better === one.higher_is_better);
-  const all = [one, ...close].flatMap(numbers);
-  const low = Math.min(...all);
-  const high = Math.max(...all);
-  const room = (high - low || Math.abs(high) || 1) * 0.1;
+  const measure = (figure) => figure.name.split(",")[0];
+  const all = group.filter((other) => measure(other) === measure(one)).flatMap(numbers);
+  const alone = Math.min(...all) === Math.max(...all);
+  const low = alone ? Math.min(0, ...all) : Math.min(...all);
+  const high = alone ? Math.max(1, ...all) : Math.max(...all);
+  const room = alone ? 0 : (high - low) * 0.1;
   return (number) => SIDE + ((number - low + room) / (high - low + 2 * room)) * (WIDTH - 2 * SIDE);
 }
 

@@ -11,7 +11,7 @@ export async function lineageView() {
   const nodes = await ask("lineage");
   if (!nodes.length) return [pageHead("Lineage"), empty("The explorer knows no lineage. Build it again:", "qarm build-explorer")];
   return [
-    pageHead("Lineage", h("p.lead", {}, "From the sources on the left to the release on the right. Each box names the version that was read.")),
+    pageHead("Lineage", h("p.lead", {}, "From the sources on the left to the release, and to what was trained on it. Each box names the version that was read.")),
     h("div.legend", {}, Object.entries(KINDS).map(([kind, text]) => h("span.kind", { "data-kind": kind }, text))),
     graph(nodes),
     note("On a small screen the graph scrolls sideways. Choose a box to see what it was made of."),
