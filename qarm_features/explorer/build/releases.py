@@ -45,7 +45,7 @@ def readable_releases(warehouse: Warehouse, settings: Settings) -> list[PastRele
         settings: Settings of the project.
     """
     found = []
-    for manifest in reversed(manifests(settings)):
+    for manifest in reversed(were_published(settings)):
         release = manifest.release
         try:
             codes = release_codes(warehouse, release)
@@ -55,6 +55,17 @@ def readable_releases(warehouse: Warehouse, settings: Settings) -> list[PastRele
             continue
         found.append(PastRelease(release, _published_at(manifest), codes))
     return found
+
+
+def were_published(settings: Settings) -> list[ReleaseManifest]:
+    """Return the records of all releases that readers could get at some time, in the order of their codebook versions.
+
+    A release that is loading was not read yet, unless it is loaded anew.
+
+    Args:
+        settings: Settings of the project.
+    """
+    return [one for one in manifests(settings) if one.state != "loading" or one.promotions]
 
 
 def release_codes(warehouse: Warehouse, release: Release) -> DataFrame:
