@@ -12,7 +12,7 @@ from PIL import Image
 from qarm_features.encoders.media_limits import ImageLimits
 from qarm_features.explorer.build.catalog import release_items, shown_items
 from qarm_features.explorer.build.item_map import place, principal_components
-from qarm_features.explorer.build.pictures import small_picture
+from qarm_features.explorer.build.pictures import small_picture, small_pictures
 from qarm_features.explorer.build.releases import PastRelease, compare, past_ids, were_published
 from qarm_features.explorer.build.tree import collisions, prefixes
 from qarm_features.explorer.build.words import distinguishing_words
@@ -159,12 +159,25 @@ def test_without_opentsne_the_map_has_principal_components_and_says_so(monkeypat
     assert principal_components(np.zeros((0, 4), np.float32)).shape == (0, 2)
 
 
-def test_a_picture_is_made_small_and_a_broken_one_is_left_out():
+@pytest.fixture(scope="module")
+def png():
     file = io.BytesIO()
     Image.new("RGB", (300, 100), (200, 10, 10)).save(file, "PNG")
+    return file.getvalue()
 
-    picture = Image.open(io.BytesIO(small_picture(file.getvalue(), LIMITS, 128)))
+
+def test_a_picture_is_made_small_and_a_broken_one_is_left_out(png):
+    picture = Image.open(io.BytesIO(small_picture(png, LIMITS, 128)))
 
     assert (picture.format, picture.size) == ("JPEG", (128, 43))
-    assert small_picture(file.getvalue()[:60], LIMITS, 128) is None
+    assert small_picture(png[:60], LIMITS, 128) is None
     assert small_picture("../secret.png", LIMITS, 128) is None
+
+
+def test_executors_make_the_pictures_of_the_items_that_have_an_image(spark, png):
+    items = [("good", png, None), ("broken", png[:60], None), ("none", None, None), ("outside", None, "../secret.png")]
+    items = spark.createDataFrame(items, "item_id string, image binary, image_uri string")
+
+    found = {row["item_id"]: bytes(row["picture"]) for row in small_pictures(items, limits=LIMITS, side=64).collect()}
+
+    assert found == {"good": small_picture(png, LIMITS, 64)}
