@@ -97,7 +97,7 @@ def _encoders(figures: dict[str, Any]) -> list[RenderableType]:
         table.add_column(name, justify="left" if name == "measure" else "right")
     rates, beats, shown = found["hit_rate"], found["beats_matched"], _number
     table.add_row(
-        f"HitRate@{k}", *(shown(rates[v]["all"]) for v in (frozen, aligned)), shown(found["popular"]["all"]),
+        literal(f"HitRate@{k}"), *(shown(rates[v]["all"]) for v in (frozen, aligned)), shown(found["popular"]["all"]),
         shown(found["chance"]),
     )  # fmt: skip
     table.add_row("  95% by users", *(_bounds(found["interval"][v]) for v in (frozen, aligned)), "", "")
