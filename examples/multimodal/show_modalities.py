@@ -107,8 +107,8 @@ def modality_table(
         "share its factors"
     )
     table = Table(title=title, title_justify="left", box=None)
-    for name in ("encoder reads", f"HitRate@{K}", "95% interval", *(f"{name} factor" for name in FACTORS)):
-        table.add_column(name, justify="left" if name == "encoder reads" else "right")
+    for name in ("encoder reads", f"HitRate@{K}", "95% interval", *FACTORS):
+        table.add_column(name, justify="left" if name == "encoder reads" else "right", no_wrap=True)
     users, every = pairs["user_id"].to_numpy(), hits(orders[None], pairs)
     sentences = []
     for left_out, order in orders.items():
