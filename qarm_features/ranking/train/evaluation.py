@@ -183,7 +183,10 @@ def _intervals(predictions: Predictions) -> dict[str, Any]:
         return {"interval": {"auc": None, "user_auc": None}, "resampled": None}
     aucs = None if np.isnan(drawn.auc).any() else drawn.auc.round(5).tolist()
     return {
-        "interval": {"auc": interval(drawn.auc), "user_auc": interval(drawn.user_auc)},
+        "interval": {
+            name: None if (bounds := interval(draws)) is None else list(bounds)
+            for name, draws in (("auc", drawn.auc), ("user_auc", drawn.user_auc))
+        },
         "resampled": {"auc": aucs, "drawn_from": drawn.drawn_from},
     }
 
