@@ -6,6 +6,7 @@ that is not sure is a question.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -90,6 +91,7 @@ class Guessing:
         guesses = guess_items(self._items, met[0]) + (guess_log(self._log, met[1]) if self.log else [])
         self._require_known_roles({guess.role for guess in guesses})
         self.guesses = {guess.role: self._answered(guess) for guess in guesses}
+        self.guesses["items.text"] = self._with_named_title(self.guesses["items.text"])
 
     def settings(self, project: Path) -> dict[str, Setting]:
         """Returns the settings of both sources, after all questions.
@@ -152,6 +154,14 @@ class Guessing:
             raise ImportFailed(f"--column {problem}")
         return replace(guess, column=None if answer == NONE else answer, sure=True, why="", score=1.0)
 
+    def _with_named_title(self, text: Guess) -> Guess:
+        """Returns the guessed text columns behind a title that the user named: most catalogs say most in the title."""
+        title = self.guesses["items.title"].column
+        columns = [column for column in (text.column or "").split(",") if column]
+        if title is None or title in columns or {"items.text", "text"} & set(self._given):
+            return text
+        return replace(text, column=",".join([title, *columns]))
+
     def _decided(self, guess: Guess) -> Guess:
         """Returns a guess that is sure, taken by --yes, or answered."""
         if guess.sure:
@@ -161,9 +171,8 @@ class Guessing:
             return guess
         if self._ask is None or (needed and not self._profiles(guess.role)):
             best = guess.column or ("NAME" if needed else NONE)
-            self._open.append(
-                f"{guess.role} is not clear: {guess.why or 'no name or value tells it'}. --column {guess.role}={best}"
-            )
+            flag = f"--column {shlex.quote(f'{guess.role}={best}')}"
+            self._open.append(f"{guess.role} is not clear: {guess.why or 'no name or value tells it'}. {flag}")
             return guess
         question = f"{guess.role} is not clear: {guess.why or 'no name or value tells it'}. Which column is it"
         question += "?" if needed else f" ({NONE} for no column)?"

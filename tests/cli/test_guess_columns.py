@@ -112,6 +112,19 @@ def test_without_a_terminal_all_that_is_not_sure_is_an_error_with_the_flags_that
     assert "You named it." in (tmp_path / "my" / "qarm.yaml").read_text()
 
 
+def test_a_title_that_is_named_is_encoded_too_and_flags_of_names_with_blanks_can_be_copied(qarm, tmp_path):
+    catalog = "article no,the model,blurb\n" + "".join(
+        f"{number // 3:05d},Alba{number},fry and cook on the stove {number}\n" for number in range(60)
+    )
+    write_files(tmp_path, {"goods.csv": catalog})
+
+    refused = qarm("my", "--from", "goods.csv", "--column", "title=the model")
+    qarm("my", "--from", "goods.csv", "--column", "title=the model", "--column", "item_id=article no")
+
+    assert "--column 'items.item_id=the model'" in refused
+    assert load_settings(tmp_path / "my" / "qarm.yaml").items.text == ["the model", "blurb"]
+
+
 def test_on_a_terminal_questions_are_asked_until_an_answer_fits(tmp_path):
     log = LOG.replace("customer", "session").replace("clicked\n", "seen\n", 1)
     write_files(tmp_path, {"shop.csv": CATALOG, "log.csv": log})
