@@ -162,6 +162,15 @@ def test_every_page_of_the_docs_is_named_in_the_index():
     assert [str(page) for page in pages if page.name != "index.md" and f"({page})" not in index] == []
 
 
+def test_the_navigation_of_the_site_names_every_page_and_none_that_does_not_exist():
+    navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    named = set(re.findall(r"'([^']+\.md)'", str(navigation)))
+    there = {str(page.relative_to(ROOT / "docs")) for page in PAGES if (ROOT / "docs") in page.parents}
+
+    assert {page for page in there - named if not page.startswith("decisions/")} == set()
+    assert {page for page in named - there if not page.startswith("project/")} == set()
+
+
 @pytest.mark.parametrize("file", WORKFLOWS, ids=name)
 def test_workflows_templates_and_hooks_are_yaml_and_name_only_make_targets_that_exist(file):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
