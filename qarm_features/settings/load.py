@@ -25,6 +25,7 @@ from qarm_features.settings.codes import Codebooks, NearestItems, SemanticIDs
 from qarm_features.settings.explorer import ExplorerData
 from qarm_features.settings.publishing import Publishing
 from qarm_features.settings.ranking import Behavior, Ranking
+from qarm_features.settings.repeated_keys import repeated_key
 from qarm_features.settings.secrets import (
     credentials_of,
     is_secret_name,
@@ -207,15 +208,21 @@ def load_settings(config: str | Path = "qarm.yaml", **flags: Any) -> Settings:
 
 
 def _require_settings(path: Path) -> None:
-    """Refuses a file that is no text in UTF-8, or holds something else than named settings."""
+    """Refuses a file that is no text in UTF-8, holds something else than named settings, or names a setting twice."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content, twice = yaml.safe_load(text), repeated_key(text)
     except yaml.YAMLError:
         return  # the settings are read next, which says where the fault is
     except (OSError, UnicodeError) as error:
         raise SettingsError(f"{path} cannot be read as text in UTF-8: {error}. Correct the file.") from None
     if content is not None and not isinstance(content, dict):
         raise SettingsError(f"{path} holds no settings, must hold lines such as seed: 0. Run: qarm init DIR")
+    if twice is not None:
+        raise SettingsError(
+            f"{twice.name} stands twice in {path}, at lines {twice.first} and {twice.second}. Only the last would count: keep "
+            "one of them."
+        )
 
 
 def _explain(error: ErrorDetails, path: Path) -> str:
