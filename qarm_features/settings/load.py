@@ -220,8 +220,8 @@ def _require_settings(path: Path) -> None:
         raise SettingsError(f"{path} holds no settings, must hold lines such as seed: 0. Run: qarm init DIR")
     if twice is not None:
         raise SettingsError(
-            f"{twice.name} stands twice in {path}, at lines {twice.first} and {twice.second}. Only the last would count: keep "
-            "one of them."
+            f"{twice.name} stands twice in {path}, at lines {twice.first} and {twice.second}. Only the last would count: "
+            "keep one of them."
         )
 
 

@@ -26,7 +26,7 @@ class RepeatedKey(NamedTuple):
 
 
 def repeated_key(text: str) -> RepeatedKey | None:
-    """Return the first key that a text in YAML repeats in one section, or None.
+    r"""Return the first key that a text in YAML repeats in one section, or None.
 
     Example:
         >>> repeated_key("codebooks:\\n  num_levels: 3\\n  num_levels: 4\\n")
