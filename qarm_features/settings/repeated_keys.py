@@ -29,7 +29,7 @@ def repeated_key(text: str) -> RepeatedKey | None:
     r"""Return the first key that a text in YAML repeats in one section, or None.
 
     Example:
-        >>> repeated_key("codebooks:\\n  num_levels: 3\\n  num_levels: 4\\n")
+        >>> repeated_key("codebooks:\n  num_levels: 3\n  num_levels: 4\n")
         RepeatedKey(name='codebooks.num_levels', first=2, second=3)
     """
     tree = yaml.compose(text, Loader=yaml.SafeLoader)
