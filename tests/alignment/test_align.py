@@ -96,7 +96,7 @@ def test_an_encoder_that_got_worse_is_left_as_it_was(aligned, planted_source, tm
     assert metrics["best_epoch"] is None
     assert metrics["valid"] == metrics["untrained"]
     assert same(encoder.state_dict(), before)
-    assert caplog.records[-1].message == "No epoch was better than the untrained encoder, which is kept."
+    assert caplog.records[-1].getMessage() == "No epoch was better than the untrained encoder, which is kept."
 
 
 def test_pairs_with_a_broken_item_are_left_out(tmp_path):
@@ -131,8 +131,8 @@ def test_one_line_is_logged_per_epoch(planted_source, tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="qarm_features.alignment"):
         align(planted_encoder, planted_source, tmp_path, options=replace(OPTIONS, epochs=2))
 
-    assert [record.message.split(":")[0] for record in caplog.records[1:]] == ["epoch 0", "epoch 1"]
-    assert caplog.records[0].message.startswith("480 item pairs of 120 items, at most 2 epochs.")
+    assert [record.getMessage().split(":")[0] for record in caplog.records[1:]] == ["epoch 0", "epoch 1"]
+    assert caplog.records[0].getMessage().startswith("480 item pairs of 120 items, at most 2 epochs.")
 
 
 def test_mlflow_gets_parameters_and_metrics_where_a_tracking_uri_is_set(planted_source, tmp_path, monkeypatch):

@@ -233,6 +233,7 @@ class NoDeletesSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
     type: str = f"{__name__}.NoDeletesSqliteOnlineStore"
 
 
+@pytest.mark.slow
 def test_a_store_without_a_way_to_delete_is_named(spark, tmp_path):
     store = {"type": NoDeletesSqliteOnlineStoreConfig().type, "path": "online_store.db"}
     context = write_two_versions(tmp_path, spark, online_store=store)

@@ -182,7 +182,9 @@ def test_what_an_earlier_version_published_is_accepted_once_with_a_warning_and_t
     warned = []
     for _ in range(2):
         promote_release(settings, 0)
-        warned.append([record.message for record in caplog.records if "No mark of a project is on" in record.message])
+        warned.append(
+            [record.getMessage() for record in caplog.records if "No mark of a project is on" in record.getMessage()]
+        )
         caplog.clear()
 
     assert "view item_semantic_id__cb0" in warned[0][0]

@@ -22,6 +22,7 @@ from tests.feature_store.postgres_server import PASSWORD
 from tests.feature_store.two_versions import release, write_two_versions
 
 
+@pytest.mark.slow
 def test_postgres_holds_registry_and_rows_through_a_flip_and_a_retirement(spark, postgres_server, tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     database = postgres_server.new_database()

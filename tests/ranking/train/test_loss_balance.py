@@ -47,15 +47,16 @@ def test_training_tells_it_once_per_epoch_and_warns_once_where_it_is_above_1(cap
         fitted = fit(model, rows, rows, TrainingOptions(epochs=2, num_threads=1))
 
     told = [
-        record.message
+        record.getMessage()
         for record in caplog.records
-        if "Content-ID-Contrastive loss on the item IDs is" in record.message
+        if "Content-ID-Contrastive loss on the item IDs is" in record.getMessage()
     ]
     assert len(told) == 2
     assert told[0].startswith("epoch 0: the gradient of the Content-ID-Contrastive loss on the item IDs is ")
     assert [(epoch["content_id_gradient_ratio"] > 1) for epoch in fitted.epochs] == [weight > 1] * 2
     assert (
-        sum("WARNING: the Content-ID-Contrastive loss moves" in record.message for record in caplog.records) == warnings
+        sum("WARNING: the Content-ID-Contrastive loss moves" in record.getMessage() for record in caplog.records)
+        == warnings
     )
 
 
@@ -74,7 +75,7 @@ def test_training_warns_where_nothing_trains_the_map_from_content_to_the_ids_of_
     with caplog.at_level(logging.INFO):
         fit(model_of(**switches), rows, rows, TrainingOptions(epochs=1, num_threads=1))
 
-    assert sum("by a map that no loss trains" in record.message for record in caplog.records) == warnings
+    assert sum("by a map that no loss trains" in record.getMessage() for record in caplog.records) == warnings
 
 
 def test_measuring_it_does_not_change_what_is_trained(monkeypatch):

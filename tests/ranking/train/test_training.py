@@ -123,7 +123,7 @@ def test_one_line_is_logged_per_epoch(splits, tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="qarm_features.ranking"):
         train_ranking_model(**splits, output_dir=tmp_path, options=replace(OPTIONS, epochs=2), **MODEL)
 
-    assert [record.message.split(":")[0] for record in caplog.records] == ["epoch 0", "epoch 1"]
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["epoch 0", "epoch 1"]
 
 
 def test_embedding_tables_have_no_weight_decay(splits, tmp_path):
