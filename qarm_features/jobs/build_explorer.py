@@ -12,7 +12,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from qarm_features.explorer.build.build import write_explorer
+from qarm_features.explorer.computing.write_explorer import write_explorer
 from qarm_features.explorer.schema import FILE
 from qarm_features.feature_store.publishing.releases import require_promoted_release
 from qarm_features.jobs.context import JobContext, require_codebooks_of

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from qarm_features.explorer.build.build import write_explorer
+from qarm_features.explorer.computing.write_explorer import write_explorer
 from qarm_features.explorer.store import Explorer
 from qarm_features.feature_store.publishing.releases import ReleaseError, require_promoted_release
 from qarm_features.jobs.build_explorer import build_explorer

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from qarm_features.encoders.media_limits import ImageLimits
-from qarm_features.explorer.build.catalog import release_items, shown_items
-from qarm_features.explorer.build.item_map import place, principal_components
-from qarm_features.explorer.build.pictures import small_picture, small_pictures
-from qarm_features.explorer.build.releases import PastRelease, compare, past_ids, were_published
-from qarm_features.explorer.build.tree import collisions, prefixes
-from qarm_features.explorer.build.words import distinguishing_words
+from qarm_features.explorer.computing.catalog import release_items, shown_items
+from qarm_features.explorer.computing.item_map import place, principal_components
+from qarm_features.explorer.computing.pictures import small_picture, small_pictures
+from qarm_features.explorer.computing.releases import PastRelease, compare, past_ids, were_published
+from qarm_features.explorer.computing.tree import collisions, prefixes
+from qarm_features.explorer.computing.words import distinguishing_words
 from qarm_features.feature_store.publishing.release_manifest import ReleaseManifest, write_manifest
 from qarm_features.feature_store.views.feature_views import Release
 
@@ -149,7 +149,7 @@ def test_two_maps_of_one_seed_are_equal_and_keep_clusters_together():
 def test_without_opentsne_the_map_has_principal_components_and_says_so(monkeypatch):
     from sklearn.decomposition import PCA
 
-    monkeypatch.setattr("qarm_features.explorer.build.item_map.find_spec", lambda name: None)
+    monkeypatch.setattr("qarm_features.explorer.computing.item_map.find_spec", lambda name: None)
     embeddings = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
 
     places, method = place(embeddings, seed=0)

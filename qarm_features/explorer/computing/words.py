@@ -12,7 +12,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from qarm_features.explorer.build.tree import of_each_level
+from qarm_features.explorer.computing.tree import of_each_level
 
 _CHARACTERS, _WORDS_OF_ITEM, _LONGEST = 2_000, 200, 40
 _LEAST_ITEMS, _LEAST_SCORE = 2, 2.71  # by chance, one word of ten reaches this score

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from qarm_features.codebooks.errors import matrix
-from qarm_features.explorer.build.tree import of_each_level
+from qarm_features.explorer.computing.tree import of_each_level
 
 
 def typical_items(rows: DataFrame, *, num_levels: int, most: int = 4) -> DataFrame:

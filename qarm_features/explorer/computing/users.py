@@ -15,7 +15,7 @@ import numpy as np
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from qarm_features.explorer.build.scores import no_scores, scorer_of
+from qarm_features.explorer.computing.scores import no_scores, scorer_of
 from qarm_features.explorer.schema import UserRow
 from qarm_features.feature_store.views.feature_views import Release
 from qarm_features.settings.load import Settings

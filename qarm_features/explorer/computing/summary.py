@@ -10,7 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from qarm_features.explorer.build.releases import PastRelease
+from qarm_features.explorer.computing.releases import PastRelease
 from qarm_features.feature_store.views.repo_config import read_repo_config
 from qarm_features.settings.load import Settings
 from qarm_features.storage.tables import REJECTED_ROWS

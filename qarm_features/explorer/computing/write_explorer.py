@@ -13,19 +13,25 @@ from typing import Any, NamedTuple
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from qarm_features.explorer.build.catalog import release_items, shown_items
-from qarm_features.explorer.build.figures import figures
-from qarm_features.explorer.build.item_map import item_map
-from qarm_features.explorer.build.item_rows import item_rows, streamed
-from qarm_features.explorer.build.lineage import lineage
-from qarm_features.explorer.build.neighbors import by_co_click, by_embedding
-from qarm_features.explorer.build.pictures import image_limits, small_pictures
-from qarm_features.explorer.build.releases import compare, past_ids, readable_releases, release_before, release_codes
-from qarm_features.explorer.build.summary import summary
-from qarm_features.explorer.build.tree import collisions, prefixes
-from qarm_features.explorer.build.typical import typical_items
-from qarm_features.explorer.build.users import user_pages
-from qarm_features.explorer.build.words import distinguishing_words
+from qarm_features.explorer.computing.catalog import release_items, shown_items
+from qarm_features.explorer.computing.figures import figures
+from qarm_features.explorer.computing.item_map import item_map
+from qarm_features.explorer.computing.item_rows import item_rows, streamed
+from qarm_features.explorer.computing.lineage import lineage
+from qarm_features.explorer.computing.neighbors import by_co_click, by_embedding
+from qarm_features.explorer.computing.pictures import image_limits, small_pictures
+from qarm_features.explorer.computing.releases import (
+    compare,
+    past_ids,
+    readable_releases,
+    release_before,
+    release_codes,
+)
+from qarm_features.explorer.computing.summary import summary
+from qarm_features.explorer.computing.tree import collisions, prefixes
+from qarm_features.explorer.computing.typical import typical_items
+from qarm_features.explorer.computing.users import user_pages
+from qarm_features.explorer.computing.words import distinguishing_words
 from qarm_features.explorer.schema import FILE, CollisionRow, NodeRow
 from qarm_features.explorer.store_writer import StoreWriter
 from qarm_features.feature_store.views.feature_views import Release
