@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+_WIDE = 1_000  # characters of a line in a pipe or a file
 _JOINERS = "\u200c\u200d"  # they join letters of Persian and Hindi, and emoji
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, formats, half pairs, separators of lines and paragraphs
 
@@ -53,6 +54,11 @@ def literal(text: object, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(one_line(text), style)
+
+
+def wide_console(console: Console) -> Console:
+    """Return a console for tables: the given one on a terminal; elsewhere one that cuts nothing, as rich does at 80."""
+    return console if console.is_terminal else plain_console(width=_WIDE)
 
 
 def plain_console(*, stderr: bool = False, width: int | None = None) -> Console:

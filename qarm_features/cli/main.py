@@ -29,7 +29,7 @@ from qarm_features.jobs.failures import report, traceback_text
 from qarm_features.jobs.interruption import EXIT_CODE, LINE, was_interrupted
 from qarm_features.settings.load import Settings, load_settings
 from qarm_features.settings.secrets import RedactingFilter, redacted
-from qarm_features.terminal import OneLine, lines_of, literal, one_line, plain_console
+from qarm_features.terminal import OneLine, lines_of, literal, one_line, plain_console, wide_console
 
 if TYPE_CHECKING:
     from qarm_features.jobs.job import Job
@@ -47,7 +47,6 @@ app.command(name="explore")(explore)
 console = plain_console()
 Config = Annotated[Path, typer.Option(help="Settings of the project.")]
 _CONFIG = Path("qarm.yaml")
-_WIDE = 1_000  # characters of a line in a pipe or a file
 
 # Jobs of `qarm run` in the order in which they run. Each stands in the module of its name.
 JOBS: tuple[str, ...] = (
@@ -195,9 +194,8 @@ def status(
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
         return
-    wide = console if console.is_terminal else plain_console(width=_WIDE)
     for line in status_lines(found):
-        wide.print(line)
+        wide_console(console).print(line)
 
 
 @app.command()

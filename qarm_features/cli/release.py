@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qarm_features.settings.load import load_settings
-from qarm_features.terminal import literal, plain_console
+from qarm_features.terminal import literal, plain_console, wide_console
 
 if TYPE_CHECKING:
     from qarm_features.jobs.context import JobContext
@@ -24,7 +24,6 @@ console = plain_console()
 Config = Annotated[Path, typer.Option(help="Settings of the project.")]
 Version = Annotated[int, typer.Argument(help="Codebook version of the release.", min=0)]
 _CONFIG = Path("qarm.yaml")
-_WIDE = 1_000  # characters of a line in a pipe or a file
 
 
 @app.command()
@@ -59,8 +58,7 @@ def list_releases(config: Config = _CONFIG) -> None:
         promoted = f"{line.promoted.at} by {line.promoted.by}" if line.promoted else ""
         numbers = (line.codebook_version, f"{line.rows:,}", line.encoder_version, line.delta_version)
         table.add_row(*map(literal, (*numbers, line.state, ", ".join(line.served_by), promoted)))
-    # Off a terminal, rich takes a width of 80 and cuts what does not fit.
-    (console if console.is_terminal else plain_console(width=_WIDE)).print(table)
+    wide_console(console).print(table)
 
 
 @app.command()

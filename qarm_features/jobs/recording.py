@@ -11,7 +11,6 @@ import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pyspark.sql import functions as F
 
@@ -24,12 +23,11 @@ from qarm_features.jobs.states import Place, table_state
 from qarm_features.settings.load import Settings
 from qarm_features.settings.secrets import redacted
 from qarm_features.storage.artifacts import Artifacts
-from qarm_features.storage.tables import REJECTED_ROWS, TABLES
+from qarm_features.storage.tables import REJECTED_ROWS, TABLE_BY_NAME
 from qarm_features.storage.warehouse import Warehouse
 from qarm_features.telemetry.sinks import Sinks
 from qarm_features.telemetry.stage_run import StageRun
 
-_TABLES = {table.name: table for table in TABLES}
 _REASONS = 20
 OTHER_REASONS = "other reasons"
 
@@ -60,7 +58,7 @@ def recorded(
     run = StageRun(
         stage=stage,
         run_id=str(uuid.uuid4()),
-        project=_place(settings),
+        project=settings.warehouse_path,
         code=__version__,
         host=socket.gethostname(),
         pid=os.getpid(),
@@ -106,8 +104,8 @@ def _versions(names: Sequence[str | Place], settings: Settings) -> dict[str, int
     """Returns the Delta versions of tables and the newest numbers of artifacts, of those that exist."""
     found: dict[str, int | None] = {}
     for name in map(str, names):
-        if name in _TABLES:
-            found[name] = table_state(_TABLES[name], settings)
+        if name in TABLE_BY_NAME:
+            found[name] = table_state(TABLE_BY_NAME[name], settings)
         elif name.endswith("/"):
             found[name] = max(Artifacts(settings.artifacts_path, name.rstrip("/")).versions(), default=None)
     return {name: number for name, number in found.items() if number is not None}
@@ -115,7 +113,7 @@ def _versions(names: Sequence[str | Place], settings: Settings) -> dict[str, int
 
 def _reasons(context: JobContext, writes: Sequence[str | Place]) -> dict[str, int]:
     """Returns the number of rejected rows by reason, with one number for all but the most frequent reasons."""
-    tables = [str(name) for name in writes if str(name) in _TABLES]
+    tables = [str(name) for name in writes if str(name) in TABLE_BY_NAME]
     rows = context.warehouse.read(REJECTED_ROWS).where(F.col("table").isin(tables))
     counted = rows.groupBy("reason").agg(F.count("*").alias("rows"))
     top = counted.orderBy(F.desc("rows"), "reason").limit(_REASONS + 1).collect()
@@ -127,10 +125,5 @@ def _reasons(context: JobContext, writes: Sequence[str | Place]) -> dict[str, in
 
 def _bytes_written(written: Mapping[str, int], before: Mapping[str, int], settings: Settings) -> int:
     warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
-    tables = [name for name in written if name in _TABLES]
-    return sum(warehouse.bytes_added(_TABLES[name], since=before.get(name, -1)) for name in tables)
-
-
-def _place(settings: Settings) -> str:
-    place = settings.warehouse_path
-    return place if "://" in place else str(Path(place).absolute())
+    tables = [name for name in written if name in TABLE_BY_NAME]
+    return sum(warehouse.bytes_added(TABLE_BY_NAME[name], since=before.get(name, -1)) for name in tables)

@@ -41,13 +41,18 @@ def last_run(job: Job[...], settings: Settings) -> dict[str, Any] | None:
 
 def is_current(job: Job[...], settings: Settings) -> bool:
     """Returns True if the inputs of a job's last success are the present ones; a remote input never counts as equal."""
-    return last_run(job, settings) is not None and not changed_inputs(job, settings)
+    return changed_inputs(job, settings) == ()
 
 
-def changed_inputs(job: Job[...], settings: Settings) -> tuple[str, ...]:
-    """Returns the names of what has changed since a job's last success; a remote input may always have changed."""
-    now, last = inputs(job, settings), last_run(job, settings) or {"inputs": {}}
-    before = last["inputs"]
+def changed_inputs(job: Job[...], settings: Settings) -> tuple[str, ...] | None:
+    """Returns the names of what has changed since a job's last success, None if there is none.
+
+    A remote input may always have changed.
+    """
+    last = last_run(job, settings)
+    if last is None:
+        return None
+    now, before = inputs(job, settings), last["inputs"]
     changed = [name for name, value in now.items() if value == UNKNOWN or before.get(name) != value]
     return (*changed, *(name for name in before if name not in now))
 

@@ -16,11 +16,10 @@ from typing import Any
 from qarm_features.settings.load import Settings
 from qarm_features.settings.sources import Source
 from qarm_features.storage.artifacts import Artifacts
-from qarm_features.storage.tables import TABLES, Table
+from qarm_features.storage.tables import TABLE_BY_NAME, Table
 from qarm_features.storage.warehouse import Warehouse
 
 UNKNOWN = "unknown"  # State of a remote place: its rows may have changed, so a job that reads it is never current.
-_TABLES = {table.name: table for table in TABLES}
 _NOT_IN_THE_ROWS = ("state", "verified", "promotions", "retired")  # Parts of a release record that readers do not get.
 
 
@@ -46,7 +45,7 @@ def state_of(name: str | Place, settings: Settings) -> Any:
     if isinstance(name, Place):
         return name.state(settings)
     if not name.endswith("/"):
-        return table_state(_TABLES[name], settings)
+        return table_state(TABLE_BY_NAME[name], settings)
     latest = Artifacts(settings.artifacts_path, name.rstrip("/")).latest()
     return latest and [latest.version, latest.manifest["files"]]
 

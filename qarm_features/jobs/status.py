@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from qarm_features.feature_store.publishing.release_manifest import manifests, promoted_before
 from qarm_features.jobs.job import Job
 from qarm_features.jobs.project_lock import holders
-from qarm_features.jobs.skipping import changed_inputs, last_run
+from qarm_features.jobs.skipping import changed_inputs
 from qarm_features.settings.load import Settings
 from qarm_features.storage.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, ITEMS, REJECTED_ROWS
 from qarm_features.storage.warehouse import Warehouse
@@ -104,15 +104,14 @@ def project_status(settings: Settings, jobs: Iterable[Job[...]]) -> ProjectStatu
 
 
 def _stage(job: Job[...], settings: Settings, runs: LastRuns | None) -> StageState:
-    changed: tuple[str, ...] = ()
+    changed = changed_inputs(job, settings)
     state: Literal["current", "changed", "never ran"] = "never ran"
-    if last_run(job, settings) is not None:
-        changed = changed_inputs(job, settings)
+    if changed is not None:
         state = "changed" if changed else "current"
     if runs is None:
-        return StageState(job.name, state, changed, None, None)
+        return StageState(job.name, state, changed or (), None, None)
     success = None if runs.success is None else runs.success.to_json()
-    return StageState(job.name, state, changed, runs.last.to_json(), success)
+    return StageState(job.name, state, changed or (), runs.last.to_json(), success)
 
 
 def _served(settings: Settings) -> Served | None:

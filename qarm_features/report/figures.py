@@ -53,7 +53,7 @@ def collect_figures(warehouse: Warehouse, release: Release, *, artifacts: Path, 
     popular = warehouse.read(INTERACTIONS).groupBy("item_id").agg(F.count("*").alias("events"))
     popular = popular.join(codes.select("item_id"), on="item_id", how="left_semi")
     shown = [row["item_id"] for row in popular.orderBy(F.desc("events"), "item_id").limit(_ITEMS_SHOWN).collect()]
-    encoders = encoder_evaluation(artifacts)
+    encoders, models = encoder_evaluation(artifacts), ranking_results(artifacts, release.codebook_version)
     figures = {
         "project": project,
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -70,8 +70,8 @@ def collect_figures(warehouse: Warehouse, release: Release, *, artifacts: Path, 
         "frozen_codes": _frozen_codes(warehouse, shown, artifacts=artifacts, encoders=encoders, manifest=manifest),
         "junk_clusters": junk_clusters(codes, items, num_levels=release.num_levels),
         "rejected_rows": rejected_by_reason(warehouse),
-        "ranking": without_draws(ranking_results(artifacts, release.codebook_version)),
-        "ranking_rows": [row._asdict() for row in ranking_rows(ranking_results(artifacts, release.codebook_version))],
+        "ranking": without_draws(models),
+        "ranking_rows": [row._asdict() for row in ranking_rows(models)],
         "encoders": encoders,
         "codes": code_evaluations(artifacts),
     }
@@ -91,17 +91,18 @@ def example_items(warehouse: Warehouse, item_ids: list[int | str], *, codebook_v
     return [{**card._asdict(), "neighbors": [neighbor._asdict() for neighbor in card.neighbors]} for card in cards]
 
 
-def rejected_by_reason(warehouse: Warehouse) -> list[dict[str, Any]]:
+def rejected_by_reason(warehouse: Warehouse, *, most: int = _REASONS_SHOWN) -> list[dict[str, Any]]:
     """Count the rejected rows by table and reason, the most frequent reasons first.
 
     Args:
         warehouse: The tables.
+        most: Highest number of reasons.
 
     Returns:
-        ``table``, ``reason`` and ``rows``, of at most 30 reasons.
+        ``table``, ``reason`` and ``rows`` of each.
     """
     rows = warehouse.read_or_empty(REJECTED_ROWS).groupBy("table", "reason").agg(F.count("*").alias("rows"))
-    return [row.asDict() for row in rows.orderBy(F.desc("rows"), "table", "reason").limit(_REASONS_SHOWN).collect()]
+    return [row.asDict() for row in rows.orderBy(F.desc("rows"), "table", "reason").limit(most).collect()]
 
 
 def _frozen_codes(

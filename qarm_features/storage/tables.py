@@ -314,5 +314,6 @@ TABLES = (
     PUBLISHED_KEYS,
     TRAINING_ROWS,
 )
+TABLE_BY_NAME = {table.name: table for table in TABLES}
 # A release names a Delta version of these, so their earlier versions must stay readable.
 NAMED_BY_RELEASES = (ITEM_SEMANTIC_IDS, ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS)

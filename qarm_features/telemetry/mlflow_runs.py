@@ -15,7 +15,6 @@ from mlflow.tracking import MlflowClient
 from qarm_features.telemetry.stage_run import StageRun
 
 _STATUS = {"succeeded": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
-_NUMBERS = ("seconds", "rows_in", "rows_out", "rows_rejected", "bytes_written")
 _LONGEST = 500  # characters of a parameter or a tag
 
 
@@ -40,14 +39,11 @@ class MlflowSink:
             self.started(run)
         assert run.ended_at is not None, "a run that has ended has a time"
         at = _milliseconds(run.ended_at)
-        numbers = {name: getattr(run, name) for name in _NUMBERS}
-        versions = {f"read.{name}": number for name, number in run.read.items()}
-        versions |= {f"written.{name}": number for name, number in run.written.items()}
         mlflow_id = self._runs.pop(run.run_id)
         self._client.log_batch(
             mlflow_id,
-            metrics=[Metric(name, float(value), at, 0) for name, value in numbers.items() if value is not None],
-            params=[Param(name, str(number)) for name, number in versions.items()],
+            metrics=[Metric(name, float(value), at, 0) for name, value in run.numbers.items()],
+            params=[Param(name, str(number)) for name, number in run.versions.items()],
             tags=[
                 RunTag(f"qarm.{name}", getattr(run, name)[:_LONGEST])
                 for name in ("remark", "error")

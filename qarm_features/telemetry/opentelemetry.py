@@ -18,12 +18,12 @@ from qarm_features import __version__
 from qarm_features.telemetry.stage_run import StageRun
 
 _MILLISECONDS = 5_000
-_NUMBERS = {
-    "qarm.stage.duration": ("s", "seconds"),
-    "qarm.stage.rows_in": ("{row}", "rows_in"),
-    "qarm.stage.rows_out": ("{row}", "rows_out"),
-    "qarm.stage.rows_rejected": ("{row}", "rows_rejected"),
-    "qarm.stage.bytes_written": ("By", "bytes_written"),
+_GAUGES = {
+    "seconds": ("duration", "s"),
+    "rows_in": ("rows_in", "{row}"),
+    "rows_out": ("rows_out", "{row}"),
+    "rows_rejected": ("rows_rejected", "{row}"),
+    "bytes_written": ("bytes_written", "By"),
 }
 
 
@@ -59,9 +59,9 @@ class OpenTelemetrySink:
         provider = MeterProvider([reader], resource=self._resource, shutdown_on_exit=False)
         meter = provider.get_meter("qarm_features", __version__)
         labels = {"stage": run.stage, "project": run.project, "state": run.state}
-        for name, (unit, key) in _NUMBERS.items():
-            if (value := getattr(run, key)) is not None:
-                meter.create_gauge(name, unit=unit).set(value, labels)
+        for key, value in run.numbers.items():
+            name, unit = _GAUGES[key]
+            meter.create_gauge(f"qarm.stage.{name}", unit=unit).set(value, labels)
         sent = provider.force_flush(_MILLISECONDS)
         provider.shutdown()
         return sent
@@ -74,8 +74,7 @@ def attributes(run: StageRun) -> dict[str, str | int | float]:
         "qarm.rows_in": run.rows_in, "qarm.rows_out": run.rows_out, "qarm.rows_rejected": run.rows_rejected,
         "qarm.bytes_written": run.bytes_written, "qarm.remark": run.remark or None,
     }  # fmt: skip
-    plain |= {f"qarm.read.{name}": number for name, number in run.read.items()}
-    plain |= {f"qarm.written.{name}": number for name, number in run.written.items()}
+    plain |= {f"qarm.{name}": number for name, number in run.versions.items()}
     return {name: value for name, value in plain.items() if value is not None}
 
 

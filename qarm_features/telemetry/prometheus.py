@@ -9,7 +9,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Gauge, push_to_gateway, write_to_textfile
 
 from qarm_features.settings.load import Settings
-from qarm_features.telemetry.stage_log import LastRuns, runs_backwards
+from qarm_features.telemetry.stage_log import LastRuns, last_runs
 from qarm_features.telemetry.stage_run import StageRun
 
 _SECONDS = 5.0  # a gateway that does not answer holds a job up no longer
@@ -42,9 +42,9 @@ class PrometheusSink:
     def ended(self, run: StageRun) -> None:
         """Push the metrics of a run, and write those of all stages into the file."""
         wanted = self._settings.telemetry
-        known = _all_last_runs(self._settings)
         if wanted.prometheus_gateway:
-            mine = {run.stage: known.get(run.stage) or LastRuns(run, run if run.state == "succeeded" else None)}
+            unlogged = LastRuns(run, run if run.state == "succeeded" else None)
+            mine = {run.stage: unlogged} | last_runs(self._settings, {run.stage})
             push_to_gateway(
                 wanted.prometheus_gateway,
                 job="qarm",
@@ -53,7 +53,7 @@ class PrometheusSink:
                 timeout=_SECONDS,
             )
         if wanted.prometheus_file:
-            write_to_textfile(self._settings.path(wanted.prometheus_file), metrics(known))
+            write_to_textfile(self._settings.path(wanted.prometheus_file), metrics(last_runs(self._settings)))
 
 
 def metrics(runs: dict[str, LastRuns]) -> CollectorRegistry:
@@ -89,12 +89,3 @@ def metrics(runs: dict[str, LastRuns]) -> CollectorRegistry:
         for name, number in success.written.items():
             version.labels(stage, name).set(number)
     return registry
-
-
-def _all_last_runs(settings: Settings) -> dict[str, LastRuns]:
-    found: dict[str, LastRuns] = {}
-    for run in runs_backwards(settings):
-        known = found.get(run.stage, LastRuns(run, None))
-        if known.success is None:
-            found[run.stage] = known._replace(success=run if run.state == "succeeded" else None)
-    return found

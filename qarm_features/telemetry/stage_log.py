@@ -52,20 +52,20 @@ def runs_backwards(settings: Settings) -> Iterator[StageRun]:
             yield run
 
 
-def last_runs(settings: Settings, stages: set[str]) -> dict[str, LastRuns]:
-    """Return what each of some stages did last. The log is read only as far back as it must be.
+def last_runs(settings: Settings, stages: set[str] | None = None) -> dict[str, LastRuns]:
+    """Return what each stage did last. The log is read only as far back as it must be.
 
     Args:
         settings: Settings of the project.
-        stages: Names of the jobs. One that never ran is not in the result.
+        stages: Names of the jobs; None for all. One that never ran is not in the result.
     """
     found: dict[str, LastRuns] = {}
     for run in runs_backwards(settings):
         known = found.get(run.stage)
         success = run if run.state == "succeeded" else None
-        if run.stage in stages and (known is None or known.success is None):
+        if (stages is None or run.stage in stages) and (known is None or known.success is None):
             found[run.stage] = LastRuns(run if known is None else known.last, success)
-        if len(found) == len(stages) and all(one.success for one in found.values()):
+        if stages is not None and len(found) == len(stages) and all(one.success for one in found.values()):
             break
     return found
 

@@ -63,6 +63,19 @@ class StageRun:
         """Duration in seconds. None while it runs."""
         return None if self.ended_at is None else (self.ended_at - self.started_at).total_seconds()
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Duration in seconds, row counts and bytes, of those that are known."""
+        names = ("seconds", "rows_in", "rows_out", "rows_rejected", "bytes_written")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Versions of what it read and wrote, as ``read.<name>`` and ``written.<name>``."""
+        return {f"read.{name}": number for name, number in self.read.items()} | {
+            f"written.{name}": number for name, number in self.written.items()
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Return the run as values that JSON can hold."""
         content = {**dataclasses.asdict(self), "seconds": self.seconds}

@@ -53,7 +53,7 @@ def lineage(warehouse: Warehouse, release: Release, *, settings: Settings) -> li
     ids = found.table(ITEM_SEMANTIC_IDS, [*embeddings, *codebook_names], version=release.delta_version)
     behavior = found.table(USER_BEHAVIOR, interactions)
     manifest = require_manifest(settings, release.codebook_version)
-    action = manifest.promotions[-1] if manifest.promotions else manifest.verified
+    action = manifest.published
     name = found.add(
         release.view_name, "release", release.codebook_version, None if action is None else action.at, [*ids, *behavior],
         {"rows": f"{release.rows:,}", "state": manifest.state} | ({} if action is None else {"by": action.by}),

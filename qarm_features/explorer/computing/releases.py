@@ -53,7 +53,7 @@ def readable_releases(warehouse: Warehouse, settings: Settings) -> list[PastRele
         except PySparkException as error:  # vacuum has removed the version or its files
             _log.warning("The codes of %s are no longer readable: %s", release.view_name, str(error).splitlines()[0])
             continue
-        found.append(PastRelease(release, _published_at(manifest), codes))
+        found.append(PastRelease(release, None if manifest.published is None else manifest.published.at, codes))
     return found
 
 
@@ -175,8 +175,3 @@ def _moves(
         "gone_items": gone,
         "branches": branches,
     }
-
-
-def _published_at(manifest: ReleaseManifest) -> str | None:
-    action = manifest.promotions[-1] if manifest.promotions else manifest.verified
-    return None if action is None else action.at

@@ -12,8 +12,8 @@ from pyspark.sql import functions as F
 
 from qarm_features.explorer.computing.releases import PastRelease
 from qarm_features.feature_store.views.repo_config import read_repo_config
+from qarm_features.report.figures import rejected_by_reason
 from qarm_features.settings.load import Settings
-from qarm_features.storage.tables import REJECTED_ROWS
 from qarm_features.storage.warehouse import Warehouse
 
 _REASONS = 20
@@ -59,13 +59,9 @@ def summary(
         "items": counts["items"],
         "distinct_ids": counts["ids"],
         "colliding_items": counts["colliding"],
-        "rejected": _rejected(warehouse),
+        "rejected": [
+            (one["table"], one["reason"], one["rows"]) for one in rejected_by_reason(warehouse, most=_REASONS)
+        ],
         "level_uses": [(counts[f"used_{level}"], size) for level, size in enumerate(codebook_sizes)],
         **more,
     }
-
-
-def _rejected(warehouse: Warehouse) -> list[tuple[str, str, int]]:
-    rows = warehouse.read_or_empty(REJECTED_ROWS).groupBy("table", "reason").agg(F.count("*").alias("rows"))
-    most = rows.orderBy(F.desc("rows"), "table", "reason").limit(_REASONS).collect()
-    return [(row["table"], row["reason"], row["rows"]) for row in most]

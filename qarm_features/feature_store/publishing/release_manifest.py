@@ -111,6 +111,11 @@ class ReleaseManifest:
         rows = self.views.get(self.release.view_name)
         return None if rows is None else rows.checksum
 
+    @property
+    def published(self) -> ReleaseAction | None:
+        """The latest promotion, else the latest verification; None if it was never verified."""
+        return self.promotions[-1] if self.promotions else self.verified
+
 
 def publisher(settings: Settings) -> str:
     """Return the name of the publisher: the setting ``publishing.publisher``, else the user of this process."""
