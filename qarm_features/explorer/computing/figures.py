@@ -7,13 +7,14 @@ was measured. What was not measured is left out.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from qarm_features.explorer.contract import Figure
 from qarm_features.feature_store.views.feature_views import Release
 from qarm_features.report.figures import code_evaluations, encoder_evaluation, ranking_results
+from qarm_features.report.ranking_rows import ranking_rows
 from qarm_features.storage.artifacts import Artifacts
 
 
@@ -25,13 +26,16 @@ class _Value(NamedTuple):
         value: Its value; None where it was not measured.
         interval: Its interval of 95%; None where it was not measured.
         higher_is_better: None where neither direction is.
+        within_encoder: True if it measures codes by the embeddings of their own encoder, so that codebooks over two encoders
+            cannot be compared by it.
     """
 
     group: str
     name: str
     value: float | None
-    interval: list[float] | None
+    interval: Sequence[float] | None
     higher_is_better: bool | None
+    within_encoder: bool = False
 
 
 def figures(artifacts: Path, release: Release) -> list[Figure]:
@@ -41,7 +45,10 @@ def figures(artifacts: Path, release: Release) -> list[Figure]:
         artifacts: Folder of all artifacts of the project.
         release: The release.
     """
-    versions = [v for v in Artifacts(artifacts, "codebooks").versions() if v <= release.codebook_version]
+    codebooks = Artifacts(artifacts, "codebooks")
+    versions = [version for version in codebooks.versions() if version <= release.codebook_version]
+    encoders = {version: _encoder_of(codebooks.get(version).manifest) for version in versions}
+    encoder = encoders.get(release.codebook_version)
     of_version = {
         version: {(one.group, one.name): one for one in _values(artifacts, version) if one.value is not None}
         for version in versions
@@ -57,7 +64,7 @@ def figures(artifacts: Path, release: Release) -> list[Figure]:
             "history": [
                 (f"codebooks v{version}", float(values[key].value or 0.0))
                 for version, values in of_version.items()
-                if key in values
+                if key in values and (not one.within_encoder or encoders[version] == encoder)
             ],
             "higher_is_better": one.higher_is_better,
         }
@@ -65,11 +72,15 @@ def figures(artifacts: Path, release: Release) -> list[Figure]:
     ]
 
 
+def _encoder_of(manifest: dict[str, Any]) -> tuple[Any, Any]:
+    return manifest.get("encoder_version"), manifest.get("encoder_fingerprint")
+
+
 def _values(artifacts: Path, version: int) -> Iterator[_Value]:
     manifest = Artifacts(artifacts, "codebooks").get(version).manifest
     for level in manifest.get("levels") or []:
         name = f"relative error after level {level['level'] + 1}"
-        yield _Value("codes", name, level.get("relative_error"), None, False)
+        yield _Value("codes", name, level.get("relative_error"), None, False, within_encoder=True)
     evaluated = [one for one in code_evaluations(artifacts) if one["codebook_version"] == version]
     for one in evaluated[-1:]:
         yield from _code_values(one)
@@ -86,7 +97,7 @@ def _code_values(measured: dict[str, Any]) -> Iterator[_Value]:
         yield _Value("codes", f"share of centroids in use on level {level['level'] + 1}", usage, None, None)
     near = measured["neighborhoods"]
     name = f"overlap of the {near['k']} nearest items by code and by embedding"
-    yield _Value("neighbors", f"{name} (Jaccard)", near["jaccard"], None, True)
+    yield _Value("neighbors", f"{name} (Jaccard)", near["jaccard"], None, True, within_encoder=True)
     behavior = measured["behavior"]
     if behavior and {"ties", "popular"} <= behavior.keys():  # others were measured by an earlier release, wrongly
         k, intervals = behavior["k"], behavior["interval"]
@@ -111,13 +122,11 @@ def _encoder_values(artifacts: Path, encoder_version: int | None) -> Iterator[_V
 def _ranking_values(artifacts: Path, version: int) -> Iterator[_Value]:
     """Yield the metrics of the newest models of each variant, the mean over their seeds."""
     results = ranking_results(artifacts, version)
-    for variant in dict.fromkeys(result["variant"] for result in results):
-        tests = [result["metrics"]["test"] for result in results if result["variant"] == variant]
-        for metric, name, better in (
-            ("auc", "test AUC", True),
-            ("user_auc", "test AUC per user", True),
-            ("log_loss", "test log loss", False),
-        ):
-            values = [test[metric] for test in tests if test.get(metric) is not None]
-            mean = statistics.mean(values) if values else None
-            yield _Value("ranking", f"{name}, {variant}", mean, None, better)
+    for row in ranking_rows(results):
+        yield _Value("ranking", f"test AUC, {row.variant}", row.auc, row.interval, True)
+        yield _Value("ranking", f"test AUC per user, {row.variant}", row.user_auc, None, True)
+        losses = [one["metrics"]["test"].get("log_loss") for one in results if one["variant"] == row.variant]
+        known = [loss for loss in losses if loss is not None]
+        yield _Value("ranking", f"test log loss, {row.variant}", statistics.mean(known) if known else None, None, False)
+        name = f"test AUC, {row.variant} minus {row.against}"
+        yield _Value("ranking", name, row.difference, row.difference_interval, True)

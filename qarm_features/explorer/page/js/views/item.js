@@ -17,7 +17,7 @@ export async function itemView({ id }) {
       pageHead(title(item),
         h("p.item-facts", {}, h("code", {}, item.item_id), chips(item.rq_codes, { links: true }), h("span", {}, counted(item.positives, "positive"))),
         sharing(page),
-        page.text.trim() ? h("p.item-text", { dir: "auto" }, page.text) : note("It has no text."),
+        page.text.trim() ? h("p.item-text", { tabindex: "0", role: "region", "aria-label": "Text of the item", dir: "auto" }, page.text) : note("It has no text."),
         h("p.buttons", {}, h("a.button", { href: link("tree", above), "data-up": true }, icon("up"), "Its prefix"), h("a.button", { href: link("map", "", { prefix: item.rq_codes[0], item: item.item_id }) }, icon("map"), "On the map")),
         sampled)),
     card("Its semantic ID, level by level", h("ol.levels", {}, path.map((node, n) => levelOf(node, n, item)))),
@@ -58,6 +58,6 @@ function table(past) {
     return h("tr", {}, h("td", {}, day(one.published_at)), h("td", {}, h("code", {}, one.release)), h("td.number", {}, count(one.codebook_version)),
       h("td", {}, one.rq_codes ? chips(one.rq_codes) : h("span.muted", {}, "not in this release")), h("td", {}, moved ? h("span.badge.warm", {}, "moved") : null));
   };
-  const names = ["published", "release", "codebooks", "semantic ID", ""];
+  const names = ["published", "release", "codebooks", "semantic ID", "since before"];
   return h("div.wide-table", { tabindex: "0", role: "region", "aria-label": "Semantic IDs by release" }, h("table", {}, h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, past.map(row))));
 }
