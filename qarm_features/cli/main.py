@@ -70,6 +70,7 @@ OTHER_JOBS: tuple[str, ...] = (
     "evaluate_encoder",
     "find_nearest_items",
     "evaluate_codes",
+    "monitor",
     "export_semantic_ids",
     "write_content_tokens",
     "export_encoder",

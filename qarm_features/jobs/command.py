@@ -57,7 +57,9 @@ def command(job: Job[...], *, spark_log_on_stderr: bool = True) -> Callable[...,
     ) -> None:
         settings = load_settings(config)
         with held_for_job(settings, job.name):
-            run_job(job, JobContext(settings, spark_log_on_stderr=spark_log_on_stderr), **flags)
+            counts = run_job(job, JobContext(settings, spark_log_on_stderr=spark_log_on_stderr), **flags)
+        if counts.exit_code:
+            raise typer.Exit(counts.exit_code)
 
     hints = typing.get_type_hints(job.function, include_extras=True)
     parameters = list(inspect.signature(job.function).parameters.values())[1:]

@@ -9,10 +9,14 @@ from typing import NamedTuple
 
 
 class Counts(NamedTuple):
-    """The row counts of a finished job, with a remark and warnings for people. Rows in are rows out plus rows rejected."""
+    """The row counts of a finished job, with a remark and warnings for people. Rows in are rows out plus rows rejected.
+
+    ``exit_code`` is 1 if the job worked and what it found is past a limit, so that a scheduler can act; otherwise 0.
+    """
 
     rows_in: int
     rows_out: int
     rows_rejected: int = 0
     remark: str = ""
     warnings: tuple[str, ...] = ()
+    exit_code: int = 0

@@ -69,7 +69,8 @@ def assign_semantic_ids(
     """
     assigned = assigned.where(F.col("codebook_version") == codebook_version)
     new = embeddings.where(F.col("encoder_version") == encoder_version).select("item_id", "embedding")
-    if not assigned.isEmpty():
+    is_later = not assigned.isEmpty()
+    if is_later:
         new = new.join(assigned.select("item_id"), on="item_id", how="left_anti")
     new = _nearest_or_kept(new, model, old_ids, keep_embeddings=bucket_cap is not None)
     if bucket_cap is None:
@@ -85,6 +86,7 @@ def assign_semantic_ids(
         F.lit(encoder_version).alias("encoder_version"),
         F.timestamp_seconds(F.lit(0)).alias("event_timestamp"),
         "collision_index",
+        F.lit(is_later).alias("added_after_fit"),
         "kept",
         "moved",
     )

@@ -23,6 +23,7 @@ from pydantic_settings import SettingsError as SourceError
 
 from qarm_features.settings.codes import Codebooks, NearestItems, SemanticIDs
 from qarm_features.settings.explorer import ExplorerData
+from qarm_features.settings.monitor import Monitor
 from qarm_features.settings.publishing import Publishing
 from qarm_features.settings.ranking import Behavior, Ranking
 from qarm_features.settings.repeated_keys import repeated_key
@@ -92,6 +93,7 @@ class Settings(BaseSettings):
     ranking: Ranking = Ranking()
     explorer: ExplorerData = ExplorerData()
     spark: SparkOptions = SparkOptions()
+    monitor: Monitor = Monitor()
     telemetry: Telemetry = Telemetry()
 
     _folder: Path = PrivateAttr(default=Path("."))

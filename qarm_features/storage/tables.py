@@ -178,6 +178,12 @@ ITEM_SEMANTIC_IDS = Table(
             "collision_index", "int", "Number of the item among the items with its semantic ID, from 0.", optional=True
         ),
         Column("codebook_fingerprint", "string", _FINGERPRINT.format("codebooks"), optional=True),
+        Column(
+            "added_after_fit",
+            "boolean",
+            "False if the item got its ID in the first assignment after the fit, True if it came later.",
+            optional=True,
+        ),
     ),
     "assign-semantic-ids",
     "Semantic IDs by codebook version. A written row never changes.",

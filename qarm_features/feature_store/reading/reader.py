@@ -18,6 +18,7 @@ from qarm_features.feature_store.reading.code_batches import MixedReleaseError, 
 from qarm_features.feature_store.reading.code_cache import CodeCache
 from qarm_features.feature_store.reading.history_batches import user_and_candidates
 from qarm_features.feature_store.reading.online_rows import open_async_online_rows, open_online_rows
+from qarm_features.feature_store.reading.read_counts import ReadCounter, ReadCounts
 from qarm_features.feature_store.reading.requested_ids import IDs
 from qarm_features.feature_store.reading.row_queries import AsyncOnlineRows, OnlineRows, Row, RowQuery
 from qarm_features.feature_store.reading.served_release import ServedRelease, ServedReleases
@@ -67,7 +68,13 @@ class _Reader(Generic[_Rows]):
         self._cache = CodeCache(cache_items) if cache_items else None
         self._releases = ServedReleases(self._store, service)
         self._releases.current()
+        self._counter = ReadCounter()
         self._rows: _Rows = self._open_rows(self._store.config, timeout)
+
+    @property
+    def read_counts(self) -> ReadCounts:
+        """Items that were asked for and not found so far. Their rate tells how far the release lags behind the catalog."""
+        return self._counter.counts()
 
     def _open_rows(self, config: RepoConfig, timeout: float | None) -> _Rows:
         raise NotImplementedError
@@ -173,6 +180,7 @@ class SemanticIDReader(_Reader[OnlineRows]):
             try:
                 query = next(exchange) if rows is None else exchange.send(rows)
             except StopIteration as done:
+                self._counter.add(done.value)
                 return done.value
             try:
                 rows = self._rows.fetch(query)
@@ -230,6 +238,7 @@ class AsyncSemanticIDReader(_Reader[AsyncOnlineRows]):
             try:
                 query = next(exchange) if rows is None else exchange.send(rows)
             except StopIteration as done:
+                self._counter.add(done.value)
                 return done.value
             try:
                 rows = await self._rows.fetch(query)

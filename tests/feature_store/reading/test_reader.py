@@ -37,6 +37,19 @@ def test_codes_equal_the_table_and_unknown_items_are_minus_1(project, reader):
     assert batch.codebook_version == 0
 
 
+def test_the_reader_counts_the_items_that_it_was_asked_for_and_did_not_find(project):
+    reader = SemanticIDReader(project.settings.feature_repo_path)
+    before = reader.read_counts
+
+    reader.item_codes([63, 0, 999, 63])
+    reader.user_and_candidates(3, [999, 1])
+    reader.behavior_codes([3])
+
+    assert (before.items, before.unseen_rate) == (0, 0.0)
+    assert (reader.read_counts.items, reader.read_counts.not_found) == (6, 2)
+    assert reader.read_counts.unseen_rate == pytest.approx(1 / 3)
+
+
 def test_batches_of_none_and_of_only_unknown_items_keep_their_shape(reader):
     assert reader.item_codes([]).codes.shape == (0, 2)
     assert reader.item_codes([999]).codes.tolist() == [[-1, -1]]
