@@ -20,7 +20,8 @@ from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.spark_session import start_session
 from qarm_features.settings.load import Settings, load_settings
 from qarm_features.settings.sections import SparkOptions
-from tests.server_programs import count_skipped
+from tests.s3_server import S3Server
+from tests.server_programs import count_skipped, require_s3_server
 from tests.toy_catalog import all_jobs, open_project, write_toy_project
 
 ROOT = Path(__file__).parents[1]
@@ -93,3 +94,20 @@ def fresh_project(tmp_path, spark) -> JobContext:
 def settings(tmp_path) -> Settings:
     """Settings of an empty folder."""
     return load_settings(write_toy_project(tmp_path) / "qarm.yaml")
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A running S3 server; skips where the packages of one are not installed."""
+    require_s3_server()
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch, tmp_path) -> str:
+    """The URI of a new bucket. This process reaches it, and so do those that it starts; copies are in ``tmp_path / "cache"``."""
+    for name, value in {**s3_server.variables, "QARM_CACHE_DIR": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.new_bucket()}"

@@ -21,16 +21,17 @@ from typing import NoReturn
 
 import pytest
 
-REDIS, REDIS_TLS, POSTGRES, PGVECTOR, OPENSSL, CHROMIUM = (
+REDIS, REDIS_TLS, POSTGRES, PGVECTOR, OPENSSL, CHROMIUM, S3 = (
     "redis-server",
     "a redis-server with TLS",
     "PostgreSQL",
     "PostgreSQL's extension pgvector",
     "openssl",
     "chromium",
+    "an S3 server",
 )
 _WORDS = {"redis": REDIS, "tls": REDIS_TLS, "postgres": POSTGRES, "pgvector": PGVECTOR, "openssl": OPENSSL}
-_WORDS |= {"chromium": CHROMIUM}
+_WORDS |= {"chromium": CHROMIUM, "s3": S3}
 _REASON = re.compile(f"({'|'.join(map(re.escape, _WORDS.values()))}) is not installed")
 
 
@@ -62,6 +63,12 @@ def chromium_program() -> str:
     """Returns the path of Chromium, which drives the explorer's pages; skips where it is absent."""
     path = None if _is_hidden(CHROMIUM) else shutil.which("chromium")
     return path or skip_without(CHROMIUM)
+
+
+def require_s3_server() -> None:
+    """Skips where moto, which has an S3 server, or the client obstore is absent."""
+    if _is_hidden(S3) or not (_folders_of("moto") and _folders_of("flask") and _folders_of("obstore")):
+        skip_without(S3)
 
 
 def skip_without(program: str) -> NoReturn:

@@ -12,6 +12,7 @@ _PACKAGES = {
     "redis": ("redis",),
     "postgres": ("psycopg", "psycopg_pool"),
     "audio": ("soundfile",),
+    "objects": ("obstore",),
     "explore": ("fastapi", "uvicorn", "openTSNE"),
 }
 _EXTRA_OF = {package: extra for extra, packages in _PACKAGES.items() for package in packages}

@@ -10,7 +10,7 @@ that have none under this bank version yet. A VQ code never changes after it is 
 from __future__ import annotations
 
 import os
-import tempfile
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -18,6 +18,8 @@ from pyspark.sql import functions as F
 
 from qarm_features.quantizers import NearestItems, NearestItemsModel
 from qarm_features.storage.artifacts import Artifact, Artifacts
+from qarm_features.storage.drafts import download_below, shared_draft
+from qarm_features.storage.objects import AnyPath, ObjectPath
 
 _BANK = "bank"
 _TASK_QUERIES = 10_000  # number of items that a task looks up
@@ -27,7 +29,7 @@ def publish_bank(artifacts: Artifacts, embeddings: DataFrame, estimator: Nearest
     """Freeze embeddings as the next bank version.
 
     Args:
-        artifacts: Artifacts of the banks, in a folder that the driver and every executor can reach.
+        artifacts: Artifacts of the banks, in an object store or in a folder that the driver and every executor can reach.
         embeddings: Rows of ``item_id`` and ``embedding`` (D) of unit L2 norm, one per item.
         estimator: Estimator whose params are used, except ``bankPath``.
         manifest: Further entries of the manifest, beside ``rows``, ``shards``, ``exact``, ``recall`` and ``seconds``.
@@ -35,17 +37,28 @@ def publish_bank(artifacts: Artifacts, embeddings: DataFrame, estimator: Nearest
     Returns:
         The new bank version.
     """
-    artifacts.folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=artifacts.folder.parent, prefix=".bank-") as draft:
+    with shared_draft(artifacts.folder) as draft:
         model = estimator.copy({estimator.bankPath: f"{draft}/{_BANK}"}).fit(embeddings)
         summary = {**model.training_summary, **manifest}
-        return artifacts.publish(lambda folder: os.rename(f"{draft}/{_BANK}", folder / _BANK), **summary)
+        return artifacts.publish(lambda folder: _take(draft / _BANK, folder / _BANK), **summary)
 
 
 def load_bank(artifact: Artifact) -> NearestItemsModel:
-    """Return the model of a bank version, which adds ``vq_codes`` and ``vq_similarities`` to ``embedding``."""
+    """Return the model of a bank version, which adds ``vq_codes`` and ``vq_similarities`` to ``embedding``.
+
+    Executors fetch a bank in an object store themselves.
+    """
     manifest = artifact.verify().manifest
-    return NearestItemsModel.from_bank(artifact.path / _BANK, k=manifest["k"], numProbes=manifest["num_probes"])
+    params = {"k": manifest["k"], "numProbes": manifest["num_probes"]}
+    return NearestItemsModel.from_bank(str(artifact.place / _BANK), **params)
+
+
+def _take(draft: AnyPath, folder: Path) -> None:
+    """Move a bank that the executors wrote into the folder of the new version."""
+    if isinstance(draft, ObjectPath):
+        download_below(draft, folder)
+    else:
+        os.rename(draft, folder)
 
 
 def find_nearest_items(

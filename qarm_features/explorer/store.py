@@ -34,6 +34,7 @@ from qarm_features.explorer.reading import ExplorerError, ExplorerFile
 from qarm_features.explorer.schema import codes_of
 from qarm_features.explorer.searching import found
 from qarm_features.storage.artifacts import Artifacts
+from qarm_features.storage.objects import AnyPath
 
 __all__ = ["Explorer", "ExplorerError"]
 
@@ -59,11 +60,11 @@ class Explorer:
         self._read = ExplorerFile(folder)
 
     @classmethod
-    def latest(cls, artifacts: str | Path) -> Explorer:
+    def latest(cls, artifacts: str | AnyPath) -> Explorer:
         """Open the newest version.
 
         Args:
-            artifacts: Folder of all artifacts of a project.
+            artifacts: Folder of all artifacts of a project, or its URI in an object store.
 
         Raises:
             ExplorerError: There is no version.

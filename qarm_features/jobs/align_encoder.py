@@ -53,7 +53,7 @@ def align_encoder(
         limits=media_limits(settings.encoder, settings.path),
         alignment=settings.alignment,
         seed=settings.seed,
-        work=settings.artifacts_path / "work",
+        work=settings.state_path / "work",
         pairs_version=existing_version(warehouse, ITEM_PAIRS),
         run=TrainingProcesses(context, settings.alignment.num_processes).run,
     )

@@ -18,6 +18,7 @@ from qarm_features.feature_store.publishing.releases import require_promoted_rel
 from qarm_features.jobs.context import JobContext, require_codebooks_of
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import EVALUATIONS, RELEASES
+from qarm_features.storage.drafts import DRAFT
 from qarm_features.storage.origins import require_embeddings_of
 
 
@@ -43,15 +44,14 @@ def build_explorer(context: JobContext) -> Counts:
     """Computes what the explorer shows of the promoted release, and writes it into one file of artifacts/explorers/v<n>.
 
     Sizes of prefixes count the whole catalog. Of a catalog above explorer.max_items, a sample by hash is shown. On several
-    machines, artifacts must be a folder that all of them reach.
+    machines, artifacts must be a URI, or a folder that all of them reach.
     """
     settings = context.settings
     release = require_promoted_release(settings)
     require_codebooks_of(context, release)
     require_embeddings_of(context.warehouse, context.artifacts("codebooks").get(release.codebook_version))
     versions = context.artifacts("explorers")
-    versions.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=versions.folder, prefix=".draft-") as draft:
+    with tempfile.TemporaryDirectory(dir=versions.drafts(), prefix=DRAFT) as draft:
         built = write_explorer(Path(draft), context.warehouse, release, settings=settings)
         version = versions.publish(
             lambda folder: os.rename(Path(draft) / FILE, folder / FILE),

@@ -28,7 +28,7 @@ class JobContext:
 
     Args:
         settings: Settings of the project.
-        spark_log_on_stderr: Leaves Spark's own log on stderr; otherwise it goes to ``<artifacts>/logs/spark.log``.
+        spark_log_on_stderr: Leaves Spark's own log on stderr; otherwise it goes to ``logs/spark.log`` of the project.
     """
 
     def __init__(self, settings: Settings, *, spark_log_on_stderr: bool = True) -> None:
@@ -39,7 +39,7 @@ class JobContext:
     @functools.cached_property
     def spark(self) -> SparkSession:
         """The only Spark session of the run."""
-        log_file = None if self.spark_log_on_stderr else self.settings.artifacts_path / "logs" / "spark.log"
+        log_file = None if self.spark_log_on_stderr else self.settings.state_path / "logs" / "spark.log"
         spark = start_session(self.settings.spark, name="qarm", log_file=log_file)
         describe_jobs(spark.sparkContext, self._stage)
         return spark
@@ -110,7 +110,7 @@ def require_codebooks_of(context: JobContext, release: Release) -> None:
     if release.codebook_fingerprint not in (None, artifact.fingerprint):
         raise OriginError(
             f"{release.view_name} was published with codebooks of fingerprint {release.codebook_fingerprint}, but "
-            f"{artifact.path} has {artifact.fingerprint}: it was made anew under an old number. Restore the folder of that "
+            f"{artifact.place} has {artifact.fingerprint}: it was made anew under an old number. Restore the folder of that "
             "fingerprint from a backup, or publish new codebooks: qarm fit-codebooks --fresh, qarm assign-semantic-ids, qarm "
             "publish-features."
         )

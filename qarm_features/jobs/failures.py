@@ -94,7 +94,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _log_folder(arguments: Sequence[str]) -> Path:
-    """Returns ``<artifacts>/logs`` of the project that the arguments name, or else a temporary folder."""
+    """Returns ``logs`` of the project that the arguments name, or else a temporary folder."""
     config = "qarm.yaml"
     for number, argument in enumerate(arguments):
         if argument.startswith("--config="):
@@ -102,7 +102,7 @@ def _log_folder(arguments: Sequence[str]) -> Path:
         elif argument == "--config" and number + 1 < len(arguments):
             config = arguments[number + 1]
     try:
-        return load_settings(config).artifacts_path / "logs"
+        return load_settings(config).state_path / "logs"
     except Exception:  # The settings may be what is wrong.
         return Path(tempfile.gettempdir())
 

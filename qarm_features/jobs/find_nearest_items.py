@@ -36,8 +36,8 @@ def find_nearest_items(
     """Finds a VQ code, which is the IDs of the nearest items, for every item that has none under this bank version.
 
     A bank holds the embeddings that are searched. It stays frozen until the encoder or the settings change or --refit is
-    given: items added later get a VQ code, but are in no VQ code themselves. On several machines, artifacts must be a folder
-    that all of them reach.
+    given: items added later get a VQ code, but are in no VQ code themselves. On several machines, artifacts must be a URI,
+    or a folder that all of them reach.
     """
     settings, warehouse, banks = context.settings, context.warehouse, context.artifacts("banks")
     encoder = current_encoder(context.artifacts("encoders"), settings.items, settings.encoder)

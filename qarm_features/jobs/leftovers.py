@@ -1,7 +1,8 @@
 """What killed runs left among the artifacts: drafts that never became a version, and the work folder of an alignment.
 
 In: settings. Out: the leftovers with their sizes, and their removal while no run holds the project. Versions, records and
-reports are never among them.
+reports are never among them. In an object store, files without a manifest are no version; another machine may be writing
+them, so they count only when nothing was added for a day.
 """
 
 from __future__ import annotations
@@ -9,16 +10,23 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from qarm_features.jobs.project_lock import held_for_run
 from qarm_features.settings.load import Settings
+from qarm_features.storage.artifacts import MANIFEST
+from qarm_features.storage.copies import copies_of
+from qarm_features.storage.drafts import DRAFT, remove_below
+from qarm_features.storage.objects import AnyPath, ObjectPath, StoredObject
 
 _JSON_DRAFT = re.compile(r"\..+\.json-[0-9a-f]{32}")
 _VERSION = re.compile(r"v\d+")
 _SECONDS = 3_600.0  # A draft of a record may be in use by a command that holds no lock; it lives for milliseconds.
+
+_REMOTE_SECONDS = 86_400.0
 
 
 class Leftover(NamedTuple):
@@ -29,15 +37,21 @@ class Leftover(NamedTuple):
         bytes: Size of all of its files.
     """
 
-    path: Path
+    path: AnyPath
     bytes: int
 
 
 def leftovers(settings: Settings) -> list[Leftover]:
     """Returns what killed runs left, if no run is at work now."""
-    root = settings.artifacts_path
-    drafts = [*root.glob("*/.draft-*"), *root.glob("work/*")]
-    return [Leftover(path, _size(path)) for path in sorted([*drafts, *_json_drafts(root)])]
+    root, state = settings.artifacts_path, settings.state_path
+    found: list[Leftover] = []
+    folders = [state]
+    if isinstance(root, ObjectPath):
+        found = _remote_leftovers(root)
+        folders.append(copies_of(root / "any").parent)
+    drafts = [path for folder in folders for path in folder.glob(f"*/{DRAFT}*")]
+    local = [*drafts, *state.glob("work/*"), *_json_drafts(state)]
+    return [*found, *(Leftover(path, _size(path)) for path in sorted(local))]
 
 
 def remove_leftovers(settings: Settings) -> list[Leftover]:
@@ -46,12 +60,14 @@ def remove_leftovers(settings: Settings) -> list[Leftover]:
     Raises:
         ProjectBusy: A run or a job works in the project.
     """
-    if not settings.artifacts_path.is_dir():
+    if not settings.state_path.is_dir() and isinstance(settings.artifacts_path, Path):
         return []
     with held_for_run(settings):
         found = leftovers(settings)
         for one in found:
-            if one.path.is_dir() and not one.path.is_symlink():
+            if isinstance(one.path, ObjectPath):
+                remove_below(one.path)
+            elif one.path.is_dir() and not one.path.is_symlink():
                 shutil.rmtree(one.path)
             else:
                 one.path.unlink(missing_ok=True)
@@ -81,6 +97,22 @@ def _json_drafts(root: Path) -> Iterator[Path]:
             is_draft = _JSON_DRAFT.fullmatch(path.name) and path.is_file() and not is_of_version
             if is_draft and time.time() - path.stat().st_mtime > _SECONDS:
                 yield path
+
+
+def _remote_leftovers(root: ObjectPath) -> list[Leftover]:
+    """Returns the drafts, and the folders of numbers without a manifest, in which nothing changed for a day."""
+    files: defaultdict[str, list[StoredObject]] = defaultdict(list)
+    for one in root.objects():
+        kind, _, below = one.name.partition("/")
+        name, _, file = below.partition("/")
+        if file and (_VERSION.fullmatch(name) or name.startswith(DRAFT)):
+            files[f"{kind}/{name}"].append(one)
+    return [
+        Leftover(root / name, sum(one.bytes for one in found))
+        for name, found in sorted(files.items())
+        if f"{name}/{MANIFEST}" not in {one.name for one in found}
+        and time.time() - max(one.modified.timestamp() for one in found) > _REMOTE_SECONDS
+    ]
 
 
 def _size(path: Path) -> int:

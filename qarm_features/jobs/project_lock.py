@@ -1,7 +1,9 @@
 """One run at a time in a project: a second one is told who runs already.
 
 In: the settings, and what wants to run. Out: a block in which nobody else runs the same. The locks are held by the operating
-system on files in ``<artifacts>/locks``, so a process that is killed holds none.
+system on files in ``locks`` of the project on this machine, so a process that is killed holds none. Where artifacts is a
+URI, machines do not see the locks of each other: versions and releases are then kept apart by conditional writes and by the
+publisher's lease.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ def held_for_job(settings: Settings, job: str) -> Iterator[None]:
 
 def holders(settings: Settings) -> list[dict[str, str]]:
     """Returns the commands that work in a project now, each with ``command``, ``pid``, ``host`` and ``started``."""
-    files = sorted((settings.artifacts_path / "locks").glob("*.lock"))
+    files = sorted((settings.state_path / "locks").glob("*.lock"))
     return [holder for file in files if _is_held(file) and (holder := _read(file))]
 
 
@@ -113,6 +115,6 @@ def _write(file: IO[str], command: str) -> None:
 
 
 def _folder(settings: Settings) -> Path:
-    folder = settings.artifacts_path / "locks"
+    folder = settings.state_path / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

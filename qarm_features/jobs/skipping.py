@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 from qarm_features import __version__
@@ -16,6 +15,7 @@ from qarm_features.jobs.job import Counts, Job
 from qarm_features.jobs.states import UNKNOWN, Place, state_of
 from qarm_features.settings.load import Settings
 from qarm_features.storage.artifacts import write_json
+from qarm_features.storage.objects import AnyPath
 
 
 def inputs(job: Job[...], settings: Settings) -> dict[str, Any]:
@@ -76,5 +76,5 @@ def _ours(names: tuple[str | Place, ...]) -> list[str | Place]:
     return [name for name in names if not str(name).startswith("your ")]
 
 
-def _record_file(job: Job[...], settings: Settings) -> Path:
+def _record_file(job: Job[...], settings: Settings) -> AnyPath:
     return settings.artifacts_path / "runs" / f"{job.name}.json"

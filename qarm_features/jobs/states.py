@@ -16,6 +16,7 @@ from typing import Any
 from qarm_features.settings.load import Settings
 from qarm_features.settings.sources import Source
 from qarm_features.storage.artifacts import Artifacts
+from qarm_features.storage.objects import AnyPath
 from qarm_features.storage.tables import TABLE_BY_NAME, Table
 from qarm_features.storage.warehouse import Warehouse
 
@@ -107,8 +108,8 @@ def _promoted_release(settings: Settings) -> Any:
 
 def _json_files(folder: str) -> Callable[[Settings], Any]:
     def texts(settings: Settings) -> list[str] | None:
-        files = sorted((settings.artifacts_path / folder).glob("*.json"))
-        return [file.read_text() for file in files] or None
+        files: list[AnyPath] = [*(settings.artifacts_path / folder).glob("*.json")]
+        return [file.read_text() for file in sorted(files, key=str)] or None
 
     return texts
 

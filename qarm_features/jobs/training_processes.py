@@ -1,7 +1,7 @@
 """The training processes of a job, and the way of their lines to the people who wait.
 
 In: a function that trains. Out: its return value. Progress and warnings reach the log of the job while the training runs; all
-that the processes print is kept in ``<artifacts>/logs/training.log``.
+that the processes print is kept in ``logs/training.log`` of the project.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class TrainingProcesses:
             distributor = TorchDistributor(num_processes=self.num_processes, local_mode=False, use_gpu=gpus > 0)
         lines: deque[str] = deque(maxlen=_KEPT_LINES)
         try:
-            with _lines_passed_on(self.context.settings.artifacts_path / "logs" / "training.log", lines):
+            with _lines_passed_on(self.context.settings.state_path / "logs" / "training.log", lines):
                 return distributor.run(tell_error, function, *args, **kwargs)
         except Exception as error:
             told = next((line for line in lines if line.startswith(TRAINING_ERROR)), None)

@@ -17,6 +17,7 @@ import atexit
 import shutil
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from pyspark import keyword_only
@@ -29,6 +30,9 @@ from qarm_features.quantizers.params.nearest_items_params import NearestItemsPar
 from qarm_features.quantizers.passes.bank_rows import BankFacts, describe_rows, write_shards
 from qarm_features.quantizers.passes.embedding_batches import check_facts
 from qarm_features.quantizers.passes.item_bank import Bank, ShardFacts
+from qarm_features.storage.objects import SCHEMES, ObjectPath, any_path
+
+REMOTE = tuple(f"{scheme}://" for scheme in SCHEMES)
 
 
 class NearestItems(Estimator["NearestItemsModel"], NearestItemsParams, DefaultParamsReadable, DefaultParamsWritable):
@@ -49,7 +53,8 @@ class NearestItems(Estimator["NearestItemsModel"], NearestItemsParams, DefaultPa
         numProbes: Number of lists of a shard that an approximate search reads, at least 1, default 16. A shard has about
             2 sqrt(rows) lists.
         shardRows: Number of rows in a shard, which one task writes, at least 1, default 65,536.
-        bankPath: Path of a new or empty folder that the driver and every executor can reach. By default a temporary folder
+        bankPath: Path of a new or empty folder that the driver and every executor can reach, or a URI such as
+            ``s3://bucket/bank``, from which every machine fetches the bank once. By default a temporary folder
             on this machine, which is removed when the process ends.
         seed: Seed for training the lists and for measuring their recall, any integer, default 0.
 
@@ -119,12 +124,17 @@ class NearestItems(Estimator["NearestItemsModel"], NearestItemsParams, DefaultPa
         if not path:
             path = tempfile.mkdtemp(prefix="qarm-bank-")
             atexit.register(shutil.rmtree, path, ignore_errors=True)
-        folder = local_folder(path, "bankPath")
-        if folder.exists() and any(folder.iterdir()):
+        folder = any_path(path) if path.startswith(REMOTE) else local_folder(path, "bankPath")
+        if isinstance(folder, ObjectPath):
+            is_empty = next(folder.objects(), None) is None
+        else:
+            is_empty = not folder.exists() or not any(folder.iterdir())
+        if not is_empty:
             raise ValueError(
                 f"bankPath is {path}, must be a new or empty folder, because a bank never changes. Name another one."
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(folder, Path):
+            folder.mkdir(parents=True, exist_ok=True)
         return str(folder)
 
     def _check_rows(self, facts: BankFacts) -> None:

@@ -166,7 +166,7 @@ class _ModelWriter(MLWriter):
         bank = local_folder(path, "path") / _BANK
         summary = {"training_summary": self.instance.training_summary}
         DefaultParamsWriter.saveMetadata(self.instance, path, self.sparkSession, extraMetadata=summary)
-        shutil.copytree(self.instance.bank.folder, bank)
+        shutil.copytree(self.instance.bank.local(), bank)
 
 
 class _ModelReader(MLReader[NearestItemsModel]):

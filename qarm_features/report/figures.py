@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import DataFrame, Window
@@ -19,6 +18,7 @@ from qarm_features.report.prefix_neighbors import item_cards
 from qarm_features.report.ranking_rows import ranking_rows, without_draws
 from qarm_features.semantic_ids.assign import level_sizes
 from qarm_features.storage.artifacts import Artifacts
+from qarm_features.storage.objects import AnyPath
 from qarm_features.storage.tables import INTERACTIONS, ITEM_SEMANTIC_IDS, ITEMS, REJECTED_ROWS
 from qarm_features.storage.warehouse import Warehouse
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _CENTROIDS_SHOWN, _TITLES_SHOWN, _BUCKETS_SHOWN, _REASONS_SHOWN, _ITEMS_SHOWN, _NEIGHBORS_SHOWN = 24, 6, 20, 30, 5, 3
 
 
-def collect_figures(warehouse: Warehouse, release: Release, *, artifacts: Path, project: str) -> dict[str, Any]:
+def collect_figures(warehouse: Warehouse, release: Release, *, artifacts: AnyPath, project: str) -> dict[str, Any]:
     """Compute the figures of the report over all items. Their number does not grow with the catalog.
 
     Args:
@@ -109,7 +109,7 @@ def _frozen_codes(
     warehouse: Warehouse,
     item_ids: list[int | str],
     *,
-    artifacts: Path,
+    artifacts: AnyPath,
     encoders: dict[str, Any] | None,
     manifest: dict[str, Any],
 ) -> dict[str, Any] | None:
@@ -127,7 +127,7 @@ def _frozen_codes(
     return {"codebook_version": found.version, "encoder_version": frozen, "items": items}
 
 
-def ranking_results(artifacts: Path, codebook_version: int) -> list[dict[str, Any]]:
+def ranking_results(artifacts: AnyPath, codebook_version: int) -> list[dict[str, Any]]:
     """Return the metrics of the ranking models that were trained on a codebook version.
 
     Args:
@@ -147,7 +147,7 @@ def ranking_results(artifacts: Path, codebook_version: int) -> list[dict[str, An
     return [{name: manifest[name] for name in names} for _, manifest in sorted(found.items())]
 
 
-def encoder_evaluation(artifacts: Path) -> dict[str, Any] | None:
+def encoder_evaluation(artifacts: AnyPath) -> dict[str, Any] | None:
     """Return the figures of the last ``qarm evaluate-encoder``, or None if it has not run.
 
     Figures of an earlier version, which took the order of item IDs for that of clicks or did not measure what popularity
@@ -158,7 +158,7 @@ def encoder_evaluation(artifacts: Path) -> dict[str, Any] | None:
     return figures if figures and {"ties", "popular"} <= figures.keys() else None
 
 
-def code_evaluations(artifacts: Path) -> list[dict[str, Any]]:
+def code_evaluations(artifacts: AnyPath) -> list[dict[str, Any]]:
     """Return the figures of ``qarm evaluate-codes``, in the order of the codebook versions."""
     found = [json.loads(path.read_text()) for path in (artifacts / "evaluations").glob("codes_v*.json")]
     return sorted(found, key=lambda figures: figures["codebook_version"])

@@ -16,14 +16,15 @@ from qarm_features.report.junk_clusters import WORDS
 from qarm_features.report.ranking_rows import RankingRow, difference_in_words, seeds_in_words
 from qarm_features.storage.artifacts import write_json
 from qarm_features.storage.moments import Ties
+from qarm_features.storage.objects import AnyPath
 
 
-def render_report(figures: dict[str, Any], folder: Path) -> Path:
+def render_report(figures: dict[str, Any], folder: AnyPath) -> AnyPath:
     """Write ``report.html`` and ``figures.json`` into a folder.
 
     Args:
         figures: Figures from ``collect_figures``.
-        folder: Folder to write to. It is made if it does not exist.
+        folder: Folder to write to. A local one is made if it does not exist.
 
     Returns:
         The path of ``report.html``.
@@ -48,7 +49,8 @@ def render_report(figures: dict[str, Any], folder: Path) -> Path:
     said = [words for row in rows if (words := difference_in_words(row))]
     ties = figures["encoders"] and Ties(**figures["encoders"]["ties"]).words("positives")
     page = folder / "report.html"
-    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(folder, Path):
+        folder.mkdir(parents=True, exist_ok=True)
     pages = Environment(loader=PackageLoader("qarm_features.report"), autoescape=select_autoescape(), trim_blocks=True)
     page.write_text(
         pages.get_template("report.html").render(

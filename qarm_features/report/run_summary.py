@@ -18,6 +18,7 @@ from rich.text import Text
 from qarm_features.report.prefix_neighbors import ItemCard, Neighbor
 from qarm_features.report.ranking_rows import RankingRow, difference_in_words, seeds_in_words
 from qarm_features.report.terminal import item_table
+from qarm_features.storage.objects import AnyPath
 from qarm_features.terminal import literal
 
 _EXPLANATION = (
@@ -27,7 +28,7 @@ _EXPLANATION = (
 )
 
 
-def summary(*, report_folder: Path, feature_repo: Path) -> RenderableType:
+def summary(*, report_folder: AnyPath, feature_repo: Path) -> RenderableType:
     """Summarize a run by the figures of its report.
 
     Args:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, get_args
 
 import yaml
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -37,6 +37,7 @@ from qarm_features.settings.secrets import (
 from qarm_features.settings.sections import Alignment, Encoder, ItemPairs, SparkOptions
 from qarm_features.settings.sources import InteractionSource, ItemSource, RejectedShares
 from qarm_features.settings.telemetry import Telemetry
+from qarm_features.storage.objects import AnyPath, ObjectStoreError, any_path
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -69,7 +70,16 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="QARM_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
     warehouse: str = Field("data", description="Folder or URI of the Delta tables.")
-    artifacts: str = Field("artifacts", description="Folder of the encoders, codebooks, releases and ranking models.")
+    artifacts: str = Field(
+        "artifacts",
+        description="Folder of the encoders, codebooks, releases and ranking models, or its URI in an object store: s3://, "
+        "gs:// or abfss://.",
+    )
+    state: str = Field(
+        "state",
+        description="Folder of this machine for locks, logs and the checkpoints of trainings, where artifacts is a URI; else "
+        "they are in artifacts.",
+    )
     feature_repo: str = Field("feature_repo", description="Folder of feature_store.yaml.")
     seed: int = Field(0, ge=0, description="Seed of all random numbers, at least 0.")
     max_unknown_item_share: float = Field(
@@ -102,6 +112,15 @@ class Settings(BaseSettings):
     @classmethod
     def _use_defaults_for_empty_sections(cls, content: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in content.items() if value is not None}
+
+    @field_validator("artifacts")
+    @classmethod
+    def _in_a_known_store(cls, artifacts: str) -> str:
+        try:
+            any_path(artifacts)
+        except ObjectStoreError as error:
+            raise ValueError(str(error)) from None
+        return artifacts
 
     @model_validator(mode="after")
     def _no_credentials_in_plain_view(self) -> Self:
@@ -142,9 +161,15 @@ class Settings(BaseSettings):
         return {"item_id_type": self.items.item_id_type, "user_id_type": self.interactions.user_id_type}
 
     @property
-    def artifacts_path(self) -> Path:
-        """Folder of the versioned artifacts."""
-        return Path(self.path(self.artifacts))
+    def artifacts_path(self) -> AnyPath:
+        """Folder of the versioned artifacts, on this machine or in an object store."""
+        return any_path(self.path(self.artifacts))
+
+    @property
+    def state_path(self) -> Path:
+        """Folder of this machine for locks, logs and the checkpoints of trainings."""
+        artifacts = self.artifacts_path
+        return artifacts if isinstance(artifacts, Path) else Path(self.path(self.state))
 
     @property
     def feature_repo_path(self) -> Path:

@@ -1,8 +1,9 @@
 """Versioned folders of what the stages make beside tables: encoders, codebooks, ranking models, releases.
 
 In: a function that writes files into a folder. Out: ``<root>/<kind>/v<n>/`` with a ``manifest.json`` that lists the
-SHA-256 of every file. A version appears by one rename, so no reader sees a part of it, and it is never changed afterwards.
-What a version holds is what its manifest names, no less and no more.
+SHA-256 of every file. On this machine a version appears by one rename, in an object store by its manifest, which is written
+last: no reader sees a part of it, and it is never changed afterwards. What a version holds is what its manifest names, no
+less and no more.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ import shutil
 import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from qarm_features.storage.copies import copies_of, drop_copy, fetched, keep_copy
+from qarm_features.storage.drafts import DRAFT
+from qarm_features.storage.json_files import as_json, fingerprint, sha256, write_json
+from qarm_features.storage.objects import AnyPath, ObjectPath, any_path
+from qarm_features.storage.version_files import MANIFEST, ArtifactError, hashed_files, require_whole
 from qarm_features.storage.version_numbers import reserve_number
 
-MANIFEST = "manifest.json"
-
-
-class ArtifactError(ValueError):
-    """An artifact is missing, or one of its files differs from its manifest."""
+__all__ = ["MANIFEST", "Artifact", "ArtifactError", "Artifacts", "fingerprint", "open_version", "sha256", "write_json"]
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,27 @@ class Artifact:
     Attributes:
         kind: Kind of artifact, for example ``codebooks``.
         version: Version number, from 0.
-        path: Folder of the version.
+        place: Folder of the version, on this machine or in an object store.
         manifest: Content of its ``manifest.json``.
     """
 
     kind: str
     version: int
-    path: Path
+    place: AnyPath
     manifest: dict[str, Any]
+
+    @cached_property
+    def path(self) -> Path:
+        """Folder of the version on this machine. A version in an object store is fetched on first use."""
+        return fetched(self.place, self.manifest) if isinstance(self.place, ObjectPath) else self.place
+
+    @property
+    def written_at(self) -> datetime:
+        """Time of the manifest in UTC, to the second: it is right unless a folder was copied without its times."""
+        manifest = self.place / MANIFEST
+        if isinstance(manifest, ObjectPath):
+            return manifest.modified()
+        return datetime.fromtimestamp(int(manifest.stat().st_mtime), UTC)
 
     @property
     def content_hash(self) -> str:
@@ -58,7 +75,8 @@ class Artifact:
     def verify(self, *, besides: Collection[str] = ()) -> Artifact:
         """Check that the folder holds the files of the manifest and no others, and return the artifact itself.
 
-        Hidden files may lie beside them, because no reader opens one that the manifest does not name.
+        Hidden files may lie beside them, because no reader opens one that the manifest does not name. A damaged copy of a
+        version in an object store is fetched anew.
 
         Args:
             besides: Names of subfolders that other people may have put into the folder.
@@ -67,28 +85,14 @@ class Artifact:
             ArtifactError: A file is missing, differs, is a symbolic link or is not named by the manifest, or the manifest
                 names no file or one outside the folder.
         """
-        files = self.manifest.get("files")
-        manifest = self.path / MANIFEST
-        if not isinstance(files, dict) or not files:
-            raise ArtifactError(f"{manifest} names no files, so nothing says what the version holds. {_REMEDY}")
-        for name, expected in files.items():
-            if not _is_inside(name):
-                raise ArtifactError(f"{manifest} names the file {name}, which must lie in its folder. {_REMEDY}")
-            file = self.path / name
-            if link := next((str(place) for place in _down_to(self.path, name) if place.is_symlink()), None):
-                raise ArtifactError(f"{link} is a symbolic link, must be a file or folder of its own. {_REMEDY}")
-            if not file.is_file() or sha256(file) != expected:
-                raise ArtifactError(f"{file} is missing or differs from its manifest. {_REMEDY}")
-        strangers = _not_named(self.path, {*files, MANIFEST}, besides)
-        if strangers:
-            more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
-            raise ArtifactError(
-                f"{self.path / strangers[0]}{more} is not in the manifest of its version. Move it elsewhere."
-            )
+        try:
+            require_whole(self.path, self.manifest, besides=besides)
+        except ArtifactError:
+            if not isinstance(self.place, ObjectPath):
+                raise
+            drop_copy(self.place)
+            require_whole(fetched(self.place, self.manifest), self.manifest, besides=besides)
         return self
-
-
-_REMEDY = "Restore it or make a new version."
 
 
 def open_version(folder: str | Path) -> Artifact | None:
@@ -104,36 +108,11 @@ def open_version(folder: str | Path) -> Artifact | None:
     return Artifact(manifest.get("kind", path.parent.name), manifest.get("version", -1), path, manifest)
 
 
-def _is_inside(name: str) -> bool:
-    """Return False for a name that leads out of a folder, or that has another form than ``publish`` writes."""
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and str(path) == name and name not in ("", ".", MANIFEST)
-
-
-def _down_to(folder: Path, name: str) -> list[Path]:
-    """Return the file of a name and the folders between it and ``folder``, from above."""
-    parts = PurePosixPath(name).parts
-    return [folder.joinpath(*parts[: number + 1]) for number in range(len(parts))]
-
-
-def _not_named(folder: Path, named: Collection[str], besides: Collection[str]) -> list[str]:
-    """Return the files and links in a folder that are neither named nor hidden nor below a folder in ``besides``."""
-    found = []
-    for above, folders, files in os.walk(folder):
-        inside = Path(above).relative_to(folder)
-        links = [name for name in folders if Path(above, name).is_symlink()]
-        top = inside == Path(".")
-        folders[:] = [name for name in folders if not name.startswith(".") and not (top and name in besides)]
-        names = [(inside / name).as_posix() for name in (*files, *links) if not name.startswith(".")]
-        found += [name for name in names if name not in named and not (top and name in besides)]
-    return sorted(found)
-
-
 class Artifacts:
     """All versions of one kind of artifact.
 
     Args:
-        root: Folder of all artifacts of the project.
+        root: Folder of all artifacts of the project, or its URI in an object store.
         kind: Kind of artifact, the name of its folder.
         taken: Function that returns the largest number that is in use elsewhere, for example in tables; -1 for none.
 
@@ -146,14 +125,18 @@ class Artifacts:
         (0, [0], 0)
     """
 
-    def __init__(self, root: str | Path, kind: str, *, taken: Callable[[], int] = lambda: -1) -> None:
+    def __init__(self, root: str | AnyPath, kind: str, *, taken: Callable[[], int] = lambda: -1) -> None:
         self.kind = kind
-        self.folder = Path(root) / kind
+        self.folder: AnyPath = any_path(root) / kind
         self._taken = taken
 
     def versions(self) -> list[int]:
         """Return the published versions, ascending."""
-        return sorted(int(path.name[1:]) for path in self.folder.glob("v*") if path.name[1:].isdigit())
+        if isinstance(self.folder, ObjectPath):
+            names = [path.parent.name for path in self.folder.glob(f"v*/{MANIFEST}")]
+        else:
+            names = [path.name for path in self.folder.glob("v*")]
+        return sorted(int(name[1:]) for name in names if name[1:].isdigit())
 
     def get(self, version: int) -> Artifact:
         """Return one version.
@@ -161,11 +144,12 @@ class Artifacts:
         Raises:
             ArtifactError: The version does not exist.
         """
-        path = self.folder / f"v{version}"
-        if not (path / MANIFEST).is_file():
+        place = self.folder / f"v{version}"
+        try:
+            return Artifact(self.kind, version, place, json.loads((place / MANIFEST).read_text()))
+        except (FileNotFoundError, NotADirectoryError):
             present = ", ".join(map(str, self.versions())) or "none"
-            raise ArtifactError(f"{self.kind} has no version {version} in {self.folder}. Present: {present}.")
-        return Artifact(self.kind, version, path, json.loads((path / MANIFEST).read_text()))
+            raise ArtifactError(f"{self.kind} has no version {version} in {self.folder}. Present: {present}.") from None
 
     def latest(self) -> Artifact | None:
         """Return the newest version, or None when there is none."""
@@ -180,68 +164,55 @@ class Artifacts:
                 return artifact
         return None
 
+    def drafts(self) -> Path:
+        """Return the local folder, which exists, on the file system of the versions or else of their copies."""
+        if isinstance(self.folder, ObjectPath):
+            return copies_of(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder
+
     def publish(self, write: Callable[[Path], object], **manifest: Any) -> Artifact:
-        """Write files and make them the next version in one atomic rename.
+        """Write files and make them the next version in one atomic step.
 
         When two processes publish at the same time, both succeed and get different versions. A number that was given once is
         never given again.
 
         Args:
-            write: Function that writes the files into the folder that it is given.
+            write: Function that writes the files into the local folder that it is given.
             manifest: Further entries of the manifest, JSON values.
 
         Raises:
             ArtifactError: ``write`` made a symbolic link.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f".draft-{uuid.uuid4().hex}"
+        draft = self.drafts() / f"{DRAFT}{uuid.uuid4().hex}"
         draft.mkdir()
         try:
             write(draft)
-            written = sorted(draft.rglob("*"))
-            if link := next((path for path in written if path.is_symlink()), None):
-                raise ArtifactError(
-                    f"{self.kind}: {link.relative_to(draft)} is a symbolic link, must be a file or folder."
-                )
-            files = {path.relative_to(draft).as_posix(): sha256(path) for path in written if path.is_file()}
+            content = {"kind": self.kind, **manifest, "files": hashed_files(draft, self.kind)}
+            content["fingerprint"] = Artifact(self.kind, -1, draft, content).fingerprint
             least = self._taken() + 1
             while True:
                 version = reserve_number(self.folder, at_least=least)
-                content = {"kind": self.kind, "version": version, **manifest, "files": files}
-                content["fingerprint"] = Artifact(self.kind, version, draft, content).fingerprint
-                write_json(draft / MANIFEST, content)
-                try:
-                    os.rename(draft, self.folder / f"v{version}")
+                if self._put(draft, version, {**content, "version": version}):
                     return self.get(version)
-                except OSError:
-                    if not (self.folder / f"v{version}").exists():
-                        raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    with open(draft, "w") as file:
-        json.dump(content, file, indent=2, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-
-
-def sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fingerprint(content: Any) -> str:
-    """Return a short hash of any JSON-like value, the same for the same content.
-
-    Example:
-        >>> fingerprint({"seed": 0, "levels": 3}) == fingerprint({"levels": 3, "seed": 0})
-        True
-    """
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    def _put(self, draft: Path, version: int, content: dict[str, Any]) -> bool:
+        """Make a draft the version of a reserved number; False if somebody else put files there meanwhile."""
+        place = self.folder / f"v{version}"
+        if isinstance(place, ObjectPath):
+            for name in content["files"]:
+                (place / name).upload(draft / name)
+            if not (place / MANIFEST).create(as_json(content).encode()):
+                return False
+            keep_copy(place, draft, content)
+            return True
+        write_json(draft / MANIFEST, content)
+        try:
+            os.rename(draft, place)
+        except OSError:
+            if not place.exists():
+                raise
+            return False
+        return True

@@ -129,12 +129,12 @@ def require_same_origin(warehouse: Warehouse, table: Table, artifact: Artifact, 
     if others:
         raise OriginError(
             f"{table.name} holds {origin.noun} of {artifact.kind} v{artifact.version} with the fingerprint {others[0]}, but "
-            f"{artifact.path} has {artifact.fingerprint}: it was made anew under an old number. Restore the folder of that "
+            f"{artifact.place} has {artifact.fingerprint}: it was made anew under an old number. Restore the folder of that "
             f"fingerprint from a backup, or {origin.anew}."
         )
     if None in found:
         logger.warning(
             "WARNING: %s holds %s of %s v%d without a fingerprint, written by an earlier release, so nothing proves that "
             "%s made them. If the folder was lost since: %s.",
-            table.name, origin.noun, artifact.kind, artifact.version, artifact.path, origin.anew,
+            table.name, origin.noun, artifact.kind, artifact.version, artifact.place, origin.anew,
         )  # fmt: skip

@@ -10,19 +10,19 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from pathlib import Path
 
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from qarm_features.storage.artifacts import write_json
+from qarm_features.storage.json_files import write_json
+from qarm_features.storage.objects import AnyPath
 
 _TABLE, _RECORD = "project_fingerprint", "project.json"
 _log = logging.getLogger(__name__)
 
 
-def find_fingerprint(root: str, artifacts: Path, *, name: str) -> str | None:
+def find_fingerprint(root: str, artifacts: AnyPath, *, name: str) -> str | None:
     """Return the fingerprint of a project; None if it has published nothing yet.
 
     Args:
@@ -33,7 +33,7 @@ def find_fingerprint(root: str, artifacts: Path, *, name: str) -> str | None:
     return _stored(root) or _records(artifacts).get(name)
 
 
-def project_fingerprint(root: str, artifacts: Path, *, name: str) -> str:
+def project_fingerprint(root: str, artifacts: AnyPath, *, name: str) -> str:
     """Return the fingerprint of a project, and make it if there is none.
 
     What the warehouse holds is right. Where the tables were deleted and made again, the record beside the artifacts is.
@@ -45,6 +45,7 @@ def project_fingerprint(root: str, artifacts: Path, *, name: str) -> str:
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> folder = Path(tempfile.mkdtemp())
         >>> made = project_fingerprint(str(folder / "data"), folder / "artifacts", name="data")
         >>> made == project_fingerprint(str(folder / "data"), folder / "artifacts", name="data")
@@ -55,7 +56,7 @@ def project_fingerprint(root: str, artifacts: Path, *, name: str) -> str:
     return fingerprint
 
 
-def adopt_fingerprint(root: str, artifacts: Path, fingerprint: str, *, name: str) -> None:
+def adopt_fingerprint(root: str, artifacts: AnyPath, fingerprint: str, *, name: str) -> None:
     """Give a project the fingerprint of an earlier one, which it continues.
 
     Args:
@@ -104,13 +105,13 @@ def _path(root: str) -> str:
     return f"{root.rstrip('/')}/{_TABLE}"
 
 
-def _records(artifacts: Path) -> dict[str, str]:
+def _records(artifacts: AnyPath) -> dict[str, str]:
     path = artifacts / _RECORD
     found: dict[str, str] = json.loads(path.read_text())["fingerprints"] if path.is_file() else {}
     return found
 
 
-def _record(artifacts: Path, name: str, fingerprint: str) -> None:
+def _record(artifacts: AnyPath, name: str, fingerprint: str) -> None:
     records = _records(artifacts)
     if records.get(name) != fingerprint:
         write_json(artifacts / _RECORD, {"fingerprints": {**records, name: fingerprint}})

@@ -1,6 +1,7 @@
 """The log of all stages of a project: one JSON line per run, in one file per month.
 
-In: runs that have ended. Out: ``<artifacts>/runs/stages-<year>-<month>.jsonl``, and the last runs of each stage.
+In: runs that have ended. Out: ``<artifacts>/runs/stages-<year>-<month>.jsonl``, and the last runs of each stage. An object
+cannot grow: in an object store each run is an object of its own, in ``runs/stages-<year>-<month>/``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qarm_features.settings.load import Settings
+from qarm_features.storage.objects import AnyPath, ObjectPath
 from qarm_features.telemetry.stage_run import StageRun
 
 _BLOCK = 1 << 16
@@ -31,6 +33,11 @@ class LastRuns(NamedTuple):
 def append_run(settings: Settings, run: StageRun) -> None:
     """Add a run to the log. Several processes may do so at the same time."""
     folder = _folder(settings)
+    if isinstance(folder, ObjectPath):
+        ended = run.ended_at or run.started_at
+        name = f"{ended:%Y%m%dT%H%M%S.%f}-{run.run_id}.json"
+        (folder / f"stages-{ended:%Y-%m}" / name).write_bytes(run.to_line().encode("utf-8", "backslashreplace"))
+        return
     folder.mkdir(parents=True, exist_ok=True)
     file = os.open(
         folder / f"stages-{run.started_at:%Y-%m}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
@@ -43,13 +50,12 @@ def append_run(settings: Settings, run: StageRun) -> None:
 
 def runs_backwards(settings: Settings) -> Iterator[StageRun]:
     """Yield all runs, the latest first. A line that a killed process did not finish is left out."""
-    for file in sorted(_folder(settings).glob("stages-*.jsonl"), reverse=True):
-        for line in _lines_backwards(file):
-            try:
-                run = StageRun.from_line(line.decode())
-            except (ValueError, TypeError):
-                continue
-            yield run
+    for line in _all_lines_backwards(_folder(settings)):
+        try:
+            run = StageRun.from_line(line.decode())
+        except (ValueError, TypeError):
+            continue
+        yield run
 
 
 def last_runs(settings: Settings, stages: set[str] | None = None) -> dict[str, LastRuns]:
@@ -70,6 +76,15 @@ def last_runs(settings: Settings, stages: set[str] | None = None) -> dict[str, L
     return found
 
 
+def _all_lines_backwards(folder: AnyPath) -> Iterator[bytes]:
+    if isinstance(folder, ObjectPath):
+        for month in reversed([name for name in folder.folders() if name.startswith("stages-")]):
+            yield from (path.read_bytes() for path in sorted((folder / month).glob("*.json"), reverse=True))
+        return
+    for file in sorted(folder.glob("stages-*.jsonl"), reverse=True):
+        yield from _lines_backwards(file)
+
+
 def _lines_backwards(file: Path) -> Iterator[bytes]:
     with open(file, "rb") as opened:
         position, rest = opened.seek(0, os.SEEK_END), b""
@@ -84,5 +99,5 @@ def _lines_backwards(file: Path) -> Iterator[bytes]:
             yield rest
 
 
-def _folder(settings: Settings) -> Path:
+def _folder(settings: Settings) -> AnyPath:
     return settings.artifacts_path / "runs"

@@ -22,6 +22,7 @@ from qarm_features.ranking.model.parts import registered_input
 from qarm_features.ranking.model.variants import named_variants
 from qarm_features.settings.ranking import Ranking
 from qarm_features.storage.artifacts import Artifact, Artifacts, fingerprint
+from qarm_features.storage.objects import AnyPath
 from qarm_features.storage.origins import OriginError, require_same_origin
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, TRAINING_ROWS, Table
 from qarm_features.storage.warehouse import Warehouse
@@ -56,7 +57,7 @@ def train_variants(
     warehouse: Warehouse,
     release: Release,
     *,
-    artifacts: Path,
+    artifacts: AnyPath,
     ranking: Ranking,
     behavior_length: int,
     seed: int,
@@ -205,7 +206,7 @@ def said(options: TrainingOptions) -> str:
 
 
 def _sources(
-    warehouse: Warehouse, artifacts: Path, encoder_version: int, reading: Collection[str], *, variant: str
+    warehouse: Warehouse, artifacts: AnyPath, encoder_version: int, reading: Collection[str], *, variant: str
 ) -> ItemSources:
     """Return the files of the item features that a variant reads.
 
@@ -241,7 +242,7 @@ def _sources(
 
 
 def _item_features(
-    artifacts: Path, encoder_version: int, sources_of_variants: Sequence[ItemSources], train_files: list[str]
+    artifacts: AnyPath, encoder_version: int, sources_of_variants: Sequence[ItemSources], train_files: list[str]
 ) -> Artifact | None:
     """Return the item features for all items of the training rows. Write them if they do not exist yet.
 

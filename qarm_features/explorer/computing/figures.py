@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from qarm_features.explorer.contract import Figure
@@ -16,6 +15,7 @@ from qarm_features.feature_store.views.feature_views import Release
 from qarm_features.report.figures import code_evaluations, encoder_evaluation, ranking_results
 from qarm_features.report.ranking_rows import ranking_rows
 from qarm_features.storage.artifacts import Artifacts
+from qarm_features.storage.objects import AnyPath
 
 
 class _Value(NamedTuple):
@@ -38,7 +38,7 @@ class _Value(NamedTuple):
     within_encoder: bool = False
 
 
-def figures(artifacts: Path, release: Release) -> list[Figure]:
+def figures(artifacts: AnyPath, release: Release) -> list[Figure]:
     """Return the figures of a release, each with its value under earlier codebook versions.
 
     Args:
@@ -76,7 +76,7 @@ def _encoder_of(manifest: dict[str, Any]) -> tuple[Any, Any]:
     return manifest.get("encoder_version"), manifest.get("encoder_fingerprint")
 
 
-def _values(artifacts: Path, version: int) -> Iterator[_Value]:
+def _values(artifacts: AnyPath, version: int) -> Iterator[_Value]:
     manifest = Artifacts(artifacts, "codebooks").get(version).manifest
     for level in manifest.get("levels") or []:
         name = f"relative error after level {level['level'] + 1}"
@@ -111,7 +111,7 @@ def _code_values(measured: dict[str, Any]) -> Iterator[_Value]:
             yield _Value("neighbors", name, prefix["share"], prefix["interval"], True)
 
 
-def _encoder_values(artifacts: Path, encoder_version: int | None) -> Iterator[_Value]:
+def _encoder_values(artifacts: AnyPath, encoder_version: int | None) -> Iterator[_Value]:
     measured = encoder_evaluation(artifacts)
     key = str(encoder_version)
     if measured and key in measured["hit_rate"]:
@@ -119,7 +119,7 @@ def _encoder_values(artifacts: Path, encoder_version: int | None) -> Iterator[_V
         yield _Value("neighbors", name, measured["hit_rate"][key]["all"], measured["interval"][key], True)
 
 
-def _ranking_values(artifacts: Path, version: int) -> Iterator[_Value]:
+def _ranking_values(artifacts: AnyPath, version: int) -> Iterator[_Value]:
     """Yield the metrics of the newest models of each variant, the mean over their seeds."""
     results = ranking_results(artifacts, version)
     for row in ranking_rows(results):

@@ -6,7 +6,6 @@ the flow.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from qarm_features.explorer.contract import LineageNode
@@ -112,9 +111,7 @@ class _Lineage:
             return []
         name = f"{artifact.kind.replace('_', ' ')} v{artifact.version}"
         facts = {"fingerprint": artifact.fingerprint, **details(artifact.manifest)}
-        # A manifest has no time; that of its file is right unless the folder was copied without its times.
-        written = (artifact.path / "manifest.json").stat().st_mtime
-        made_at = datetime.fromtimestamp(int(written), UTC).isoformat()
+        made_at = artifact.written_at.isoformat()
         return self.add(name, "artifact", artifact.version, made_at, made_of, facts)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -19,6 +18,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from qarm_features.feature_store.views.feature_views import Release
 from qarm_features.storage.artifacts import Artifact, Artifacts
+from qarm_features.storage.objects import AnyPath
 
 if TYPE_CHECKING:
     from qarm_features.ranking.serve.scorer import Scorer
@@ -73,7 +73,7 @@ def no_scores() -> RowScorer:
     return RowScorer("", None)
 
 
-def scorer_of(artifacts: Path, release: Release) -> RowScorer | None:
+def scorer_of(artifacts: AnyPath, release: Release) -> RowScorer | None:
     """Return the newest ranking model that was trained on a release, or None.
 
     Args:

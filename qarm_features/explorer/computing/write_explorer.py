@@ -5,7 +5,6 @@ In: the tables, a promoted release, and the records beside the artifacts. Out: t
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +37,7 @@ from qarm_features.feature_store.views.feature_views import Release
 from qarm_features.semantic_ids.assign import level_sizes
 from qarm_features.settings.load import Settings
 from qarm_features.storage.artifacts import Artifacts
+from qarm_features.storage.drafts import shared_draft
 from qarm_features.storage.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEMS
 from qarm_features.storage.warehouse import Warehouse
 
@@ -62,7 +62,7 @@ def write_explorer(folder: Path, warehouse: Warehouse, release: Release, *, sett
     """Write the file of a release.
 
     Args:
-        folder: Folder to write to, which the driver and every executor can reach.
+        folder: Local folder to write to. Where artifacts is no URI, every executor must reach it too.
         warehouse: The tables.
         release: Promoted release.
         settings: Settings of the project.
@@ -79,7 +79,7 @@ def write_explorer(folder: Path, warehouse: Warehouse, release: Release, *, sett
     writer = StoreWriter(folder / FILE)
     try:
         readable = readable_releases(warehouse, settings)
-        with tempfile.TemporaryDirectory(dir=folder) as bank:
+        with shared_draft(folder if isinstance(artifacts, Path) else artifacts / "explorers") as bank:
             near = by_embedding(embedded, settings=settings.nearest_items, folder=f"{bank}/bank", seed=settings.seed)
             beside = [near, by_co_click(interactions, shown), past_ids(readable)]
             if options.picture_side and settings.items.image:

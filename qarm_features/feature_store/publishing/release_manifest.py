@@ -12,12 +12,12 @@ import json
 import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from qarm_features.feature_store.views.feature_views import Release
 from qarm_features.settings.load import Settings
 from qarm_features.storage.artifacts import write_json
+from qarm_features.storage.objects import AnyPath
 
 State = Literal["loading", "verified", "retiring", "retired"]
 
@@ -219,11 +219,11 @@ def _promoted(settings: Settings) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _folder(settings: Settings) -> Path:
+def _folder(settings: Settings) -> AnyPath:
     return settings.artifacts_path / "releases"
 
 
-def _path(settings: Settings, codebook_version: int) -> Path:
+def _path(settings: Settings, codebook_version: int) -> AnyPath:
     return _folder(settings) / f"cb{codebook_version}.json"
 
 

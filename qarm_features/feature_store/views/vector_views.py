@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 
 from feast import Entity, FeatureService, FeatureView, Field
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
@@ -21,6 +20,7 @@ from qarm_features.feature_store.views.feature_views import Release, entities, r
 from qarm_features.feature_store.views.user_embedding_query import user_embedding_query
 from qarm_features.settings.load import Settings
 from qarm_features.storage.artifacts import write_json
+from qarm_features.storage.objects import AnyPath
 from qarm_features.storage.sql_names import files_at
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS
 from qarm_features.storage.warehouse import Warehouse
@@ -169,5 +169,5 @@ def _id_field(name: str, id_type: str) -> Field:
     return Field(name=name, dtype=Int64 if id_type == "integer" else String)
 
 
-def _record(settings: Settings, encoder_version: int) -> Path:
+def _record(settings: Settings, encoder_version: int) -> AnyPath:
     return settings.artifacts_path / "releases" / "vectors" / f"enc{encoder_version}.json"

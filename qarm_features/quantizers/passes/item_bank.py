@@ -1,19 +1,19 @@
 """A frozen bank of items on disk, in shards, which ``NearestItems`` searches.
 
-In: item IDs and embeddings. Out: a folder with ``shard-<n>.arrow`` per shard (item_id, embedding, copy; mapped into memory,
-never read whole), ``shard-<n>.faiss`` for large banks, and ``bank.json`` with the SHA-256 of all files. Rows are in the order
-of their IDs, so the position of a row in the bank decides between equal similarities as its ID would.
+In: item IDs and embeddings. Out: the files of a shard, ``shard-<n>.arrow`` (item_id, embedding, copy; mapped into memory,
+never read whole) and ``shard-<n>.faiss`` for large banks; and the nearest rows of queries. Rows are in the order of their
+IDs, so the position of a row in the bank decides between equal similarities as its ID would.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import os
+import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,110 +21,9 @@ import pyarrow.compute as pc
 
 from qarm_features.quantizers.arrays.nearest_rows import NO_POSITION, Nearest, Rows, merge_candidates, merge_shard
 from qarm_features.quantizers.arrays.row_lists import build_lists, probe_lists, read_lists
-from qarm_features.storage.artifacts import sha256, write_json
-
-MANIFEST = "bank.json"
-
-
-class ShardFacts(NamedTuple):
-    """What the worker that wrote a shard reports.
-
-    Attributes:
-        shard: Number of the shard, from 0.
-        rows: Number of rows.
-        repeated_ids: Number of rows whose item ID stands in an earlier row.
-        max_norm: Largest Euclidean norm of an embedding.
-        sha256: SHA-256 of the Arrow file.
-        lists_sha256: SHA-256 of the file of inverted lists, None without lists.
-    """
-
-    shard: int
-    rows: int
-    repeated_ids: int
-    max_norm: float
-    sha256: str
-    lists_sha256: str | None
-
-
-class Bank(NamedTuple):
-    """A bank on disk.
-
-    Attributes:
-        folder: Path of its folder, which every executor must reach.
-        manifest: Content of ``bank.json``: ``rows``, ``dim``, ``item_id_type`` (Spark's name), ``exact`` (True if there are
-            no lists), and ``shards`` with ``name``, ``rows``, ``max_norm``, ``sha256`` and ``lists_sha256`` of each.
-    """
-
-    folder: str
-    manifest: dict[str, Any]
-
-    @classmethod
-    def open(cls, folder: str | Path) -> Bank:
-        """Open a bank.
-
-        Args:
-            folder: Folder of the bank.
-
-        Raises:
-            ValueError: The folder holds no bank.
-        """
-        file = Path(folder) / MANIFEST
-        if not file.is_file():
-            raise ValueError(
-                f"{folder} has no {MANIFEST}, so it is not the folder of a bank. Fit NearestItems with bankPath."
-            )
-        return cls(str(folder), json.loads(file.read_text()))
-
-    @classmethod
-    def create(cls, folder: str, facts: list[ShardFacts], **manifest: Any) -> Bank:
-        """Write ``bank.json`` beside shards that are already written.
-
-        Args:
-            folder: Folder of the bank.
-            facts: Facts of each shard, in order.
-            manifest: Further entries of ``bank.json``.
-
-        Raises:
-            ValueError: The file of a shard is missing.
-        """
-        lost = [fact.shard for fact in facts if not Path(folder, f"{shard_name(fact.shard)}.arrow").is_file()]
-        if lost:
-            raise ValueError(
-                f"{len(lost)} of {len(facts)} shards are not in bankPath {folder}, because executors wrote them to the disks "
-                "of other machines. Mount one folder on all machines."
-            )
-        shards = [
-            {"name": shard_name(fact.shard), **{name: getattr(fact, name) for name in _IN_MANIFEST}} for fact in facts
-        ]
-        content = {**manifest, "rows": sum(fact.rows for fact in facts), "shards": shards}
-        write_json(Path(folder) / MANIFEST, content)
-        return cls(folder, content)
-
-    def verify(self) -> Bank:
-        """Check every shard against ``bank.json`` and return the bank itself.
-
-        Raises:
-            ValueError: A file is missing or differs.
-        """
-        for shard in self.manifest["shards"]:
-            for suffix, expected in (("arrow", shard["sha256"]), ("faiss", shard["lists_sha256"])):
-                file = Path(self.folder, f"{shard['name']}.{suffix}")
-                if expected is not None and (not file.is_file() or sha256(file) != expected):
-                    raise ValueError(f"{file} is missing or differs from {MANIFEST}. Restore it or fit a new bank.")
-        return self
-
-
-_IN_MANIFEST = ("rows", "max_norm", "sha256", "lists_sha256")
-
-
-def shard_name(number: int) -> str:
-    """Return the name of the files of a shard, without suffix.
-
-    Example:
-        >>> shard_name(3)
-        'shard-00003'
-    """
-    return f"shard-{number:05d}"
+from qarm_features.quantizers.passes.bank_folder import Bank, ShardFacts, shard_name
+from qarm_features.storage.json_files import sha256
+from qarm_features.storage.objects import AnyPath, ObjectPath, any_path
 
 
 def write_shard(
@@ -133,7 +32,7 @@ def write_shard(
     """Write one shard, in the order of item IDs.
 
     Args:
-        folder: Folder of the bank.
+        folder: Folder of the bank, or its URI.
         number: Number of the shard, from 0.
         item_ids: N item IDs, integers or strings, without nulls.
         embeddings: Embeddings (N, D) float32, finite.
@@ -143,11 +42,13 @@ def write_shard(
     item_ids, embeddings = item_ids.take(order), np.ascontiguousarray(embeddings[order.to_numpy()])
     values = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
     batch = pa.record_batch([item_ids, values, pa.array(_count_copies(embeddings))], ["item_id", "embedding", "copy"])
-    os.makedirs(folder, exist_ok=True)
-    path = Path(folder, shard_name(number))
-    digest, lists_digest = _place(path.with_suffix(".arrow"), lambda draft: _write_arrow(draft, batch)), None
+    place, lists_digest = any_path(folder), None
+    if isinstance(place, Path):
+        place.mkdir(parents=True, exist_ok=True)
+    digest = _place(place / f"{shard_name(number)}.arrow", lambda draft: _write_arrow(draft, batch))
     if seed is not None:
-        lists_digest = _place(path.with_suffix(".faiss"), lambda draft: build_lists(embeddings, draft, seed=seed))
+        lists = place / f"{shard_name(number)}.faiss"
+        lists_digest = _place(lists, lambda draft: build_lists(embeddings, draft, seed=seed))
     repeated = len(item_ids) - len(item_ids.unique())
     norms = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings, dtype=np.float64))
     return ShardFacts(number, len(item_ids), repeated, float(norms.max()), digest, lists_digest)
@@ -169,7 +70,8 @@ def find_nearest(bank: Bank, item_ids: pa.Array, embeddings: np.ndarray, *, k: i
     Raises:
         ValueError: The file of a shard is not on this machine.
     """
-    shards = _open_shards(bank.folder, tuple((shard["name"], shard["sha256"]) for shard in bank.manifest["shards"]))
+    folder = bank.local()
+    shards = _open_shards(str(folder), tuple((shard["name"], shard["sha256"]) for shard in bank.manifest["shards"]))
     best, offset = Nearest.none(len(embeddings), k), 0
     for shard, facts in zip(shards, bank.manifest["shards"]):
         rows = Rows(shard.embeddings, shard.copies, offset, facts["max_norm"])
@@ -177,7 +79,7 @@ def find_nearest(bank: Bank, item_ids: pa.Array, embeddings: np.ndarray, *, k: i
         if num_probes is None:
             best = merge_shard(embeddings, own, rows, best)
         else:
-            lists = read_lists(f"{bank.folder}/{facts['name']}.faiss", facts["lists_sha256"])
+            lists = read_lists(f"{folder}/{facts['name']}.faiss", facts["lists_sha256"])
             pairs = probe_lists(lists, embeddings, k + 1, num_probes)
             best = merge_candidates(embeddings, own, rows, best, *pairs)
         offset += facts["rows"]
@@ -257,11 +159,17 @@ def _write_arrow(draft: str, batch: pa.RecordBatch) -> None:
         writer.write_batch(batch)
 
 
-def _place(file: Path, write: Callable[[str], None]) -> str:
+def _place(file: AnyPath, write: Callable[[str], None]) -> str:
     """Write a file by ``write(path)``, move it to its place, and return its SHA-256.
 
     Two attempts of a task may do this at the same time, because each writes a draft of its own.
     """
+    if isinstance(file, ObjectPath):
+        with tempfile.TemporaryDirectory() as folder:
+            draft = Path(folder, file.name)
+            write(str(draft))
+            file.upload(draft)
+            return sha256(draft)
     draft = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
     write(str(draft))
     digest = sha256(draft)

@@ -23,6 +23,7 @@ from qarm_features.ranking.serve.request import Behavior, Candidates, Impression
 from qarm_features.ranking.train.calibration import Calibration
 from qarm_features.ranking.train.model_folder import CALIBRATION_FILE, METRICS_FILE, VOCABULARY_FILE, load_fused
 from qarm_features.storage.artifacts import open_version
+from qarm_features.storage.copies import beside
 
 _DAY = 86_400.0  # seconds
 _FEATURES_FOLDER = "item_features"  # may be put into the folder of a model
@@ -305,7 +306,7 @@ def _open_features(
 def _folder_of_manifest(folder: Path) -> Path | None:
     """Returns the folder of item features that the manifest of a model names; None without a manifest."""
     version = _manifest(folder).get("item_features_version")
-    return None if version is None else folder.parent.parent / "item_features" / f"v{version}"
+    return None if version is None else beside(folder, "item_features", version)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

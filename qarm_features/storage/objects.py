@@ -1,0 +1,270 @@
+"""Folders and files in an object store, with the part of ``pathlib.Path`` that records and versions need.
+
+In: a URI such as ``s3://bucket/prefix``. Out: an ``ObjectPath``. An object appears whole or not at all, and ``create`` writes
+one only where none is, which the store itself decides. Endpoint and credentials come from the environment, or from the roles
+that the provider gives to a machine; they stand in no path, no error and no log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from qarm_features.extras import naming_extra
+
+SCHEMES = ("s3", "s3a", "gs", "abfs", "abfss", "az")
+_URI = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]+)/?(.*)", re.DOTALL)
+_STATUS = re.compile(r"status code: (\d{3} [A-Za-z ]+)")
+_OF_AN_OBJECT = ("looked for", "read", "deleted")  # what needs an object that is there
+_RETRIES, _SECONDS = 5, 60.0  # how often and how long a request is tried again
+_CHUNK, _MOST_PARTS = 16 << 20, 9_000  # bytes of a part of a file; S3 takes 10,000 parts
+
+
+class ObjectStoreError(OSError):
+    """An object store does not do what is asked of it, or a URI names none."""
+
+
+class StoredObject(NamedTuple):
+    """What a listing says of an object.
+
+    Attributes:
+        name: Its name below the folder that was listed, with slashes.
+        bytes: Its size.
+        modified: The time of its last change.
+    """
+
+    name: str
+    bytes: int
+    modified: datetime
+
+
+class ObjectPath:
+    """A folder or a file in an object store. Folders exist only as beginnings of names.
+
+    Args:
+        uri: URI with one of the schemes ``SCHEMES``.
+
+    Raises:
+        ObjectStoreError: The URI has another scheme or no bucket.
+
+    Example:
+        >>> folder = ObjectPath("s3://bucket/shop/")
+        >>> str(folder / "releases" / "cb0.json"), folder.name, str(folder.parent)
+        ('s3://bucket/shop/releases/cb0.json', 'shop', 's3://bucket')
+    """
+
+    def __init__(self, uri: str) -> None:
+        found = _URI.fullmatch(uri)
+        if found is None or found[1] not in SCHEMES:
+            raise ObjectStoreError(
+                f"{uri} is no folder of an object store, must begin with one of "
+                f"{', '.join(f'{scheme}://' for scheme in SCHEMES)} and a bucket. Mount other file systems."
+            )
+        self._bucket = f"{found[1]}://{found[2]}"
+        self._key = "/".join(part for part in found[3].split("/") if part not in ("", "."))
+
+    def __str__(self) -> str:
+        return f"{self._bucket}/{self._key}".rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"ObjectPath({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectPath) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __lt__(self, other: ObjectPath) -> bool:
+        return str(self) < str(other)
+
+    def __truediv__(self, name: str) -> ObjectPath:
+        return ObjectPath(f"{self}/{name}")
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return PurePosixPath(self._key).name
+
+    @property
+    def parent(self) -> ObjectPath:
+        """The folder that holds this one."""
+        return ObjectPath(f"{self._bucket}/{self._key.rpartition('/')[0]}")
+
+    def is_file(self) -> bool:
+        """Return True if there is an object of this name."""
+        try:
+            with self._told("looked for"):
+                self._store.head(self._key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def modified(self) -> datetime:
+        """Return the time of the last change of an object in UTC, to the second.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        with self._told("looked for"):
+            at: datetime = self._store.head(self._key)["last_modified"]
+        return at.astimezone(UTC).replace(microsecond=0)
+
+    def read_bytes(self) -> bytes:
+        """Return the content of an object.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        with self._told("read"):
+            return bytes(self._store.get(self._key).bytes())
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """Return the content of an object as text."""
+        return self.read_bytes().decode(encoding)
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write an object, in the place of one that is there."""
+        with self._told("written"):
+            self._store.put(self._key, content)
+
+    def write_text(self, text: str, encoding: str = "utf-8") -> None:
+        """Write an object as text, in the place of one that is there."""
+        self.write_bytes(text.encode(encoding))
+
+    def create(self, content: bytes) -> bool:
+        """Write an object if there is none, and return whether it is this one that is there now.
+
+        Args:
+            content: Content that no other process writes. An answer that was lost on its way is thus told from the object
+                of somebody else.
+        """
+        with _obstore():
+            from obstore.exceptions import AlreadyExistsError
+        with self._told("written"):
+            try:
+                self._store.put(self._key, content, mode="create")
+            except AlreadyExistsError:
+                return self.read_bytes() == content
+        return True
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Delete an object.
+
+        Args:
+            missing_ok: True to accept that there is none.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        if not missing_ok and not self.is_file():
+            raise FileNotFoundError(f"{self} does not exist.")
+        with self._told("deleted"), contextlib.suppress(FileNotFoundError):
+            self._store.delete(self._key)
+
+    def objects(self) -> Iterator[StoredObject]:
+        """Yield all objects below a folder, in any order."""
+        above = f"{self._key}/" if self._key else ""
+        with self._told("listed"):
+            for chunk in self._store.list(prefix=self._key or None):
+                for one in chunk:
+                    if one["path"].startswith(above):
+                        yield StoredObject(one["path"][len(above) :], one["size"], one["last_modified"])
+
+    def folders(self) -> list[str]:
+        """Return the names of the folders directly in a folder, ascending."""
+        with self._told("listed"):
+            found = self._store.list_with_delimiter(prefix=self._key or None)["common_prefixes"]
+        return sorted(PurePosixPath(path).name for path in found)
+
+    def glob(self, pattern: str) -> Iterator[ObjectPath]:
+        """Yield the objects whose names match a pattern, part by part.
+
+        Args:
+            pattern: Pattern such as ``cb*.json`` or ``*/v*/manifest.json``.
+        """
+        wanted = pattern.split("/")
+        for name in self._below() if len(wanted) == 1 else (one.name for one in self.objects()):
+            parts = name.split("/")
+            if len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted)):
+                yield self / name
+
+    def upload(self, file: Path) -> None:
+        """Write an object from a local file, in parts if it is large."""
+        with self._told("written"):
+            self._store.put(self._key, file, chunk_size=max(_CHUNK, file.stat().st_size // _MOST_PARTS))
+
+    def download(self, file: Path) -> None:
+        """Copy an object into a local file.
+
+        Raises:
+            FileNotFoundError: There is no object.
+        """
+        with open(file, "wb") as opened, self._told("read"):
+            for chunk in self._store.get(self._key).stream(min_chunk_size=_CHUNK):
+                opened.write(chunk)
+
+    def _below(self) -> Iterator[str]:
+        """Yield the names of the objects directly in a folder."""
+        with self._told("listed"):
+            for one in self._store.list_with_delimiter(prefix=self._key or None)["objects"]:
+                yield PurePosixPath(one["path"]).name
+
+    @property
+    def _store(self) -> Any:
+        return _store_of(self._bucket)
+
+    @contextlib.contextmanager
+    def _told(self, done: str) -> Iterator[None]:
+        """Raise what an object store says without its addresses, which may hold a signature.
+
+        Raises:
+            FileNotFoundError: There is no object where one is read.
+            ObjectStoreError: The store refused, or did not answer.
+        """
+        with _obstore():
+            from obstore.exceptions import BaseError
+        try:
+            yield
+        except (BaseError, FileNotFoundError, PermissionError, NotImplementedError) as error:
+            if isinstance(error, FileNotFoundError) and done in _OF_AN_OBJECT:
+                raise FileNotFoundError(f"{self} does not exist.") from None
+            status = _STATUS.search(str(error))
+            said = type(error).__name__ + (f", {status[1].strip()}" if status else "")
+            raise ObjectStoreError(
+                f"{self} cannot be {done} ({said}). Check the bucket, its rights, and the variables that hold the "
+                "endpoint and the credentials, for example AWS_ENDPOINT_URL, AWS_REGION and AWS_ACCESS_KEY_ID."
+            ) from None
+
+
+AnyPath = Path | ObjectPath
+
+
+def any_path(place: str | AnyPath) -> AnyPath:
+    """Return a local path, or the path in an object store that a URI names.
+
+    Example:
+        >>> any_path("artifacts"), any_path("s3://bucket/shop")
+        (PosixPath('artifacts'), ObjectPath('s3://bucket/shop'))
+    """
+    if isinstance(place, str):
+        return ObjectPath(place) if "://" in place else Path(place)
+    return place
+
+
+def _obstore() -> contextlib.AbstractContextManager[None]:
+    return naming_extra("Artifacts in an object store", "objects")
+
+
+@functools.lru_cache(maxsize=8)
+def _store_of(bucket: str) -> Any:
+    with _obstore():
+        from obstore.store import from_url
+    retries = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_SECONDS)}
+    return from_url(bucket.replace("s3a://", "s3://"), retry_config=retries)
