@@ -107,7 +107,7 @@ def s3_server():
 
 @pytest.fixture
 def bucket(s3_server, monkeypatch, tmp_path) -> str:
-    """The URI of a new bucket. This process reaches it, and so do those that it starts; copies are in ``tmp_path / "cache"``."""
+    """The URI of a new bucket, which this process and those that it starts reach; copies are in ``tmp_path / "cache"``."""
     for name, value in {**s3_server.variables, "QARM_CACHE_DIR": str(tmp_path / "cache")}.items():
         monkeypatch.setenv(name, value)
     return f"s3://{s3_server.new_bucket()}"

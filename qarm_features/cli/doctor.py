@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,6 +77,8 @@ def checks(config: Path) -> list[Check]:
         Check("Feast", lambda: _feast(config), f"{extra.format('feast')} Then check feature_store.yaml."),
         Check("Redis", lambda: _redis(config), "Start Redis (apt-get install redis-server), or correct connection_string in "
               "feature_store.yaml."),
+        Check("artifacts", lambda: _artifacts(config), "Use a store that honors conditional writes (If-None-Match), and an "
+              "identity that may read, write, list and delete below artifacts."),
         Check("releases", lambda: _releases(config), "Run: qarm publish-features, or for an earlier release: qarm release "
               "publish --codebook-version N. It names the newest version of its table then."),
         Check("leftovers", lambda: _leftovers(config), "Check the folder of the artifacts."),
@@ -211,6 +214,26 @@ def _redis(config: Path) -> Result | str:
         connection.sendall(b"PING\r\n")
         answer = connection.recv(64).decode(errors="replace").strip()
     return "; ".join(part for part in (f"{host}:{port or 6379} answers {answer}", expiry_remark(store)) if part)
+
+
+def _artifacts(config: Path) -> Result | str:
+    if not config.is_file():
+        return Result("skipped", f"{config} does not exist")
+    from qarm_features.storage.copies import cache_folder
+    from qarm_features.storage.objects import ObjectPath
+
+    root = load_settings(config).artifacts_path
+    if not isinstance(root, ObjectPath):
+        return f"{root} on this machine"
+    trial = root / f".doctor-{uuid.uuid4().hex}"
+    try:
+        first, second = trial.create(b"first"), trial.create(b"second")
+        listed = [one.name for one in root.objects() if one.name == trial.name]
+    finally:
+        trial.unlink(missing_ok=True)
+    if not first or second or not listed:
+        return Result("failed", f"{root} lets two writers write one object, so that versions could replace each other")
+    return f"{root} keeps conditional writes; copies are in {cache_folder()}"
 
 
 def _releases(config: Path) -> Result | str:

@@ -62,7 +62,9 @@ def start_session(options: SparkOptions, *, name: str, log_file: Path | None = N
     for key, value in {**_our_conf(options, submitted=submitted), **given, **_redaction(given)}.items():
         builder = builder.config(key, value)
     if not submitted:
-        builder = configure_spark_with_delta_pip(builder)
+        # Delta's jars would replace those that spark.conf asks for, for example hadoop-aws.
+        packages = [one.strip() for one in given.get("spark.jars.packages", "").split(",") if one.strip()]
+        builder = configure_spark_with_delta_pip(builder, extra_packages=packages)
     arguments = launch_arguments(builder._options)
     with _stderr_to(log_file):
         if not submitted and "SPARK_REMOTE" not in os.environ:

@@ -8,26 +8,18 @@ that the provider gives to a machine; they stand in no path, no error and no log
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from qarm_features.extras import naming_extra
+from qarm_features.storage.object_stores import ObjectStoreError, obstore_or_extra, store_of, told
 
 SCHEMES = ("s3", "s3a", "gs", "abfs", "abfss", "az")
 _URI = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]+)/?(.*)", re.DOTALL)
-_STATUS = re.compile(r"status code: (\d{3} [A-Za-z ]+)")
-_OF_AN_OBJECT = ("looked for", "read", "deleted")  # what needs an object that is there
-_RETRIES, _SECONDS = 5, 60.0  # how often and how long a request is tried again
 _CHUNK, _MOST_PARTS = 16 << 20, 9_000  # bytes of a part of a file; S3 takes 10,000 parts
-
-
-class ObjectStoreError(OSError):
-    """An object store does not do what is asked of it, or a URI names none."""
 
 
 class StoredObject(NamedTuple):
@@ -100,7 +92,7 @@ class ObjectPath:
     def is_file(self) -> bool:
         """Return True if there is an object of this name."""
         try:
-            with self._told("looked for"):
+            with told(self, "looked for"):
                 self._store.head(self._key)
         except FileNotFoundError:
             return False
@@ -112,7 +104,7 @@ class ObjectPath:
         Raises:
             FileNotFoundError: There is none.
         """
-        with self._told("looked for"):
+        with told(self, "looked for"):
             at: datetime = self._store.head(self._key)["last_modified"]
         return at.astimezone(UTC).replace(microsecond=0)
 
@@ -122,7 +114,7 @@ class ObjectPath:
         Raises:
             FileNotFoundError: There is none.
         """
-        with self._told("read"):
+        with told(self, "read"):
             return bytes(self._store.get(self._key).bytes())
 
     def read_text(self, encoding: str = "utf-8") -> str:
@@ -131,7 +123,7 @@ class ObjectPath:
 
     def write_bytes(self, content: bytes) -> None:
         """Write an object, in the place of one that is there."""
-        with self._told("written"):
+        with told(self, "written"):
             self._store.put(self._key, content)
 
     def write_text(self, text: str, encoding: str = "utf-8") -> None:
@@ -145,9 +137,9 @@ class ObjectPath:
             content: Content that no other process writes. An answer that was lost on its way is thus told from the object
                 of somebody else.
         """
-        with _obstore():
+        with obstore_or_extra():
             from obstore.exceptions import AlreadyExistsError
-        with self._told("written"):
+        with told(self, "written"):
             try:
                 self._store.put(self._key, content, mode="create")
             except AlreadyExistsError:
@@ -165,13 +157,13 @@ class ObjectPath:
         """
         if not missing_ok and not self.is_file():
             raise FileNotFoundError(f"{self} does not exist.")
-        with self._told("deleted"), contextlib.suppress(FileNotFoundError):
+        with told(self, "deleted"), contextlib.suppress(FileNotFoundError):
             self._store.delete(self._key)
 
     def objects(self) -> Iterator[StoredObject]:
         """Yield all objects below a folder, in any order."""
         above = f"{self._key}/" if self._key else ""
-        with self._told("listed"):
+        with told(self, "listed"):
             for chunk in self._store.list(prefix=self._key or None):
                 for one in chunk:
                     if one["path"].startswith(above):
@@ -179,7 +171,7 @@ class ObjectPath:
 
     def folders(self) -> list[str]:
         """Return the names of the folders directly in a folder, ascending."""
-        with self._told("listed"):
+        with told(self, "listed"):
             found = self._store.list_with_delimiter(prefix=self._key or None)["common_prefixes"]
         return sorted(PurePosixPath(path).name for path in found)
 
@@ -197,7 +189,7 @@ class ObjectPath:
 
     def upload(self, file: Path) -> None:
         """Write an object from a local file, in parts if it is large."""
-        with self._told("written"):
+        with told(self, "written"):
             self._store.put(self._key, file, chunk_size=max(_CHUNK, file.stat().st_size // _MOST_PARTS))
 
     def download(self, file: Path) -> None:
@@ -206,41 +198,19 @@ class ObjectPath:
         Raises:
             FileNotFoundError: There is no object.
         """
-        with open(file, "wb") as opened, self._told("read"):
+        with open(file, "wb") as opened, told(self, "read"):
             for chunk in self._store.get(self._key).stream(min_chunk_size=_CHUNK):
                 opened.write(chunk)
 
     def _below(self) -> Iterator[str]:
         """Yield the names of the objects directly in a folder."""
-        with self._told("listed"):
+        with told(self, "listed"):
             for one in self._store.list_with_delimiter(prefix=self._key or None)["objects"]:
                 yield PurePosixPath(one["path"]).name
 
     @property
     def _store(self) -> Any:
-        return _store_of(self._bucket)
-
-    @contextlib.contextmanager
-    def _told(self, done: str) -> Iterator[None]:
-        """Raise what an object store says without its addresses, which may hold a signature.
-
-        Raises:
-            FileNotFoundError: There is no object where one is read.
-            ObjectStoreError: The store refused, or did not answer.
-        """
-        with _obstore():
-            from obstore.exceptions import BaseError
-        try:
-            yield
-        except (BaseError, FileNotFoundError, PermissionError, NotImplementedError) as error:
-            if isinstance(error, FileNotFoundError) and done in _OF_AN_OBJECT:
-                raise FileNotFoundError(f"{self} does not exist.") from None
-            status = _STATUS.search(str(error))
-            said = type(error).__name__ + (f", {status[1].strip()}" if status else "")
-            raise ObjectStoreError(
-                f"{self} cannot be {done} ({said}). Check the bucket, its rights, and the variables that hold the "
-                "endpoint and the credentials, for example AWS_ENDPOINT_URL, AWS_REGION and AWS_ACCESS_KEY_ID."
-            ) from None
+        return store_of(self._bucket)
 
 
 AnyPath = Path | ObjectPath
@@ -256,15 +226,3 @@ def any_path(place: str | AnyPath) -> AnyPath:
     if isinstance(place, str):
         return ObjectPath(place) if "://" in place else Path(place)
     return place
-
-
-def _obstore() -> contextlib.AbstractContextManager[None]:
-    return naming_extra("Artifacts in an object store", "objects")
-
-
-@functools.lru_cache(maxsize=8)
-def _store_of(bucket: str) -> Any:
-    with _obstore():
-        from obstore.store import from_url
-    retries = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_SECONDS)}
-    return from_url(bucket.replace("s3a://", "s3://"), retry_config=retries)

@@ -158,8 +158,8 @@ class _Variant(NamedTuple):
 
     def arguments(self, output: Path, features: Artifact | None) -> dict[str, Any]:
         """Return the arguments of ``train_ranking_model`` that belong to this variant alone."""
-        item_features = str(features.path) if self.reading and features is not None else None
-        start = {} if self.start is None else {"fusion_from": str(self.start.path)}
+        item_features = str(features.place) if self.reading and features is not None else None
+        start = {} if self.start is None else {"fusion_from": str(self.start.place)}
         return {**self.switches, **start, "output_dir": str(output), "item_features": item_features}
 
     def versions(self, features: Artifact | None) -> dict[str, Any]:
@@ -229,7 +229,7 @@ def _sources(
     if "use_fusion" in reading:
         content = Artifacts(artifacts, "item_content").latest()
         if content is not None:
-            sources = replace(sources, content_folder=str(content.path))
+            sources = replace(sources, content_folder=str(content.place))
     for switch in reading:
         feature = _ITEM_FEATURES[switch]
         if not getattr(sources, feature.field):

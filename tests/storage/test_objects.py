@@ -89,7 +89,9 @@ def test_an_error_of_the_store_names_the_path_and_shows_neither_address_nor_keys
     caplog.set_level(logging.DEBUG)
     path = ObjectPath("s3://no-such-bucket/x")
 
-    with pytest.raises(ObjectStoreError, match="s3://no-such-bucket/x cannot be written .*404.*AWS_ENDPOINT_URL") as error:
+    with pytest.raises(
+        ObjectStoreError, match="s3://no-such-bucket/x cannot be written .*404.*AWS_ENDPOINT_URL"
+    ) as error:
         path.write_text("7")
 
     said = f"{error.value!r} {error.value.__cause__} {caplog.text}"
@@ -98,7 +100,9 @@ def test_an_error_of_the_store_names_the_path_and_shows_neither_address_nor_keys
 
 @pytest.mark.parametrize("uri", ["hdfs://name/folder", "ftp://host/x", "s3://", "artifacts"])
 def test_what_is_no_object_store_is_refused(uri):
-    with pytest.raises(ObjectStoreError, match=r"is no folder of an object store, must begin with one of s3://, .*Mount"):
+    with pytest.raises(
+        ObjectStoreError, match=r"is no folder of an object store, must begin with one of s3://, .*Mount"
+    ):
         ObjectPath(uri)
 
 

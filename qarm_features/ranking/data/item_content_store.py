@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qarm_features.storage.copies import local_folder
+
 CONTENT, ITEM_IDS, FIRST_ROWS = "content.json", "item_ids.npy", "first_rows.npy"
 
 
@@ -65,7 +67,7 @@ class ItemContentStore:
     zeros_where_masked = True
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = local_folder(folder)
         if not (self.folder / CONTENT).is_file():
             raise ValueError(f"The folder {folder} holds no {CONTENT}. Run: qarm write-content-tokens")
         self.manifest = json.loads((self.folder / CONTENT).read_text())

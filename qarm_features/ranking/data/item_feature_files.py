@@ -13,6 +13,7 @@ Files are streamed, so that memory grows with the item IDs only.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,11 @@ from qarm_features.ranking.data.item_content_store import ItemContentStore
 from qarm_features.ranking.data.item_features import ItemFeatures
 from qarm_features.ranking.data.item_vocabulary import ItemVocabulary
 from qarm_features.ranking.data.parquet_files import open_parquet
+from qarm_features.storage.copies import local_folder
+from qarm_features.storage.objects import ObjectStoreError
+from qarm_features.storage.version_files import ArtifactError
+
+_log = logging.getLogger(__name__)
 
 FEATURES_FILE, VOCABULARY_FILE = "item_features.json", "item_vocabulary.parquet"
 _READ_ROWS = 4096  # 16 MB of vectors of 1,024 numbers
@@ -40,7 +46,7 @@ class ItemSources:
             version, such as those of the table item_embeddings.
         nearest_item_files: Parquet files with ``item_id``, ``vq_codes`` (at most k item IDs) and ``vq_similarities`` of one
             bank version, such as those of the table item_nearest_items.
-        content_folder: Folder of an ``ItemContentStore``.
+        content_folder: Folder of an ``ItemContentStore``, or its URI.
 
     Example:
         >>> ItemSources(content_folder="artifacts/item_content/v0").embedding_files
@@ -90,7 +96,7 @@ def write_item_features(folder: str | Path, vocabulary: ItemVocabulary, sources:
     known = {
         "num_items": len(vocabulary),
         "num_known": vocabulary.num_known,
-        "content_folder": None if store is None else str(store.folder.absolute()),
+        "content_folder": None if store is None else _lasting(str(sources.content_folder)),
     }
     (folder / FEATURES_FILE).write_text(json.dumps(known, indent=2))
     return vocabulary
@@ -102,8 +108,8 @@ def open_item_features(
     """Maps the files that ``write_item_features`` wrote.
 
     Args:
-        folder: Folder that ``write_item_features`` wrote.
-        content_folder: Folder of the content tokens; None for the folder that was named when the features were written. If
+        folder: Folder that ``write_item_features`` wrote, or the URI of a version of ``item_features``.
+        content_folder: Folder or URI of the content tokens; None for that which was named when the features were written. If
             it is gone, the features have no content tokens; fused content may take their place.
 
     Returns:
@@ -118,7 +124,7 @@ def open_item_features(
             vocabulary, features = open_item_features("item_features")
             vectors = features.rows("vectors", torch.from_numpy(vocabulary.index(pa.array(["sku-1"]))))
     """
-    folder = Path(folder)
+    folder = local_folder(folder)
     if not (folder / FEATURES_FILE).is_file():
         raise ValueError(f"The folder {folder} holds no {FEATURES_FILE}. Write it with write_item_features.")
     content_folder = content_folder or json.loads((folder / FEATURES_FILE).read_text())["content_folder"]
@@ -127,11 +133,27 @@ def open_item_features(
         for name in ("vectors", "nearest_items", "nearest_distances", "content_rows")
         if (folder / f"{name}.npy").is_file()
     }
-    if content_folder is None or not Path(content_folder).is_dir():
+    content = None if content_folder is None else _content(str(content_folder))
+    if content is None:
         arrays.pop("content_rows", None)
     else:
-        arrays["content"] = ItemContentStore(content_folder)
+        arrays["content"] = ItemContentStore(content)
     return ItemVocabulary.load(folder / VOCABULARY_FILE), ItemFeatures(**arrays)
+
+
+def _lasting(place: str) -> str:
+    """Returns a URI as it is, and the absolute path of a local folder."""
+    return place if "://" in place else str(Path(place).absolute())
+
+
+def _content(place: str) -> Path | None:
+    """Returns the folder of content tokens on this machine; None if it is gone, or if this machine cannot reach it."""
+    try:
+        folder = local_folder(place)
+    except (ArtifactError, ImportError, ObjectStoreError) as error:
+        _log.warning("WARNING: The item features have no content tokens: %s", error)
+        return None
+    return folder if folder.is_dir() else None
 
 
 def _item_ids(sources: ItemSources, store: ItemContentStore | None) -> pa.ChunkedArray:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from qarm_features.fusion.q_former import FusionQFormer
 from qarm_features.ranking.model.ranking_model import RankingModel
 from qarm_features.storage.artifacts import open_version
+from qarm_features.storage.copies import local_folder
 
 _CONFIG, _WEIGHTS, _PREFIX = "config.json", "model.safetensors", "q_former."
 
@@ -24,7 +25,8 @@ def start_fusion_from(model: RankingModel, folder: str | Path) -> dict[str, Any]
 
     Args:
         model: Model with use_fusion, before its training.
-        folder: Folder of an encoder version: ``artifacts/encoders/v<n>``, or of ``ItemEncoder.save_pretrained``.
+        folder: Folder or URI of an encoder version: ``artifacts/encoders/v<n>``, or of
+            ``ItemEncoder.save_pretrained``.
 
     Returns:
         ``encoder_version`` and ``encoder_fingerprint`` of the version; None in a folder without a manifest.
@@ -33,7 +35,7 @@ def start_fusion_from(model: RankingModel, folder: str | Path) -> dict[str, Any]
         ValueError: If the model has no fusion, the encoder has no Fusion-Q-Former, or their sizes differ.
         ArtifactError: If a file of the version differs from its manifest.
     """
-    fusion, folder = model.items.fusion, Path(folder)
+    fusion, folder = model.items.fusion, local_folder(folder)
     if fusion is None:
         raise ValueError("The model has no fusion that could start from an encoder. Set use_fusion=True.")
     if not (folder / _CONFIG).is_file() or not (folder / _WEIGHTS).is_file():
