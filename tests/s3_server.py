@@ -10,6 +10,7 @@ import subprocess
 import sys
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 
 KEYS = {"AWS_ACCESS_KEY_ID": "a-test-key-id", "AWS_SECRET_ACCESS_KEY": "a-test-secret-key"}
 
@@ -19,7 +20,11 @@ class S3Server:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.s3_server"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [sys.executable, "-m", "tests.s3_server"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=Path(__file__).parents[1],
         )
         self.port = int(self._process.stdout.readline())
 

@@ -1,6 +1,7 @@
 """``qarm doctor`` says what it understood of a text backbone."""
 
 from qarm_features.cli.doctor import checks
+from qarm_features.storage.objects import ObjectPath
 from tests.encoders import published_backbones as shapes
 from tests.encoders.published_backbones import dense, published
 
@@ -49,3 +50,27 @@ def test_a_refused_backbone_fails_with_its_reason(tmp_path):
 
     assert result.state == "failed"
     assert "expects a prompt that its authors name on its page, not in its files" in result.found
+
+
+def artifacts_check(tmp_path, artifacts):
+    (tmp_path / "qarm.yaml").write_text(
+        f"artifacts: {artifacts}\nitems: {{path: a.parquet}}\ninteractions: {{path: b.parquet}}\n"
+    )
+    return next(check for check in checks(tmp_path / "qarm.yaml") if check.name == "artifacts").run()
+
+
+def test_an_object_store_is_asked_whether_it_keeps_two_writers_apart(tmp_path, bucket, monkeypatch):
+    local, remote = artifacts_check(tmp_path, "artifacts"), artifacts_check(tmp_path, f"{bucket}/shop")
+    monkeypatch.setattr(ObjectPath, "create", lambda path, content: path.write_bytes(content) or True)
+    careless = artifacts_check(tmp_path, f"{bucket}/shop")
+
+    assert (local.state, local.found) == ("ok", f"{tmp_path}/artifacts on this machine")
+    assert (remote.state, remote.found) == (
+        "ok",
+        f"{bucket}/shop keeps conditional writes; copies are in {tmp_path}/cache",
+    )
+    assert (careless.state, careless.found.partition(",")[0]) == (
+        "failed",
+        f"{bucket}/shop lets two writers write one object",
+    )
+    assert list(ObjectPath(bucket).objects()) == []

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from qarm_features.cli import main as cli
 from qarm_features.jobs.leftovers import leftovers, remove_leftovers
 from qarm_features.jobs.project_lock import ProjectBusy, held_for_run
+from qarm_features.settings.load import load_settings
 from qarm_features.storage.artifacts import Artifacts, write_json
 
 KILLED = """
@@ -108,3 +109,30 @@ def test_a_link_is_removed_and_what_it_names_stays(settings, tmp_path):
 
     assert list(work.iterdir()) == []
     assert (tmp_path / "elsewhere" / "mine").read_text() == "kept"
+
+
+def test_in_an_object_store_files_without_a_manifest_are_named_and_removed_when_nobody_can_be_writing(
+    bucket, tmp_path, monkeypatch
+):
+    (tmp_path / "qarm.yaml").write_text(
+        f"artifacts: {bucket}/shop\nitems: {{path: a.parquet}}\ninteractions: {{path: b.parquet}}\n"
+    )
+    settings = load_settings(tmp_path / "qarm.yaml")
+    root = settings.artifacts_path
+    kept = Artifacts(root, "encoders").publish(lambda folder: (folder / "kept.bin").write_bytes(b"y"))
+    (root / "encoders" / ".numbers" / "1").write_text("")
+    for name in ("encoders/v1/weights.bin", "encoders/v1/parts/more.bin", "banks/.draft-ab/bank/shard-00000.arrow"):
+        (root / name).write_bytes(b"x" * 100)
+    (kept.path.parent / ".draft-cd").mkdir()
+
+    young = remove_leftovers(settings)
+    monkeypatch.setattr("qarm_features.jobs.leftovers._REMOTE_SECONDS", -1.0)
+    listed = [(str(one.path).removeprefix(f"{root}/"), one.bytes) for one in leftovers(settings)]
+    removed = remove_leftovers(settings)
+
+    assert [str(one.path) for one in young] == [str(kept.path.parent / ".draft-cd")]
+    assert listed == [("banks/.draft-ab", 100), ("encoders/v1", 200)]
+    assert len(removed) == 2
+    assert sorted(one.name for one in root.objects()) == [
+        "encoders/.numbers/0", "encoders/.numbers/1", "encoders/v0/kept.bin", "encoders/v0/manifest.json",
+    ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from qarm_features.settings.load import load_settings
 from qarm_features.telemetry.stage_log import append_run, last_runs, runs_backwards
 from qarm_features.telemetry.stage_run import StageRun
 from tests.telemetry.runs import START, run_of
@@ -50,3 +51,18 @@ def test_the_last_run_and_the_last_success_of_a_stage_are_found(settings):
 
     assert found["ingest_catalog"] == (failure, success)
     assert set(found) == {"ingest_catalog", "embed_items"}
+
+
+def test_in_an_object_store_each_run_is_an_object_and_the_latest_comes_first(bucket, tmp_path):
+    (tmp_path / "qarm.yaml").write_text(
+        f"artifacts: {bucket}/shop\nitems: {{path: a.parquet}}\ninteractions: {{path: b.parquet}}\n"
+    )
+    settings = load_settings(tmp_path / "qarm.yaml")
+    runs = [run_of(at=START + timedelta(days=20 * n), remark=f"run {n}", run_id=f"id-{n}") for n in range(4)]
+
+    for run in runs:
+        append_run(settings, run)
+
+    assert list(runs_backwards(settings)) == runs[::-1]
+    assert len((settings.artifacts_path / "runs").folders()) == 3  # months
+    assert last_runs(settings)["ingest_catalog"].last == runs[3]
