@@ -52,7 +52,8 @@ def table_versions(context) -> dict[str, int | None]:
 def test_a_run_in_an_object_store_is_found_by_a_machine_that_has_nothing(
     reached_by_executors, spark, tmp_path, monkeypatch
 ):
-    uri, jobs = f"{reached_by_executors}/shop", [*all_jobs(), find_nearest_items]
+    uri, jobs = f"{reached_by_executors}/shop", all_jobs()
+    jobs.insert([job.name for job in jobs].index("fit_codebooks"), find_nearest_items)
     first = open_project(write_toy_project(tmp_path / "first"), spark)
     yaml = tmp_path / "first" / "qarm.yaml"
     yaml.write_text(f"artifacts: {uri}\nnearest_items: {{k: 3, exact_up_to: 10}}\n{SETTINGS}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,13 +25,16 @@ pytestmark = pytest.mark.slow
 
 
 def contents(folder: Path) -> dict[str, list]:
-    """Returns every table's rows, sorted, and the versions of the artifacts."""
+    """Returns every table's rows, sorted, the versions of the artifacts, and the hashes of what needs no training."""
     settings = load_settings(folder / "qarm.yaml")
     warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
     tables = [table for table in TABLES if warehouse.exists(table)]
     found = {t.name: sorted(map(str, warehouse.arrow(t).to_table().to_pylist())) for t in tables}
-    kinds = ("encoders", "codebooks", "ranking_models")
-    return found | {kind: Artifacts(settings.artifacts_path, kind).versions() for kind in kinds}
+    of_kind = {kind: Artifacts(settings.artifacts_path, kind) for kind in ("encoders", "codebooks", "ranking_models")}
+    hashes = {k: [of_kind[k].get(n).content_hash for n in of_kind[k].versions()] for k in ("encoders", "codebooks")}
+    return (
+        found | {kind: of.versions() for kind, of in of_kind.items()} | {f"files of {k}": h for k, h in hashes.items()}
+    )
 
 
 def run_to_the_end(folder: Path) -> None:
@@ -41,11 +45,11 @@ def run_to_the_end(folder: Path) -> None:
 def kill_in(folder: Path, stage: str, after_seconds: float) -> None:
     """Starts a run and kills all of its processes ``after_seconds`` after the stage before ``stage`` has ended."""
     before = JOBS.index(stage) - 1
-    record = folder / "artifacts" / "runs" / f"{JOBS[before]}.json"
+    record = load_settings(folder / "qarm.yaml").artifacts_path / "runs" / f"{JOBS[before]}.json"
     process = subprocess.Popen(
         [QARM, "run"], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    while process.poll() is None and before >= 0 and not record.exists():
+    while process.poll() is None and before >= 0 and not record.is_file():
         time.sleep(0.05)
     time.sleep(after_seconds + (12 if before < 0 else 0))  # Before the first stage, Spark has to start.
     assert process.poll() is None, f"the run ended before it could be killed in {stage}"
@@ -69,5 +73,32 @@ def test_a_run_killed_once_in_every_stage_ends_in_the_same_tables(undisturbed, t
     run_to_the_end(folder)
 
     found = contents(folder)
+    assert {name: len(rows) for name, rows in found.items()} == {name: len(rows) for name, rows in undisturbed.items()}
+    assert found == undisturbed
+
+
+@pytest.mark.timeout(1800)
+def test_drivers_that_are_killed_and_lose_their_machines_end_in_the_same_tables_and_versions(
+    undisturbed, bucket, tmp_path, monkeypatch
+):
+    shared = write_toy_project(tmp_path / "shared")
+    yaml = (
+        f"warehouse: {shared / 'data'}\nfeature_repo: {shared / 'feature_repo'}\nartifacts: {bucket}/shop\n"
+        + (shared / "qarm.yaml").read_text()
+    )
+
+    def new_machine(number: int) -> Path:
+        folder = tmp_path / f"machine-{number}"
+        shutil.copytree(shared / "catalog", folder / "catalog")
+        (folder / "qarm.yaml").write_text(yaml)
+        monkeypatch.setenv("QARM_CACHE_DIR", str(folder / "cache"))
+        return folder
+
+    for number, stage in enumerate(("embed_items", "assign_semantic_ids", "publish_features", "train_ranking_model")):
+        kill_in(new_machine(number), stage, after_seconds=1.0)
+    last = new_machine(9)
+    run_to_the_end(last)
+
+    found = contents(last)
     assert {name: len(rows) for name, rows in found.items()} == {name: len(rows) for name, rows in undisturbed.items()}
     assert found == undisturbed

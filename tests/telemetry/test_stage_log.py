@@ -58,7 +58,7 @@ def test_in_an_object_store_each_run_is_an_object_and_the_latest_comes_first(buc
         f"artifacts: {bucket}/shop\nitems: {{path: a.parquet}}\ninteractions: {{path: b.parquet}}\n"
     )
     settings = load_settings(tmp_path / "qarm.yaml")
-    runs = [run_of(at=START + timedelta(days=20 * n), remark=f"run {n}", run_id=f"id-{n}") for n in range(4)]
+    runs = [run_of(at=START + timedelta(days=25 * n), remark=f"run {n}", run_id=f"id-{n}") for n in range(4)]
 
     for run in runs:
         append_run(settings, run)

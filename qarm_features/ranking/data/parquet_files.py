@@ -28,12 +28,13 @@ def open_parquet(file: str) -> pq.ParquetFile:
     """Opens a Parquet file.
 
     Args:
-        file: Local path or pyarrow-fs URI (``file://``, ``s3://``, ``gs://``, ``hdfs://``, ...).
+        file: Local path or pyarrow-fs URI (``file://``, ``s3://``, ``gs://``, ``hdfs://``, ...); ``s3a://``, as Spark names
+            S3, is ``s3://``.
     """
     file = str(file)
     if "://" not in file:
         return pq.ParquetFile(file)
-    filesystem, path = fs.FileSystem.from_uri(file)
+    filesystem, path = fs.FileSystem.from_uri(f"s3{file[3:]}" if file.startswith("s3a://") else file)
     return pq.ParquetFile(path, filesystem=filesystem)
 
 
