@@ -20,6 +20,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.text import Text
 
+from qarm_features.cli import env_pack
 from qarm_features.cli import release as cli_release
 from qarm_features.cli.explore import explore
 from qarm_features.cli.import_files import import_files
@@ -41,6 +42,7 @@ app = typer.Typer(
     help="Trainable semantic IDs in Feast.",
 )
 app.add_typer(cli_release.app, name="release")
+app.add_typer(env_pack.app, name="env")
 app.command("import")(import_files)
 app.command(name="vacuum")(vacuum)
 app.command(name="explore")(explore)

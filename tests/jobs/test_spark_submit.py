@@ -40,7 +40,7 @@ ORDER = (
     *("ingest_catalog", "mine_item_pairs", "align_encoder", "embed_items", "fit_codebooks", "assign_semantic_ids"),
     *("build_user_behavior", "publish_features", "build_training_set", "find_nearest_items", "write_content_tokens"),
     *("train_ranking_model", "write_report", "evaluate_encoder", "evaluate_codes", "export_semantic_ids"),
-    *("export_encoder", "repair"),
+    *("export_encoder", "repair", "advise_codes", "code_frozen_items", "build_explorer", "monitor"),
 )
 
 pytestmark = pytest.mark.slow
