@@ -20,7 +20,7 @@ FLOORS = (
     ("encoders", "quantizers", "ranking", "behavior"),
     ("catalog", "item_pairs", "embedding", "codebooks", "feature_store"),
     ("alignment", "semantic_ids", "training"),
-    ("evaluation",),
+    ("evaluation", "following"),
     ("report",),
     ("explorer",),
     ("jobs",),
@@ -135,6 +135,7 @@ def test_only_the_warehouse_and_the_session_touch_delta():
     }
     beside_it = {
         "storage.plain_files",
+        "storage.change_feed",
         "storage.conditional_writes",
         "storage.project_fingerprint",
         "storage.retention",

@@ -6,7 +6,8 @@ read, and checks. A check is a condition that a bad row meets, with the reason f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
@@ -68,6 +69,22 @@ def _precomputed(raw: DataFrame, column: str, dim: int | None) -> tuple[Column, 
         (numbers.isNotNull() & (F.size(numbers) != dim), f"precomputed does not have {dim} numbers"),
         (unusable, "precomputed holds a null or a number that is not finite"),
     ]
+
+
+def local_file_state(roots: Sequence[str]) -> FileState | None:
+    """Return the function that gives size and time of a local medium, by which the content hash notices a changed file.
+
+    Args:
+        roots: Folders and URI prefixes under which media may be read. None are needed for a catalog without media.
+
+    Returns:
+        The function, which executors call; None without roots.
+    """
+    if not roots:
+        return None
+    from qarm_features.encoders.media import media_state  # It imports torch.
+
+    return functools.partial(media_state, roots=roots)
 
 
 def file_states(name: str, value: Column, file_state: FileState | None) -> Column:

@@ -79,6 +79,7 @@ OTHER_JOBS: tuple[str, ...] = (
     "build_explorer",
     "code_frozen_items",
     "repair",
+    "follow",
 )
 # What `qarm run --compare` adds, each before the job named beside it.
 COMPARING_JOBS = {"code_frozen_items": "embed_items", "evaluate_encoder": "fit_codebooks"}

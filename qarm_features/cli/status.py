@@ -21,6 +21,8 @@ def status_lines(found: ProjectStatus) -> Iterator[RenderableType]:
     yield literal(_served(found.served))
     for holder in found.running:
         yield literal("{command} runs since {started} as process {pid} on {host}.".format(**holder))
+    if found.followed is not None:
+        yield literal(_followed(found.followed))
     if found.rows:
         yield literal("Rows: " + ", ".join(f"{name} {count:,}" for name, count in found.rows.items()) + ".")
     table = Table("job", "a run would", "last run", "ended", "seconds", "rows in", "out", "rejected")
@@ -41,6 +43,16 @@ def _served(served: Served | None) -> str:
     return (
         f"{served.release} is served{since}: {served.items:,} items, codebook version {served.codebook_version}, encoder "
         f"version {served.encoder_version}.{more}"
+    )
+
+
+def _followed(batch: dict[str, Any]) -> str:
+    ended = datetime.fromisoformat(batch["ended_at"])
+    lag = "" if batch["lag_seconds"] is None else f", lag {batch['lag_seconds']:.1f} s"
+    return (
+        f"The last batch of qarm follow ended {ended:%Y-%m-%d %H:%M:%S} UTC "
+        f"({age((datetime.now(UTC) - ended).total_seconds())}): {_number(batch['rows_in'])} rows in, "
+        f"{_number(batch['rows_out'])} out, {_number(batch['rows_rejected'])} rejected, {batch['seconds']:.1f} s{lag}."
     )
 
 

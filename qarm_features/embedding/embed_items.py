@@ -12,13 +12,15 @@ embedded the reason. ::
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from qarm_features.embedding.on_executors import distinct_content, encode_on_executors, row_as_json
+from qarm_features.settings.sections import Encoder
 from qarm_features.storage.artifacts import Artifact
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, REJECTED_ROWS
 from qarm_features.storage.warehouse import Warehouse
@@ -78,6 +80,55 @@ def embed_items(
     )
     origin = {"encoder_version": F.lit(encoder.version), "encoder_fingerprint": F.lit(encoder.fingerprint)}
     return encoded.withColumns(origin)
+
+
+class Embedded(NamedTuple):
+    """What was written for the items that had no embedding of their content.
+
+    Attributes:
+        rows: Number of these items.
+        rejected: Number of those that could not be embedded.
+    """
+
+    rows: int
+    rejected: int
+
+
+def write_embeddings(
+    warehouse: Warehouse,
+    items: DataFrame,
+    present: DataFrame,
+    encoder: Artifact,
+    settings: Encoder,
+    *,
+    limits: Mapping[str, Mapping[str, Any]],
+    replace_rejected: bool,
+) -> Embedded:
+    """Embed the items that have no embedding of their present content, in chunks of one commit each.
+
+    Args:
+        warehouse: Tables of the project.
+        items: Rows of ``items``: the whole catalog, or the items that may lack an embedding.
+        present: Rows of ``item_embeddings`` of these items at least.
+        encoder: The encoder version.
+        settings: Section ``encoder`` of the settings.
+        limits: Limits of what may be read and decoded, from ``media_limits``.
+        replace_rejected: True if the rejected items replace those of earlier runs, False if they are added to them.
+    """
+    rows = items_to_embed(items, present, encoder_version=encoder.version).count()
+    chunks, rejected = max(1, -(-rows // settings.items_per_commit)), 0
+    for chunk in range(chunks):
+        new = items_to_embed(items, present, encoder_version=encoder.version, chunk=chunk, num_chunks=chunks)
+        embedded = embed_items(
+            new, encoder, limits=limits, batch_size=settings.batch_size, rows=-(-rows // chunks)
+        ).persist(StorageLevel.MEMORY_AND_DISK)
+        if rows or not warehouse.exists(ITEM_EMBEDDINGS):
+            found = embedded.where(F.col("reason").isNull())
+            warehouse.upsert(ITEM_EMBEDDINGS, found, part={"encoder_version": encoder.version})
+        if rows or replace_rejected:
+            rejected += write_rejected(warehouse, embedded, first=replace_rejected and chunk == 0, any_new=rows > 0)
+        embedded.unpersist()
+    return Embedded(rows, rejected)
 
 
 def write_rejected(warehouse: Warehouse, embedded: DataFrame, *, first: bool, any_new: bool) -> int:

@@ -5,13 +5,13 @@ In: files or tables of the user. Out: ``items``, ``interactions``, ``rejected_ro
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 from qarm_features.catalog import ingest
 from qarm_features.catalog.checks import IngestError, remarks
 from qarm_features.catalog.conflicts import duplicate_reason
 from qarm_features.catalog.event_times import early_times, require_fitting_unit
+from qarm_features.catalog.ingest_columns import local_file_state
 from qarm_features.catalog.reading.read_source import open_source
 from qarm_features.catalog.reading.source_rows import SourceRows
 from qarm_features.catalog.rejections import RowCounts, require_all_lines, require_few_rejected
@@ -55,12 +55,7 @@ def ingest_catalog(context: JobContext) -> Counts:
     def read(section: TextSource) -> SourceRows:
         return open_source(context.spark, section, section.path and settings.path(section.path))
 
-    roots = [settings.path(root) for root in _media_roots(settings)]
-    file_state = None
-    if roots:
-        from qarm_features.encoders.media import media_state  # It imports torch.
-
-        file_state = functools.partial(media_state, roots=roots)
+    file_state = local_file_state([settings.path(root) for root in _media_roots(settings)])
     catalog, log = read(settings.items), read(settings.interactions)
     _require_one_case(context.spark, settings)
     items = ingest.check_items(catalog.frame, settings.items, file_state=file_state)

@@ -82,7 +82,7 @@ def job(
 ) -> Callable[[Callable[Concatenate[JobContext, Flags], Counts]], Job[Flags]]:
     """Declares a function as a job; the arguments are those of ``Job``.
 
-    A name in ``reads`` or ``writes`` is the name of a table, or of a kind of artifact followed by a slash, as in
+    A name in ``reads`` or ``writes`` is the name of a table, or of a kind of artifact with a slash at its end, as in
     ``"codebooks/"``.
     """
 

@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -59,10 +59,30 @@ def held_for_job(settings: Settings, job: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def held_besides(settings: Settings, command: str, jobs: Iterable[str]) -> Iterator[None]:
+    """Holds other jobs of a project for a job that does their work: none of them may run in the meantime.
+
+    Args:
+        settings: Settings of the project.
+        command: Command that holds them, for the error that others get.
+        jobs: Names of the jobs.
+
+    Raises:
+        ProjectBusy: One of the jobs works in the project.
+    """
+    folder = _folder(settings)
+    with contextlib.ExitStack() as held:
+        for job in jobs:
+            held.enter_context(_locked(folder / f"{job}.lock", command, folder))
+        yield
+
+
 def holders(settings: Settings) -> list[dict[str, str]]:
     """Returns the commands that work in a project now, each with ``command``, ``pid``, ``host`` and ``started``."""
     files = sorted((settings.state_path / "locks").glob("*.lock"))
-    return [holder for file in files if _is_held(file) and (holder := _read(file))]
+    found = [holder for file in files if _is_held(file) and (holder := _read(file))]
+    return list({holder["command"]: holder for holder in found}.values())
 
 
 @contextlib.contextmanager

@@ -89,7 +89,7 @@ def folder_totals(folder: str) -> list[int]:
     """Returns count, bytes and summed times of change of all files in a folder, which may be too many to list."""
     count = size = times = 0
     for path in Path(folder).rglob("*"):
-        status = path.stat(follow_symlinks=False)
+        status = path.lstat()
         count, size, times = count + 1, size + status.st_size, times + status.st_mtime_ns
     return [count, size, times]
 

@@ -16,7 +16,7 @@ from qarm_features.jobs.skipping import changed_inputs
 from qarm_features.settings.load import Settings
 from qarm_features.storage.tables import INTERACTIONS, ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, ITEMS, REJECTED_ROWS
 from qarm_features.storage.warehouse import Warehouse
-from qarm_features.telemetry.stage_log import LastRuns, last_runs
+from qarm_features.telemetry.stage_log import BATCHES, LastRuns, last_runs, runs_backwards
 
 _COUNTED = (ITEMS, INTERACTIONS, REJECTED_ROWS, ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS)
 
@@ -69,12 +69,14 @@ class ProjectStatus(NamedTuple):
         running: Commands that work in the project now, with process, host and start.
         rows: Number of rows of the main tables that exist, from Delta's own counts.
         stages: The stages, in the order in which they run.
+        followed: The last batch of ``qarm follow``, as its log has it. None where there is none.
     """
 
     served: Served | None
     running: tuple[dict[str, str], ...]
     rows: dict[str, int]
     stages: tuple[StageState, ...]
+    followed: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return values that JSON can hold."""
@@ -83,6 +85,7 @@ class ProjectStatus(NamedTuple):
             "running": list(self.running),
             "rows": self.rows,
             "stages": [stage._asdict() for stage in self.stages],
+            "followed": self.followed,
         }
 
 
@@ -95,11 +98,13 @@ def project_status(settings: Settings, jobs: Iterable[Job[...]]) -> ProjectStatu
     """
     jobs = list(jobs)
     logged = last_runs(settings, {job.name for job in jobs})
+    batch = next(runs_backwards(settings, log=BATCHES), None)
     return ProjectStatus(
         served=_served(settings),
         running=tuple(holders(settings)),
         rows=_rows(settings),
         stages=tuple(_stage(job, settings, logged.get(job.name)) for job in jobs),
+        followed=None if batch is None else batch.to_json(),
     )
 
 

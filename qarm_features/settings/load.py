@@ -23,6 +23,7 @@ from pydantic_settings import SettingsError as SourceError
 
 from qarm_features.settings.codes import Codebooks, NearestItems, SemanticIDs
 from qarm_features.settings.explorer import ExplorerData
+from qarm_features.settings.following import Following
 from qarm_features.settings.monitor import Monitor
 from qarm_features.settings.publishing import Publishing
 from qarm_features.settings.ranking import Behavior, Ranking
@@ -100,6 +101,7 @@ class Settings(BaseSettings):
     semantic_ids: SemanticIDs = SemanticIDs()
     behavior: Behavior = Behavior()
     publishing: Publishing = Publishing()
+    follow: Following = Following()
     ranking: Ranking = Ranking()
     explorer: ExplorerData = ExplorerData()
     spark: SparkOptions = SparkOptions()

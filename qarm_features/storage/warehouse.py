@@ -242,7 +242,9 @@ class Warehouse:
         """Read a table as it is in a base, without rows if it does not exist there."""
         return self.empty(table) if base.version is None else self.read(table, version=base.version)
 
-    def append(self, table: Table, rows: DataFrame, *, base: Base | None = None) -> None:
+    def append(
+        self, table: Table, rows: DataFrame, *, base: Base | None = None, once: tuple[str, int] | None = None
+    ) -> None:
         """Add rows in one commit.
 
         Args:
@@ -250,6 +252,8 @@ class Warehouse:
             rows: Rows whose keys the table does not hold.
             base: State of the part of the table from which the rows were computed. None adds them whatever others have
                 written, so the caller makes sure that no other process does.
+            once: Name of a writer and number of its write, without ``base``. A number that is not above the last one of
+                this writer adds nothing, so that a write may be repeated.
 
         Raises:
             ChangedMeanwhile: Another process has written the part since ``base``. Nothing was written.
@@ -258,6 +262,8 @@ class Warehouse:
         # The table may have been written before an optional column was introduced.
         writer = self.conform(table, rows).write.format("delta").mode(mode).option("mergeSchema", "true")
         writer = writer.partitionBy(*table.partition_by).options(**self._properties_of_new(table))
+        if once is not None:
+            writer = writer.option("txnAppId", once[0]).option("txnVersion", str(once[1]))
         if base is None:
             return writer.save(self.path(table))
         with only_from(base) as options:

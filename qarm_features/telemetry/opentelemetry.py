@@ -24,6 +24,7 @@ _GAUGES = {
     "rows_out": ("rows_out", "{row}"),
     "rows_rejected": ("rows_rejected", "{row}"),
     "bytes_written": ("bytes_written", "By"),
+    "lag_seconds": ("lag", "s"),
 }
 
 

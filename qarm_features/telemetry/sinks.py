@@ -12,7 +12,7 @@ from typing import Protocol
 
 from qarm_features.extras import naming_extra
 from qarm_features.settings.load import Settings
-from qarm_features.telemetry.stage_log import append_run
+from qarm_features.telemetry.stage_log import STAGES, append_run
 from qarm_features.telemetry.stage_run import StageRun
 
 logger = logging.getLogger(__name__)
@@ -33,13 +33,14 @@ class Sinks:
 
     Args:
         settings: Settings of the project.
+        log: Name of the log of the project: that of the stages, or that of the batches of a follower.
 
     Raises:
         ImportError: The package of a system is not installed. The message names the extra that brings it.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, *, log: str = STAGES) -> None:
+        self._settings, self._log = settings, log
         self._sinks = list(_wanted(settings))
 
     def started(self, run: StageRun) -> None:
@@ -50,7 +51,7 @@ class Sinks:
     def ended(self, run: StageRun) -> None:
         """Write a run into the log, and tell all systems that it has ended."""
         with _not_fatal("the log of the stages"):
-            append_run(self._settings, run)
+            append_run(self._settings, run, log=self._log)
         for sink in self._sinks:
             _try(sink, sink.ended, run)
 

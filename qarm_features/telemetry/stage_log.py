@@ -2,6 +2,7 @@
 
 In: runs that have ended. Out: ``<artifacts>/runs/stages-<year>-<month>.jsonl``, and the last runs of each stage. An object
 cannot grow: in an object store each run is an object of its own, in ``runs/stages-<year>-<month>/``.
+The batches of a follower, of which there are many, have a log of their own: ``follow-<year>-<month>``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from qarm_features.storage.objects import AnyPath, ObjectPath
 from qarm_features.telemetry.stage_run import StageRun
 
 _BLOCK = 1 << 16
+STAGES, BATCHES = "stages", "follow"
 
 
 class LastRuns(NamedTuple):
@@ -30,17 +32,17 @@ class LastRuns(NamedTuple):
     success: StageRun | None
 
 
-def append_run(settings: Settings, run: StageRun) -> None:
-    """Add a run to the log. Several processes may do so at the same time."""
+def append_run(settings: Settings, run: StageRun, *, log: str = STAGES) -> None:
+    """Add a run to a log. Several processes may do so at the same time."""
     folder = _folder(settings)
     if isinstance(folder, ObjectPath):
         ended = run.ended_at or run.started_at
         name = f"{ended:%Y%m%dT%H%M%S.%f}-{run.run_id}.json"
-        (folder / f"stages-{ended:%Y-%m}" / name).write_bytes(run.to_line().encode("utf-8", "backslashreplace"))
+        (folder / f"{log}-{ended:%Y-%m}" / name).write_bytes(run.to_line().encode("utf-8", "backslashreplace"))
         return
     folder.mkdir(parents=True, exist_ok=True)
     file = os.open(
-        folder / f"stages-{run.started_at:%Y-%m}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+        folder / f"{log}-{run.started_at:%Y-%m}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
     )
     try:
         os.write(file, f"{run.to_line()}\n".encode("utf-8", "backslashreplace"))
@@ -48,9 +50,9 @@ def append_run(settings: Settings, run: StageRun) -> None:
         os.close(file)
 
 
-def runs_backwards(settings: Settings) -> Iterator[StageRun]:
-    """Yield all runs, the latest first. A line that a killed process did not finish is left out."""
-    for line in _all_lines_backwards(_folder(settings)):
+def runs_backwards(settings: Settings, *, log: str = STAGES) -> Iterator[StageRun]:
+    """Yield all runs of a log, the latest first. A line that a killed process did not finish is left out."""
+    for line in _all_lines_backwards(_folder(settings), log):
         try:
             run = StageRun.from_line(line.decode())
         except (ValueError, TypeError):
@@ -76,12 +78,12 @@ def last_runs(settings: Settings, stages: set[str] | None = None) -> dict[str, L
     return found
 
 
-def _all_lines_backwards(folder: AnyPath) -> Iterator[bytes]:
+def _all_lines_backwards(folder: AnyPath, log: str) -> Iterator[bytes]:
     if isinstance(folder, ObjectPath):
-        for month in reversed([name for name in folder.folders() if name.startswith("stages-")]):
+        for month in reversed([name for name in folder.folders() if name.startswith(f"{log}-")]):
             yield from (path.read_bytes() for path in sorted((folder / month).glob("*.json"), reverse=True))
         return
-    for file in sorted(folder.glob("stages-*.jsonl"), reverse=True):
+    for file in sorted(folder.glob(f"{log}-*.jsonl"), reverse=True):
         yield from _lines_backwards(file)
 
 

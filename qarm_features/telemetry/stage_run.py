@@ -36,6 +36,7 @@ class StageRun:
         remark: What the job says about its result.
         warnings: Results that somebody should look at.
         error: Why it failed, in one line. Empty unless it failed.
+        lag_seconds: Longest time from the change of a file to its rows online. None but for a batch of ``qarm follow``.
     """
 
     stage: str
@@ -57,6 +58,7 @@ class StageRun:
     remark: str = ""
     warnings: tuple[str, ...] = ()
     error: str = ""
+    lag_seconds: float | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -66,7 +68,7 @@ class StageRun:
     @property
     def numbers(self) -> dict[str, float]:
         """Duration in seconds, row counts and bytes, of those that are known."""
-        names = ("seconds", "rows_in", "rows_out", "rows_rejected", "bytes_written")
+        names = ("seconds", "rows_in", "rows_out", "rows_rejected", "bytes_written", "lag_seconds")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @property

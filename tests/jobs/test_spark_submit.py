@@ -40,7 +40,7 @@ ORDER = (
     *("ingest_catalog", "mine_item_pairs", "align_encoder", "embed_items", "fit_codebooks", "assign_semantic_ids"),
     *("build_user_behavior", "publish_features", "build_training_set", "find_nearest_items", "write_content_tokens"),
     *("train_ranking_model", "write_report", "evaluate_encoder", "evaluate_codes", "export_semantic_ids"),
-    *("export_encoder", "repair", "advise_codes", "code_frozen_items", "build_explorer", "monitor"),
+    *("export_encoder", "repair", "advise_codes", "code_frozen_items", "build_explorer", "monitor", "follow"),
 )
 
 pytestmark = pytest.mark.slow
@@ -93,7 +93,7 @@ def test_every_job_runs_on_two_workers_from_catalog_to_report(cluster, tmp_path)
     folder = write_toy_project(tmp_path)
     settings = SETTINGS.replace("ranking: {epochs: 2, batch_size: 64}", "ranking:\n  epochs: 2\n  batch_size: 64")
     (folder / "qarm.yaml").write_text(settings + ALIGNED)
-    options = {"export_semantic_ids": ["--output", str(folder / "exported")]}
+    options = {"export_semantic_ids": ["--output", str(folder / "exported")], "follow": ["--once"]}
     submit = [
         str(SPARK_HOME / "bin" / "spark-submit"), "--master", cluster, "--packages", DELTA,
         "--conf", "spark.executor.memory=1g", "--conf", "spark.sql.shuffle.partitions=4",

@@ -92,7 +92,7 @@ def test_the_pushgateway_gets_a_group_of_its_own_for_each_stage(settings, receiv
 
 def test_opentelemetry_gets_a_span_and_metrics(settings, receiver, monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
-    told(settings, run_of(), opentelemetry=True)
+    told(settings, run_of(lag_seconds=1.5), opentelemetry=True)
 
     bodies = {path: body for _, path, body in receiver.received}
     spans = ExportTraceServiceRequest.FromString(bodies["/v1/traces"]).resource_spans[0].scope_spans[0].spans
@@ -102,6 +102,7 @@ def test_opentelemetry_gets_a_span_and_metrics(settings, receiver, monkeypatch):
     assert spans[0].end_time_unix_nano - spans[0].start_time_unix_nano == 2_500_000_000
     assert {one.key: one.value.int_value for one in spans[0].attributes}["qarm.written.interactions"] == 7
     assert {one.name: one.gauge.data_points[0].as_int for one in metrics}["qarm.stage.rows_rejected"] == 3
+    assert {one.name: one.gauge.data_points[0].as_double for one in metrics}["qarm.stage.lag"] == 1.5
 
 
 def test_openlineage_gets_start_and_end_with_the_versions_of_the_tables(settings, receiver, monkeypatch):

@@ -52,38 +52,49 @@ class BulkWriteNode(SparkWriteNode):
     def execute(self, context: ExecutionContext) -> DAGValue:
         """Write the rows and return them, with the number of rows written in ``metadata["rows_written"]``."""
         value = self.get_single_input_value(context)
-        rows_written = self._write_online(value.data, context) if self.feature_view.online else 0
+        is_online = self.feature_view.online
+        rows_written = write_online(self.feature_view, value.data, context.repo_config) if is_online else 0
         if self.feature_view.offline:
             view = copy.copy(self.feature_view)
             view.online = False
             SparkWriteNode(self.name, view, inputs=self.inputs).execute(context)
         return DAGValue(data=value.data, format=DAGFormat.SPARK, metadata={"rows_written": rows_written})
 
-    def _write_online(self, rows: DataFrame, context: ExecutionContext) -> int:
-        config = context.repo_config
-        artifacts = SerializedArtifacts.serialize(feature_view=plain_view(self.feature_view), repo_config=config)
-        feast_view = artifacts.unserialize()[0]  # the view that executors of Feast's own engine write with
-        view = online_view(feast_view, config)
-        if view.keys == ((DUMMY_ENTITY_ID, "STRING"),) and DUMMY_ENTITY_ID not in rows.columns:
-            rows = rows.withColumn(DUMMY_ENTITY_ID, F.lit(DUMMY_ENTITY_VAL))
-        missing = [name for name in view.columns if name not in rows.columns]
-        if missing:
-            raise ValueError(
-                f"The source of {view.name} lacks the columns {', '.join(missing)}. Present: {', '.join(rows.columns)}. "
-                "Correct the view's source or transformation."
-            )
-        engine = config.batch_engine
-        rows = rows.select(*view.columns)
-        if engine.partitions:
-            rows = rows.repartition(engine.partitions)
-        write = functools.partial(
-            write_rows,
-            target=writer_target(view, feast_view, config, artifacts),
-            name=view.name,
-            rows_per_write=config.materialization_config.online_write_batch_size or engine.rows_per_write,
+
+def write_online(view: FeatureView, rows: DataFrame, config: RepoConfig) -> int:
+    """Write rows of a view to the online store from Spark's tasks, and return their number.
+
+    Args:
+        view: View of the rows.
+        rows: One row of each key, with the columns of the view.
+        config: Configuration of the feature repo, with ``BulkEngineConfig`` as its ``batch_engine``.
+
+    Raises:
+        ValueError: The rows lack a column of the view.
+    """
+    artifacts = SerializedArtifacts.serialize(feature_view=plain_view(view), repo_config=config)
+    feast_view = artifacts.unserialize()[0]  # the view that executors of Feast's own engine write with
+    stored = online_view(feast_view, config)
+    if stored.keys == ((DUMMY_ENTITY_ID, "STRING"),) and DUMMY_ENTITY_ID not in rows.columns:
+        rows = rows.withColumn(DUMMY_ENTITY_ID, F.lit(DUMMY_ENTITY_VAL))
+    missing = [name for name in stored.columns if name not in rows.columns]
+    if missing:
+        raise ValueError(
+            f"The source of {stored.name} lacks the columns {', '.join(missing)}. Present: {', '.join(rows.columns)}. "
+            "Correct the view's source or transformation."
         )
-        (total,) = rows.mapInArrow(write, "rows long").agg(F.sum("rows")).collect()
-        return total[0] or 0
+    engine = config.batch_engine
+    rows = rows.select(*stored.columns)
+    if engine.partitions:
+        rows = rows.repartition(engine.partitions)
+    write = functools.partial(
+        write_rows,
+        target=writer_target(stored, feast_view, config, artifacts),
+        name=stored.name,
+        rows_per_write=config.materialization_config.online_write_batch_size or engine.rows_per_write,
+    )
+    (total,) = rows.mapInArrow(write, "rows long").agg(F.sum("rows")).collect()
+    return total[0] or 0
 
 
 def plain_view(view: FeatureView) -> FeatureView:

@@ -80,12 +80,24 @@ class GoneRows:
         gone = gone_keys(self._warehouse, view.name, load.keys).persist()
         count = gone.count()
         if count and target is not None:
-            sample = [row.key for row in gone.limit(self.settings.publishing.verify_items).collect()]
-            _run(_encoded(gone, self.store, view), target)
-            check_absent(self.store, view, [int(key) if _is_integer(view) else key for key in sample])
+            self._delete_keys(view, gone, target)
             _log.info("%s: %s keys that left were deleted online", view.name, f"{count:,}")
         gone.unpersist()
         return count
+
+    def delete_keys(self, view: FeatureView, keys: DataFrame) -> bool:
+        """Delete given keys (column ``key``, as text) of a view, and read some of them back to be absent.
+
+        Returns:
+            False if the store deletes no single rows, so that they are still served.
+
+        Raises:
+            ReleaseError: A deleted key is still served.
+        """
+        target = self._target(view)
+        if target is not None:
+            self._delete_keys(view, keys, target)
+        return target is not None
 
     def delete_strays(self, load: ViewLoad) -> int:
         """Delete the rows of the store whose keys the view does not hold now, recorded or not, and return their number."""
@@ -104,6 +116,11 @@ class GoneRows:
     @property
     def _warehouse(self) -> Warehouse:
         return Warehouse(self.settings.warehouse_path, **self.settings.id_types, spark=self.spark)
+
+    def _delete_keys(self, view: FeatureView, keys: DataFrame, target: DeleterTarget) -> None:
+        sample = [row.key for row in keys.limit(self.settings.publishing.verify_items).collect()]
+        _run(_encoded(keys, self.store, view), target)
+        check_absent(self.store, view, [int(key) if _is_integer(view) else key for key in sample])
 
     def _target(self, view: FeatureView) -> DeleterTarget | None:
         return deleter_target(self.store.config, view)

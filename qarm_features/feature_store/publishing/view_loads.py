@@ -95,10 +95,11 @@ def view_loads(
             load.keys.unpersist()
 
 
-def newest_rows(rows: DataFrame, view: FeatureView, moment: datetime) -> DataFrame:
-    """Return the newest row of each key of a view up to a moment: the key and the features."""
+def newest_rows(rows: DataFrame, view: FeatureView, moment: datetime, *, with_time: bool = False) -> DataFrame:
+    """Return the newest row of each key of a view up to a moment: the key and the features, and perhaps their time."""
     key, past = view.entity_columns[0].name, rows.where(F.col("event_timestamp") <= _literal(moment))
-    latest = F.max_by(F.struct(*[feature.name for feature in view.features]), "event_timestamp").alias("latest")
+    names = [feature.name for feature in view.features] + (["event_timestamp"] if with_time else [])
+    latest = F.max_by(F.struct(*names), "event_timestamp").alias("latest")
     return past.groupBy(key).agg(latest).select(key, "latest.*")
 
 

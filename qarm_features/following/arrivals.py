@@ -1,0 +1,133 @@
+"""The rows of files that arrived, after the checks of ingest.
+
+In: files of one source. Out: accepted and rejected rows, as ingest gives them. A file that cannot be read at all is rejected
+as a whole, so that it does not hold up those that come after it. ::
+
+    new.csv: two items, one without an ID   ->   one row for items, one for rejected_rows
+    cut.parquet                             ->   one row for rejected_rows: ... cannot be read as Parquet
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pyspark.sql import DataFrame, SparkSession
+
+from qarm_features.catalog.ingest import Checked, check_interactions, check_items
+from qarm_features.catalog.ingest_columns import local_file_state
+from qarm_features.catalog.reading.read_source import open_source
+from qarm_features.catalog.reading.source_files import shown_path
+from qarm_features.catalog.reading.source_rows import IngestError
+from qarm_features.catalog.rejections import RowCounts, require_all_lines
+from qarm_features.following.source_files import SourceFile, path_of, read_together
+from qarm_features.settings.load import Settings
+from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS, Table
+from qarm_features.storage.warehouse import Warehouse
+
+Check = Callable[[DataFrame], Checked]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """The rows of one source in a batch.
+
+    Attributes:
+        table: Table that the rows are meant for.
+        parts: Checked rows with their counts: of all files together, or of one file after the other if some cannot be read.
+        broken: Files that cannot be read, with the reason.
+    """
+
+    table: Table
+    parts: list[tuple[Checked, RowCounts]] = field(default_factory=list)
+    broken: list[tuple[SourceFile, str]] = field(default_factory=list)
+
+    @property
+    def by_reason(self) -> dict[str, int]:
+        """Number of rejected rows by reason; a broken file counts as one row."""
+        found: dict[str, int] = {}
+        for reason, rows in [(reason, 1) for _, reason in self.broken] + [
+            pair for _, counts in self.parts for pair in counts.by_reason.items()
+        ]:
+            found[reason] = found.get(reason, 0) + rows
+        return found
+
+    @property
+    def rows_in(self) -> int:
+        """Number of rows of the files; a broken file counts as one row."""
+        return len(self.broken) + sum(counts.rows_in for _, counts in self.parts)
+
+    def release(self) -> None:
+        """Free the memory that Spark keeps the rows in."""
+        for checked, _ in self.parts:
+            checked.rows.unpersist()
+
+
+def read_items(spark: SparkSession, settings: Settings, files: Sequence[SourceFile]) -> Arrivals:
+    """Read and check files of the catalog."""
+    state = local_file_state([settings.path(root.get_secret_value()) for root in settings.encoder.media_roots])
+
+    def check(raw: DataFrame) -> Checked:
+        return check_items(raw, settings.items, file_state=state)
+
+    return _read(spark, settings, ITEMS, files, check)
+
+
+def read_interactions(spark: SparkSession, settings: Settings, files: Sequence[SourceFile]) -> Arrivals:
+    """Read and check files of the click log."""
+
+    def check(raw: DataFrame) -> Checked:
+        return check_interactions(raw, settings.interactions, item_id_type=settings.items.item_id_type)
+
+    return _read(spark, settings, INTERACTIONS, files, check)
+
+
+def write_rejected_rows(warehouse: Warehouse, arrivals: Arrivals, *, writer: str, batch: int) -> int:
+    """Add the rejected rows of a batch to ``rejected_rows``, once for any number of attempts, and return their number.
+
+    Args:
+        warehouse: Tables of the project.
+        arrivals: Rows of one source.
+        writer: Name from ``writer_name``.
+        batch: Number of the batch.
+    """
+    rejected = sum(arrivals.by_reason.values())
+    if not rejected:
+        return 0
+    files = [(arrivals.table.name, shown_path(file.path), reason, file.path) for file, reason in arrivals.broken]
+    schema = "`table` string, `row` string, reason string, file string"
+    rows = warehouse.conform(REJECTED_ROWS, warehouse.spark.createDataFrame(files, schema))
+    for checked, _ in arrivals.parts:
+        rows = rows.unionByName(warehouse.conform(REJECTED_ROWS, checked.rejected))
+    warehouse.append(REJECTED_ROWS, rows, once=(f"{writer} {arrivals.table.name}", batch))
+    for reason, count in arrivals.by_reason.items():
+        _log.warning("WARNING: %s rows of %s were rejected: %s", f"{count:,}", arrivals.table.name, reason)
+    return rejected
+
+
+def _read(spark: SparkSession, settings: Settings, table: Table, files: Sequence[SourceFile], check: Check) -> Arrivals:
+    arrivals = Arrivals(table)
+    waiting = read_together(files)
+    while waiting:
+        part = waiting.pop(0)
+        try:
+            arrivals.parts.append(_checked(spark, settings, table, part, check))
+        except IngestError as error:
+            if len(part) == 1:
+                arrivals.broken.append((part[0], str(error)))
+            else:
+                waiting[:0] = [[file] for file in part]
+    return arrivals
+
+
+def _checked(
+    spark: SparkSession, settings: Settings, table: Table, files: Sequence[SourceFile], check: Check
+) -> tuple[Checked, RowCounts]:
+    source = settings.items if table is ITEMS else settings.interactions
+    raw = open_source(spark, source, path_of(files))
+    checked = check(raw.frame)
+    counts = checked.counts(table.name)
+    require_all_lines(counts, raw.lines, source.path)
+    return checked, counts

@@ -1,0 +1,158 @@
+"""Items that arrived get their place in every table: ``items``, ``item_embeddings``, ``item_semantic_ids``.
+
+In: checked rows of files of the catalog. Out: the rows of new and changed items in the tables, by the functions that the jobs
+call. A semantic ID that an item has stays, unless the setting ``follow.on_changed`` asks for another one. ::
+
+    items         arrived       items         item_semantic_ids
+    1  Lamp       1  Red lamp   1  Red lamp   1  [4, 7]            its ID stays
+    2  Sofa       3  Chair      2  Sofa       2  [0, 3]
+                                3  Chair      3  [4, 2]            new
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from qarm_features.catalog.ingest import Checked
+from qarm_features.embedding.embed_items import write_embeddings
+from qarm_features.embedding.encoder_versions import media_limits
+from qarm_features.following.batch_plan import BatchPlan, append_missing
+from qarm_features.semantic_ids.append_ids import append_new_ids, reassign_ids
+from qarm_features.settings.load import Settings
+from qarm_features.storage.artifacts import Artifact
+from qarm_features.storage.conditional_writes import again_if_changed
+from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, ITEMS, Table
+from qarm_features.storage.warehouse import Warehouse
+
+
+class ItemCounts(NamedTuple):
+    """What a batch did to items.
+
+    Attributes:
+        new: Number of items that the catalog lacked.
+        changed: Number of items with other content than before.
+        not_embedded: Number of items that the encoder cannot embed.
+        assigned: Number of items that got their first semantic ID.
+        reassigned: Number of items that got another semantic ID.
+    """
+
+    new: int = 0
+    changed: int = 0
+    not_embedded: int = 0
+    assigned: int = 0
+    reassigned: int = 0
+
+    def __add__(self, other: ItemCounts) -> ItemCounts:  # type: ignore[override]  # of counts, the sum of each
+        """Return the sums of both."""
+        return ItemCounts(*(a + b for a, b in zip(self, other)))
+
+
+@dataclass(frozen=True)
+class ItemBatches:
+    """Writes items that arrived to the tables of one release.
+
+    Attributes:
+        settings: Settings of the project.
+        warehouse: Tables of the project.
+        encoder: Encoder version of the release.
+        codebooks: Codebook version of the release.
+    """
+
+    settings: Settings
+    warehouse: Warehouse
+    encoder: Artifact
+    codebooks: Artifact
+
+    def write(self, checked: Checked, plan: BatchPlan) -> ItemCounts:
+        """Write checked rows of the catalog. A second call with the same arguments changes nothing.
+
+        Args:
+            checked: Rows of files that arrived.
+            plan: Versions of the tables from before the batch.
+        """
+        arrived = self._compared(checked.accepted, plan).persist()
+        try:
+            counts = arrived.agg(
+                F.count_if("is_new").alias("new"),
+                F.count_if(F.col("has_new_content") & ~F.col("is_new")).alias("changed"),
+                F.count_if(F.col("differs") & ~F.col("is_new")).alias("differ"),
+            ).collect()[0]
+            if counts["new"]:
+                append_missing(self.warehouse, ITEMS, arrived.where("is_new"))
+            if counts["differ"]:
+                self.warehouse.upsert(ITEMS, arrived.where(F.col("differs") & ~F.col("is_new")))
+            found = self.embed_and_assign(arrived, replace_rejected=False)
+            moved = 0
+            if counts["changed"] and self.settings.follow.on_changed == "reassign":
+                moved = self._reassign(arrived.where(F.col("has_new_content") & ~F.col("is_new")), plan)
+            return found._replace(new=counts["new"], changed=counts["changed"], reassigned=moved)
+        finally:
+            arrived.unpersist()
+
+    def embed_and_assign(self, items: DataFrame, *, replace_rejected: bool) -> ItemCounts:
+        """Embed the items that have no embedding of their content, and assign those without a semantic ID.
+
+        Args:
+            items: Rows of ``items``.
+            replace_rejected: True if items that cannot be embedded replace those of earlier runs in ``rejected_rows``.
+        """
+        settings, warehouse = self.settings, self.warehouse
+        embedded = write_embeddings(
+            warehouse,
+            items,
+            self._rows_of(ITEM_EMBEDDINGS, items),
+            self.encoder,
+            settings.encoder,
+            limits=media_limits(settings.encoder, settings.path),
+            replace_rejected=replace_rejected,
+        )
+        found = again_if_changed(
+            lambda: append_new_ids(
+                warehouse, self.codebooks, self._rows_of(ITEM_EMBEDDINGS, items), settings.semantic_ids
+            )
+        )
+        return ItemCounts(not_embedded=embedded.rejected, assigned=found["rows"])
+
+    def _compared(self, accepted: DataFrame, plan: BatchPlan) -> DataFrame:
+        """Add to rows what is new in them: ``is_new``, ``has_new_content`` and ``differs``."""
+        before = self.warehouse.empty(ITEMS) if plan.items is None else self.warehouse.read(ITEMS, version=plan.items)
+        known = before.join(accepted.select("item_id"), on="item_id", how="left_semi").select(
+            "item_id",
+            F.col("content_hash").alias("hash_before"),
+            F.col("title").alias("title_before"),
+            F.lit(True).alias("is_known"),
+        )
+        rows = accepted.join(known, on="item_id", how="left")
+        is_new = F.col("is_known").isNull()
+        has_new_content = is_new | (F.col("content_hash") != F.col("hash_before"))
+        differs = has_new_content | ~F.col("title").eqNullSafe(F.col("title_before"))
+        rows = rows.withColumns({"is_new": is_new, "has_new_content": has_new_content, "differs": differs})
+        return rows.drop("is_known", "hash_before", "title_before")
+
+    def _reassign(self, changed: DataFrame, plan: BatchPlan) -> int:
+        if plan.semantic_ids is None:
+            return 0
+        embeddings = self._rows_of(ITEM_EMBEDDINGS, changed)
+        return reassign_ids(
+            self.warehouse, self.codebooks, embeddings, self.settings.semantic_ids, since=plan.semantic_ids
+        )
+
+    def _rows_of(self, table: Table, items: DataFrame) -> DataFrame:
+        """Return the rows of some items in a table of the encoder version."""
+        rows = self.warehouse.read_or_empty(table).where(F.col("encoder_version") == self.encoder.version)
+        return rows.join(items.select("item_id"), on="item_id", how="left_semi")
+
+
+def items_without_ids(warehouse: Warehouse, codebooks: Artifact) -> DataFrame:
+    """Return the rows of ``items`` that have no semantic ID under a codebook version.
+
+    Args:
+        warehouse: Tables of the project.
+        codebooks: Codebook version.
+    """
+    ids = warehouse.read_or_empty(ITEM_SEMANTIC_IDS).where(F.col("codebook_version") == codebooks.version)
+    return warehouse.read(ITEMS).join(ids.select("item_id"), on="item_id", how="left_anti")

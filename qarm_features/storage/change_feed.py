@@ -1,0 +1,53 @@
+"""The change feed of a table: which rows its commits added, changed and removed, without a comparison of whole versions.
+
+In: a table's folder or URI and two Delta versions. Out: rows with the kind and the version of their change. ::
+
+    version  item_id  rq_codes         item_id  rq_codes  _change_type      _commit_version
+    4        1        [4, 7]      ->   2        [4, 9]    insert            5
+    5        2        [4, 9]           1        [4, 7]    update_preimage   6
+    6        1        [5, 0]           1        [5, 0]    update_postimage  6
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deltalake import DeltaTable
+
+from qarm_features.storage.sql_names import files_at
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+KIND, COMMIT = "_change_type", "_commit_version"
+COMES, GOES = ("insert", "update_postimage"), ("delete", "update_preimage")
+_FEED = "delta.enableChangeDataFeed"
+
+
+def keep_change_feed(spark: SparkSession, path: str) -> bool:
+    """Let a table keep a feed of its changes from its next version on.
+
+    Args:
+        spark: Session with Delta.
+        path: Folder or URI of the table.
+
+    Returns:
+        True if the table was changed, by one commit without rows.
+    """
+    if DeltaTable(path).metadata().configuration.get(_FEED, "false").lower() == "true":
+        return False
+    spark.sql(f"ALTER TABLE {files_at(path)} SET TBLPROPERTIES ('{_FEED}' = 'true')")
+    return True
+
+
+def changes(spark: SparkSession, path: str, *, after: int, until: int) -> DataFrame:
+    """Read the changes that commits made, from files of these commits alone.
+
+    Args:
+        spark: Session with Delta.
+        path: Folder or URI of a table that has kept a feed since the version ``after``.
+        after: Delta version before the changes.
+        until: Delta version after the changes, above ``after``.
+    """
+    reader = spark.read.format("delta").option("readChangeFeed", "true")
+    return reader.option("startingVersion", after + 1).option("endingVersion", until).load(path)
