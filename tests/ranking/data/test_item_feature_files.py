@@ -12,6 +12,7 @@ from qarm_features.ranking import (
     write_item_content,
     write_item_features,
 )
+from qarm_features.storage.artifacts import Artifacts
 
 TRAINED = ItemVocabulary([30, 10])  # 10 is 1, 30 is 2; 20 and 40 are new: 3 and 4
 
@@ -82,6 +83,28 @@ def test_content_that_moved_is_found_where_it_lies_now_and_left_out_where_it_is_
     assert open_item_features(tmp_path / "features")[1].content is None
     _, features = open_item_features(tmp_path / "features", content_folder=tmp_path / "moved")
     assert features.content_rows.tolist() == [-1, -1, -1, 0]
+
+
+def test_content_in_an_object_store_is_fetched_where_features_are_opened_and_left_out_with_a_warning_where_it_is_gone(
+    bucket, tmp_path, monkeypatch, caplog
+):
+    tokens = {"text": (np.ones((1, 1, 3)), np.ones((1, 1), bool))}
+    content = Artifacts(bucket, "item_content").publish(lambda folder: write_item_content(folder, [20], tokens))
+    sources = ItemSources(content_folder=str(content.place))
+    features = Artifacts(bucket, "item_features").publish(lambda folder: write_item_features(folder, TRAINED, sources))
+
+    monkeypatch.setenv("QARM_CACHE_DIR", str(tmp_path / "another_machine"))
+    _, opened = open_item_features(str(features.place))
+    monkeypatch.setenv("QARM_CACHE_DIR", str(tmp_path / "a_third_machine"))
+    (content.place / "manifest.json").unlink()
+    _, without = open_item_features(str(features.place))
+
+    assert opened.content_rows.tolist() == [-1, -1, -1, 0]
+    assert opened.content.folder.is_relative_to(tmp_path / "another_machine")
+    assert (without.content, without.content_rows) == (None, None)
+    assert [record.getMessage().partition(": s3://")[0] for record in caplog.records] == [
+        "WARNING: The item features have no content tokens"
+    ]
 
 
 def test_written_anew_a_folder_keeps_nothing_of_before(tmp_path):
