@@ -111,3 +111,14 @@ def bucket(s3_server, monkeypatch, tmp_path) -> str:
     for name, value in {**s3_server.variables, "QARM_CACHE_DIR": str(tmp_path / "cache")}.items():
         monkeypatch.setenv(name, value)
     return f"s3://{s3_server.new_bucket()}"
+
+
+@pytest.fixture
+def reached_by_executors(spark, bucket, s3_server, tmp_path):
+    """A bucket that the Python workers of executors reach too, whose copies are in ``tmp_path / "cache_of_executors"``."""
+    environment = spark.sparkContext.environment
+    before = dict(environment)
+    environment.update({**s3_server.variables, "QARM_CACHE_DIR": str(tmp_path / "cache_of_executors")})
+    yield bucket
+    environment.clear()
+    environment.update(before)

@@ -46,9 +46,9 @@ def publish_bank(artifacts: Artifacts, embeddings: DataFrame, estimator: Nearest
 def load_bank(artifact: Artifact) -> NearestItemsModel:
     """Return the model of a bank version, which adds ``vq_codes`` and ``vq_similarities`` to ``embedding``.
 
-    Executors fetch a bank in an object store themselves.
+    Executors fetch a bank in an object store themselves, and check it as it comes; the driver needs only its ``bank.json``.
     """
-    manifest = artifact.verify().manifest
+    manifest = artifact.manifest if isinstance(artifact.place, ObjectPath) else artifact.verify().manifest
     params = {"k": manifest["k"], "numProbes": manifest["num_probes"]}
     return NearestItemsModel.from_bank(str(artifact.place / _BANK), **params)
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from qarm_features.storage.object_stores import ObjectStoreError, obstore_or_extra, store_of, told
 
 SCHEMES = ("s3", "s3a", "gs", "abfs", "abfss", "az")
-_URI = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]+)/?(.*)", re.DOTALL)
+_URI = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]+)(?:/([^?#]*))?")
 _CHUNK, _MOST_PARTS = 16 << 20, 9_000  # bytes of a part of a file; S3 takes 10,000 parts
 
 
@@ -56,10 +56,11 @@ class ObjectPath:
         if found is None or found[1] not in SCHEMES:
             raise ObjectStoreError(
                 f"{uri} is no folder of an object store, must begin with one of "
-                f"{', '.join(f'{scheme}://' for scheme in SCHEMES)} and a bucket. Mount other file systems."
+                f"{', '.join(f'{scheme}://' for scheme in SCHEMES)} and a bucket, without ? and #. Mount "
+                "other file systems."
             )
         self._bucket = f"{found[1]}://{found[2]}"
-        self._key = "/".join(part for part in found[3].split("/") if part not in ("", "."))
+        self._key = "/".join(part for part in (found[3] or "").split("/") if part not in ("", "."))
 
     def __str__(self) -> str:
         return f"{self._bucket}/{self._key}".rstrip("/")

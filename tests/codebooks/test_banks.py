@@ -45,6 +45,27 @@ def test_a_bank_is_an_artifact_whose_files_are_checked(tmp_path, spark):
         load_bank(artifact)
 
 
+def test_executors_write_and_read_a_bank_in_an_object_store_without_a_folder_of_the_driver(
+    reached_by_executors, tmp_path, spark, monkeypatch
+):
+    rows = spark.createDataFrame([(1, [1.0, 0.0]), (2, [0.6, 0.8]), (3, [0.0, 1.0])], SCHEMA)
+    banks = Artifacts(reached_by_executors, "banks")
+
+    artifact = publish_bank(banks, rows, NearestItems(exactUpTo=1), k=1, num_probes=1)
+    monkeypatch.setenv("QARM_CACHE_DIR", str(tmp_path / "another_driver"))
+    found = load_bank(banks.get(0)).transform(rows).select("item_id", "vq_codes").collect()
+
+    assert {row["item_id"]: row["vq_codes"] for row in found} == {1: [2], 2: [3], 3: [2]}
+    names = ["bank/bank.json", "bank/shard-00000.arrow", "bank/shard-00000.faiss"]
+    assert sorted(artifact.manifest["files"]) == names
+    assert sorted(one.name for one in banks.folder.objects()) == [
+        ".numbers/0", *(f"v0/{name}" for name in [*names, "manifest.json"]),
+    ]  # fmt: skip
+    assert list((tmp_path / "another_driver").rglob("*.arrow")) == []
+    with pytest.raises(ValueError, match="bankPath is s3://.*/v0/bank, must be a new or empty folder"):
+        NearestItems(bankPath=f"{artifact.place}/bank").fit(rows)
+
+
 @pytest.mark.slow
 def test_the_job_finds_what_is_new_and_refits_when_asked(fresh_project):
     ingest_catalog(fresh_project)

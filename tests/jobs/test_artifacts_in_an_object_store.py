@@ -23,17 +23,6 @@ READ_VERSIONS = ("embed_items", "fit_codebooks", "assign_semantic_ids", "find_ne
 KINDS = ("encoders", "codebooks", "ranking_models", "banks")
 
 
-@pytest.fixture
-def reached_by_executors(spark, bucket, s3_server, tmp_path):
-    """A bucket that the Python workers of executors reach too, whose copies are in a folder of their own."""
-    environment = spark.sparkContext.environment
-    before = dict(environment)
-    environment.update({**s3_server.variables, "QARM_CACHE_DIR": str(tmp_path / "cache_of_executors")})
-    yield bucket
-    environment.clear()
-    environment.update(before)
-
-
 def run_all(context, jobs) -> None:
     for job in jobs:
         seen = inputs(job, context.settings)

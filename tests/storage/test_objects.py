@@ -98,7 +98,9 @@ def test_an_error_of_the_store_names_the_path_and_shows_neither_address_nor_keys
     assert not any(part in said for part in (*KEYS.values(), str(s3_server.port), "Signature"))
 
 
-@pytest.mark.parametrize("uri", ["hdfs://name/folder", "ftp://host/x", "s3://", "artifacts"])
+@pytest.mark.parametrize(
+    "uri", ["hdfs://name/folder", "s3://", "s3://bucket?region=eu", "s3://b/x?region=eu", "artifacts"]
+)
 def test_what_is_no_object_store_is_refused(uri):
     with pytest.raises(
         ObjectStoreError, match=r"is no folder of an object store, must begin with one of s3://, .*Mount"
