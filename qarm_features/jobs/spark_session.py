@@ -62,9 +62,7 @@ def start_session(options: SparkOptions, *, name: str, log_file: Path | None = N
     for key, value in {**_our_conf(options, submitted=submitted), **given, **_redaction(given)}.items():
         builder = builder.config(key, value)
     if not submitted:
-        # Delta's jars would replace those that spark.conf asks for, for example hadoop-aws.
-        packages = [one.strip() for one in given.get("spark.jars.packages", "").split(",") if one.strip()]
-        builder = configure_spark_with_delta_pip(builder, extra_packages=packages)
+        builder = configure_spark_with_delta_pip(builder, extra_packages=asked_packages(given))
     arguments = launch_arguments(builder._options)
     with _stderr_to(log_file):
         if not submitted and "SPARK_REMOTE" not in os.environ:
@@ -76,6 +74,21 @@ def start_session(options: SparkOptions, *, name: str, log_file: Path | None = N
         # They print an error as JSON before it is raised, and again in every place that catches it.
         PySparkLogger.getLogger(logger).setLevel(logging.CRITICAL + 1)
     return spark
+
+
+def asked_packages(conf: Mapping[str, str]) -> list[str]:
+    """Returns the packages that a configuration of Spark asks for, beside which Delta's jars are loaded.
+
+    Args:
+        conf: Configuration of Spark.
+
+    Example:
+        >>> asked_packages({"spark.jars.packages": "org.apache.hadoop:hadoop-aws:3.5.0, a:b:1"})
+        ['org.apache.hadoop:hadoop-aws:3.5.0', 'a:b:1']
+        >>> asked_packages({})
+        []
+    """
+    return [one for one in (part.strip() for part in conf.get("spark.jars.packages", "").split(",")) if one]
 
 
 def launch_arguments(conf: Mapping[str, str]) -> dict[str, str]:
