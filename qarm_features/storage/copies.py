@@ -34,7 +34,7 @@ def cache_folder() -> Path:
         ArtifactError: The temporary folder belongs to another user.
     """
     if named := os.environ.get(CACHE_DIR):
-        return Path(named)
+        return Path(named).expanduser().absolute()
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(home) / "qarm"
     with contextlib.suppress(OSError):

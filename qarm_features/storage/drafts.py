@@ -6,12 +6,13 @@ In: the folder of a kind of artifact. Out: a new folder in it, which is gone at 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from qarm_features.storage.copies import drop_copy
+from qarm_features.storage.copies import copies_of
 from qarm_features.storage.objects import AnyPath, ObjectPath
 
 DRAFT = ".draft-"
@@ -34,7 +35,7 @@ def shared_draft(folder: AnyPath) -> Iterator[AnyPath]:
         yield remote
     finally:
         remove_below(remote)
-        drop_copy(remote)
+        shutil.rmtree(copies_of(remote))  # what executors on this machine fetched of it
 
 
 def remove_below(folder: ObjectPath) -> None:

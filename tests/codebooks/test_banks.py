@@ -62,6 +62,7 @@ def test_executors_write_and_read_a_bank_in_an_object_store_without_a_folder_of_
         ".numbers/0", *(f"v0/{name}" for name in [*names, "manifest.json"]),
     ]  # fmt: skip
     assert list((tmp_path / "another_driver").rglob("*.arrow")) == []
+    assert list((tmp_path / "cache").rglob("*.draft-*")) == []
     with pytest.raises(ValueError, match="bankPath is s3://.*/v0/bank, must be a new or empty folder"):
         NearestItems(bankPath=f"{artifact.place}/bank").fit(rows)
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from qarm_features.explorer.store import Explorer
 from qarm_features.feature_store import SemanticIDReader
 from qarm_features.feature_store.publishing.release_manifest import published_releases
+from qarm_features.jobs.build_explorer import build_explorer
 from qarm_features.jobs.command import run_job
 from qarm_features.jobs.find_nearest_items import find_nearest_items
 from qarm_features.jobs.skipping import changed_inputs, inputs, record_run
@@ -43,6 +45,7 @@ def test_a_run_in_an_object_store_is_found_by_a_machine_that_has_nothing(
 ):
     uri, jobs = f"{reached_by_executors}/shop", all_jobs()
     jobs.insert([job.name for job in jobs].index("fit_codebooks"), find_nearest_items)
+    jobs.append(build_explorer)
     first = open_project(write_toy_project(tmp_path / "first"), spark)
     yaml = tmp_path / "first" / "qarm.yaml"
     yaml.write_text(f"artifacts: {uri}\nnearest_items: {{k: 3, exact_up_to: 10}}\n{SETTINGS}")
@@ -67,6 +70,7 @@ def test_a_run_in_an_object_store_is_found_by_a_machine_that_has_nothing(
     assert set(changed.values()) == {()}
     assert (versions(second.settings), table_versions(second)) == (made, tables)
     assert [release.codebook_version for release in published_releases(second.settings)] == [0]
+    assert Explorer.latest(second.settings.artifacts_path).item("63")["item"]["title"].startswith("court")
     assert set(last_runs(second.settings)) == {job.name for job in jobs}
     codes = SemanticIDReader(repo_path=tmp_path / "first" / "feature_repo").item_codes([0, 63, 99])
     assert (codes.found.tolist(), codes.codebook_version) == ([True, True, False], 0)

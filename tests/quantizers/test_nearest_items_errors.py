@@ -33,8 +33,8 @@ def model(spark):
         ),
         ({"inputCol": "vector"}, r"inputCol is vector, must be a column .* Present: item_id, embedding\."),
         (
-            {"bankPath": "s3://bucket/bank"},
-            r"bankPath is s3://bucket/bank, must be a folder that every executor mounts\.",
+            {"bankPath": "hdfs://name/bank"},
+            r"bankPath is hdfs://name/bank, must be a folder that every executor mounts\.",
         ),
     ],
 )
