@@ -22,6 +22,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,10 +61,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, kills in (("left alone", 0), ("killed", options.kills)):
             place = Path(folder) / name.replace(" ", "_")
-            place.mkdir()
+            if options.store == "sqlite" and contents:
+                shutil.copytree(Path(folder) / "released", place)
+            place.mkdir(exist_ok=True)
             with servers(options.store, place) as (registry, online_store):
                 project = place / "project"
                 seconds = release_project(project, registry, online_store)
+                if options.store == "sqlite" and not contents:
+                    shutil.copytree(place, Path(folder) / "released")
                 contents.append(follow_under_load(project, options, kills, name, seconds))
     same = contents[0] == contents[1]
     print(f"end state by content hash: {contents[0][:16]} left alone, {contents[1][:16]} killed, equal: {same}")
@@ -83,6 +88,9 @@ def release_project(folder: Path, registry: str, online_store: dict) -> float:
     """Make a project with a promoted release of the base items, and return the seconds of a whole publication."""
     from qarm_features.cli.new_project import write_project
 
+    if (folder / "feature_repo").is_dir():  # a copy of a project with a release
+        set_stores(folder, registry, online_store)
+        return publish_seconds(folder)
     for name in ("items", "log"):
         (folder / "catalog" / name).mkdir(parents=True)
     items_of(range(BASE)).to_parquet(folder / "catalog" / "items" / "base.parquet", index=False)
@@ -93,12 +101,22 @@ def release_project(folder: Path, registry: str, online_store: dict) -> float:
     log.to_parquet(folder / "catalog" / "log" / "base.parquet", index=False)
     (folder / "qarm.yaml").write_text(SETTINGS)
     write_project(folder)
+    set_stores(folder, registry, online_store)
+    subprocess.run([QARM, "run", "--until", "publish-features"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return publish_seconds(folder)
+
+
+def set_stores(folder: Path, registry: str, online_store: dict) -> None:
+    """Name registry and online store in the feature repo."""
     path = folder / "feature_repo" / "feature_store.yaml"
     config = yaml.safe_load(path.read_text())
     config["registry"] |= {"path": registry, "cache_ttl_seconds": 1}
     config["online_store"] = online_store
     path.write_text(yaml.safe_dump(config))
-    subprocess.run([QARM, "run", "--until", "publish-features"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+
+def publish_seconds(folder: Path) -> float:
+    """Return the seconds that the publication of the release took."""
     return json.loads((folder / "artifacts" / "runs" / "publish_features.json").read_text())["seconds"]
 
 
