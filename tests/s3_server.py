@@ -21,6 +21,7 @@ class S3Server:
     def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.s3_server"],
+            stdin=subprocess.PIPE,  # it closes when this process ends, however it ends, and the server with it
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -47,6 +48,7 @@ class S3Server:
         """Ends the process."""
         self._process.terminate()
         self._process.wait()
+        self._process.stdin.close()
         self._process.stdout.close()
 
 
@@ -65,7 +67,8 @@ def _serve() -> None:
 
     server = make_server("127.0.0.1", 0, one_by_one, threaded=True)
     print(server.server_port, flush=True)
-    server.serve_forever()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdin.read()
 
 
 if __name__ == "__main__":
