@@ -106,7 +106,7 @@ def tables_page() -> str:
 
 def jobs_page() -> str:
     """Return the page of all jobs: what must have run before, what a job reads, writes and depends on."""
-    jobs = [cli._load(name) for name in cli.JOBS + cli.OTHER_JOBS]
+    jobs = [cli.load(name) for name in cli.JOBS + cli.OTHER_JOBS]
     rows = [
         (
             f"[`{job.name}`](#{job.name})",
@@ -182,7 +182,7 @@ def _option_default(option: Any) -> str:
 
 
 def _command_name(job_name: str) -> str:
-    return cli._SHOWN_AS.get(job_name, job_name.replace("_", "-"))
+    return cli.SHOWN_AS.get(job_name, job_name.replace("_", "-"))
 
 
 def _names(names: Iterable[object]) -> str:

@@ -85,7 +85,7 @@ def all_jobs():
     """Returns every job that `qarm run` runs on the toy project, in its order."""
     from importlib import import_module
 
-    from qarm_features.cli.main import ALIGNMENT_JOBS, JOBS
+    from qarm_features.cli.job_lists import ALIGNMENT_JOBS, JOBS
 
     return [getattr(import_module(f"qarm_features.jobs.{name}"), name) for name in JOBS if name not in ALIGNMENT_JOBS]
 

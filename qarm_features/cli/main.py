@@ -10,8 +10,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -24,6 +22,18 @@ from qarm_features.cli import env_pack
 from qarm_features.cli import release as cli_release
 from qarm_features.cli.explore import explore
 from qarm_features.cli.import_files import import_files
+from qarm_features.cli.job_lists import (
+    JOBS,
+    OTHER_JOBS,
+    RANKING_JOBS,
+    SHOWN_AS,
+    comparing,
+    jobs_of,
+    jobs_until,
+    load,
+    load_in_background,
+    shown_as,
+)
 from qarm_features.cli.missing_extra import explain_missing
 from qarm_features.cli.vacuum import vacuum
 from qarm_features.jobs.failures import report, traceback_text
@@ -33,7 +43,7 @@ from qarm_features.settings.secrets import RedactingFilter, redacted
 from qarm_features.terminal import OneLine, lines_of, literal, one_line, plain_console, wide_console
 
 if TYPE_CHECKING:
-    from qarm_features.jobs.job import Job
+    pass
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,41 +59,6 @@ app.command(name="explore")(explore)
 console = plain_console()
 Config = Annotated[Path, typer.Option(help="Settings of the project.")]
 _CONFIG = Path("qarm.yaml")
-
-# Jobs of `qarm run` in the order in which they run. Each stands in the module of its name.
-JOBS: tuple[str, ...] = (
-    "ingest_catalog",
-    "mine_item_pairs",
-    "align_encoder",
-    "embed_items",
-    "fit_codebooks",
-    "assign_semantic_ids",
-    "build_user_behavior",
-    "publish_features",
-    "build_training_set",
-    "train_ranking_model",
-    "write_report",
-)
-ALIGNMENT_JOBS = ("mine_item_pairs", "align_encoder")  # `qarm run` leaves these out while encoder.align is false.
-RANKING_JOBS = ("build_training_set", "train_ranking_model")  # And these while every row of the log is positive.
-# Jobs that `qarm run` does not run by itself.
-OTHER_JOBS: tuple[str, ...] = (
-    "advise_codes",
-    "evaluate_encoder",
-    "find_nearest_items",
-    "evaluate_codes",
-    "monitor",
-    "export_semantic_ids",
-    "write_content_tokens",
-    "export_encoder",
-    "build_explorer",
-    "code_frozen_items",
-    "repair",
-    "follow",
-)
-# What `qarm run --compare` adds, each before the job named beside it.
-COMPARING_JOBS = {"code_frozen_items": "embed_items", "evaluate_encoder": "fit_codebooks"}
-_SHOWN_AS = {"write_report": "report"}
 
 
 @app.command()
@@ -142,13 +117,13 @@ def run(
     from qarm_features.jobs.project_lock import held_for_run
 
     settings = load_settings(config)
-    wanted = _jobs_until(until)
-    names = _jobs_of(wanted, settings)
+    wanted = jobs_until(until)
+    names = jobs_of(wanted, settings)
     if compare:
-        names = _comparing(names, settings)
+        names = comparing(names, settings)
     with held_for_run(settings):
-        loading = _load_in_background(names)
-        jobs = ((_shown_as(name), loading[name].result()) for name in names)
+        loading = load_in_background(names)
+        jobs = ((shown_as(name), loading[name].result()) for name in names)
         run_jobs(settings, jobs, count=len(names), force=force, spark_log_on_stderr=_debug(), console=console)
     if settings.interactions.label is None and set(wanted) & set(RANKING_JOBS):
         console.print(
@@ -194,7 +169,7 @@ def status(
     from qarm_features.jobs.status import project_status
 
     settings = load_settings(config)
-    found = project_status(settings, [_load(name) for name in _jobs_of(JOBS, settings)])
+    found = project_status(settings, [load(name) for name in jobs_of(JOBS, settings)])
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
         return
@@ -239,50 +214,6 @@ def _debug() -> bool:
     return bool(os.environ.get("QARM_DEBUG"))
 
 
-def _shown_as(name: str) -> str:
-    """Returns the command of a job."""
-    return _SHOWN_AS.get(name, name.replace("_", "-"))
-
-
-def _jobs_until(until: str | None) -> tuple[str, ...]:
-    if until is None:
-        return JOBS
-    asked = until.replace("_", "-")
-    for number, name in enumerate(JOBS, 1):
-        if asked in (_shown_as(name), name.replace("_", "-")):
-            return JOBS[:number]
-    raise ValueError(f"--until is {until}, must be one of {', '.join(map(_shown_as, JOBS))}.")
-
-
-def _jobs_of(wanted: tuple[str, ...], settings: Settings) -> tuple[str, ...]:
-    """Returns the wanted jobs without those that the settings leave out."""
-    left_out: tuple[str, ...] = () if settings.encoder.align else ALIGNMENT_JOBS
-    if settings.interactions.label is None:
-        left_out += RANKING_JOBS
-    return tuple(name for name in wanted if name not in left_out)
-
-
-def _comparing(names: tuple[str, ...], settings: Settings) -> tuple[str, ...]:
-    """Returns the jobs with those that compare the aligned encoder with the frozen one."""
-    if not settings.encoder.align:
-        raise ValueError(
-            "--compare needs an aligned encoder, but encoder.align is false. Set encoder.align: true in qarm.yaml."
-        )
-    before = {later: added for added, later in COMPARING_JOBS.items()}
-    return tuple(part for name in names for part in (before.get(name), name) if part)
-
-
-def _load(name: str) -> Job[...]:
-    job: Job[...] = getattr(import_module(f"qarm_features.jobs.{name}"), name)
-    return job
-
-
-def _load_in_background(names: tuple[str, ...]) -> dict[str, Future[Job[...]]]:
-    """Imports the jobs one after another in a thread. Feast and torch take over ten seconds, while Spark can work."""
-    thread = ThreadPoolExecutor(1)
-    return {name: thread.submit(_load, name) for name in names}
-
-
 def _latest_codebooks(settings: Settings) -> int:
     from qarm_features.storage.artifacts import Artifacts
 
@@ -302,11 +233,11 @@ def _print_summary(settings: Settings) -> None:
 def _add_jobs(names: tuple[str, ...]) -> None:
     """Adds the command of each job; where a package is missing, a command that names the extra to install."""
     for name in names:
-        shown = _shown_as(name)
+        shown = shown_as(name)
         try:
             from qarm_features.jobs.command import command
 
-            app.command(shown)(command(_load(name), spark_log_on_stderr=_debug()))
+            app.command(shown)(command(load(name), spark_log_on_stderr=_debug()))
         except ImportError as error:
             if _debug():
                 raise
@@ -334,7 +265,7 @@ def main() -> None:
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
     wanted = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
     jobs = JOBS + OTHER_JOBS
-    named = tuple(name for name in jobs if wanted in (name, _SHOWN_AS.get(name)))
+    named = tuple(name for name in jobs if wanted in (name, SHOWN_AS.get(name)))
     try:
         # Importing all jobs takes seconds, which other commands can do without.
         if named or wanted in ("", "__help", "_h"):

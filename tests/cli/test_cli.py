@@ -11,9 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from qarm_features.cli import main
 from qarm_features.cli.job_file import launcher, launchers_folder
-from qarm_features.cli.main import JOBS, OTHER_JOBS
+from qarm_features.cli.job_lists import JOBS, OTHER_JOBS, comparing, jobs_of, jobs_until
 from qarm_features.settings.load import load_settings
 from tests.toy_catalog import write_toy_project
 
@@ -48,7 +47,7 @@ def test_a_run_with_nothing_to_do_starts_no_spark_and_ends_with_the_summary(fold
 def test_a_run_without_labels_leaves_out_the_ranking_models(tmp_path):
     settings = load_settings(write_toy_project(tmp_path) / "qarm.yaml", interactions={"label": None})
 
-    names = main._jobs_of(JOBS, settings)
+    names = jobs_of(JOBS, settings)
 
     assert names[-3:] == ("build_user_behavior", "publish_features", "write_report")
     assert len(names) == 7
@@ -57,15 +56,15 @@ def test_a_run_without_labels_leaves_out_the_ranking_models(tmp_path):
 def test_a_comparing_run_codes_the_frozen_items_before_the_aligned_ones(tmp_path):
     settings = load_settings(write_toy_project(tmp_path) / "qarm.yaml", encoder={"align": True})
 
-    names = main._comparing(main._jobs_of(JOBS, settings), settings)
+    names = comparing(jobs_of(JOBS, settings), settings)
 
     assert names[2:7] == ("align_encoder", "code_frozen_items", "embed_items", "evaluate_encoder", "fit_codebooks")
     assert len(names) == 13
 
 
 def test_until_takes_the_names_of_the_commands():
-    assert main._jobs_until("report") == main._jobs_until("write-report") == JOBS
-    assert main._jobs_until("embed-items")[-1] == "embed_items"
+    assert jobs_until("report") == jobs_until("write-report") == JOBS
+    assert jobs_until("embed-items")[-1] == "embed_items"
 
 
 def test_show_prints_the_codes_and_the_neighbors_with_their_titles(folder):

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from qarm_features.cli.main import JOBS, OTHER_JOBS
+from qarm_features.cli.job_lists import JOBS, OTHER_JOBS
 from tests.toy_catalog import write_toy_project
 
 ROOT = Path(__file__).resolve().parents[2]

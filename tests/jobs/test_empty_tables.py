@@ -8,7 +8,7 @@ from importlib import import_module
 import pandas as pd
 import pytest
 
-from qarm_features.cli.main import JOBS, OTHER_JOBS
+from qarm_features.cli.job_lists import JOBS, OTHER_JOBS
 from qarm_features.jobs.failures import needs_traceback, one_line
 from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, TABLES, TRAINING_ROWS
 from tests.toy_catalog import open_project, write_toy_project

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from qarm_features.cli.main import JOBS, OTHER_JOBS
+from qarm_features.cli.job_lists import JOBS, OTHER_JOBS
 from qarm_features.settings.load import load_settings
 from qarm_features.storage.artifacts import Artifacts
 from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, TRAINING_ROWS
