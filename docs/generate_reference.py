@@ -20,6 +20,7 @@ from pydantic import BaseModel, Secret, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from qarm_features.cli import job_lists
 from qarm_features.cli import main as cli
 from qarm_features.settings.load import Settings
 from qarm_features.storage.tables import TABLES, Column
@@ -106,20 +107,20 @@ def tables_page() -> str:
 
 def jobs_page() -> str:
     """Return the page of all jobs: what must have run before, what a job reads, writes and depends on."""
-    jobs = [cli.load(name) for name in cli.JOBS + cli.OTHER_JOBS]
+    jobs = [job_lists.load(name) for name in job_lists.JOBS + job_lists.OTHER_JOBS]
     rows = [
         (
             f"[`{job.name}`](#{job.name})",
             job.after.replace("-", "_"),
             _names(job.reads),
             _names(job.writes),
-            "yes" if job.name in cli.JOBS else "no",
+            "yes" if job.name in job_lists.JOBS else "no",
         )
         for job in jobs
     ]
     parts = [
         "# Jobs",
-        _JOBS_INTRO.strip().format(until=_names(_command_name(name) for name in cli.JOBS)),
+        _JOBS_INTRO.strip().format(until=_names(_command_name(name) for name in job_lists.JOBS)),
         _table(("job", "must have run before", "reads", "writes", "part of `qarm run`"), rows),
     ]
     for job in jobs:
@@ -131,7 +132,7 @@ def jobs_page() -> str:
             f"- Writes: {_names(job.writes)}.",
             f"- Runs again when one of these [settings](settings.md) changes: {_names(job.settings) or 'none'}.",
         ]
-        if job.name in cli.ALIGNMENT_JOBS:
+        if job.name in job_lists.ALIGNMENT_JOBS:
             facts.append("- `qarm run` leaves this job out unless `encoder.align` is true.")
         parts += [f"## {job.name}", inspect.getdoc(job.function) or "", "\n".join(facts)]
     return _page(parts)
@@ -140,7 +141,7 @@ def jobs_page() -> str:
 def commands_page() -> str:
     """Return the page of all commands: help text, arguments and options."""
     if not any(command.name == "embed-items" for command in cli.app.registered_commands):
-        cli._add_jobs(cli.JOBS + cli.OTHER_JOBS)
+        cli._add_jobs(job_lists.JOBS + job_lists.OTHER_JOBS)
     parts = [
         "# Commands",
         _COMMANDS_INTRO.strip(),
@@ -182,7 +183,7 @@ def _option_default(option: Any) -> str:
 
 
 def _command_name(job_name: str) -> str:
-    return cli.SHOWN_AS.get(job_name, job_name.replace("_", "-"))
+    return job_lists.shown_as(job_name)
 
 
 def _names(names: Iterable[object]) -> str:

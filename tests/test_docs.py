@@ -13,6 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from qarm_features.cli import job_lists
 from qarm_features.cli import main as cli
 from qarm_features.settings.load import Settings
 from qarm_features.storage.tables import TABLES
@@ -29,7 +30,7 @@ WORKFLOWS = sorted([*(ROOT / ".github").rglob("*.yml"), ROOT / ".pre-commit-conf
 
 def commands() -> set[str]:
     if not any(command.name == "embed-items" for command in cli.app.registered_commands):
-        cli._add_jobs(cli.JOBS + cli.OTHER_JOBS)
+        cli._add_jobs(job_lists.JOBS + job_lists.OTHER_JOBS)
     alone = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
     return alone | {group.name for group in cli.app.registered_groups}
 
@@ -60,7 +61,7 @@ def test_the_reference_names_every_job_file():
     jobs = {path.stem for path in (ROOT / "spark_jobs").glob("*.py")}
     page = (REFERENCE / "jobs.md").read_text()
 
-    assert jobs == set(cli.JOBS + cli.OTHER_JOBS)
+    assert jobs == set(job_lists.JOBS + job_lists.OTHER_JOBS)
     assert [job for job in jobs if f"`{job}`" not in page] == []
 
 

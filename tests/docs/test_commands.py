@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import typer
 
+from qarm_features.cli import job_lists
 from qarm_features.cli import main as cli
 from tests.docs.blocks import blocks, inline_commands
 
@@ -20,7 +21,7 @@ _STARTS = re.compile(r"(?:^|&& |\$\(|`)(?:[A-Z_]+=\S+ )*(?:\S*/)?qarm ")
 @functools.cache
 def app() -> Any:
     if not any(command.name == "embed-items" for command in cli.app.registered_commands):
-        cli._add_jobs(cli.JOBS + cli.OTHER_JOBS)
+        cli._add_jobs(job_lists.JOBS + job_lists.OTHER_JOBS)
     return typer.main.get_command(cli.app)
 
 
