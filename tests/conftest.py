@@ -31,7 +31,8 @@ ROOT = Path(__file__).parents[1]
 def pytest_xdist_make_scheduler(config, log):
     """Keeps tests together that share something dear, where several processes share the suite (``pytest -n 2``).
 
-    The tests of a file share its fixtures, and all files that read the finished toy project share that.
+    The tests of a file share its fixtures, all files that read the finished toy project share that, and those of a follower
+    share a published project.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -42,6 +43,8 @@ def pytest_xdist_make_scheduler(config, log):
     class BySharing(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.split("::")[0]
+            if file.startswith("tests/following/"):
+                return "a published project"
             return "the toy project" if file in together else file
 
     return BySharing(config, log)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from qarm_features.feature_store.publishing.releases import verify_release
 from qarm_features.storage.tables import INTERACTIONS, ITEM_COUNTERS, REJECTED_ROWS, USER_BEHAVIOR, USER_IMPRESSIONS
 from tests.following.followed import clicks_of, items_of, run_jobs
@@ -33,6 +35,7 @@ def test_clicks_on_new_and_old_items_reach_sequences_and_counters_as_a_run_over_
     assert online_content(followed.folder) == online
 
 
+@pytest.mark.slow
 def test_a_click_that_comes_twice_or_late_changes_what_it_must_and_nothing_else(followed):
     first = clicks_of((3, 7, 1, 2), (3, 8, 5, 5))
     followed.add("first.2.parquet", first, to="log")

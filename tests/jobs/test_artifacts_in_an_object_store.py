@@ -40,6 +40,7 @@ def table_versions(context) -> dict[str, int | None]:
     return {name: context.warehouse.data_version(table) for name, table in TABLE_BY_NAME.items()}
 
 
+@pytest.mark.slow
 def test_a_run_in_an_object_store_is_found_by_a_machine_that_has_nothing(
     reached_by_executors, spark, tmp_path, monkeypatch
 ):

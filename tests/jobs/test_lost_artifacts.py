@@ -45,6 +45,7 @@ def takes_the_number_of(artifact: Artifact, number: int) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_new_codebooks_get_a_new_number_and_those_under_an_old_one_are_refused(fresh_project):
     warehouse, artifacts = fresh_project.warehouse, fresh_project.settings.artifacts_path
     ingest_catalog(fresh_project)

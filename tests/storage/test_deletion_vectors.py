@@ -101,6 +101,7 @@ def test_no_reader_of_any_table_sees_a_deleted_row(copied, spark):
     assert {ITEMS, ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, TRAINING_ROWS} <= set(tables)
 
 
+@pytest.mark.slow
 def test_a_ranking_model_is_trained_on_no_deleted_row(copied, spark):
     delete(spark, copied.warehouse.path(TRAINING_ROWS), "user_id < 20")
     left = copied.warehouse.read(TRAINING_ROWS).where("split = 'train'").count()
