@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.logging import RichHandler
@@ -41,9 +41,6 @@ from qarm_features.jobs.interruption import EXIT_CODE, LINE, was_interrupted
 from qarm_features.settings.load import Settings, load_settings
 from qarm_features.settings.secrets import RedactingFilter, redacted
 from qarm_features.terminal import OneLine, lines_of, literal, one_line, plain_console, wide_console
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     no_args_is_help=True,

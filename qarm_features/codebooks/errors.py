@@ -70,6 +70,39 @@ def matrix(column: pa.Array, dtype: type = np.float32) -> np.ndarray:
     return values.reshape(len(column), -1 if len(column) else 0)
 
 
+class BatchErrors(NamedTuple):
+    """The items of a batch with what their codes leave of them.
+
+    Attributes:
+        embeddings: Embeddings (B, D) float32.
+        codes: Codes (B, L) int32.
+        errors: Squared errors (B, L) float64 after each level.
+        energy: Squares (B,) float64 of the norms of the embeddings.
+    """
+
+    embeddings: np.ndarray
+    codes: np.ndarray
+    errors: np.ndarray
+    energy: np.ndarray
+
+
+def batch_errors(batch: pa.RecordBatch, codebooks: np.ndarray) -> BatchErrors:
+    """Compute the errors of a batch.
+
+    Args:
+        batch: Columns ``embedding`` (D) and ``rq_codes`` (L), with at least one row.
+        codebooks: Codebooks (L, K, D) float32.
+    """
+    embeddings, codes = matrix(batch["embedding"]), matrix(batch["rq_codes"], np.int32)
+    energy = ordered_row_sums(np.square(embeddings, dtype=np.float64))
+    return BatchErrors(embeddings, codes, residual_errors(embeddings, codes, codebooks), energy)
+
+
+def in_steps(values: np.ndarray) -> np.ndarray:
+    """Round values to whole steps of 2**-24, as int64, so that their sums are exact."""
+    return np.rint(np.ldexp(values, _BITS)).astype(np.int64)
+
+
 def sum_errors(rows: DataFrame, codebooks: np.ndarray, *, weight: str | None = None) -> tuple[ErrorSums, ErrorSums]:
     """Sum errors over all rows.
 
@@ -97,13 +130,12 @@ def _sum_batches(batches: Iterator[pa.RecordBatch], codebooks: np.ndarray) -> It
     for batch in batches:
         if batch.num_rows == 0:
             continue
-        embeddings, codes = matrix(batch["embedding"]), matrix(batch["rq_codes"], np.int32)
-        errors = residual_errors(embeddings, codes, codebooks)
-        energy = ordered_row_sums(np.square(embeddings, dtype=np.float64))
-        table = np.concatenate([errors, energy[:, None], embeddings.astype(np.float64)], axis=1)
-        steps = np.rint(np.ldexp(table, _BITS)).astype(np.int64)
+        found = batch_errors(batch, codebooks)
+        steps = in_steps(
+            np.concatenate([found.errors, found.energy[:, None], found.embeddings.astype(np.float64)], axis=1)
+        )
         weights = (
-            batch.column(2).to_numpy().astype(np.int64) if batch.num_columns > 2 else np.ones(len(codes), np.int64)
+            batch.column(2).to_numpy().astype(np.int64) if batch.num_columns > 2 else np.ones(len(steps), np.int64)
         )
         for row, factors in enumerate((np.ones_like(weights), weights)):
             total[row, 0] += factors.sum()

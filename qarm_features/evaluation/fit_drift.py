@@ -20,12 +20,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy.stats import binomtest
 
-from qarm_features.codebooks.errors import matrix, residual_errors
+from qarm_features.codebooks.errors import BatchErrors, batch_errors, in_steps
 from qarm_features.evaluation.drift import balanced_cells, cell_drift, largest_distance
 from qarm_features.quantizers.arrays.codebooks import level_sizes
-from qarm_features.quantizers.arrays.grid import ordered_row_sums
 
-_STEPS = 2.0**24  # errors are whole steps of 2**-24, whose sums are exact for any partitions
 _BINS_PER_OCTAVE, _OCTAVES = 32, 26  # bins of errors are 2.2% wide, from 2**-24 to 4
 _ITEM, _ENERGY, _ERROR, _BIN, _CODE = range(5)
 _CODES_OF_LEVEL = 1 << 32
@@ -102,28 +100,26 @@ def _count_batches(batches: Iterator[pa.RecordBatch], codebooks: np.ndarray) -> 
     for batch in batches:
         if batch.num_rows == 0:
             continue
-        embeddings, codes = matrix(batch["embedding"]), matrix(batch["rq_codes"], np.int32)
-        errors = residual_errors(embeddings, codes, codebooks)
-        energy = ordered_row_sums(np.square(embeddings, dtype=np.float64))
+        errors = batch_errors(batch, codebooks)
         new = batch["added_after_fit"].to_numpy(zero_copy_only=False).astype(bool)
         for is_new in (False, True):
             chosen = new == is_new
             if not chosen.any():
                 continue
-            sums = [*_sums_of(errors[chosen], energy[chosen], codes[chosen])]
+            sums = [*_sums_of(BatchErrors(*(part[chosen] for part in errors)))]
             columns = [pa.array([is_new] * len(sums)), *(pa.array(column) for column in zip(*sums, strict=True))]
             yield pa.RecordBatch.from_arrays([columns[0], columns[1].cast(pa.int32()), *columns[2:]], names=names)
 
 
-def _sums_of(errors: np.ndarray, energy: np.ndarray, codes: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Yield what is counted, its key and its total, for items with errors (B, L), energy (B,) and codes (B, L)."""
-    yield _ITEM, 0, len(errors)
-    yield _ENERGY, 0, int(np.rint(energy * _STEPS).astype(np.int64).sum())
-    for level in range(errors.shape[1]):
-        yield _ERROR, level, int(np.rint(errors[:, level] * _STEPS).astype(np.int64).sum())
-        for code, number in zip(*np.unique(codes[:, level], return_counts=True), strict=True):
+def _sums_of(items: BatchErrors) -> Iterator[tuple[int, int, int]]:
+    """Yield what is counted, its key and its total."""
+    yield _ITEM, 0, len(items.errors)
+    yield _ENERGY, 0, int(in_steps(items.energy).sum())
+    for level, codes in enumerate(items.codes.T):
+        yield _ERROR, level, int(in_steps(items.errors[:, level]).sum())
+        for code, number in zip(*np.unique(codes, return_counts=True), strict=True):
             yield _CODE, level * _CODES_OF_LEVEL + int(code), int(number)
-    octaves = np.log2(np.maximum(errors[:, -1], 1 / _STEPS)) + 24
+    octaves = np.log2(np.maximum(items.errors[:, -1], 2.0**-24)) + 24
     bins = np.clip(octaves * _BINS_PER_OCTAVE, 0, _BINS_PER_OCTAVE * _OCTAVES - 1).astype(int)
     for one, number in zip(*np.unique(bins, return_counts=True), strict=True):
         yield _BIN, int(one), int(number)

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from qarm_features.settings.monitor import Monitor
 
 _CHANCE = 0.01  # a difference with a larger p-value may be chance
+_UNSEEN = "share of the log's latest rows whose item has no semantic ID"
 
 
 class Verdict(NamedTuple):
@@ -45,6 +46,11 @@ def verdicts(drift: dict[str, Any], unseen: dict[str, Any] | None, limits: Monit
 def past_limits(found: list[Verdict]) -> list[Verdict]:
     """Return the verdicts that are past their limits."""
     return [one for one in found if one.state == "past"]
+
+
+def refit_pays(found: list[Verdict]) -> bool:
+    """Return True if a figure that a refit mends is past its limit. Items without a semantic ID need a run and no refit."""
+    return any(one.what != _UNSEEN for one in past_limits(found))
 
 
 def _of_new_items(drift: dict[str, Any], limits: Monitor) -> list[Verdict]:
@@ -82,14 +88,14 @@ def _changed_content(drift: dict[str, Any], limits: Monitor) -> Verdict:
 
 
 def _unseen(unseen: dict[str, Any] | None, limits: Monitor) -> Verdict:
-    name, bound = "share of the log's latest rows whose item has no semantic ID", limits.max_unseen
+    bound = limits.max_unseen
     if unseen is None or not unseen["rows"]:
-        return Verdict(name, None, bound, "unknown", "the log is empty")
+        return Verdict(_UNSEEN, None, bound, "unknown", "the log is empty")
     share = unseen["unseen"] / unseen["rows"]
     remark = f"{unseen['unseen']:,} of {unseen['rows']:,} rows since {unseen['since']}"
     if share > bound:
-        return Verdict(name, share, bound, "past", f"{remark}. A run gives new items codes: qarm run")
-    return Verdict(name, share, bound, "ok", remark)
+        return Verdict(_UNSEEN, share, bound, "past", f"{remark}. A run gives new items codes: qarm run")
+    return Verdict(_UNSEEN, share, bound, "ok", remark)
 
 
 def _p(value: float) -> str:

@@ -10,6 +10,7 @@ as a whole, so that it does not hold up those that come after it. ::
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -45,13 +46,11 @@ class Arrivals:
     broken: list[tuple[SourceFile, str]] = field(default_factory=list)
 
     @property
-    def by_reason(self) -> dict[str, int]:
+    def by_reason(self) -> Counter[str]:
         """Number of rejected rows by reason; a broken file counts as one row."""
-        found: dict[str, int] = {}
-        for reason, rows in [(reason, 1) for _, reason in self.broken] + [
-            pair for _, counts in self.parts for pair in counts.by_reason.items()
-        ]:
-            found[reason] = found.get(reason, 0) + rows
+        found = Counter(reason for _, reason in self.broken)
+        for _, counts in self.parts:
+            found.update(counts.by_reason)
         return found
 
     @property
@@ -84,8 +83,8 @@ def read_interactions(spark: SparkSession, settings: Settings, files: Sequence[S
     return _read(spark, settings, INTERACTIONS, files, check)
 
 
-def write_rejected_rows(warehouse: Warehouse, arrivals: Arrivals, *, writer: str, batch: int) -> int:
-    """Add the rejected rows of a batch to ``rejected_rows``, once for any number of attempts, and return their number.
+def write_rejected_rows(warehouse: Warehouse, arrivals: Arrivals, *, writer: str, batch: int) -> None:
+    """Add the rejected rows of a batch to ``rejected_rows``, once for any number of attempts.
 
     Args:
         warehouse: Tables of the project.
@@ -93,18 +92,17 @@ def write_rejected_rows(warehouse: Warehouse, arrivals: Arrivals, *, writer: str
         writer: Name from ``writer_name``.
         batch: Number of the batch.
     """
-    rejected = sum(arrivals.by_reason.values())
-    if not rejected:
-        return 0
+    by_reason = arrivals.by_reason
+    if not by_reason.total():
+        return
     files = [(arrivals.table.name, shown_path(file.path), reason, file.path) for file, reason in arrivals.broken]
     schema = "`table` string, `row` string, reason string, file string"
     rows = warehouse.conform(REJECTED_ROWS, warehouse.spark.createDataFrame(files, schema))
     for checked, _ in arrivals.parts:
         rows = rows.unionByName(warehouse.conform(REJECTED_ROWS, checked.rejected))
     warehouse.append(REJECTED_ROWS, rows, once=(f"{writer} {arrivals.table.name}", batch))
-    for reason, count in arrivals.by_reason.items():
+    for reason, count in by_reason.items():
         _log.warning("WARNING: %s rows of %s were rejected: %s", f"{count:,}", arrivals.table.name, reason)
-    return rejected
 
 
 def _read(spark: SparkSession, settings: Settings, table: Table, files: Sequence[SourceFile], check: Check) -> Arrivals:

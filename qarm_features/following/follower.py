@@ -6,12 +6,10 @@ same in a second attempt, so that a process may be killed at any moment and star
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +19,6 @@ from typing import NamedTuple, TypeVar
 from feast import FeatureStore
 from pyspark.sql import DataFrame, SparkSession
 
-from qarm_features import __version__
 from qarm_features.feature_store.publishing.increment import Increment, publish_increment
 from qarm_features.feature_store.publishing.log_increment import publish_log_increment
 from qarm_features.feature_store.publishing.publisher_lease import LeaseError
@@ -115,20 +112,14 @@ class Follower:
         if not files:
             return
         self._require_same_release()
-        started = datetime.now(UTC)
+        run = StageRun.begun(STAGE, self.settings.warehouse_path)
         done = self._work_off(files, batch)
         lag = time.time() - min(file.modified for file in files) / 1000
         remark = f"batch {batch}: {len(files)} files, {done.words}, lag {lag:.1f} s"
         _log.info("%s: %s rows in, %s rejected", remark, f"{done.rows_in:,}", f"{done.rejected:,}")
         self.tell(
-            StageRun(
-                stage=STAGE,
-                run_id=str(uuid.uuid4()),
-                project=self.settings.warehouse_path,
-                code=__version__,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                started_at=started,
+            dataclasses.replace(
+                run,
                 state="succeeded",
                 ended_at=datetime.now(UTC),
                 rows_in=done.rows_in,

@@ -18,15 +18,14 @@ from typing import NamedTuple
 from qarm_features.jobs.project_lock import held_for_run
 from qarm_features.settings.load import Settings
 from qarm_features.storage.artifacts import MANIFEST
-from qarm_features.storage.copies import copies_of
+from qarm_features.storage.copies import copies_root
 from qarm_features.storage.drafts import DRAFT, remove_below
 from qarm_features.storage.objects import AnyPath, ObjectPath, StoredObject
 
 _JSON_DRAFT = re.compile(r"\..+\.json-[0-9a-f]{32}")
 _VERSION = re.compile(r"v\d+")
 _SECONDS = 3_600.0  # A draft of a record may be in use by a command that holds no lock; it lives for milliseconds.
-
-_REMOTE_SECONDS = 86_400.0
+_REMOTE_SECONDS = 86_400.0  # Another machine may be writing a version, which takes as long as its files are large.
 
 
 class Leftover(NamedTuple):
@@ -48,7 +47,7 @@ def leftovers(settings: Settings) -> list[Leftover]:
     folders = [state]
     if isinstance(root, ObjectPath):
         found = _remote_leftovers(root)
-        folders.append(copies_of(root / "any").parent)
+        folders.append(copies_root(root))
     drafts = [path for folder in folders for path in folder.glob(f"*/{DRAFT}*")]
     local = [*drafts, *state.glob("work/*"), *_json_drafts(state)]
     return [*found, *(Leftover(path, _size(path)) for path in sorted(local))]

@@ -6,15 +6,11 @@ In: a job and its context. Out: a ``StageRun`` in the log of the stages and in t
 from __future__ import annotations
 
 import dataclasses
-import os
-import socket
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from pyspark.sql import functions as F
 
-from qarm_features import __version__
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.counts import Counts
 from qarm_features.jobs.failures import one_line
@@ -55,16 +51,7 @@ def recorded(
     settings = context.settings
     sinks = Sinks(settings)
     before = _versions(writes, settings)
-    run = StageRun(
-        stage=stage,
-        run_id=str(uuid.uuid4()),
-        project=settings.warehouse_path,
-        code=__version__,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        started_at=datetime.now(UTC),
-        read=_versions(reads, settings),
-    )
+    run = StageRun.begun(stage, settings.warehouse_path, read=_versions(reads, settings))
     sinks.started(run)
     try:
         counts = work()

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from qarm_features.evaluation.refit_advice import Verdict, past_limits
+from qarm_features.evaluation.refit_advice import Verdict, refit_pays
 from qarm_features.terminal import literal
 
 _MARKS = {"ok": ("✓", "green"), "past": ("✗", "red"), "unknown": ("-", "dim")}
@@ -51,8 +51,7 @@ def _conclusion(drift: dict[str, Any], found: list[Verdict]) -> list[str]:
             f"The mean error of all items would fall by {drift['gain']:.1%} if codes of new items became as near as those of "
             "the fit: a refit gains at most about that."
         )
-    refit = [one for one in past_limits(found) if "no semantic ID" not in one.what]
-    if refit:
+    if refit_pays(found):
         lines.append("A refit pays. It keeps the semantic IDs that fit: qarm fit-codebooks --refit, then qarm run")
     elif drift["new_items"] == 0:
         lines.append("No item came since the fit, so nothing can be compared.")

@@ -20,7 +20,7 @@ from typing import Any
 
 from qarm_features.storage.json_files import as_json, fingerprint, sha256
 from qarm_features.storage.objects import ObjectPath, any_path
-from qarm_features.storage.version_files import MANIFEST, ArtifactError, require_named_files
+from qarm_features.storage.version_files import MANIFEST, REMEDY, ArtifactError, require_named_files
 
 CACHE_DIR = "QARM_CACHE_DIR"  # A variable and no setting: qarm.yaml may be shared by machines, a cache is not.
 _SOURCE = "copied_from.json"
@@ -48,13 +48,22 @@ def cache_folder() -> Path:
     return folder
 
 
+def copies_root(artifacts: ObjectPath) -> Path:
+    """Return the folder of the copies of all artifacts of a project, which may not exist.
+
+    Args:
+        artifacts: Folder of the artifacts in the object store.
+    """
+    return cache_folder() / fingerprint(str(artifacts))
+
+
 def copies_of(kind: ObjectPath) -> Path:
     """Return the folder of the copies of one kind of artifact, and make it.
 
     Args:
         kind: Folder of the kind in the object store.
     """
-    root = cache_folder() / fingerprint(str(kind.parent))
+    root = copies_root(kind.parent)
     folder = root / kind.name
     folder.mkdir(parents=True, exist_ok=True)
     if not (root / _SOURCE).is_file():
@@ -170,9 +179,9 @@ def _fetch_files(version: ObjectPath, folder: Path, files: dict[str, str]) -> No
         try:
             (version / name).download(file)
         except FileNotFoundError:
-            raise ArtifactError(f"{version / name} is missing. Restore it or make a new version.") from None
+            raise ArtifactError(f"{version / name} is missing. {REMEDY}") from None
         if sha256(file) != files[name]:
-            raise ArtifactError(f"{version / name} differs from its manifest. Restore it or make a new version.")
+            raise ArtifactError(f"{version / name} differs from its manifest. {REMEDY}")
 
     folder.mkdir(parents=True)
     with ThreadPoolExecutor(_AT_ONCE) as threads:

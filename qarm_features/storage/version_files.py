@@ -13,7 +13,7 @@ from typing import Any
 from qarm_features.storage.json_files import sha256
 
 MANIFEST = "manifest.json"
-_REMEDY = "Restore it or make a new version."
+REMEDY = "Restore it or make a new version."
 
 
 class ArtifactError(ValueError):
@@ -32,10 +32,10 @@ def require_named_files(place: object, manifest: dict[str, Any]) -> dict[str, st
     """
     files = manifest.get("files")
     if not isinstance(files, dict) or not files:
-        raise ArtifactError(f"{place} names no files, so nothing says what the version holds. {_REMEDY}")
+        raise ArtifactError(f"{place} names no files, so nothing says what the version holds. {REMEDY}")
     for name in files:
         if not _is_inside(name):
-            raise ArtifactError(f"{place} names the file {name}, which must lie in its folder. {_REMEDY}")
+            raise ArtifactError(f"{place} names the file {name}, which must lie in its folder. {REMEDY}")
     return files
 
 
@@ -57,9 +57,9 @@ def require_whole(folder: Path, manifest: dict[str, Any], *, besides: Collection
     for name, expected in files.items():
         file = folder / name
         if link := next((str(place) for place in _down_to(folder, name) if place.is_symlink()), None):
-            raise ArtifactError(f"{link} is a symbolic link, must be a file or folder of its own. {_REMEDY}")
+            raise ArtifactError(f"{link} is a symbolic link, must be a file or folder of its own. {REMEDY}")
         if not file.is_file() or sha256(file) != expected:
-            raise ArtifactError(f"{file} is missing or differs from its manifest. {_REMEDY}")
+            raise ArtifactError(f"{file} is missing or differs from its manifest. {REMEDY}")
     strangers = _not_named(folder, {*files, MANIFEST}, besides)
     if strangers:
         more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import socket
+import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
+
+from qarm_features import __version__
 
 State = Literal["running", "succeeded", "failed", "interrupted"]
 
@@ -59,6 +64,26 @@ class StageRun:
     warnings: tuple[str, ...] = ()
     error: str = ""
     lag_seconds: float | None = None
+
+    @classmethod
+    def begun(cls, stage: str, project: str, *, read: dict[str, int] | None = None) -> Self:
+        """Return a run of this process that begins now.
+
+        Args:
+            stage: Name of the job.
+            project: Warehouse of the project.
+            read: Versions of what it reads.
+        """
+        return cls(
+            stage=stage,
+            run_id=str(uuid.uuid4()),
+            project=project,
+            code=__version__,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=datetime.now(UTC),
+            read=read or {},
+        )
 
     @property
     def seconds(self) -> float | None:

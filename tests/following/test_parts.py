@@ -33,8 +33,8 @@ def test_the_paths_of_files_with_odd_names_read_these_files_alone(spark, tmp_pat
     assert sorted(line["value"] for path in paths for line in spark.read.text(path).collect()) == sorted(names)
 
 
-def test_the_plan_of_a_batch_is_the_same_in_a_second_attempt(project, tmp_path):
-    warehouse = project.warehouse
+def test_the_plan_of_a_batch_is_the_same_in_a_second_attempt(followed, tmp_path):
+    warehouse = followed.context.warehouse
     first = planned(tmp_path, 3, warehouse)
     (tmp_path / "batch.json").write_text((tmp_path / "batch.json").read_text().replace('"items": ', '"items": 9'))
 

@@ -46,12 +46,12 @@ def figures(artifacts: AnyPath, release: Release) -> list[Figure]:
         release: The release.
     """
     codebooks = Artifacts(artifacts, "codebooks")
-    versions = [version for version in codebooks.versions() if version <= release.codebook_version]
-    encoders = {version: _encoder_of(codebooks.get(version).manifest) for version in versions}
+    manifests = {v: codebooks.get(v).manifest for v in codebooks.versions() if v <= release.codebook_version}
+    encoders = {version: _encoder_of(manifest) for version, manifest in manifests.items()}
     encoder = encoders.get(release.codebook_version)
     of_version = {
-        version: {(one.group, one.name): one for one in _values(artifacts, version) if one.value is not None}
-        for version in versions
+        version: {(one.group, one.name): one for one in _values(artifacts, version, manifest) if one.value is not None}
+        for version, manifest in manifests.items()
     }
     now = of_version.pop(release.codebook_version, {})
     return [
@@ -76,8 +76,7 @@ def _encoder_of(manifest: dict[str, Any]) -> tuple[Any, Any]:
     return manifest.get("encoder_version"), manifest.get("encoder_fingerprint")
 
 
-def _values(artifacts: AnyPath, version: int) -> Iterator[_Value]:
-    manifest = Artifacts(artifacts, "codebooks").get(version).manifest
+def _values(artifacts: AnyPath, version: int, manifest: dict[str, Any]) -> Iterator[_Value]:
     for level in manifest.get("levels") or []:
         name = f"relative error after level {level['level'] + 1}"
         yield _Value("codes", name, level.get("relative_error"), None, False, within_encoder=True)

@@ -166,11 +166,8 @@ def _after(
 def _serve(gone_rows: GoneRows, release: Release, upserts: DataFrame, gone: DataFrame) -> tuple[int, int]:
     """Write and delete rows online, read some of them back, and return their numbers."""
     settings, store = gone_rows.settings, gone_rows.store
-    view, rows, keys = (
-        release_view(settings, release),
-        upserts.persist(),
-        keys_of(gone, release_view(settings, release)),
-    )
+    view = release_view(settings, release)
+    rows, keys = upserts.persist(), keys_of(gone, view)
     try:
         expected, deleted = rows.count(), keys.count()
         check_codes(rows, dataclasses.replace(release, rows=expected))
