@@ -153,9 +153,9 @@ class Follower:
             f"{counts.reassigned:,} reassigned, {items.written:,} items written online; {clicks:,} new clicks of {users:,} "
             f"users, {served:,} rows of behavior written online"
         )
-        reasons = {reason: rows for one in (catalog, log) for reason, rows in one.by_reason.items()}
-        rejected = sum(reasons.values()) + counts.not_embedded
-        return BatchResult(catalog.rows_in + log.rows_in, rejected, reasons, items.release, words)
+        reasons = catalog.by_reason + log.by_reason
+        rejected = reasons.total() + counts.not_embedded
+        return BatchResult(catalog.rows_in + log.rows_in, rejected, dict(reasons), items.release, words)
 
     def _work_off_clicks(self, log: Arrivals, plan: BatchPlan) -> tuple[int, int, int]:
         """Write and serve clicks, and return the numbers of clicks, of their users, and of rows written online."""

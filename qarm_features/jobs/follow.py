@@ -36,6 +36,10 @@ from qarm_features.telemetry.stage_run import StageRun
 
 # Jobs whose tables a follower writes. None of them may run beside it.
 _DONE_HERE = ("ingest_catalog", "embed_items", "assign_semantic_ids", "build_user_behavior", "publish_features")
+_TABLES = (
+    *("items", "item_embeddings", "item_semantic_ids"),
+    *("interactions", "user_behavior", "user_impressions", "item_counters"),
+)
 log = logging.getLogger(__name__)
 
 
@@ -58,8 +62,8 @@ class _Totals:
 
 @job(
     after="publish-features",
-    reads=("your catalog and click log", "items", "item_embeddings", "encoders/", "codebooks/", RELEASES),
-    writes=("items", "item_embeddings", "item_semantic_ids", "rejected_rows", RELEASES),
+    reads=("your catalog and click log", "encoders/", "codebooks/", RELEASES, *_TABLES),
+    writes=(*_TABLES, "rejected_rows", "published_keys", RELEASES),
     settings=("items", "interactions", "encoder", "semantic_ids", "follow"),
 )
 def follow(

@@ -42,9 +42,10 @@ class PrometheusSink:
     def ended(self, run: StageRun) -> None:
         """Push the metrics of a run, and write those of all stages into the file."""
         wanted = self._settings.telemetry
+        known = last_runs(self._settings, {run.stage}).get(run.stage)
+        # A batch of a follower is in a log of its own, so the log of the stages may know an older run only.
+        mine = {run.stage: LastRuns(run, run if run.state == "succeeded" else known and known.success)}
         if wanted.prometheus_gateway:
-            unlogged = LastRuns(run, run if run.state == "succeeded" else None)
-            mine = {run.stage: unlogged} | last_runs(self._settings, {run.stage})
             push_to_gateway(
                 wanted.prometheus_gateway,
                 job="qarm",
@@ -53,7 +54,7 @@ class PrometheusSink:
                 timeout=_SECONDS,
             )
         if wanted.prometheus_file:
-            write_to_textfile(self._settings.path(wanted.prometheus_file), metrics(last_runs(self._settings)))
+            write_to_textfile(self._settings.path(wanted.prometheus_file), metrics(last_runs(self._settings) | mine))
 
 
 def metrics(runs: dict[str, LastRuns]) -> CollectorRegistry:

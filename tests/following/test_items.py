@@ -22,7 +22,7 @@ from qarm_features.following.source_files import FollowError
 from qarm_features.jobs.status import project_status
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEMS, REJECTED_ROWS
 from qarm_features.telemetry.stage_log import BATCHES, runs_backwards
-from tests.following.followed import items_of, run_jobs, vector
+from tests.following.followed import clicks_of, items_of, run_jobs, vector
 from tests.following.online_content import online_content
 
 
@@ -124,6 +124,18 @@ def test_each_batch_is_recorded_with_its_rows_and_its_lag_and_the_status_shows_t
     assert status.to_json()["followed"]["lag_seconds"] == run.lag_seconds
     line = next(str(line) for line in status_lines(status) if "qarm follow" in str(line))
     assert line.endswith(f"2 rows in, 1 out, 1 rejected, {run.seconds:.1f} s, lag {run.lag_seconds:.1f} s.")
+
+
+def test_rows_of_both_sources_that_are_rejected_for_one_reason_are_all_counted(followed):
+    followed.add("new.parquet", items_of([64, None]))
+    followed.add("clicks.parquet", clicks_of((3, None, 1, 5)), to="log")
+
+    counts = followed.follow()
+
+    (run,) = runs_backwards(followed.context.settings, log=BATCHES)
+    assert (run.rows_in, run.rows_out, run.rows_rejected) == (3, 1, 2) == counts[:3]
+    assert run.rejected_by_reason == {"item_id is null": 2}
+    assert len(followed.rows(REJECTED_ROWS)) == 2
 
 
 def test_the_title_of_an_item_follows_its_latest_file(followed):

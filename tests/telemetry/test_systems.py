@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from qarm_features.settings.load import load_settings
 from qarm_features.telemetry.openlineage import event
 from qarm_features.telemetry.sinks import Sinks
-from qarm_features.telemetry.stage_log import runs_backwards
+from qarm_features.telemetry.stage_log import BATCHES, STAGES, runs_backwards
 from tests.telemetry.runs import run_of
 
 
@@ -47,9 +47,9 @@ def receiver(monkeypatch):
     thread.join()
 
 
-def told(settings, run, **telemetry) -> Sinks:
+def told(settings, run, *, log=STAGES, **telemetry) -> Sinks:
     """Tells the systems that the flags name of a run, and returns them."""
-    sinks = Sinks(load_settings(settings.feature_repo_path.parent / "qarm.yaml", telemetry=telemetry))
+    sinks = Sinks(load_settings(settings.feature_repo_path.parent / "qarm.yaml", telemetry=telemetry), log=log)
     sinks.started(run)
     sinks.ended(run)
     return sinks
@@ -88,6 +88,17 @@ def test_the_pushgateway_gets_a_group_of_its_own_for_each_stage(settings, receiv
     assert path.startswith("/metrics/job/qarm/")
     assert path.endswith("/stage/ingest_catalog")
     assert samples(body.decode())["qarm_stage_rows_out", ("stage", "ingest_catalog")] == 97
+
+
+def test_a_batch_of_a_follower_is_told_and_not_the_run_of_its_stage_before(settings, receiver, tmp_path):
+    Sinks(settings).ended(run_of("follow", rows_in=100))
+    wanted = {"prometheus_gateway": receiver.url, "prometheus_file": str(tmp_path / "qarm.prom")}
+
+    told(settings, run_of("follow", rows_in=7), log=BATCHES, **wanted)
+
+    ((_, _, body),) = receiver.received
+    for text in (body.decode(), (tmp_path / "qarm.prom").read_text()):
+        assert samples(text)["qarm_stage_rows_in", ("stage", "follow")] == 7
 
 
 def test_opentelemetry_gets_a_span_and_metrics(settings, receiver, monkeypatch):
