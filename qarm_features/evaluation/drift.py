@@ -21,7 +21,8 @@ class CellDrift(NamedTuple):
     Attributes:
         psi: Population stability index, from 0. Each cell counts half a row more, so that an empty one has a logarithm.
         psi_by_chance: Its mean if both samples came from one distribution: (C - 1) (1 / n + 1 / m) for C cells.
-        p_value: Of the two-sample chi-square test, cells of small counts joined. 1 where fewer than two cells are left.
+        p_value: The two-sample chi-square test gives it, for which cells of small counts are joined. It is 1 where fewer
+            than two cells are left.
         cells: Number C of cells that hold a row.
     """
 

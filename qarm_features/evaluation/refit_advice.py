@@ -22,7 +22,7 @@ class Verdict(NamedTuple):
         value: Its value.
         limit: Its limit, from the settings.
         state: ``ok``, ``past`` its limit, or ``unknown`` where too few rows tell.
-        remark: What the value rests on, and what to do.
+        remark: It says what the value rests on, and what to do.
     """
 
     what: str

@@ -46,10 +46,15 @@ function numbers(one) {
   return [one.value, one.low ?? one.value, one.high ?? one.value, ...one.history.map(([, past]) => past)];
 }
 
+/** Return true for the difference of two variants of the ranking model. */
+function isDifference(figure) {
+  return figure.name.includes(" minus ");
+}
+
 /** Return the scale of a figure, which figures of the same measure share: "AUC, item IDs" is one of "AUC". A difference has one of its own. */
 function scaleOf(one, group) {
-  const measure = (figure) => figure.name.split(",")[0] + (figure.name.includes(" minus ") ? " minus" : "");
-  const all = group.filter((other) => measure(other) === measure(one)).flatMap(numbers).concat(measure(one).endsWith("minus") ? [0] : []);
+  const measure = (figure) => `${isDifference(figure)} ${figure.name.split(",")[0]}`;
+  const all = group.filter((other) => measure(other) === measure(one)).flatMap(numbers).concat(isDifference(one) ? [0] : []);
   const alone = Math.min(...all) === Math.max(...all);
   const low = alone ? Math.min(0, ...all) : Math.min(...all);
   const high = alone ? Math.max(1, ...all) : Math.max(...all);
@@ -63,7 +68,7 @@ function whisker(one, group) {
   const line = (x1, x2, y1 = middle, y2 = middle) => svg("line", { x1, x2, y1, y2, stroke: named("accent"), "stroke-width": 2, "stroke-linecap": "round" });
   const past = one.history.map(([name, number], n) => svg("circle", { cx: x(number), cy: middle, r: 3, fill: named("muted"), opacity: 0.35 + (0.5 * (n + 1)) / one.history.length }, svg("title", {}, `${name}: ${value(number)}`)));
   const bar = one.low === null ? [] : [line(x(one.low), x(one.high)), line(x(one.low), x(one.low), middle - 6, middle + 6), line(x(one.high), x(one.high), middle - 6, middle + 6)];
-  const zero = one.name.includes(" minus ") ? [svg("line", { x1: x(0), x2: x(0), y1: 4, y2: HEIGHT - 4, stroke: named("muted"), "stroke-dasharray": "3 3" }, svg("title", {}, "no difference"))] : [];
+  const zero = isDifference(one) ? [svg("line", { x1: x(0), x2: x(0), y1: 4, y2: HEIGHT - 4, stroke: named("muted"), "stroke-dasharray": "3 3" }, svg("title", {}, "no difference"))] : [];
   const said = `${value(one.value)}${one.low === null ? "" : `, from ${value(one.low)} to ${value(one.high)}`}`;
   return svg("svg.whisker", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": said },
     svg("line", { x1: 0, x2: WIDTH, y1: middle, y2: middle, stroke: named("line") }), zero, past, bar, svg("circle", { cx: x(one.value), cy: middle, r: 5, fill: named("accent") }));
