@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from qarm_features.storage.json_files import as_json, fingerprint, sha256
+from qarm_features.storage.json_files import as_json, fingerprint, sha256, write_json
 from qarm_features.storage.objects import ObjectPath, any_path
 from qarm_features.storage.version_files import MANIFEST, REMEDY, ArtifactError, require_named_files
 
@@ -67,9 +67,7 @@ def copies_of(kind: ObjectPath) -> Path:
     folder = root / kind.name
     folder.mkdir(parents=True, exist_ok=True)
     if not (root / _SOURCE).is_file():
-        draft = root / f".{_SOURCE}-{os.getpid()}"
-        draft.write_text(as_json({"artifacts": str(kind.parent)}))
-        os.replace(draft, root / _SOURCE)
+        write_json(root / _SOURCE, {"artifacts": str(kind.parent)})
     return folder
 
 
