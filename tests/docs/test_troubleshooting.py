@@ -15,15 +15,37 @@ MESSAGES = re.findall(r"^\| `(.+?)` \|", PAGE.read_text(), flags=re.M)
 
 def texts_of_the_code() -> list[str]:
     """Returns every text of the package, with a NUL for each part that differs from case to case."""
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "qarm_features").rglob("*.py")]
+    named = named_texts(trees)
     texts = []
-    for path in (ROOT / "qarm_features").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.JoinedStr):
-                parts = (part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
-                texts.append("".join(map(str, parts)))
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                texts.append(node.value)
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.JoinedStr):
+            texts.append("".join(text_of_part(part, named) for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.append(node.value)
     return texts
+
+
+def named_texts(trees: list[ast.Module]) -> dict[str, str]:
+    """Returns the texts that a module of the package gives a name, by that name."""
+    return {
+        statement.targets[0].id: statement.value.value
+        for tree in trees
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        and isinstance(statement.targets[0], ast.Name)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    }
+
+
+def text_of_part(part: ast.expr, named: dict[str, str]) -> str:
+    """Returns what a part of an f-string shows: its text, the text of a name, or a NUL for what differs."""
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    if isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name):
+        return named.get(part.value.id, "\0")
+    return "\0"
 
 
 TEXTS = texts_of_the_code()
