@@ -61,7 +61,7 @@ def start_session(options: SparkOptions, *, name: str, log_file: Path | None = N
     given = {name: value.get_secret_value() for name, value in options.conf.items()}
     for key, value in {**_our_conf(options, submitted=submitted), **given, **_redaction(given)}.items():
         builder = builder.config(key, value)
-    if not submitted:
+    if not submitted and not delta_is_installed(spark_home()):
         builder = configure_spark_with_delta_pip(builder, extra_packages=asked_packages(given))
     arguments = launch_arguments(builder._options)
     with _stderr_to(log_file):
@@ -74,6 +74,22 @@ def start_session(options: SparkOptions, *, name: str, log_file: Path | None = N
         # They print an error as JSON before it is raised, and again in every place that catches it.
         PySparkLogger.getLogger(logger).setLevel(logging.CRITICAL + 1)
     return spark
+
+
+def spark_home() -> Path:
+    """Returns the folder of Spark: that of the variable ``SPARK_HOME``, or else that of the installed PySpark."""
+    import pyspark
+
+    return Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent)
+
+
+def delta_is_installed(spark: Path) -> bool:
+    """Says if Delta lies among the jars of Spark, as in an image of a cluster. Maven is not asked for it then.
+
+    Args:
+        spark: Folder of Spark.
+    """
+    return any((spark / "jars").glob("*delta-spark_*.jar"))
 
 
 def asked_packages(conf: Mapping[str, str]) -> list[str]:

@@ -1,0 +1,180 @@
+"""The pods of the example do their work: the night's run with executors, the follower, and a driver in cluster mode.
+
+Each pod is a process here, with the command, the variables and the volumes of its manifest; see ``pods_as_processes.py``.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import kubernetes_validate
+import pyspark
+import pytest
+import yaml
+
+from qarm_features.storage.artifacts import Artifacts
+from qarm_features.storage.objects import any_path
+from tests.examples.kubernetes_files import FOLDER, ROOT, manifest, pod_of
+from tests.examples.pods_as_processes import Kubernetes, image_environment
+from tests.feature_store.redis_server import RedisServer
+from tests.free_port import free_port
+from tests.toy_catalog import SETTINGS, write_toy_project
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+DELTA = "io.delta:delta-spark_4.2_2.13:4.4.0"
+SMALL = {
+    "spark.driver.memory": "1g", "spark.executor.instances": "1", "spark.executor.cores": "1",
+    "spark.executor.memory": "1g", "spark.executor.memoryOverhead": "1g", "spark.sql.shuffle.partitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "1", "spark.ui.enabled": "false",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def spark_home(tmp_path_factory) -> Path:
+    """Spark as in the image: with Delta among its jars."""
+    installed, home = Path(pyspark.__file__).parent, tmp_path_factory.mktemp("spark")
+    shutil.copytree(installed / "bin", home / "bin")
+    (home / "python").symlink_to(installed / "python")
+    (home / "jars").mkdir()
+    ivy, nothing = home / "ivy", home / "nothing.py"
+    nothing.touch()
+    command = [home / "bin" / "spark-submit", "--master", "local[1]", "--packages", DELTA]
+    environment = image_environment(installed, ROOT, sys.executable)
+    command += ["--conf", f"spark.jars.ivy={ivy}", nothing]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    delta = [jar for group in ("io.delta_*", "io.unitycatalog_*") for jar in (ivy / "jars").glob(group)]
+    for jar in [*(installed / "jars").iterdir(), *delta]:
+        (home / "jars" / jar.name).symlink_to(jar)
+    return home
+
+
+@pytest.fixture
+def redis(tmp_path):
+    (tmp_path / "redis").mkdir()
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    yield server
+    server.stop(keep=False)
+
+
+@pytest.fixture
+def project(tmp_path, bucket, redis, monkeypatch) -> dict[str, str]:
+    """The files of the example's project, about a toy catalog, with the folders and servers of this machine."""
+    folder = write_toy_project(tmp_path / "toy")
+    data = copy.deepcopy(manifest("ConfigMap", "qarm-project")["data"])
+    settings, toy = yaml.safe_load(data["qarm.yaml"]), yaml.safe_load(SETTINGS)
+    for source in ("items", "interactions"):
+        toy[source]["path"] = str(folder / "catalog" / source)
+        toy[source]["format"] = "parquet"
+        Path(toy[source]["path"]).mkdir()
+        (folder / "catalog" / f"{source}.parquet").rename(Path(toy[source]["path"]) / "first.parquet")
+    settings |= {"warehouse": str(folder / "data"), "artifacts": f"{bucket}/artifacts", **toy}
+    settings["spark"]["conf"] |= SMALL
+    settings["follow"]["metrics_port"] = free_port()
+    data["qarm.yaml"] = yaml.safe_dump(settings, sort_keys=False)
+    return data
+
+
+@pytest.fixture
+def kubernetes(tmp_path, spark_home, project, s3_server, redis):
+    store = {"QARM_REDIS": redis.connection_string, "QARM_REGISTRY_URL": f"sqlite:///{tmp_path}/registry.db"}
+    environment = image_environment(spark_home, ROOT, sys.executable)
+    account = tmp_path / "account"
+    account.mkdir()
+    for name in ("namespace", "token"):
+        (account / name).write_text("qarm")
+    cluster = Kubernetes(tmp_path / "pods", FOLDER, environment, {"qarm-credentials": s3_server.variables | store})
+    environment |= {"QARM_ACCOUNT": str(account), "QARM_KUBERNETES": cluster.url}
+    environment |= {"QARM_SPARK__MASTER": f"k8s://{cluster.url}"}
+    content = copy.deepcopy(manifest("ConfigMap", "qarm-project"))
+    cluster.create("configmaps", {**content, "data": project})
+    cluster.create("statefulsets", {**copy.deepcopy(manifest("StatefulSet", "qarm-follow")), "status": {"replicas": 0}})
+    yield cluster
+    cluster.stop()
+
+
+def start(cluster: Kubernetes, name: str, template: dict, **replaced: str) -> str:
+    """Starts a pod of a template as a controller would, and returns its name."""
+    pod = copy.deepcopy({"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {}}, **template})
+    pod["metadata"]["name"] = name
+    (container,) = pod["spec"]["containers"]
+    for old, new in replaced.items():
+        container["args"] = [one.replace(f"qarm {old}", f"qarm {new}") for one in container["args"]]
+    cluster.create("pods", pod)
+    return name
+
+
+def end_of(cluster: Kubernetes, pod: str, seconds: float = 900) -> None:
+    """Waits for the end of a pod, which must be a good one."""
+    code = cluster.processes[pod].wait(timeout=seconds)
+    assert code == 0, cluster.said(pod)[-6000:]
+
+
+def answer_of(cluster: Kubernetes, pod: str, port: int) -> str:
+    """Returns what the probe of a pod gets, as soon as it gets something."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and cluster.processes[pod].poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                return answer.read().decode()
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(cluster.said(pod)[-6000:])
+
+
+def not_allowed(cluster: Kubernetes) -> set:
+    """Returns what was asked for and what the role of the example does not allow."""
+    rules = manifest("Role", "qarm-driver")["rules"]
+    allowed = {
+        (verb, group, resource)
+        for rule in rules
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    return set(cluster.asked) - allowed
+
+
+def test_a_night_s_run_the_follower_and_a_driver_in_the_cluster_work_as_the_manifests_say(
+    kubernetes, project, spark_home, tmp_path, bucket
+):
+    port = yaml.safe_load(project["qarm.yaml"])["follow"]["metrics_port"]
+    run, follower = pod_of(manifest("CronJob", "qarm-run")), pod_of(manifest("StatefulSet", "qarm-follow"))
+
+    end_of(kubernetes, start(kubernetes, "qarm-run-1", run, run="run --until publish-features"))
+
+    executors = [one for one in kubernetes.made if one["metadata"].get("labels", {}).get("spark-role") == "executor"]
+    assert executors != []
+    assert [asked.verb for asked in kubernetes.asked if asked.resource == "statefulsets/scale"][:2] == ["patch", "get"]
+    assert kubernetes.objects["statefulsets", "qarm-follow"]["spec"]["replicas"] == 1
+    assert Artifacts(any_path(f"{bucket}/artifacts"), "codebooks").versions() == [0]
+
+    start(kubernetes, "qarm-follow-0", follower)
+    assert "qarm_follow_lag_seconds" in answer_of(kubernetes, "qarm-follow-0", port)
+    kubernetes.processes["qarm-follow-0"].terminate()
+    end_of(kubernetes, "qarm-follow-0", seconds=120)
+
+    submit = [spark_home / "bin" / "spark-submit", "--master", f"k8s://{kubernetes.url}", "--deploy-mode", "cluster"]
+    submit += ["--properties-file", FOLDER / "submit.conf", "--conf", "spark.driver.memory=1g"]
+    submit += [
+        "--conf",
+        "spark.kubernetes.submission.waitAppCompletion=false",
+        "--conf",
+        f"spark.pyspark.python={sys.executable}",
+    ]
+    submit += ["--conf", "spark.kubernetes.driver.pod.name=qarm-monitor", "--name", "monitor"]
+    submit += [f"local://{ROOT}/spark_jobs/monitor.py", "--config", "/project/qarm.yaml", "--no-fail"]
+    environment = image_environment(spark_home, ROOT, sys.executable)
+    subprocess.run(submit, cwd=ROOT, env=environment, check=True, capture_output=True)
+    end_of(kubernetes, "qarm-monitor")
+    assert "monitor: 64 rows in, 64 out, 0 rejected" in kubernetes.said("qarm-monitor")
+
+    assert not_allowed(kubernetes) == set()
+    for made in kubernetes.made:
+        kubernetes_validate.validate({key: made[key] for key in made if key != "status"}, "1.37", strict=True)
