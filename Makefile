@@ -5,6 +5,7 @@ BIN := $(abspath $(VENV))/bin
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$p && break; done)
 DEMO := demo
+AIRFLOW := .venv-airflow
 # Processes that share the test suite, each with a Spark session of its own, 3 GB in all. 0 runs it in one process.
 WORKERS ?= 2
 # What builds this package and writes the lock. It is locked too, so that setup installs nothing without a known hash.
@@ -14,7 +15,7 @@ export HF_HUB_OFFLINE ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo demo-multimodal test coverage test-slow check format docs site lock bench clean
+.PHONY: help setup java demo demo-multimodal test coverage test-slow test-airflow check format docs site lock bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -54,6 +55,14 @@ coverage: setup ## the test suite, with the lines of qarm_features that it runs;
 test-slow: setup ## the suites that take minutes: a standalone cluster, kill -9 at every stage, every quantizer, refits
 	QARM_TEST_CODEGEN=1 $(BIN)/python -m pytest -m slow
 
+$(AIRFLOW)/.installed: examples/airflow/requirements.lock
+	$(PYTHON) -m venv $(AIRFLOW)
+	$(AIRFLOW)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+test-airflow: setup $(AIRFLOW)/.installed ## the DAG of examples/airflow, run by Airflow in an environment of its own
+	QARM_TEST_AIRFLOW=$(abspath $(AIRFLOW))/bin/airflow $(BIN)/python -m pytest -m slow tests/examples/test_airflow.py
+
 check: setup ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -73,6 +82,9 @@ lock: setup ## write requirements.lock, with the hash of every file, anew from p
 	printf '%s\n' $(BUILD_TOOLS) | $(BIN)/uv pip compile pyproject.toml - --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet \
 		--output-file requirements.lock
+	printf '%s\n' apache-airflow-core==3.3.2 apache-airflow-providers-standard | $(BIN)/uv pip compile - --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet \
+		--output-file examples/airflow/requirements.lock
 
 bench: setup ## every benchmark; each prints a ratio against a peer of the same run
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

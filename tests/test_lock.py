@@ -4,8 +4,11 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "requirements.lock").read_text()
+LOCKS = {"requirements.lock": LOCK, "airflow": (ROOT / "examples" / "airflow" / "requirements.lock").read_text()}
 _PINNED = re.compile(r"^([a-z0-9][a-z0-9._-]*)==[^ ;]+(?: ; [^\\]*)? \\$")
 
 
@@ -16,8 +19,9 @@ def _name(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", found[0]).lower()
 
 
-def test_every_locked_package_has_a_version_and_at_least_one_hash():
-    lines = LOCK.splitlines()
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_locked_package_has_a_version_and_at_least_one_hash(lock):
+    lines = LOCKS[lock].splitlines()
 
     unhashed = [
         line
@@ -30,8 +34,13 @@ def test_every_locked_package_has_a_version_and_at_least_one_hash():
     assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line) for line in lines if line.startswith(" "))
 
 
-def test_the_lock_names_no_server_and_no_folder():
-    assert re.findall(r"://|--index|--find-links|--extra-index| @ |file:", LOCK) == []
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_names_no_server_and_no_folder(lock):
+    assert re.findall(r"://|--index|--find-links|--extra-index| @ |file:", LOCKS[lock]) == []
+
+
+def test_the_environment_of_airflow_is_not_part_of_ours():
+    assert "apache-airflow" not in LOCK
 
 
 def test_every_dependency_and_what_builds_the_package_is_locked():
@@ -56,4 +65,4 @@ def test_setup_installs_nothing_without_a_hash():
     assert [
         line for line in installs if "--require-hashes" not in line and "--no-build-isolation --no-deps" not in line
     ] == []
-    assert len(installs) == 2
+    assert len(installs) == 3

@@ -87,7 +87,7 @@ def write_pack(output: Path, extras: list[str]) -> None:
     draft = output.with_name(f".{output.name}.draft")
     command = [sys.executable, "-m", "pex", "--venv-repository", sys.prefix, requirement, "--exclude", "pyspark"]
     # Spark puts its own PySpark on PYTHONPATH of the executors.
-    command += ["--inherit-path", "fallback", "--output-file", str(draft)]
+    command += ["--inherit-path=fallback", "--output-file", str(draft)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

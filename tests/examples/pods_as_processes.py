@@ -50,21 +50,24 @@ class Kubernetes:
         self.made: list[dict[str, Any]] = []
         self.asked: list[Asked] = []
         self.processes: dict[str, subprocess.Popen] = {}
+        self._starting = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def create(self, resource: str, content: dict[str, Any]) -> dict[str, Any]:
-        """Keeps an object, and starts it if it is a pod."""
+        """Keeps an object, and starts each pod whose volumes are there. Spark makes a pod before its ConfigMap."""
         metadata = content["metadata"]
         metadata.setdefault("name", metadata.get("generateName", "") + uuid.uuid4().hex[:5])
         metadata |= {"namespace": "qarm", "uid": str(uuid.uuid4()), "resourceVersion": "1"}
         metadata["creationTimestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self.made.append(json.loads(json.dumps(content)))
         self.objects[resource, metadata["name"]] = content
-        if resource == "pods":
-            self._start(content)
+        with self._starting:
+            for (kind, _), one in list(self.objects.items()):
+                if kind == "pods" and one["metadata"]["name"] not in self.processes and self._has_volumes(one):
+                    self._start(one)
         return content
 
     def delete(self, resource: str, name: str) -> None:
@@ -89,13 +92,20 @@ class Kubernetes:
 
     def refreshed(self, pod: dict[str, Any]) -> dict[str, Any]:
         """Returns a pod with its present state."""
-        code = self.processes[pod["metadata"]["name"]].poll()
+        if (process := self.processes.get(pod["metadata"]["name"])) is None:
+            pod["status"] = {"phase": "Pending"}
+            return pod
+        code = process.poll()
         ended = {None: "Running", 0: "Succeeded"}.get(code, "Failed")
         state = {"running": {}} if code is None else {"terminated": {"exitCode": code}}
         name = pod["spec"]["containers"][0]["name"]
         statuses = [{"name": name, "image": "", "imageID": "", "ready": True, "restartCount": 0, "state": state}]
         pod["status"] = {"phase": ended, "podIP": "127.0.0.1", "containerStatuses": statuses}
         return pod
+
+    def _has_volumes(self, pod: dict[str, Any]) -> bool:
+        named = [volume["configMap"]["name"] for volume in pod["spec"].get("volumes", ()) if "configMap" in volume]
+        return all(("configmaps", name) in self.objects for name in named)
 
     def _start(self, pod: dict[str, Any]) -> None:
         name, spec = pod["metadata"]["name"], pod["spec"]

@@ -88,7 +88,7 @@ def cluster(tmp_path_factory):
             process.wait(timeout=30)
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200)
 def test_every_job_runs_on_two_workers_from_catalog_to_report(cluster, tmp_path):
     folder = write_toy_project(tmp_path)
     settings = SETTINGS.replace("ranking: {epochs: 2, batch_size: 64}", "ranking:\n  epochs: 2\n  batch_size: 64")
@@ -105,7 +105,7 @@ def test_every_job_runs_on_two_workers_from_catalog_to_report(cluster, tmp_path)
         command = [*submit, str(ROOT / "spark_jobs" / f"{job}.py"), "--config", str(folder / "qarm.yaml")]
         command += options.get(job, [])
         done = subprocess.run(
-            command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+            command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False
         )
         assert done.returncode == 0, f"{job}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
         said = done.stdout + done.stderr  # spark-submit copies the log of Python to its own stdout.
