@@ -15,7 +15,7 @@ FLOORS = (
     ("extras", "terminal", "torch_processes", "training_log"),
     ("storage", "importers"),
     ("settings",),
-    ("decoding", "telemetry"),
+    ("decoding", "telemetry", "planning"),
     ("fusion",),
     ("encoders", "quantizers", "ranking", "behavior"),
     ("catalog", "item_pairs", "embedding", "codebooks", "feature_store"),

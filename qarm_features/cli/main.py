@@ -35,6 +35,7 @@ from qarm_features.cli.job_lists import (
     shown_as,
 )
 from qarm_features.cli.missing_extra import explain_missing
+from qarm_features.cli.plan import plan
 from qarm_features.cli.vacuum import vacuum
 from qarm_features.jobs.failures import report, traceback_text
 from qarm_features.jobs.interruption import EXIT_CODE, LINE, was_interrupted
@@ -53,6 +54,7 @@ app.add_typer(env_pack.app, name="env")
 app.command("import")(import_files)
 app.command(name="vacuum")(vacuum)
 app.command(name="explore")(explore)
+app.command(name="plan")(plan)
 console = plain_console()
 Config = Annotated[Path, typer.Option(help="Settings of the project.")]
 _CONFIG = Path("qarm.yaml")

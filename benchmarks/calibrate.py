@@ -1,0 +1,153 @@
+"""Measure the constants of ``qarm plan`` on this machine, by running the product's own jobs at several sizes.
+
+Each size runs in a process of its own, as ``qarm run`` does, with Redis as its online store. The sizes differ in items, in
+events and in centroids, so that what a stage takes once can be told from what it takes for an item, an event or a
+multiplication. Seconds are processor seconds of all processes of a run, since other programs lengthen the wall seconds. It
+prints both, and beside each measured stage what the constants say of it.
+
+    make calibrate
+    python benchmarks/calibrate.py --keep FOLDER    # keeps the runs there, and goes on where it was stopped
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # for the processes of the runs
+
+from planning_runs.world import World  # noqa: E402
+
+WORLDS = {
+    "small": World(items=20_000, events=100_000, users=2_000),
+    "items": World(items=100_000, events=100_000, users=2_000),
+    "events": World(items=20_000, events=500_000, users=10_000),
+    "codes": World(items=100_000, events=500_000, users=10_000, codebook_size=256),
+}
+PARALLEL_EFFICIENCY = 0.7
+
+
+def main() -> None:
+    """Run what is not kept yet, fit the constants, and write them."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--output", type=Path, default=Path("plan_constants.json"))
+    arguments.add_argument("--keep", type=Path, help="folder of the runs; a temporary one by default")
+    arguments.add_argument("--one", choices=WORLDS, help=argparse.SUPPRESS)
+    options = arguments.parse_args()
+    if options.one:
+        return run_one(options.one, options.keep)
+    with tempfile.TemporaryDirectory() as folder:
+        keep = options.keep or Path(folder)
+        keep.mkdir(parents=True, exist_ok=True)
+        for name, world in WORLDS.items():
+            if not (keep / f"{name}.json").is_file():
+                print(f"{name}: {world}", flush=True)
+                subprocess.run([sys.executable, __file__, "--one", name, "--keep", str(keep)], check=True)
+        constants = constants_of(keep)
+    options.output.write_text(json.dumps(constants, indent=1) + "\n")
+    print(f"wrote {options.output}. Use it: qarm plan --constants {options.output} --items 1_000_000_000")
+
+
+def run_one(name: str, keep: Path) -> None:
+    """Run one world in this process, and keep its records when all are there."""
+    from planning_runs.measured import machine, measure
+
+    found = {"machine": machine(), "records": list(measure(WORLDS[name]))}
+    (keep / f"{name}.json").write_text(json.dumps(found, indent=1))
+
+
+def constants_of(keep: Path) -> dict[str, Any]:
+    """Return the constants of kept runs, of keys in Redis and of rates, in the layout of the package's file."""
+    from planning_runs.fitting import redis_constants, stage_constants
+
+    runs = [json.loads((keep / f"{name}.json").read_text()) for name in WORLDS]
+    records = [record for run in runs for record in run["records"]]
+    stages: dict[str, Any] = {}
+    for stage in dict.fromkeys(record["stage"] for record in records):
+        of_stage = [record for record in records if record["stage"] == stage]
+        stages[stage] = stage_constants(of_stage)
+        compare(stage, of_stage, stages[stage])
+    add_rates(stages, kept(keep / "rates.json", measured_rates))
+    loads = [run["machine"]["load_average"] for run in runs]
+    return {
+        "machine": runs[0]["machine"] | {"load_average": max(loads)},
+        "measured_on": datetime.now(UTC).date().isoformat(),
+        "about": "Processor seconds of the whole tree of processes, measured by make calibrate on synthetic catalogs with "
+        f"supplied vectors, at a load average of {min(loads)} to {max(loads)} from all programs of the machine.",
+        "runs": [run["records"][0]["world"] for run in runs],
+        "parallel_efficiency": PARALLEL_EFFICIENCY,
+        "trainer_cores": 2,
+        "stages": stages,
+        "redis": redis_constants(kept(keep / "redis.json", measured_keys)),
+    }
+
+
+def compare(stage: str, records: list[dict[str, Any]], constants: dict[str, Any]) -> None:
+    """Print what was measured of a stage, in wall and in processor seconds, and what its constants say."""
+    from planning_runs.fitting import work_of
+
+    for record in records:
+        work, said = work_of(record), 0.0
+        for part, units in (("cpu_seconds", work.units), ("driver_seconds", work.driver_units)):
+            known = constants[part]
+            said += known.get("fixed", 0.0) + sum(known.get(name, 0.0) * amount for name, amount in units.items())
+        world = record["world"]
+        print(
+            f"{stage:20} {world['items']:>9,} items {world['events']:>9,} events: {record['wall_seconds']:7.1f} s wall, "
+            f"{record['cpu_seconds']:7.1f} processor s, by the constants {said:7.1f}"
+        )
+
+
+def add_rates(stages: dict[str, Any], rates: dict[str, float]) -> None:
+    """Add to the stages what only large catalogs show."""
+    stages["train_ranking_model"]["driver_seconds"]["table_updates"] = rates["table_updates"]
+    embed = stages["embed_items"]
+    embed["cpu_seconds"] |= {name: rates[name] for name in ("encoder_flops", "rescanned_bytes")}
+    alone = {"fixed": 0.0, "laid_out_bytes": rates["laid_out_bytes"]}
+    stages["write_content_tokens"] = embed | {"driver_seconds": alone}
+    stages["align_encoder"] = {"cpu_seconds": {}, "driver_seconds": {"pair_passes": rates["pair_passes"]}}
+
+
+def measured_rates() -> dict[str, float]:
+    """Return the rates, by the name of their unit."""
+    from planning_runs import rates
+
+    return {
+        "table_updates": rates.table_update_seconds(),
+        "laid_out_bytes": rates.lay_out_seconds(),
+        "encoder_flops": rates.encoder_flop_seconds(),
+        "rescanned_bytes": rates.scan_seconds(),
+        "pair_passes": rates.PAIR_PASSES,
+    }
+
+
+def measured_keys() -> list[dict[str, Any]]:
+    """Return the bytes of keys in a real Redis server, at several numbers of rows, releases, levels and lengths."""
+    from planning_runs.measured import redis_server
+    from planning_runs.redis_rows import COUNTS, item_keys, user_keys
+
+    with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder)) as (address, _):
+        port = int(address.rsplit(":", 1)[1])
+        found = [item_keys(port, levels=levels, releases=n) for levels in (3, 6) for n in (1, 2)]
+        found += [user_keys(port, length=length, counts=COUNTS[:2]) for length in (5, 10, 25, 50, 100)]
+    for line in (lines := [line for some in found for line in some]):
+        print(f"Redis: {line}", flush=True)
+    return lines
+
+
+def kept(file: Path, measure: Any) -> Any:
+    """Return what a file holds, after it was measured if there is none."""
+    if not file.is_file():
+        file.write_text(json.dumps(measure()))
+    return json.loads(file.read_text())
+
+
+if __name__ == "__main__":
+    main()

