@@ -110,6 +110,7 @@ def add_rates(stages: dict[str, Any], rates: dict[str, float]) -> None:
     stages["train_ranking_model"]["driver_seconds"]["table_updates"] = rates["table_updates"]
     embed = stages["embed_items"]
     embed["cpu_seconds"] |= {name: rates[name] for name in ("encoder_flops", "rescanned_bytes")}
+    embed["read_bytes"]["rescanned_bytes"] = 1.0
     alone = {"fixed": 0.0, "laid_out_bytes": rates["laid_out_bytes"]}
     stages["write_content_tokens"] = embed | {"driver_seconds": alone}
     stages["align_encoder"] = {"cpu_seconds": {}, "driver_seconds": {"pair_passes": rates["pair_passes"]}}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from qarm_features.planning.constants import FIXED, Constants
 from qarm_features.planning.sizes import Cluster, PlanError, Sizes
-from qarm_features.planning.work import Work, item_table_bytes, works
+from qarm_features.planning.work import Work, works
 
 _HOUR = 3600.0
 
@@ -53,10 +53,10 @@ class StageEstimate:
 
 def estimates(sizes: Sizes, cluster: Cluster, constants: Constants) -> list[StageEstimate]:
     """Returns the estimates of all stages in their order."""
-    return [estimate(work, sizes, cluster, constants) for work in works(sizes)]
+    return [estimate(work, cluster, constants) for work in works(sizes)]
 
 
-def estimate(work: Work, sizes: Sizes, cluster: Cluster, constants: Constants) -> StageEstimate:
+def estimate(work: Work, cluster: Cluster, constants: Constants) -> StageEstimate:
     """Returns the estimate of a stage.
 
     Raises:
@@ -69,13 +69,12 @@ def estimate(work: Work, sizes: Sizes, cluster: Cluster, constants: Constants) -
     if work.one_process:
         alone /= constants.trainer_cores * constants.parallel_efficiency
     wall = once + alone + shared / (cluster.cores * constants.parallel_efficiency)
-    rescans = (work.passes - 1) * item_table_bytes(sizes)
     return StageEstimate(
         stage=work.stage,
         in_run=work.in_run,
         rows_in=work.rows_in,
         rows_out=work.rows_out,
-        read_bytes=rescans + bytes_of(work, known.read_bytes),
+        read_bytes=bytes_of(work, known.read_bytes),
         written_bytes=bytes_of(work, known.written_bytes),
         shuffle_bytes=bytes_of(work, known.shuffle_bytes),
         flops=work.flops,

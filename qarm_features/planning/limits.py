@@ -1,8 +1,8 @@
 """The parts of a run that do not grow with the cluster, and the size at which each of them gives way.
 
 In: sizes, a cluster and constants. Out: one ``Limit`` per part. A part *fails* when what it needs exceeds what there is: a
-job ends with an error. It is *slow* when it goes on and takes too long. It *spills* when Spark sorts on disk from there on. Sizes
-are searched with as many events and users per item as the plan has.
+job ends with an error. It is *slow* when it goes on and takes too long. It *spills* when Spark sorts on disk from there on.
+Sizes are searched with as many events and users per item as the plan has.
 """
 
 from __future__ import annotations
@@ -111,10 +111,8 @@ def _of_memory(cluster: Cluster, constants: Constants) -> list[tuple]:
 
 
 def _of_ids() -> list[tuple]:
-    numbers = 2.0**31 - 1
-    return [
-        ("32-bit numbers of items in mine-item-pairs", lambda s: float(s.items), numbers, "items", "nothing", False)
-    ]
+    part, numbers = "32-bit numbers of items in mine-item-pairs", 2.0**31 - 1
+    return [(part, lambda s: float(s.items), numbers, "items", "a wider type in the code", False)]
 
 
 def _of_time(sizes: Sizes, cluster: Cluster, constants: Constants) -> list[Limit]:

@@ -45,13 +45,13 @@ def _origin(plan: Plan) -> Iterator[str]:
         f"{machine.processor}, {machine.memory_gib:.0f} GiB, with at most {most:,} items. {known.about}"
     )
     yield (
-        f"Assumed: cores are used to {known.parallel_efficiency:.0%}; processors are as fast as the measured one; the network "
-        "and the store of the tables keep up with the cores."
+        f"Assumed: cores are used to {known.parallel_efficiency:.0%}; processors are as fast as the measured one; "
+        "the network and the store of the tables keep up with the cores."
     )
     if plan.age_days > _OLD_DAYS:
         yield "These constants are old. Measure them anew: make calibrate"
     if sizes.items > 100 * most:
-        yield f"That is {sizes.items / most:,.0f} times as many items as were measured: take the plan for orders of magnitude."
+        yield f"That is {sizes.items / most:,.0f} times as many items as were measured: read it as an order of magnitude."
 
 
 def _table(stages: list[StageEstimate]) -> Iterator[str]:

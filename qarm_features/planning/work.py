@@ -32,7 +32,6 @@ class Work:
         units: Amounts of work that executors share, by the name of the unit.
         driver_units: Amounts of work that one process does alone.
         flops: Floating-point operations; None where they say nothing about the stage.
-        passes: Number of times that its main table is read from the start.
         in_run: True if ``qarm run`` takes the stage by default.
         one_process: True if all of the work is done by one process.
     """
@@ -43,7 +42,6 @@ class Work:
     units: Mapping[str, float]
     driver_units: Mapping[str, float] = field(default_factory=dict)
     flops: float | None = None
-    passes: int = 1
     in_run: bool = True
     one_process: bool = False
 
@@ -155,7 +153,7 @@ def _embed(sizes: Sizes) -> Work:
         "encoder_flops": flops,
         "rescanned_bytes": (chunks - 1) * item_table_bytes(sizes),
     }
-    return Work("embed_items", sizes.items, sizes.items, units, flops=flops, passes=chunks)
+    return Work("embed_items", sizes.items, sizes.items, units, flops=flops)
 
 
 def _fit(sizes: Sizes) -> Work:
