@@ -15,7 +15,7 @@ export HF_HUB_OFFLINE ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup java demo demo-multimodal test coverage test-slow test-airflow check format docs site lock bench clean
+.PHONY: help setup java demo demo-multimodal test coverage test-slow test-airflow check format docs site lock bench calibrate clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -88,6 +88,9 @@ lock: setup ## write requirements.lock, with the hash of every file, anew from p
 
 bench: setup ## every benchmark; each prints a ratio against a peer of the same run
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+calibrate: setup ## the constants of `qarm plan`, measured on this machine in about ten minutes, in plan_constants.json
+	$(BIN)/python benchmarks/calibrate.py
 
 clean: ## remove what demo and tests made, not the virtual environment
 	rm -rf $(DEMO) $(DEMO)_multimodal site .coverage .mypy_cache .pytest_cache .ruff_cache spark-warehouse

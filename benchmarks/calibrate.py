@@ -91,13 +91,10 @@ def constants_of(keep: Path) -> dict[str, Any]:
 
 def compare(stage: str, records: list[dict[str, Any]], constants: dict[str, Any]) -> None:
     """Print what was measured of a stage, in wall and in processor seconds, and what its constants say."""
-    from planning_runs.fitting import work_of
+    from planning_runs.fitting import seconds_by_constants, work_of
 
     for record in records:
-        work, said = work_of(record), 0.0
-        for part, units in (("cpu_seconds", work.units), ("driver_seconds", work.driver_units)):
-            known = constants[part]
-            said += known.get("fixed", 0.0) + sum(known.get(name, 0.0) * amount for name, amount in units.items())
+        said = seconds_by_constants(work_of(record), constants["cpu_seconds"], constants["driver_seconds"])
         world = record["world"]
         print(
             f"{stage:20} {world['items']:>9,} items {world['events']:>9,} events: {record['wall_seconds']:7.1f} s wall, "

@@ -63,6 +63,15 @@ def stage_constants(records: list[dict[str, Any]]) -> dict[str, dict[str, dict[s
     return constants
 
 
+def seconds_by_constants(work: Work, shared: dict[str, float], alone: dict[str, float]) -> float:
+    """Return the processor seconds that constants give for the work of a stage, of all processes together."""
+    pairs = ((shared, work.units), (alone, work.driver_units))
+    return sum(
+        known.get(FIXED, 0.0) + sum(known.get(name, 0.0) * amount for name, amount in units.items())
+        for known, units in pairs
+    )
+
+
 def fit(units: list[dict[str, float]], measured: list[float]) -> dict[str, float]:
     """Return the amount per unit, and the fixed amount, that come nearest to what was measured.
 

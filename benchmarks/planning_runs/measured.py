@@ -24,7 +24,7 @@ import psutil
 
 from planning_runs.world import World, write_project
 
-# Stages in the order of `qarm run`; those in OPTIONAL are no part of it, or only of a run with alignment.
+# In the order of `qarm run`. Item pairs are mined and nearest items are searched too, which it leaves out by default.
 STAGES = (
     "ingest_catalog",
     "mine_item_pairs",
@@ -38,7 +38,6 @@ STAGES = (
     "train_ranking_model",
     "write_report",
 )
-OPTIONAL = ("mine_item_pairs", "find_nearest_items")
 
 
 def measure(world: World, stages: tuple[str, ...] = STAGES) -> Iterator[dict[str, Any]]:
