@@ -1,9 +1,9 @@
 """Measure the constants of ``qarm plan`` on this machine, by running the product's own jobs at several sizes.
 
-Each size runs in a process of its own, as ``qarm run`` does, with Redis as its online store. The sizes differ in items, in
-events and in centroids, so that what a stage takes once can be told from what it takes for an item, an event or a
-multiplication. Seconds are processor seconds of all processes of a run, since other programs lengthen the wall seconds. It
-prints both, and beside each measured stage what the constants say of it.
+Each size runs in a process of its own, as ``qarm run`` does, with Redis as its online store. The sizes differ in items or in
+events, so that what a stage takes once can be told from what it takes for an item or an event. What a multiplication takes is
+measured apart, by the product's own functions on arrays. Seconds are processor seconds of all processes of a run, since other
+programs lengthen the wall seconds. It prints both, and beside each measured stage what the constants say of it.
 
     make calibrate
     python benchmarks/calibrate.py --keep FOLDER    # keeps the runs there, and goes on where it was stopped
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,11 +26,16 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # for the processes of the
 
 from planning_runs.world import World  # noqa: E402
 
+# Each of the larger two runs the stages that its difference to the first one tells something about, and what these need.
 WORLDS = {
     "small": World(items=20_000, events=100_000, users=2_000),
     "items": World(items=100_000, events=100_000, users=2_000),
     "events": World(items=20_000, events=500_000, users=10_000),
-    "codes": World(items=100_000, events=500_000, users=10_000, codebook_size=256),
+}
+LEFT_OUT = {
+    "small": (),
+    "items": ("mine_item_pairs", "build_training_set", "train_ranking_model"),
+    "events": ("find_nearest_items",),
 }
 PARALLEL_EFFICIENCY = 0.7
 
@@ -39,27 +45,35 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--output", type=Path, default=Path("plan_constants.json"))
     arguments.add_argument("--keep", type=Path, help="folder of the runs; a temporary one by default")
-    arguments.add_argument("--one", choices=WORLDS, help=argparse.SUPPRESS)
+    arguments.add_argument("--one", choices=(*WORLDS, "rates"), help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.one:
         return run_one(options.one, options.keep)
     with tempfile.TemporaryDirectory() as folder:
         keep = options.keep or Path(folder)
         keep.mkdir(parents=True, exist_ok=True)
-        for name, world in WORLDS.items():
+        for name in (*WORLDS, "rates"):
             if not (keep / f"{name}.json").is_file():
-                print(f"{name}: {world}", flush=True)
-                subprocess.run([sys.executable, __file__, "--one", name, "--keep", str(keep)], check=True)
+                print(f"{name}: {WORLDS.get(name, '')}", flush=True)
+                # A rate is that of one core, and a run takes what its jobs take.
+                threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} if name == "rates" else {}
+                command = [sys.executable, __file__, "--one", name, "--keep", str(keep)]
+                subprocess.run(command, check=True, env=os.environ | threads)
         constants = constants_of(keep)
     options.output.write_text(json.dumps(constants, indent=1) + "\n")
     print(f"wrote {options.output}. Use it: qarm plan --constants {options.output} --items 1_000_000_000")
 
 
 def run_one(name: str, keep: Path) -> None:
-    """Run one world in this process, and keep its records when all are there."""
-    from planning_runs.measured import machine, measure
+    """Run one world, or measure the rates, in this process, and keep what was found when all is there."""
+    from planning_runs.measured import STAGES, machine, measure
 
-    found = {"machine": machine(), "records": list(measure(WORLDS[name]))}
+    if name == "rates":
+        (keep / "rates.json").write_text(json.dumps(measured_rates(), indent=1))
+        return
+
+    stages = tuple(stage for stage in STAGES if stage not in LEFT_OUT[name])
+    found = {"machine": machine(), "records": list(measure(WORLDS[name], stages))}
     (keep / f"{name}.json").write_text(json.dumps(found, indent=1))
 
 
@@ -69,12 +83,12 @@ def constants_of(keep: Path) -> dict[str, Any]:
 
     runs = [json.loads((keep / f"{name}.json").read_text()) for name in WORLDS]
     records = [record for run in runs for record in run["records"]]
-    stages: dict[str, Any] = {}
+    rates, stages = json.loads((keep / "rates.json").read_text()), dict[str, Any]()
     for stage in dict.fromkeys(record["stage"] for record in records):
         of_stage = [record for record in records if record["stage"] == stage]
-        stages[stage] = stage_constants(of_stage)
+        stages[stage] = stage_constants(of_stage, rates)
         compare(stage, of_stage, stages[stage])
-    add_rates(stages, kept(keep / "rates.json", measured_rates))
+    add_rates(stages, rates)
     loads = [run["machine"]["load_average"] for run in runs]
     return {
         "machine": runs[0]["machine"] | {"load_average": max(loads)},
@@ -104,7 +118,6 @@ def compare(stage: str, records: list[dict[str, Any]], constants: dict[str, Any]
 
 def add_rates(stages: dict[str, Any], rates: dict[str, float]) -> None:
     """Add to the stages what only large catalogs show."""
-    stages["train_ranking_model"]["driver_seconds"]["table_updates"] = rates["table_updates"]
     embed = stages["embed_items"]
     embed["cpu_seconds"] |= {name: rates[name] for name in ("encoder_flops", "rescanned_bytes")}
     embed["read_bytes"]["rescanned_bytes"] = 1.0
@@ -118,6 +131,9 @@ def measured_rates() -> dict[str, float]:
     from planning_runs import rates
 
     return {
+        "multiply_adds": rates.lloyd_seconds(),
+        "start_multiply_adds": rates.start_seconds(),
+        "search_multiply_adds": rates.search_seconds(),
         "table_updates": rates.table_update_seconds(),
         "laid_out_bytes": rates.lay_out_seconds(),
         "encoder_flops": rates.encoder_flop_seconds(),

@@ -46,17 +46,22 @@ def work_of(record: dict[str, Any]) -> Work:
     return next(work for work in works(sizes) if work.stage == record["stage"])
 
 
-def stage_constants(records: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the constants of one stage from its records at several sizes."""
+def stage_constants(records: list[dict[str, Any]], rates: dict[str, float]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the constants of one stage from its records at several sizes.
+
+    Args:
+        records: Records of the stage.
+        rates: Seconds of units that were measured apart; what they explain is subtracted first.
+    """
     found = [work_of(record) for record in records]
     shared = [dict(work.units) for work in found]
     alone = [dict(work.driver_units) for work in found]
     if found[0].one_process:  # all processes belong to the training
         seconds = [record["cpu_seconds"] for record in records]
-        return {"cpu_seconds": {}, "driver_seconds": fit(alone, seconds)}
+        return {"cpu_seconds": {}, "driver_seconds": fit(alone, seconds, rates)}
     driver = [record["driver_cpu_seconds"] for record in records]
     executors = [max(0.0, record["cpu_seconds"] - own) for record, own in zip(records, driver)]
-    constants = {"cpu_seconds": fit(shared, executors), "driver_seconds": fit(alone, driver)}
+    constants = {"cpu_seconds": fit(shared, executors, rates), "driver_seconds": fit(alone, driver, rates)}
     moved = [{name: n for name, n in units.items() if not name.endswith(("_adds", "_flops"))} for units in shared]
     for name, counted in BYTES.items():
         constants[name] = fit(moved, [record["spark"][counted] for record in records])
@@ -72,19 +77,28 @@ def seconds_by_constants(work: Work, shared: dict[str, float], alone: dict[str, 
     )
 
 
-def fit(units: list[dict[str, float]], measured: list[float]) -> dict[str, float]:
+def fit(
+    units: list[dict[str, float]], measured: list[float], rates: dict[str, float] | None = None
+) -> dict[str, float]:
     """Return the amount per unit, and the fixed amount, that come nearest to what was measured.
+
+    A unit that is the same in all runs cannot be told from the fixed amount, and gets 0.
 
     Example:
         >>> fit([{"rows": 10.0}, {"rows": 30.0}], [7.0, 11.0])
         {'fixed': 5.0, 'rows': 0.2}
     """
-    names = [name for name in units[0] if any(one[name] for one in units)]
+    given = {name: rate for name, rate in (rates or {}).items() if name in units[0]}
+    names = [name for name in units[0] if name not in given and len({one[name] for one in units}) > 1]
+    unseen = {name: 0.0 for name in units[0] if name not in given and name not in names}
+    explained = [sum(one[name] * rate for name, rate in given.items()) for one in units]
+    rest = np.maximum(np.asarray(measured, float) - explained, 0.0)
     table = np.array([[1.0, *(one[name] for name in names)] for one in units])
     weights = 1 / np.maximum(np.asarray(measured, float), 0.05 * max(*measured, 1e-9))
     scale = table.max(axis=0)
-    found, _ = nnls(table / scale * weights[:, None], np.asarray(measured, float) * weights)
-    return {name: float(f"{value:.4g}") for name, value in zip((FIXED, *names), found / scale)}
+    found, _ = nnls(table / scale * weights[:, None], rest * weights)
+    fitted = dict(zip((FIXED, *names), found / scale)) | given
+    return {name: float(f"{value:.4g}") for name, value in fitted.items()} | unseen
 
 
 def redis_constants(lines: list[dict[str, Any]]) -> dict[str, Any]:

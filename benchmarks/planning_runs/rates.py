@@ -31,6 +31,54 @@ def seconds_of(work: Callable[[], object], repeats: int = 3) -> float:
     return min(found)
 
 
+def lloyd_seconds(rows: int = 8_192, centroids: int = 2_048, dim: int = 256) -> float:
+    """Return the seconds of a multiply-add of a Lloyd step: of the products, and of all that goes with them."""
+    from qarm_features.quantizers.passes.file_passes import step_pass
+    from qarm_features.quantizers.passes.local_files import Chunk
+
+    values = _on_grid(rows, dim)
+    work = lambda: step_pass(iter([Chunk(values, None, None)]), values[:centroids].copy(), 20)  # noqa: E731
+    return seconds_of(work) / (rows * centroids * (dim + 1))
+
+
+def start_seconds(rows: int = 16_384, centroids: int = 512, dim: int = 256) -> float:
+    """Return the seconds of a multiply-add of the draw of initial centroids, which the driver does alone."""
+    from qarm_features.planning.sizes import Sizes
+    from qarm_features.planning.work import start_multiply_adds
+    from qarm_features.quantizers.starts import draw_centroids
+
+    sizes = Sizes(items=rows, events=1, users=1, dim=dim, levels=1, codebook_size=centroids)
+    values, weights = _on_grid(rows, dim), np.ones(rows, np.int64)
+    products = start_multiply_adds(sizes) * rows / min(rows, max(20 * centroids, 10_000))
+    draw = lambda: draw_centroids(values, weights, centroids, np.random.default_rng(0))  # noqa: E731
+    return seconds_of(draw, 2) / products
+
+
+def search_seconds(rows: int = 65_536, queries: int = 2_048, dim: int = 256) -> float:
+    """Return the seconds of a multiply-add of the approximate search for nearest items."""
+    from qarm_features.planning.sizes import Sizes
+    from qarm_features.planning.work import search_multiply_adds
+    from qarm_features.quantizers.passes.bank_folder import Bank
+    from qarm_features.quantizers.passes.item_bank import find_nearest, write_shard
+
+    values, ids = _on_grid(rows, dim), pa.array(np.arange(rows))
+    sizes = Sizes(items=rows, events=1, users=1, dim=dim, exact_up_to=0)
+    with tempfile.TemporaryDirectory() as folder:
+        facts = write_shard(folder, 0, ids, values, seed=0)
+        bank = Bank.create(folder, [facts], dim=dim, item_id_type="bigint", exact=False)
+        asked = (bank, ids.slice(0, queries), values[:queries])
+        found = seconds_of(lambda: find_nearest(*asked, k=25, num_probes=sizes.probes))
+    return found / (search_multiply_adds(sizes) * queries / rows)
+
+
+def _on_grid(rows: int, dim: int) -> np.ndarray:
+    """Return rows (B, D) of norm 1 around 1,000 centers, on a grid of 2**-20 as the fit uses one."""
+    random = np.random.default_rng(0)
+    values = random.normal(size=(1_000, dim))[np.arange(rows) % 1_000] + 0.5 * random.normal(size=(rows, dim))
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    return (np.rint(np.ldexp(values, 20)) * 2.0**-20).astype(np.float32)
+
+
 def table_update_seconds(rows: int = 500_000, dim: int = 16) -> float:
     """Return the seconds in which AdamW updates a weight of a table of item IDs, with the gradient that it needs."""
     import torch

@@ -17,7 +17,7 @@ GIB = 2**30
 _CODEBOOKS, _NEAREST = Codebooks(), NearestItems()
 _BEHAVIOR, _RANKING, _ENCODER = Behavior(), Ranking(), Encoder()
 _MOST = {"levels": 16, "codebook_size": 65_536, "dim": 65_536, "items": 10**13, "events": 10**15, "users": 10**13}
-_AT_LEAST_0 = ("encoder_gflops_per_item", "positive_share", "impressions")
+_AT_LEAST_0 = ("exact_up_to", "encoder_gflops_per_item", "positive_share", "impressions")
 
 
 class PlanError(ValueError):
