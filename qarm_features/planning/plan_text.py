@@ -13,7 +13,7 @@ from qarm_features.planning.plan import Plan
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _FLOPS = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
-_HEADS = ("stage", "rows in", "rows out", "read", "written", "shuffled", "FLOPs", "executor h", "wall h")
+_HEADS = ("stage", "rows in", "rows out", "read", "written", "shuffled", "FLOPs", "executor h", "alone h", "wall h")
 _OLD_DAYS = 365
 _SHOWN_LIMITS = 12
 
@@ -72,6 +72,7 @@ def _row(stage: StageEstimate) -> tuple[str, ...]:
         scaled(stage.shuffle_bytes),
         "-" if stage.flops is None else scaled(stage.flops, _FLOPS),
         hours(stage.executor_hours),
+        hours(stage.one_process_hours),
         hours(stage.wall_hours),
     )
 

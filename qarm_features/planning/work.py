@@ -110,10 +110,11 @@ def shards(sizes: Sizes) -> int:
 
 
 def bank_bytes(sizes: Sizes) -> float:
-    """Returns the bytes of a bank: vectors, IDs and numbers of copies, and lists for an approximate search."""
+    """Returns the bytes of a bank: vectors, IDs and numbers of copies; and lists, which hold the vectors again."""
     lists = 0.0
     if sizes.items > sizes.exact_up_to:
-        lists = shards(sizes) * 2 * math.sqrt(min(sizes.items, SHARD_ROWS)) * sizes.dim * 4 + sizes.items * 8.0
+        centers = shards(sizes) * 2 * math.sqrt(min(sizes.items, SHARD_ROWS))
+        lists = centers * sizes.dim * 4 + sizes.items * (4.0 * sizes.dim + 8)
     return sizes.items * (4.0 * sizes.dim + 8 + 4) + lists
 
 
