@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from qarm_features.planning.constants import FIXED, RedisConstants
 from qarm_features.planning.sizes import GIB, Cluster, Sizes
 from qarm_features.planning.work import bank_bytes, codebook_bytes, item_table_bytes
+from qarm_features.quantizers.passes.sum_trees import COMBINE_BYTES, LEAST_LEFT
 
 SPLIT_BYTES = 128 << 20  # spark.sql.files.maxPartitionBytes
-COMBINE_BYTES = 256 << 20  # quantizers/passes/embedding_files.py: above it executors add partial sums
 DRIVER_BASE_BYTES = 2 * GIB  # a JVM with Spark's own books, and a Python process that has imported Feast and torch
 EXPANSION = 3.0  # bytes of a row in a sort of Spark, by its bytes in a shuffle; an assumption
 SORT_SHARE = 0.3  # of an executor's memory: spark.memory.fraction, half of it left by persisted rows; an assumption
@@ -32,13 +32,9 @@ def step_result_bytes(sizes: Sizes) -> int:
 
 
 def fetched_bytes(sizes: Sizes, cluster: Cluster) -> int:
-    """Returns the bytes that the driver fetches in a Lloyd step: all results, or those that are left of a tree of sums."""
-    left, one = float(fit_partitions(sizes, cluster)), step_result_bytes(sizes)
-    if left * one > COMBINE_BYTES:  # pyspark's treeReduce of depth 2
-        scale = max(math.ceil(math.sqrt(left)), 2)
-        while left > scale + left / scale:
-            left /= scale
-    return math.ceil(left) * one
+    """Returns the most bytes that the driver fetches in a Lloyd step: all results, or what a tree of sums leaves."""
+    partitions, one = fit_partitions(sizes, cluster), step_result_bytes(sizes)
+    return min(partitions, max(LEAST_LEFT, COMBINE_BYTES // one)) * one
 
 
 def driver_bytes(sizes: Sizes, cluster: Cluster) -> int:

@@ -6,10 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from pyspark import RDD
 
 from qarm_features.planning import memory
-from qarm_features.planning.sizes import Cluster, Sizes
+from qarm_features.planning.sizes import Sizes
 from qarm_features.planning.work import (
     bank_bytes,
     codebook_bytes,
@@ -95,18 +94,6 @@ def test_results_of_a_lloyd_step_have_the_bytes_that_a_task_returns():
     found = step_pass(iter([Chunk(rows, None, None)]), rows[:8], 10)
 
     assert found.sums.nbytes + found.counts.nbytes == memory.step_result_bytes(sizes)
-
-
-def test_the_driver_fetches_as_many_results_as_a_tree_of_sums_leaves(spark, monkeypatch):
-    sizes, cluster = Sizes(items=1_000, events=1, users=1, dim=7, codebook_size=8), Cluster()
-    monkeypatch.setattr(memory, "COMBINE_BYTES", 0)
-    monkeypatch.setattr(memory, "fit_partitions", lambda sizes, cluster: 12)
-    fetched, collect = [], RDD.collect
-    monkeypatch.setattr(RDD, "collect", lambda rdd: fetched.extend(collect(rdd)) or list(fetched))
-
-    spark.sparkContext.parallelize(range(12), 12).treeReduce(lambda one, other: one + other)
-
-    assert len(fetched) * memory.step_result_bytes(sizes) == memory.fetched_bytes(sizes, cluster)
 
 
 def test_products_grow_with_items_and_those_of_the_search_with_their_square():

@@ -85,8 +85,8 @@ def test_partitions_and_row_order_change_no_bit(estimator, catalog, model, codes
     assert rows["rq_codes"].to_pylist() == codes.tolist()
 
 
-def test_adding_partial_sums_in_two_steps_changes_no_bit(estimator, catalog, model, monkeypatch):
-    monkeypatch.setattr(embedding_files, "_COMBINE_BYTES", 0)
+def test_adding_partial_sums_on_executors_changes_no_bit(estimator, catalog, model, monkeypatch):
+    monkeypatch.setattr(embedding_files, "COMBINE_BYTES", 0)
 
     again = estimator.fit(catalog.repartition(5))
 

@@ -48,11 +48,11 @@ from qarm_features.quantizers.passes.local_files import (
     write_rows,
 )
 from qarm_features.quantizers.passes.parquet_scan import ParquetScan, Split, plain_scan, read_splits
+from qarm_features.quantizers.passes.sum_trees import COMBINE_BYTES, floors_for
 from qarm_features.quantizers.passes.weights import choose_weight_bits
 
 logger = logging.getLogger(__name__)
 
-_COMBINE_BYTES = 256 << 20  # executors add partial sums above this size, so that the driver receives less
 _LEAST_PARTITION_BYTES = 4 << 20  # scheduling a smaller task, in every iteration, takes longer than its work
 _MOST_MOVED = 0.9  # share of moved centroids above which all rows are compared with all centroids
 HASH_RANGE = 2**63
@@ -208,9 +208,8 @@ class EmbeddingFiles:
         moved = self._moved(centroids) if self._device == "cpu" else None
         work = partial(step_pass, centroids=centroids, bits=self.grid.bits, moved=moved, device=self._device)
         self._steps += 1
-        found: Sums = self._run(
-            work, step=self._steps, combine=len(self._partitions) * centroids.size * 8 > _COMBINE_BYTES
-        )
+        floors = floors_for(len(self._partitions), centroids.size * 8, COMBINE_BYTES)
+        found: Sums = self._run(work, step=self._steps, floors=floors)
         if self._weighted:
             return np.ldexp(found.sums.astype(np.float64), -self.grid.bits), found.counts
         return found
@@ -262,13 +261,13 @@ class EmbeddingFiles:
         )  # rounded once, as the others are integers
         return Moments(found.energy, found.weight, math.ldexp(variance, -2 * recipe.grid.bits), found.counts)
 
-    def _run(self, work: Callable, *, combine: bool = False, again: bool = False, step: int | None = None) -> Any:
+    def _run(self, work: Callable, *, floors: int = 1, again: bool = False, step: int | None = None) -> Any:
         """Run a pass where the files lie, and a second one from the source for partitions without a file there."""
         level, handles = len(self._started().levels), self._stored()
         worker = partial(run_pass, work=work, recipe=self._broadcasts[-1], level=level, again=again, step=step)
         filled = [index for index, partition in enumerate(self._partitions) if partition.rows]
-        if combine:
-            outcome = handles.mapPartitions(worker).treeReduce(add_outcomes)
+        if floors > 1:
+            outcome = handles.mapPartitions(worker).treeReduce(add_outcomes, floors)
         else:
             outcome = functools.reduce(add_outcomes, self.context.runJob(handles, worker, filled))
         if outcome.missing:
