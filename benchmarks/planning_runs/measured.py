@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from planning_runs.processor_clock import ProcessorClock
 from planning_runs.world import World, write_project
 
 # In the order of `qarm run`. Item pairs are mined and nearest items are searched too, which it leaves out by default.
@@ -55,11 +56,12 @@ def _run(folder: Path, world: World, stages: tuple[str, ...], address: str, serv
     jobs = {name: getattr(importlib.import_module(f"qarm_features.jobs.{name}"), name) for name in stages}
     context = JobContext(load_settings(folder / "qarm.yaml"), spark_log_on_stderr=False)
     context.spark.range(10).count()  # the start of Spark is no part of the first stage
+    clock = ProcessorClock(left_out=server)
     for name, job in jobs.items():
-        memory, counted, before = _redis_bytes(address), _spark_counts(context.spark), processor_seconds(server)
+        memory, counted, before = _redis_bytes(address), _spark_counts(context.spark), clock.seconds()
         began = time.perf_counter()
         counts = job(context)
-        wall, after = time.perf_counter() - began, processor_seconds(server)
+        wall, after = time.perf_counter() - began, clock.seconds()
         spark = {key: value - counted[key] for key, value in _spark_counts(context.spark).items()}
         record = {"stage": name, "world": asdict(world), "rows": [counts.rows_in, counts.rows_out]}
         record |= {"wall_seconds": round(wall, 3), "cpu_seconds": round(after[0] - before[0], 3)}
@@ -67,18 +69,8 @@ def _run(folder: Path, world: World, stages: tuple[str, ...], address: str, serv
         record |= {"redis_bytes": _redis_bytes(address) - memory, "iterations": _iterations(context, name)}
         print(f"  {name}: {wall:.1f} s, {record['cpu_seconds']:.1f} processor seconds, {spark}", flush=True)
         yield record
+    clock.stop()
     context.spark.stop()
-
-
-def processor_seconds(left_out: int = 0) -> tuple[float, float]:
-    """Return the processor seconds of this process and all that it started, and those of this process alone."""
-    own = psutil.Process()
-    total = own_seconds = sum(own.cpu_times()[:2])
-    total += sum(own.cpu_times()[2:4])  # processes that have ended
-    for process in own.children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            total += sum(process.cpu_times()[:4]) if process.pid != left_out else 0.0
-    return total, own_seconds
 
 
 def _spark_counts(spark: Any) -> dict[str, int]:

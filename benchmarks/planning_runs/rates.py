@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from planning_runs.measured import processor_seconds
+from planning_runs.processor_clock import ProcessorClock
 
 _TOKENS, _TOKEN_DIM = 16, 384
 # A step of 2,048 pairs took .82 processor seconds on a quiet machine, see "Speed of alignment" in docs/results.md.
@@ -138,7 +138,7 @@ def scan_seconds(rows: int = 100_000, dim: int = 256) -> float:
     from qarm_features.jobs.spark_session import start_session
     from qarm_features.settings.sections import SparkOptions
 
-    spark = start_session(SparkOptions(), name="scan", log_file=None)
+    spark, clock = start_session(SparkOptions(), name="scan", log_file=None), ProcessorClock()
     with tempfile.TemporaryDirectory() as folder:
         vectors = np.random.default_rng(0).normal(size=rows * dim).astype(np.float32)
         lists = pa.ListArray.from_arrays(pa.array(np.arange(0, rows * dim + 1, dim), pa.int32()), vectors)
@@ -146,11 +146,12 @@ def scan_seconds(rows: int = 100_000, dim: int = 256) -> float:
         size = Path(folder, "rows.parquet").stat().st_size
 
         def scan() -> float:
-            before = processor_seconds()[0]
+            before = clock.seconds()[0]
             chosen = spark.read.parquet(folder).where(F.pmod(F.xxhash64("item_id"), F.lit(200)) == 0)
             chosen.write.format("noop").mode("overwrite").save()
-            return processor_seconds()[0] - before
+            return clock.seconds()[0] - before
 
         found = min(scan() for _ in range(4))
+    clock.stop()
     spark.stop()
     return found / size
