@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from planning_runs.fitting import fit, redis_constants, stage_constants
+from planning_runs.processor_clock import ProcessorClock
 from planning_runs.redis_rows import item_keys, user_keys
 from planning_runs.world import World, events_from
 
@@ -91,3 +95,22 @@ def test_the_parts_of_a_log_are_those_of_one_log():
     assert rows.num_rows == 100
     assert max(rows["item_id"].to_pylist()) < 50 and max(rows["user_id"].to_pylist()) < 10
     assert min(rows["event_timestamp"].to_pylist()) > max(events_from(0, 100, world)["event_timestamp"].to_pylist())
+
+
+def test_a_process_that_has_ended_stays_counted_and_one_that_is_left_out_never_is():
+    worked = "print(sum(range(3_000_000)), flush=True); input()"
+    child, other = (subprocess.Popen([sys.executable, "-c", worked], stdin=-1, stdout=-1) for _ in range(2))
+    clock = ProcessorClock(left_out=other.pid)
+    try:
+        for process in (child, other):
+            process.stdout.readline()
+        everything, own = clock.seconds()
+        for process in (child, other):
+            process.communicate(b"\n")
+        afterwards = clock.seconds()[0]
+    finally:
+        clock.stop()
+
+    assert everything > own
+    assert afterwards >= everything
+    assert (other.pid not in {pid for pid, _ in clock._seen}) and child.pid in {pid for pid, _ in clock._seen}
