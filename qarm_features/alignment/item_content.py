@@ -7,6 +7,7 @@ again each time.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from torch.nn.functional import normalize
 
 from qarm_features.alignment.token_store import TokenStore, compact
 from qarm_features.alignment.training_data import PackedItems
-from qarm_features.encoders.item_encoder import ItemEncoder
+from qarm_features.encoders.item_encoder import ItemEncoder, batches_by_length
 from qarm_features.encoders.modality_encoder import has_head, vector_dim
 from qarm_features.fusion.tokens import Tokens, mean_pool, spread_tokens
 
-_BLOCK = 64  # neighboring items whose tokens are computed together
+_BATCH = 64  # items whose tokens are computed together
+_TEXT_BLOCK = 1024  # neighboring items among which texts of similar length share a batch, so that little is padded
 Row = dict[str, Any]
 _VECTOR = "vector of {}"  # entry of a row that holds the published vector of a frozen modality
 
@@ -54,6 +56,8 @@ class ItemContent:
         }
         self._decoded: dict[int, Row] = {}  # values of trained modalities
         self._cache_bytes, self._other_bytes = cache_bytes, 0
+        # To read the bytes of media twice would cost more than it saves.
+        self._block = _TEXT_BLOCK if encoder.columns == ["text"] else _BATCH
         self._full = False
 
     def encode(self, index: np.ndarray) -> Tensor:
@@ -104,11 +108,20 @@ class ItemContent:
         missing = self._missing(index)
         if missing and not self._full:
             # Whole blocks are encoded, so that the tokens of an item do not depend on the batch that needs it first.
-            for block in sorted({item // _BLOCK for item in missing}):
-                items = np.arange(block * _BLOCK, min((block + 1) * _BLOCK, len(self.items)))
-                self._keep(self._compute(self._missing(items)))
+            for block in sorted({item // self._block for item in missing}):
+                items = np.arange(block * self._block, min((block + 1) * self._block, len(self.items)))
+                for batch in self._batches(self._missing(items)):
+                    self._keep(self._compute(batch))
             missing = self._missing(index)
         return self._compute(missing)
+
+    def _batches(self, items: list[int]) -> Iterator[list[int]]:
+        """Yield the items of a block in batches; texts of similar length are together."""
+        if self._block == _BATCH:
+            yield items
+        elif items:
+            for places in batches_by_length(self.items.columns(np.array(items)), _BATCH):
+                yield [items[place] for place in places]
 
     def _missing(self, index: np.ndarray) -> list[int]:
         missing: list[int] = index[~(self._is_cached[index] | self._is_rejected[index])].tolist()

@@ -50,6 +50,31 @@ def test_tokens_of_a_frozen_backbone_are_computed_once(encoder, items):
     assert calls == [64, 56]  # two blocks of neighboring items
 
 
+def test_texts_of_similar_length_share_a_batch_whichever_item_is_read_first(tmp_path):
+    folder = published(tmp_path / "tiny", shapes.qwen3, "lasttoken", dense(12))
+    texts = ["lamp", "a blue chair in the red lamp of the chair", "red lamp"] * 40
+    items = PackedItems(packed(write_planted_source(tmp_path / "source", text=texts)))
+    torch.manual_seed(0)
+    encoder = ItemEncoder({"text": {"backbone": folder}}, q_former={"dim": 8, "num_heads": 2, "num_queries": 2})
+    shapes_of_tokens, plain, whole = [], encoder.modality_output, np.arange(len(texts))
+
+    def counted(*arguments):
+        output = plain(*arguments)
+        shapes_of_tokens.append(tuple(output.tokens.mask.shape))
+        return output
+
+    encoder.modality_output = counted
+
+    ends = [ItemContent(encoder, items, cache_bytes=10**6) for _ in range(2)]
+    for content, first in zip(ends, ([119], [1])):
+        content.encode(np.array(first))
+
+    (rows, short), (others, long) = shapes_of_tokens[:2]
+    assert (rows, others) == (64, 56) and short < long
+    assert shapes_of_tokens[2:] == shapes_of_tokens[:2]
+    assert torch.equal(ends[0].encode(whole), ends[1].encode(whole))
+
+
 def test_without_memory_they_are_computed_each_time_and_alike(encoder, items):
     index = np.arange(80)
     expected = ItemContent(encoder, items, cache_bytes=10**6).encode(index)
