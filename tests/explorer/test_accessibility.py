@@ -25,7 +25,9 @@ def broken_rules(window) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("kind", WINDOWS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind == "bright" else pytest.param(kind, marks=pytest.mark.slow) for kind in WINDOWS]
+)
 def test_no_page_breaks_a_rule(visit, kind):
     window = visit("server", reduced_motion="reduce", **WINDOWS[kind])
     broken = {}

@@ -12,6 +12,7 @@ from qarm_features.storage.tables import ITEM_SEMANTIC_IDS
 FEAST = str(Path(sys.executable).with_name("feast"))
 
 
+@pytest.mark.slow
 def test_the_feast_command_line_lists_the_views_and_the_service_and_reads_codes(project):
     def feast(*arguments):
         repo = project.settings.feature_repo_path

@@ -53,6 +53,7 @@ def test_new_items_are_served_no_id_moves_and_later_jobs_find_nothing_to_do(foll
     assert require_manifest(settings, 0).release == published.release
 
 
+@pytest.mark.slow
 def test_files_that_were_ingested_or_taken_up_before_are_left_alone(followed):
     followed.add("new.parquet", items_of([64]))
     first = followed.follow()
@@ -65,7 +66,7 @@ def test_files_that_were_ingested_or_taken_up_before_are_left_alone(followed):
     assert (online_content(followed.folder), followed.ids()) == (online, ids)
 
 
-@pytest.mark.parametrize(("on_changed", "theme"), [("keep", 0), ("reassign", 3)])
+@pytest.mark.parametrize(("on_changed", "theme"), [("keep", 0), pytest.param("reassign", 3, marks=pytest.mark.slow)])
 def test_an_item_of_changed_content_keeps_its_id_unless_it_is_to_be_reassigned(followed, on_changed, theme):
     followed.set(f"follow: {{on_changed: {on_changed}}}\n")
     before = followed.ids()
@@ -85,6 +86,7 @@ def test_an_item_of_changed_content_keeps_its_id_unless_it_is_to_be_reassigned(f
     assert verify_release(followed.spark, settings, 0).views == require_manifest(settings, 0).views
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_is_rejected_and_holds_up_no_other(followed):
     followed.add("good.parquet", items_of([64]))
     (followed.folder / "catalog" / "items" / "broken.parquet").write_bytes(b"PAR1 and no more")
@@ -98,6 +100,7 @@ def test_a_file_that_cannot_be_read_is_rejected_and_holds_up_no_other(followed):
     assert "cannot be read as Parquet" in row["reason"]
 
 
+@pytest.mark.slow
 def test_items_that_a_job_wrote_by_hand_are_served_at_the_start(followed):
     followed.add("new.parquet", items_of([64, 65]))
     run_jobs(followed.context, ["ingest_catalog"])
@@ -126,6 +129,7 @@ def test_each_batch_is_recorded_with_its_rows_and_its_lag_and_the_status_shows_t
     assert line.endswith(f"2 rows in, 1 out, 1 rejected, {run.seconds:.1f} s, lag {run.lag_seconds:.1f} s.")
 
 
+@pytest.mark.slow
 def test_rows_of_both_sources_that_are_rejected_for_one_reason_are_all_counted(followed):
     followed.add("new.parquet", items_of([64, None]))
     followed.add("clicks.parquet", clicks_of((3, None, 1, 5)), to="log")
@@ -138,6 +142,7 @@ def test_rows_of_both_sources_that_are_rejected_for_one_reason_are_all_counted(f
     assert len(followed.rows(REJECTED_ROWS)) == 2
 
 
+@pytest.mark.slow
 def test_the_title_of_an_item_follows_its_latest_file(followed):
     followed.add("titles.parquet", items_of([3], title="another title"))
     before = followed.ids()
@@ -148,6 +153,7 @@ def test_the_title_of_an_item_follows_its_latest_file(followed):
     assert followed.ids() == before
 
 
+@pytest.mark.slow
 def test_a_release_that_was_promoted_in_between_ends_the_follower(followed, tmp_path):
     context = followed.context
     settings, artifacts = context.settings, [context.artifacts(kind).get(0) for kind in ("encoders", "codebooks")]

@@ -25,6 +25,7 @@ def two_of(job, project: JobContext) -> list[BaseException]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_two_assignments_and_two_searches_at_once_write_each_item_once(fresh_project, monkeypatch):
     ingest_catalog(fresh_project)
     add_clustered_embeddings(fresh_project, range(64))

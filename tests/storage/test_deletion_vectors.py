@@ -119,6 +119,7 @@ def test_a_ranking_model_is_trained_on_no_deleted_row(copied, spark):
     )
 
 
+@pytest.mark.slow
 def test_the_report_shows_no_deleted_item(copied, spark):
     for table in (ITEMS, ITEM_SEMANTIC_IDS):
         delete(spark, copied.warehouse.path(table), "item_id < 16")
@@ -130,6 +131,7 @@ def test_the_report_shows_no_deleted_item(copied, spark):
     assert "space part one" in page
 
 
+@pytest.mark.slow
 def test_a_fit_reads_no_deleted_row(spark, tmp_path):
     rows = [(i, [-1.0, 0.0] if i < 8 else [float(i % 2), float(i % 2 == 0)]) for i in range(16)]
     spark.createDataFrame(rows, "item_id long, embedding array<float>").coalesce(1).write.format("delta").save(

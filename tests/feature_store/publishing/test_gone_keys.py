@@ -161,6 +161,7 @@ def test_keys_of_an_older_version_that_recorded_none_are_found_in_the_store(proj
     assert served_users(project, 7, 8) == [True, False]
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_would_go_and_changes_nothing(project):
     behavior(project, 7, 10, 11)
     repo = project.settings.feature_repo_path
@@ -196,6 +197,7 @@ def test_verification_finds_a_user_who_should_be_gone(project):
     verify_release(project.spark, project.settings, 0)
 
 
+@pytest.mark.slow
 def test_a_deleted_user_who_is_still_served_stops_the_publication(project, monkeypatch):
     behavior(project, 7)
     monkeypatch.setattr(gone_rows, "_run", lambda keys, target: 0)
@@ -204,6 +206,7 @@ def test_a_deleted_user_who_is_still_served_stops_the_publication(project, monke
         publish_release(project.spark, project.settings, release(0))
 
 
+@pytest.mark.slow
 def test_impressions_that_are_no_longer_published_leave(project):
     behaviors = project.settings.behavior.model_copy(update={"impression_length": 0})
     settings = project.settings.model_copy(update={"behavior": behaviors})

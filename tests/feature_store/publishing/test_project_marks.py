@@ -31,7 +31,7 @@ from qarm_features.storage.project_fingerprint import find_fingerprint, project_
 from tests.feature_store.two_versions import release, write_two_versions
 
 
-@pytest.fixture(params=["sqlite", "redis", pytest.param("postgres", marks=pytest.mark.slow)])
+@pytest.fixture(params=["redis", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sqlite", "postgres"))])
 def online_store(request, tmp_path):
     """The section ``online_store`` of two projects."""
     if request.param == "sqlite":
