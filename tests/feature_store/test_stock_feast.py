@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from qarm_features.storage.tables import ITEM_SEMANTIC_IDS
 
 FEAST = str(Path(sys.executable).with_name("feast"))
