@@ -1,7 +1,7 @@
 """What training processes tell the people who wait for them: progress, warnings, and the error that ended a training.
 
-In: calls inside the processes that ``TorchDistributor`` or torchrun starts. Out: lines with a prefix on their stderr, which
-the driver passes on. Nothing heavy is imported.
+In: calls inside the processes that a job, ``TorchDistributor`` or torchrun starts. Out: lines with a prefix on their stderr,
+which the driver passes on. Nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 TRAINING_LINE = "[training] "  # starts each line that the driver shows to people
 TRAINING_ERROR = "[training error] "  # starts the line that says what ended a training process
+BESIDE = "QARM_PROCESS_BESIDE"  # variable of the environment of a training process that a job starts itself
 SECONDS_BETWEEN_LINES = 30.0
 _PACKAGE = Path(__file__).parent.name
-_OF_A_STORE = ("redis.", "psycopg", "sqlalchemy.", "sqlite3.")  # These say too little to be shown as they are.
+# These say too little to be shown as they are; a TrainingError repeats what a process said of itself.
+_SAY_TOO_LITTLE = ("redis.", "psycopg", "sqlalchemy.", "sqlite3.", f"{_PACKAGE}.jobs.training_processes.TrainingError")
 
 
 class EpochProgress:
@@ -101,12 +103,12 @@ def duration(seconds: float) -> str:
 
 
 def log_to_stderr() -> None:
-    """Sends the log of this package to stderr in a process that has no handlers, as those of torchrun start.
+    """Sends the log of this package to stderr in a training process, which starts without handlers.
 
     Does nothing in any other process, where the caller decides what is logged.
     """
     package = logging.getLogger("qarm_features")
-    if "TORCHELASTIC_RUN_ID" in os.environ and not package.hasHandlers():
+    if {"TORCHELASTIC_RUN_ID", BESIDE} & os.environ.keys() and not package.hasHandlers():
         handler = logging.StreamHandler()
         handler.setFormatter(_OneLine())
         package.addHandler(handler)
@@ -144,7 +146,7 @@ def is_written_for_people(file: str, code: str, kind: str) -> bool:
         code: That line.
         kind: Name of the class of the error, with its module.
     """
-    return code.strip().startswith("raise ") and _PACKAGE in Path(file).parts and not kind.startswith(_OF_A_STORE)
+    return code.strip().startswith("raise ") and _PACKAGE in Path(file).parts and not kind.startswith(_SAY_TOO_LITTLE)
 
 
 class _OneLine(logging.Formatter):

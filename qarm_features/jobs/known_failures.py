@@ -92,7 +92,7 @@ _RULES: tuple[tuple[str, str], ...] = (
         f"A server could not be reached: {{says}}. Check the address and the network, {_AGAIN}.",
     ),
     (
-        r"ChildFailedError|TorchDistributor failed",
+        r"ChildFailedError|TorchDistributor failed|CalledProcessError",
         "A training process ended without a message of its own. What it printed last is in artifacts/logs/training.log.",
     ),
 )

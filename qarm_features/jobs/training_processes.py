@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.process_beside import call_beside
 from qarm_features.settings.secrets import open_private, redacted
 from qarm_features.training_log import TRAINING_ERROR, TRAINING_LINE, tell_error
 
@@ -50,28 +51,32 @@ class TrainingProcesses:
         Raises:
             TrainingError: A process ended with an error, or was killed.
         """
+        lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        log_file = self.context.settings.state_path / "logs" / "training.log"
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if self.num_processes == 1:
+                with open_private(log_file) as file:
+                    passed_on = _Lines(file, lines, sys.stderr)
+                    return call_beside(tell_error, function, *args, on_text=passed_on.write, **kwargs)
+            with _lines_passed_on(log_file, lines):
+                return self._distributor().run(tell_error, function, *args, **kwargs)
+        except Exception as error:
+            told = next((line for line in lines if line.startswith(TRAINING_ERROR)), None)
+            raise TrainingError(told or "\n".join([str(error), *lines])) from error
+
+    def _distributor(self) -> Any:
         from pyspark.ml.torch.distributor import TorchDistributor
 
         spark = self.context.spark  # TorchDistributor needs an active session.
         logging.getLogger("TorchDistributor").setLevel(logging.WARNING)
-        if self.num_processes == 1:
-            distributor = TorchDistributor(num_processes=1, local_mode=True, use_gpu=False)
-        else:
-            gpus = float(spark.sparkContext.getConf().get("spark.task.resource.gpu.amount", "0"))
-            distributor = TorchDistributor(num_processes=self.num_processes, local_mode=False, use_gpu=gpus > 0)
-        lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        try:
-            with _lines_passed_on(self.context.settings.state_path / "logs" / "training.log", lines):
-                return distributor.run(tell_error, function, *args, **kwargs)
-        except Exception as error:
-            told = next((line for line in lines if line.startswith(TRAINING_ERROR)), None)
-            raise TrainingError(told or "\n".join([str(error), *lines])) from error
+        gpus = float(spark.sparkContext.getConf().get("spark.task.resource.gpu.amount", "0"))
+        return TorchDistributor(num_processes=self.num_processes, local_mode=False, use_gpu=gpus > 0)
 
 
 @contextlib.contextmanager
 def _lines_passed_on(log_file: Path, lines: deque[str]) -> Iterator[None]:
     """Reads what TorchDistributor prints in this process: it copies the lines of training to stdout or to stderr."""
-    log_file.parent.mkdir(parents=True, exist_ok=True)
     before = os.environ.get("PYTHONUNBUFFERED")
     os.environ["PYTHONUNBUFFERED"] = "1"  # Else a process between us and torchrun keeps the lines until the end.
     try:
