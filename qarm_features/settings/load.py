@@ -231,7 +231,8 @@ def load_settings(config: str | Path = "qarm.yaml", **flags: Any) -> Settings:
         raise SettingsError(
             f"A variable QARM_* cannot be read: {redacted(str(error))}. Its value must be JSON."
         ) from None
-    settings._folder = path.resolve().parent
+    # The folder of the file as it was named: a container of YARN or Kubernetes has links to files elsewhere.
+    settings._folder = path.parent.resolve()
     remember_secrets(settings.secrets())
     return settings
 

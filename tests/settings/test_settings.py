@@ -133,3 +133,15 @@ def test_a_file_that_holds_no_settings_is_refused_by_its_name(tmp_path, content,
 
     with pytest.raises(SettingsError, match=message):
         load_settings(tmp_path / "qarm.yaml")
+
+
+def test_folders_stand_beside_a_file_of_settings_that_is_a_link_as_in_a_container(tmp_path):
+    kept, container = tmp_path / "filecache" / "30", tmp_path / "container"
+    for folder in (kept, container):
+        folder.mkdir(parents=True)
+    (kept / "qarm.yaml").write_text("items: {path: items.parquet}\ninteractions: {path: clicks.parquet}\n")
+    (container / "qarm.yaml").symlink_to(kept / "qarm.yaml")
+
+    settings = load_settings(container / "qarm.yaml")
+
+    assert settings.feature_repo_path == container.resolve() / "feature_repo"
