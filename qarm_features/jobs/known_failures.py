@@ -80,7 +80,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     (
         r"Class [\w.]*S3AFileSystem not found|No FileSystem for scheme|ClassNotFoundException: Class org\.apache\.hadoop\.fs",
         "Spark lacks the package for this kind of path: {says}. Name it in spark.conf, for example "
-        "spark.jars.packages: org.apache.hadoop:hadoop-aws:3.4.2.",
+        "spark.jars.packages: org.apache.hadoop:hadoop-aws:3.5.0.",
     ),
     (
         r"Py4JNetworkError|Py4JError: Answer from Java side is empty|py4j.*(refused|reset)|Py4JException: .*closed",
