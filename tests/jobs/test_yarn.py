@@ -107,6 +107,6 @@ def test_jobs_run_in_containers_that_share_no_folder_and_leave_everything_in_the
     settings = load_settings(config)
     warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
     assert warehouse.arrow(ITEMS).count_rows() == 64
-    assert warehouse.arrow(USER_BEHAVIOR).count_rows() == 40
+    assert warehouse.arrow(USER_BEHAVIOR).count_rows() == 500
     assert {"ingest_catalog", "build_user_behavior"} <= set(last_runs(settings))
-    assert yarn.machines() == 2
+    assert yarn.containers() >= 4  # a driver and an executor of each job

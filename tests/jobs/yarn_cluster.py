@@ -88,9 +88,9 @@ class YarnCluster:
         files = sorted(self.folder.rglob("container_*/std*"))
         return "\n".join(f"{file}:\n{file.read_text()[-4000:]}" for file in files)
 
-    def machines(self) -> int:
-        """Returns on how many machines containers have run."""
-        return len({file.parents[2] for file in self.folder.rglob("container_*/stdout")})
+    def containers(self) -> int:
+        """Returns how many containers have run."""
+        return len(set(self.folder.rglob("container_*/stdout")))
 
     def stop(self) -> None:
         """Ends it."""
