@@ -100,7 +100,8 @@ class Kubernetes:
         state = {"running": {}} if code is None else {"terminated": {"exitCode": code}}
         name = pod["spec"]["containers"][0]["name"]
         statuses = [{"name": name, "image": "", "imageID": "", "ready": True, "restartCount": 0, "state": state}]
-        pod["status"] = {"phase": ended, "podIP": "127.0.0.1", "containerStatuses": statuses}
+        ready = [{"type": "Ready", "status": "True" if code is None else "False"}]
+        pod["status"] = {"phase": ended, "podIP": "127.0.0.1", "conditions": ready, "containerStatuses": statuses}
         return pod
 
     def _has_volumes(self, pod: dict[str, Any]) -> bool:
