@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import obstore
@@ -59,7 +60,9 @@ def project_in_a_bucket(folder: Path, bucket: str, variables: dict[str, str]) ->
 
 def properties(variables: dict[str, str]) -> dict[str, str]:
     """Returns Spark's settings: the S3 server of the tests, small containers, and the variables of both kinds of them."""
-    of_containers = {**variables, "PYSPARK_PYTHON": "./qarm-env.pex", "PEX_ROOT": "./pex"}
+    # A pack looks on the path for the very version of Python that wrote it.
+    path = os.pathsep.join([f"{sys.base_prefix}/bin", "/usr/bin", "/bin"])
+    of_containers = {**variables, "PYSPARK_PYTHON": "./qarm-env.pex", "PEX_ROOT": "./pex", "PATH": path}
     return {
         "spark.hadoop.fs.s3a.endpoint": variables["AWS_ENDPOINT_URL"],
         "spark.hadoop.fs.s3a.path.style.access": "true",
