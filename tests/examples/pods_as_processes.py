@@ -174,6 +174,9 @@ def _handler(cluster: Kubernetes) -> type[BaseHTTPRequestHandler]:
             verb = _verb(self.command, name, query)
             whole = f"{resource}/{found['part']}" if found["part"] else resource
             cluster.asked.append(Asked(verb, found["group"] or "", whole))
+            if "websocket" in self.headers.get("Upgrade", "").lower():
+                # A client asks again without, as it does behind a proxy that speaks no websockets.
+                return self._answer(503, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 503})
             if verb == "watch":
                 return self._watch(resource, query)
             return self._answer(*_done(cluster, verb, resource, name, content, query))
