@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -87,7 +88,7 @@ class Kubernetes:
         self._server.server_close()
         for process in self.processes.values():
             if process.poll() is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # with all that it has started
             process.wait()
 
     def refreshed(self, pod: dict[str, Any]) -> dict[str, Any]:
@@ -219,11 +220,15 @@ def _done(
     cluster: Kubernetes, verb: str, resource: str, name: str | None, content: Any, query: dict[str, str]
 ) -> tuple[int, dict[str, Any]]:
     """Does what is asked, and returns the status and the answer."""
-    wanted = dict(part.split("=", 1) for part in query.get("labelSelector", "").split(",") if "=" in part)
+    parts = [part for part in query.get("labelSelector", "").split(",") if part]
+    wanted = dict(part.split("=", 1) for part in parts if "!=" not in part)
+    unwanted = dict(part.split("!=", 1) for part in parts if "!=" in part)
     chosen = [
         (kind, key)
         for (kind, key), one in list(cluster.objects.items())
-        if kind == resource and wanted.items() <= one["metadata"].get("labels", {}).items()
+        if kind == resource
+        and wanted.items() <= one["metadata"].get("labels", {}).items()
+        and not unwanted.items() & one["metadata"].get("labels", {}).items()
     ]
     if verb == "create" or (verb == "patch" and (resource, name) not in cluster.objects):
         return 201, cluster.create(resource, content)

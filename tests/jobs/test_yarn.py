@@ -58,15 +58,16 @@ def project_in_a_bucket(folder: Path, bucket: str, variables: dict[str, str]) ->
     return folder / "qarm.yaml"
 
 
-def properties(variables: dict[str, str]) -> dict[str, str]:
+def properties(folder: Path, variables: dict[str, str]) -> dict[str, str]:
     """Returns Spark's settings: the S3 server of the tests, small containers, and the variables of both kinds of them."""
     # A pack looks on the path for the very version of Python that wrote it.
     path = os.pathsep.join([f"{sys.base_prefix}/bin", "/usr/bin", "/bin"])
-    of_containers = {**variables, "PYSPARK_PYTHON": "./qarm-env.pex", "PEX_ROOT": "./pex", "PATH": path}
+    of_containers = {**variables, "PYSPARK_PYTHON": "./qarm-env.pex", "PEX_ROOT": str(folder / "pex"), "PATH": path}
     return {
         "spark.hadoop.fs.s3a.endpoint": variables["AWS_ENDPOINT_URL"],
         "spark.hadoop.fs.s3a.path.style.access": "true",
         "spark.hadoop.fs.s3a.connection.ssl.enabled": "false",
+        "spark.yarn.am.waitTime": "900s",  # the pack is unpacked first
         "spark.driver.memory": "1g",
         "spark.executor.memory": "1g",
         "spark.executor.instances": "1",
@@ -82,7 +83,7 @@ def test_jobs_run_in_containers_that_share_no_folder_and_leave_everything_in_the
     yarn, pack, bucket, s3_server, tmp_path
 ):
     config = project_in_a_bucket(tmp_path, bucket, s3_server.variables)
-    lines = [f"{name} {value}" for name, value in properties(s3_server.variables).items()]
+    lines = [f"{name} {value}" for name, value in properties(tmp_path, s3_server.variables).items()]
     (tmp_path / "submit.conf").write_text("\n".join(lines))
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYSPARK_PYTHON")}
     environment = {
