@@ -192,7 +192,9 @@ def _behavior(sizes: Sizes) -> Work:
 def _publish(sizes: Sizes) -> Work:
     views = 2 if sizes.impressions else 1  # of items as of users
     units = {"item_rows": float(sizes.items), "sequence_values": sequence_values(sizes)}
-    return Work("publish_features", _behavior(sizes).rows_out + sizes.items, views * (sizes.items + sizes.users), units)
+    rows_in, rows_out = _behavior(sizes).rows_out + sizes.items, float(views * (sizes.items + sizes.users))
+    counted = {"counted_keys": float(sizes.items)}  # the driver counts the release in the online store
+    return Work("publish_features", rows_in, rows_out, units, counted)
 
 
 def _training_set(sizes: Sizes) -> Work:

@@ -23,6 +23,7 @@ ALONE = {
     "fit_codebooks": ("start_multiply_adds",),
     "write_content_tokens": ("laid_out_bytes",),
     "align_encoder": ("pair_passes",),
+    "publish_features": ("counted_keys",),
     "train_ranking_model": ("row_passes", "table_updates"),
 }
 
