@@ -136,8 +136,9 @@ def _ingest(sizes: Sizes) -> Work:
 
 
 def _mine(sizes: Sizes) -> Work:
-    most = sizes.positives + min(sizes.positives, float(_PAIRS_PER_ITEM * sizes.items))
-    return Work("mine_item_pairs", sizes.positives, most, {"positive_rows": sizes.positives}, in_run=False)
+    mined_from = sizes.positives * TRAIN_SHARE
+    most = mined_from + min(mined_from, float(_PAIRS_PER_ITEM * sizes.items))  # user-to-item and item-to-item
+    return Work("mine_item_pairs", mined_from, most, {"positive_rows": mined_from}, in_run=False)
 
 
 def _align(sizes: Sizes) -> Work:
