@@ -89,7 +89,7 @@ lock: setup ## write requirements.lock, with the hash of every file, anew from p
 bench: setup ## every benchmark; each prints a ratio against a peer of the same run
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-calibrate: setup ## the constants of `qarm plan`, measured on this machine in about ten minutes, in plan_constants.json
+calibrate: setup ## the constants of `qarm plan`, measured on this machine, in plan_constants.json
 	$(BIN)/python benchmarks/calibrate.py
 
 clean: ## remove what demo and tests made, not the virtual environment
