@@ -33,11 +33,11 @@ def run_jobs(
         settings: Settings of the project.
         jobs: Name for people and job, in the order in which they run.
         count: Number of jobs.
-        force: Runs every job, even if its inputs have not changed.
+        force: Runs every job over all rows, even if its inputs have not changed.
         spark_log_on_stderr: Leaves Spark's own log on stderr; otherwise it goes to a file of the project.
         console: Console for the lines.
     """
-    context = JobContext(settings, spark_log_on_stderr=spark_log_on_stderr)
+    context = JobContext(settings, spark_log_on_stderr=spark_log_on_stderr, whole=force)
     started_spark = False
     for number, (name, job) in enumerate(jobs, 1):
         label = Text(f"{number}/{count} {name}", "bold")

@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
-from qarm_features.catalog.ingest import Checked, check_interactions, check_items
-from qarm_features.catalog.ingest_columns import local_file_state
-from qarm_features.catalog.reading.read_source import open_source
+from qarm_features.catalog.checked_source import check_source
+from qarm_features.catalog.ingest import Checked
 from qarm_features.catalog.reading.source_files import shown_path
 from qarm_features.catalog.reading.source_rows import IngestError
-from qarm_features.catalog.rejections import RowCounts, require_all_lines
+from qarm_features.catalog.rejections import RowCounts
 from qarm_features.following.source_files import SourceFile, path_of, read_together
 from qarm_features.settings.load import Settings
 from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS, Table
 from qarm_features.storage.warehouse import Warehouse
 
-Check = Callable[[DataFrame], Checked]
 _log = logging.getLogger(__name__)
 
 
@@ -66,21 +64,12 @@ class Arrivals:
 
 def read_items(spark: SparkSession, settings: Settings, files: Sequence[SourceFile]) -> Arrivals:
     """Read and check files of the catalog."""
-    state = local_file_state([settings.path(root.get_secret_value()) for root in settings.encoder.media_roots])
-
-    def check(raw: DataFrame) -> Checked:
-        return check_items(raw, settings.items, file_state=state)
-
-    return _read(spark, settings, ITEMS, files, check)
+    return _read(spark, settings, ITEMS, files)
 
 
 def read_interactions(spark: SparkSession, settings: Settings, files: Sequence[SourceFile]) -> Arrivals:
     """Read and check files of the click log."""
-
-    def check(raw: DataFrame) -> Checked:
-        return check_interactions(raw, settings.interactions, item_id_type=settings.items.item_id_type)
-
-    return _read(spark, settings, INTERACTIONS, files, check)
+    return _read(spark, settings, INTERACTIONS, files)
 
 
 def write_rejected_rows(warehouse: Warehouse, arrivals: Arrivals, *, writer: str, batch: int) -> None:
@@ -105,27 +94,18 @@ def write_rejected_rows(warehouse: Warehouse, arrivals: Arrivals, *, writer: str
         _log.warning("WARNING: %s rows of %s were rejected: %s", f"{count:,}", arrivals.table.name, reason)
 
 
-def _read(spark: SparkSession, settings: Settings, table: Table, files: Sequence[SourceFile], check: Check) -> Arrivals:
+def _read(spark: SparkSession, settings: Settings, table: Table, files: Sequence[SourceFile]) -> Arrivals:
     arrivals = Arrivals(table)
     waiting = read_together(files)
     while waiting:
         part = waiting.pop(0)
         try:
-            arrivals.parts.append(_checked(spark, settings, table, part, check))
+            found = check_source(spark, settings, table, path_of(part))
         except IngestError as error:
             if len(part) == 1:
                 arrivals.broken.append((part[0], str(error)))
             else:
                 waiting[:0] = [[file] for file in part]
+        else:
+            arrivals.parts.append((found.checked, found.counts))
     return arrivals
-
-
-def _checked(
-    spark: SparkSession, settings: Settings, table: Table, files: Sequence[SourceFile], check: Check
-) -> tuple[Checked, RowCounts]:
-    source = settings.items if table is ITEMS else settings.interactions
-    raw = open_source(spark, source, path_of(files))
-    checked = check(raw.frame)
-    counts = checked.counts(table.name)
-    require_all_lines(counts, raw.lines, source.path)
-    return checked, counts

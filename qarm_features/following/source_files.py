@@ -11,14 +11,14 @@ Spark's checkpoint remembers the files that were taken up. The content is read l
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import reduce
 from typing import NamedTuple
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from qarm_features.catalog.reading.some_files import looks_like_pattern, one_path_of
 from qarm_features.catalog.reading.source_files import refuse_delta, resolve, shown_path
 from qarm_features.settings.load import Settings
 from qarm_features.settings.sources import TextSource
@@ -27,8 +27,6 @@ _FILES = ("parquet", "csv", "jsonl")
 _SCHEMA = "path string, modificationTime timestamp, length long, content binary"
 # A file keeps its old time of change where a tool copies it with its attributes, and must be taken up still.
 _OPTIONS = {"recursiveFileLookup": "true", "maxFileAge": "36500d"}
-# Hadoop takes escapes away where it expands names between braces.
-_PATTERN = re.compile(r"[\[\]{}*?,\\]")
 _log = logging.getLogger(__name__)
 
 
@@ -107,8 +105,8 @@ def read_together(files: Sequence[SourceFile]) -> list[list[SourceFile]]:
         >>> [len(part) for part in read_together([a, b, c])]
         [2, 1]
     """
-    plain = [file for file in files if not _PATTERN.search(file.path)]
-    return [*([plain] if plain else []), *([file] for file in files if _PATTERN.search(file.path))]
+    plain = [file for file in files if not looks_like_pattern(file.path)]
+    return [*([plain] if plain else []), *([file] for file in files if looks_like_pattern(file.path))]
 
 
 def path_of(files: Sequence[SourceFile]) -> str:
@@ -121,14 +119,4 @@ def path_of(files: Sequence[SourceFile]) -> str:
         >>> path_of([SourceFile("items", "file:/shop/a.csv", 1), SourceFile("items", "file:/shop/b/c.csv", 2)])
         'file:/shop/{a.csv,b/c.csv}'
     """
-    if len(files) == 1:
-        return files[0].path
-    folder = _common_folder(file.path for file in files)
-    return f"{folder}{{{','.join(file.path.removeprefix(folder) for file in files)}}}"
-
-
-def _common_folder(paths: Iterable[str]) -> str:
-    first, *others = (path.rsplit("/", 1)[0] + "/" for path in paths)
-    while not all(other.startswith(first) for other in others):
-        first = first[:-1].rsplit("/", 1)[0] + "/"
-    return first
+    return one_path_of([file.path for file in files])

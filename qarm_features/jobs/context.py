@@ -29,10 +29,12 @@ class JobContext:
     Args:
         settings: Settings of the project.
         spark_log_on_stderr: Leaves Spark's own log on stderr; otherwise it goes to ``logs/spark.log`` of the project.
+        whole: Jobs do their whole work, also where they could add what came since their last run.
     """
 
-    def __init__(self, settings: Settings, *, spark_log_on_stderr: bool = True) -> None:
+    def __init__(self, settings: Settings, *, spark_log_on_stderr: bool = True, whole: bool = False) -> None:
         self.settings = settings
+        self.whole = whole
         self.spark_log_on_stderr = spark_log_on_stderr
         self._stage = ""
 

@@ -5,27 +5,36 @@ In: files or tables of the user. Out: ``items``, ``interactions``, ``rejected_ro
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from qarm_features.catalog import ingest
+from qarm_features.catalog.checked_source import SOURCE_TABLES, check_source, source_path
 from qarm_features.catalog.checks import IngestError, remarks
 from qarm_features.catalog.conflicts import duplicate_reason
 from qarm_features.catalog.event_times import early_times, require_fitting_unit
-from qarm_features.catalog.ingest_columns import local_file_state
-from qarm_features.catalog.reading.read_source import open_source
-from qarm_features.catalog.reading.source_rows import SourceRows
-from qarm_features.catalog.rejections import RowCounts, require_all_lines, require_few_rejected
+from qarm_features.catalog.rejections import RowCounts, require_few_rejected
 from qarm_features.catalog.unknown_items import count_unknown_items, require_known_items, user_ids_like_floats
+from qarm_features.jobs.bases import Basis, WholeWork, write_basis
 from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.ingest_new_files import (
+    counts_of,
+    ingest_facts,
+    ingest_new_files,
+    ingested_tables,
+    rejected_remark,
+)
 from qarm_features.jobs.job import Counts, job
+from qarm_features.jobs.skipping import inputs
 from qarm_features.jobs.states import folder_totals, source_states
 from qarm_features.settings.load import Settings
-from qarm_features.settings.sources import TextSource
 from qarm_features.storage.sql_names import CASE_SENSITIVE, tells_case_apart
 from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
 
 
 def _user_files(settings: Settings) -> dict[str, Any]:
@@ -49,42 +58,50 @@ def _media_roots(settings: Settings) -> list[str]:
     extra_inputs=_user_files,
 )
 def ingest_catalog(context: JobContext) -> Counts:
-    """Checks the catalog and the click log. A row that fails a check is written to rejected_rows with the reason."""
+    """Checks the catalog and the click log. A row that fails a check is written to rejected_rows with the reason.
+
+    If files were added to those of the last run and no other has changed, these files alone are read, and their rows are
+    added to the tables. Otherwise all files are read again, and the log says why.
+    """
+    seen = inputs(ingest_catalog, context.settings)
+    try:
+        if context.whole:
+            raise WholeWork("--force asks for it")
+        return ingest_new_files(context, ingest_catalog.name, seen)
+    except WholeWork as reason:
+        log.info("ingest-catalog reads all files, because %s", reason)
+    counts, facts = _ingest_all(context)
+    if inputs(ingest_catalog, context.settings) == seen:  # or else a file may have been read that seen does not name
+        write_basis(context.settings, ingest_catalog.name, Basis(seen, ingested_tables(context.warehouse), facts))
+    return counts
+
+
+def _ingest_all(context: JobContext) -> tuple[Counts, dict[str, Any]]:
+    """Reads all files, and returns the counts and what the next run wants to know."""
     settings, warehouse = context.settings, context.warehouse
-
-    def read(section: TextSource) -> SourceRows:
-        return open_source(context.spark, section, section.path and settings.path(section.path))
-
-    file_state = local_file_state([settings.path(root) for root in _media_roots(settings)])
-    catalog, log = read(settings.items), read(settings.interactions)
     _require_one_case(context.spark, settings)
-    items = ingest.check_items(catalog.frame, settings.items, file_state=file_state)
-    interactions = ingest.check_interactions(log.frame, settings.interactions, item_id_type=settings.items.item_id_type)
-    of_items, of_log = items.counts(ITEMS.name), interactions.counts(INTERACTIONS.name)
-    require_all_lines(of_items, catalog.lines, settings.items.path)
-    require_all_lines(of_log, log.lines, settings.interactions.path)
+    catalog, clicks = (
+        check_source(context.spark, settings, table, source_path(settings, table)) for table in SOURCE_TABLES
+    )
+    items, of_items = catalog.checked, catalog.counts
+    interactions, of_log = clicks.checked, clicks.counts
     rejected = items.rejected.unionByName(interactions.rejected)
     warehouse.overwrite(REJECTED_ROWS, rejected, where="`table` IN ('items', 'interactions')")
-    require_fitting_unit(of_log.by_reason, of_log.accepted, log.frame, settings.interactions)
+    require_fitting_unit(of_log.by_reason, of_log.accepted, clicks.raw, settings.interactions)
     require_few_rejected([of_items, of_log], settings.max_rejected_share)
     unknown = count_unknown_items(items.accepted, interactions.accepted)
     remedy = require_known_items(unknown, items.accepted, interactions.accepted, settings.max_unknown_item_share)
     warehouse.overwrite(ITEMS, items.accepted)
     warehouse.overwrite(INTERACTIONS, interactions.accepted)
-    rows_in, rows_out = of_items.rows_in + of_log.rows_in, of_items.accepted + of_log.accepted
-    reasons = [(-n, c.table, reason) for c in (of_items, of_log) for reason, n in c.by_reason.items()]
-    listed = ", ".join(f"{-negative:,} {table}: {reason}" for negative, table, reason in sorted(reasons))
     all_remarks = (
-        listed and f"rejected_rows: {listed}",
+        rejected_remark(of_items, of_log),
         _contradicted(items, of_items, "item_id", settings.items.duplicates),
         _contradicted(interactions, of_log, "interaction", settings.interactions.duplicates),
         str(unknown),
         remedy,
         *remarks(interactions.accepted, [user_ids_like_floats(), early_times()]),
     )
-    return Counts(
-        rows_in, rows_out, rows_in - rows_out, "; ".join(remark.rstrip(".") for remark in all_remarks if remark)
-    )
+    return counts_of(of_items, of_log, all_remarks), ingest_facts(catalog, clicks, unknown)
 
 
 def _require_one_case(spark: SparkSession, settings: Settings) -> None:

@@ -40,6 +40,25 @@ def keep_change_feed(spark: SparkSession, path: str) -> bool:
     return True
 
 
+def table_id(path: str) -> str:
+    """Return the ID that Delta gave a table when it was made. A table that is deleted and made anew has another one.
+
+    Args:
+        path: Folder or URI of a table that exists.
+    """
+    return str(DeltaTable(path).metadata().id)
+
+
+def kept_feed_at(path: str, version: int) -> bool:
+    """Return True if a table kept its feed at a version already.
+
+    Args:
+        path: Folder or URI of a table.
+        version: Delta version.
+    """
+    return DeltaTable(path, version=version).metadata().configuration.get(_FEED, "false").lower() == "true"
+
+
 def changes(spark: SparkSession, path: str, *, after: int, until: int) -> DataFrame:
     """Read the changes that commits made, from files of these commits alone.
 

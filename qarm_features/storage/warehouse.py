@@ -243,7 +243,13 @@ class Warehouse:
         return self.empty(table) if base.version is None else self.read(table, version=base.version)
 
     def append(
-        self, table: Table, rows: DataFrame, *, base: Base | None = None, once: tuple[str, int] | None = None
+        self,
+        table: Table,
+        rows: DataFrame,
+        *,
+        base: Base | None = None,
+        once: tuple[str, int] | None = None,
+        fill: bool = True,
     ) -> None:
         """Add rows in one commit.
 
@@ -254,13 +260,14 @@ class Warehouse:
                 written, so the caller makes sure that no other process does.
             once: Name of a writer and number of its write, without ``base``. A number that is not above the last one of
                 this writer adds nothing, so that a write may be repeated.
+            fill: False leaves out optional columns that ``rows`` lacks, as ``overwrite`` does.
 
         Raises:
             ChangedMeanwhile: Another process has written the part since ``base``. Nothing was written.
         """
         mode = "append" if base is None or base.version is not None else "errorifexists"
         # The table may have been written before an optional column was introduced.
-        writer = self.conform(table, rows).write.format("delta").mode(mode).option("mergeSchema", "true")
+        writer = self.conform(table, rows, fill=fill).write.format("delta").mode(mode).option("mergeSchema", "true")
         writer = writer.partitionBy(*table.partition_by).options(**self._properties_of_new(table))
         if once is not None:
             writer = writer.option("txnAppId", once[0]).option("txnVersion", str(once[1]))

@@ -81,8 +81,8 @@ def clicks_of(*rows) -> pd.DataFrame:
     return frame.assign(event_timestamp=moments.dt.as_unit("us"))
 
 
-def published_project(folder: Path, spark) -> Path:
-    """Writes a project and runs its jobs up to the publication."""
+def written_project(folder: Path) -> Path:
+    """Writes a project of 64 items before any job has run."""
     for name, frame in (("items", items_of(range(64))), ("log", toy_interactions())):
         (folder / "catalog" / name).mkdir(parents=True)
         frame.to_parquet(folder / "catalog" / name / "first.parquet", index=False)
@@ -90,7 +90,12 @@ def published_project(folder: Path, spark) -> Path:
     store = folder / "feature_repo" / "feature_store.yaml"
     store.write_text(store.read_text().replace(f"project: {project_name(folder)}\n", "project: qarm\n"))
     (folder / "qarm.yaml").write_text(SETTINGS)
-    run_jobs(open_project(folder, spark))
+    return folder
+
+
+def published_project(folder: Path, spark) -> Path:
+    """Writes a project and runs its jobs up to the publication."""
+    run_jobs(open_project(written_project(folder), spark))
     return folder
 
 

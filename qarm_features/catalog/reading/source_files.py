@@ -125,7 +125,7 @@ def _files(system: Any, root: Any) -> list[tuple[str, bool]]:
     top = root.getPath().toUri().getPath()
     found = []
     if root.isFile():
-        return [(top, _is_hidden(top.rsplit("/", 1)[-1]))]
+        return [(top, is_hidden(top.rsplit("/", 1)[-1]))]
     entries = system.listFiles(root.getPath(), True)
     while entries.hasNext():
         entry = entries.next()
@@ -134,11 +134,12 @@ def _files(system: Any, root: Any) -> list[tuple[str, bool]]:
         path = entry.getPath().toUri().getPath()
         parts = path.removeprefix(top).strip("/").split("/")
         if not _MARKERS.match(parts[-1]) and not any(_temporary(part) for part in parts[:-1]):
-            found.append((path, any(_is_hidden(part) for part in parts)))
+            found.append((path, any(is_hidden(part) for part in parts)))
     return found
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Return True for the name of a file or folder that Spark does not read."""
     return (name.startswith("_") and "=" not in name) or name.startswith(".") or name.endswith("._COPYING_")
 
 

@@ -1,0 +1,99 @@
+"""What the rows of a job's tables were made from, so that the next run can add what came since.
+
+In: the inputs of a success, the tables as they were then, and what else the job wants to know of it. Out: a file
+``<artifacts>/runs/<job>-basis.json``. A next run that finds something in it changed does its whole work, and says why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qarm_features.settings.load import Settings
+from qarm_features.storage.artifacts import write_json
+from qarm_features.storage.change_feed import table_id
+from qarm_features.storage.json_files import fingerprint
+from qarm_features.storage.objects import AnyPath
+from qarm_features.storage.tables import Table
+from qarm_features.storage.warehouse import Warehouse
+
+
+class WholeWork(Exception):
+    """What came since the last run cannot be added to its rows. The message says why, after the word because."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """The state of a job at its last success. The names of the fields are keys of the saved file.
+
+    Attributes:
+        inputs: State of all inputs from before the run, as ``skipping.inputs`` gives it.
+        tables: State of each table that the job reads or writes, as ``mark`` gives it.
+        facts: What else the job wants to know at its next run; values that JSON can hold.
+    """
+
+    inputs: Mapping[str, Any]
+    tables: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def mark(warehouse: Warehouse, table: Table) -> list[Any] | None:
+    """Return the state of a table: Delta's ID of it and the newest version with other rows; None if there is no table."""
+    version = warehouse.data_version(table)
+    return None if version is None else [table_id(warehouse.path(table)), version]
+
+
+def files_mark(warehouse: Warehouse, table: Table, column: str, value: str) -> str | None:
+    """Return the state of a part of a table, into whose other parts other jobs write; None if there is no table.
+
+    Args:
+        warehouse: Tables of the project.
+        table: Table.
+        column: Column that its files are partitioned by.
+        value: Value of the part.
+    """
+    if not warehouse.exists(table):
+        return None
+    return fingerprint([Path(file).name for file in warehouse.files(table) if f"{column}={value}/" in file])
+
+
+def read_basis(settings: Settings, job: str) -> Basis:
+    """Return the state at the last success of a job.
+
+    Raises:
+        WholeWork: None is recorded.
+    """
+    path = _path(settings, job)
+    if not path.is_file():
+        raise WholeWork("no earlier run is recorded")
+    return Basis(**json.loads(path.read_text()))
+
+
+def write_basis(settings: Settings, job: str, basis: Basis) -> None:
+    """Record the state at a success of a job."""
+    write_json(_path(settings, job), asdict(basis))
+
+
+def require_same(before: Mapping[str, Any], now: Mapping[str, Any], what: str, *, but: Collection[str] = ()) -> None:
+    """Check that values are those of the last success.
+
+    Args:
+        before: Values of the last success by name.
+        now: Present values by name.
+        what: Clause that says what happened to a value that is another one, after its name.
+        but: Names whose values may differ.
+
+    Raises:
+        WholeWork: A value is another one, is there no more, or came since.
+    """
+    plain = json.loads(json.dumps(now))
+    differing = [name for name in sorted({*before, *plain} - {*but}) if before.get(name) != plain.get(name)]
+    if differing:
+        raise WholeWork(f"{', '.join(differing)} {what}")
+
+
+def _path(settings: Settings, job: str) -> AnyPath:
+    return settings.artifacts_path / "runs" / f"{job}-basis.json"
