@@ -12,9 +12,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
 from qarm_features.settings.load import Settings
 from qarm_features.storage.artifacts import write_json
-from qarm_features.storage.change_feed import table_id
+from qarm_features.storage.change_feed import COMES, COMMIT, KIND, changes, table_id, why_no_feed
 from qarm_features.storage.json_files import fingerprint
 from qarm_features.storage.objects import AnyPath
 from qarm_features.storage.tables import Table
@@ -93,6 +96,49 @@ def require_same(before: Mapping[str, Any], now: Mapping[str, Any], what: str, *
     differing = [name for name in sorted({*before, *plain} - {*but}) if before.get(name) != plain.get(name)]
     if differing:
         raise WholeWork(f"{', '.join(differing)} {what}")
+
+
+def changes_since(warehouse: Warehouse, table: Table, before: Any, now: Any) -> DataFrame:
+    """Return the changes of a table since the last success, at a cost of these rows alone.
+
+    Args:
+        warehouse: Tables of the project.
+        table: Table.
+        before: Its ``mark`` at the last success.
+        now: Its present ``mark``.
+
+    Returns:
+        Changed rows, with the columns of the change feed.
+
+    Raises:
+        WholeWork: The table keeps no feed of all of these changes.
+    """
+    if before is None or now is None or before[0] != now[0]:
+        raise WholeWork(f"{table.name} was made anew")
+    if before[1] > now[1]:
+        raise WholeWork(f"{table.name} went back to an earlier version")
+    path = warehouse.path(table)
+    if before[1] == now[1]:
+        return warehouse.read(table).limit(0).withColumns({KIND: F.lit(COMES[0]), COMMIT: F.lit(now[1])})
+    if reason := why_no_feed(path, after=before[1], until=now[1]):
+        raise WholeWork(f"{table.name} {reason}")
+    return changes(warehouse.spark, path, after=before[1], until=now[1])
+
+
+def require_only_new(table: Table, changed: DataFrame) -> int:
+    """Check that rows of a table came, and that none changed or left, and return their number.
+
+    Args:
+        table: Table.
+        changed: Rows of ``changes_since``.
+
+    Raises:
+        WholeWork: A row changed or left.
+    """
+    counts = changed.agg(F.count("*").alias("all"), F.count_if(F.col(KIND) == COMES[0]).alias("new")).collect()[0]
+    if counts["all"] > counts["new"]:
+        raise WholeWork(f"rows of {table.name} changed or left")
+    return int(counts["new"])
 
 
 def _path(settings: Settings, job: str) -> AnyPath:

@@ -5,14 +5,54 @@ In: ``interactions``. Out: ``user_behavior``, ``user_impressions``, ``item_count
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from qarm_features.behavior.added_clicks import Build, first_moments, present_since, rows_since
 from qarm_features.behavior.impression_history import item_counters, user_impressions
 from qarm_features.behavior.user_behavior import user_behavior
+from qarm_features.jobs.bases import (
+    Basis,
+    WholeWork,
+    changes_since,
+    mark,
+    read_basis,
+    require_only_new,
+    require_same,
+    write_basis,
+)
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.job import Counts, job
+from qarm_features.jobs.skipping import inputs
+from qarm_features.settings.ranking import Behavior
+from qarm_features.storage.change_feed import keep_change_feed
 from qarm_features.storage.moments import count_ties
-from qarm_features.storage.tables import INTERACTIONS, ITEM_COUNTERS, USER_BEHAVIOR, USER_IMPRESSIONS
+from qarm_features.storage.tables import INTERACTIONS, ITEM_COUNTERS, USER_BEHAVIOR, USER_IMPRESSIONS, Table
+from qarm_features.storage.warehouse import Warehouse
+
+_WRITTEN = (USER_BEHAVIOR, USER_IMPRESSIONS, ITEM_COUNTERS)
+log = logging.getLogger(__name__)
+
+
+class _Derived(NamedTuple):
+    """A table that follows from the click log.
+
+    Attributes:
+        table: Table.
+        build: Function that builds its rows from rows of the log.
+        entity: Column of the users or items.
+        of_positives: True if it follows from the positives alone.
+    """
+
+    table: Table
+    build: Build
+    entity: str
+    of_positives: bool = False
 
 
 @job(
@@ -25,16 +65,31 @@ def build_user_behavior(context: JobContext) -> Counts:
     """Collects the latest positives and impressions of each user, and counts those of each item.
 
     The tables have one row for every moment at which a sequence or a counter changed. Rows of one user at one moment are in
-    the order of interactions.order_by if it is set, and else in that of a hash. Their share is printed.
+    the order of interactions.order_by if it is set, and else in that of a hash. Their share is printed. If clicks were added
+    to those of the last run and none changed, the rows of their users and items alone are built and added. Otherwise all
+    rows are built again, and the log says why.
     """
+    warehouse, settings = context.warehouse, context.settings
+    seen, now = inputs(build_user_behavior, settings), mark(warehouse, INTERACTIONS)
+    try:
+        if context.whole:
+            raise WholeWork("--force asks for it")
+        counts = _build_added(context, seen, now)
+    except WholeWork as reason:
+        log.info("build-user-behavior builds all rows, because %s", reason)
+        counts = _build_all(context, now)
+    for table in (INTERACTIONS, *_WRITTEN):  # of an earlier version of this package, which let them keep none
+        keep_change_feed(context.spark, warehouse.path(table))
+    write_basis(settings, build_user_behavior.name, Basis(seen, {INTERACTIONS.name: now, **_written(warehouse)}))
+    return counts
+
+
+def _build_all(context: JobContext, now: Any) -> Counts:
     warehouse, settings = context.warehouse, context.settings.behavior
-    interactions = warehouse.read(INTERACTIONS)
-    warehouse.overwrite(USER_BEHAVIOR, user_behavior(interactions, max_length=settings.max_length))
-    if settings.impression_length:
-        impressions = user_impressions(interactions, max_length=settings.impression_length)
-        warehouse.overwrite(USER_IMPRESSIONS, impressions)
-        warehouse.overwrite(ITEM_COUNTERS, item_counters(interactions))
-    else:  # Empty tables instead of rows of an earlier run.
+    interactions = warehouse.read(INTERACTIONS, version=now and now[1])
+    for derived in _derived(settings):
+        warehouse.overwrite(derived.table, derived.build(interactions))
+    if not settings.impression_length:  # Empty tables instead of rows of an earlier run.
         for table in (USER_IMPRESSIONS, ITEM_COUNTERS):
             warehouse.overwrite(table, warehouse.empty(table))
     counts = interactions.agg(F.count("*").alias("rows"), F.sum("label").alias("positive")).collect()[0]
@@ -42,3 +97,56 @@ def build_user_behavior(context: JobContext) -> Counts:
     ties = count_ties(interactions.where(F.col("label") == 1)).words("positives")
     remark = f"{moments} behavior sequences from {counts['positive'] or 0} positives; {ties}"
     return Counts(counts["rows"], counts["rows"], 0, remark)
+
+
+def _build_added(context: JobContext, seen: dict[str, Any], now: Any) -> Counts:
+    """Builds and adds the rows that follow from clicks that were added to the log.
+
+    Raises:
+        WholeWork: Something else happened than that clicks came.
+    """
+    warehouse, settings = context.warehouse, context.settings
+    basis = read_basis(settings, build_user_behavior.name)
+    require_same(basis.inputs, seen, "changed", but=[INTERACTIONS.name])
+    written = {name: state for name, state in basis.tables.items() if name != INTERACTIONS.name}
+    require_same(written, _written(warehouse), "holds other rows than that run wrote")
+    feed = changes_since(warehouse, INTERACTIONS, basis.tables[INTERACTIONS.name], now)
+    clicks = feed.select("user_id", "item_id", "event_timestamp", "label", "_change_type").persist()
+    new = require_only_new(INTERACTIONS, clicks)
+    if not new:
+        raise WholeWork("no click is new")
+    interactions = warehouse.read(INTERACTIONS, version=now[1])
+    added = {d.table.name: _add(warehouse, d, interactions, clicks) for d in _derived(settings.behavior)}
+    rows = warehouse.row_count(INTERACTIONS)
+    rows = interactions.count() if rows is None else rows
+    listed = ", ".join(f"{count:,} of {name}" for name, count in added.items())
+    return Counts(rows, rows, 0, f"{new:,} clicks were added to the log; rows that follow from them: {listed}")
+
+
+def _add(warehouse: Warehouse, derived: _Derived, interactions: DataFrame, clicks: DataFrame) -> int:
+    """Adds the rows of a table that follow from new clicks, and returns their number."""
+    table, entity = derived.table, derived.entity
+    own = clicks.where(F.col("label") == 1) if derived.of_positives else clicks
+    first = first_moments(own, entity).persist()
+    fresh = rows_since(interactions, first, derived.build, entity=entity).persist()
+    count = fresh.count()
+    if not count:
+        return 0
+    present = present_since(warehouse.read(table).select(*table.key), first, entity=entity)
+    if present.isEmpty():
+        warehouse.append(table, fresh, fill=False)
+    else:  # Late clicks. A moment never leaves, because no click does.
+        warehouse.upsert(table, fresh)
+    return count
+
+
+def _derived(settings: Behavior) -> Iterator[_Derived]:
+    yield _Derived(USER_BEHAVIOR, partial(user_behavior, max_length=settings.max_length), "user_id", of_positives=True)
+    if settings.impression_length:
+        impressions = partial(user_impressions, max_length=settings.impression_length)
+        yield _Derived(USER_IMPRESSIONS, impressions, "user_id")
+        yield _Derived(ITEM_COUNTERS, item_counters, "item_id")
+
+
+def _written(warehouse: Warehouse) -> dict[str, Any]:
+    return {table.name: mark(warehouse, table) for table in _WRITTEN}

@@ -7,6 +7,7 @@ store, without those of users and items that left; ``published_keys``; then the 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from typing import Annotated, Any
 
@@ -16,14 +17,20 @@ from pyspark.sql import functions as F
 
 from qarm_features.feature_store.publishing.releases import preview_release, publish_release
 from qarm_features.feature_store.views.feature_views import Release
+from qarm_features.jobs.bases import Basis, WholeWork, write_basis
 from qarm_features.jobs.context import JobContext, current_codebooks, existing_version
 from qarm_features.jobs.job import Counts, job
+from qarm_features.jobs.publish_new_rows import PUBLISHED, publish_new_rows, published_tables
+from qarm_features.jobs.skipping import inputs
 from qarm_features.jobs.states import RELEASES, UNKNOWN, source_states, table_state
 from qarm_features.semantic_ids.assign import level_sizes
 from qarm_features.settings.load import Settings
+from qarm_features.storage.change_feed import keep_change_feed
 from qarm_features.storage.origins import require_same_origin
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, ITEM_SEMANTIC_IDS
 from qarm_features.terminal import one_line
+
+log = logging.getLogger(__name__)
 
 
 def _other_inputs(settings: Settings) -> dict[str, Any]:
@@ -87,9 +94,11 @@ def publish_features(
     """Loads a release into the online store, verifies it, and promotes it: readers get it from then on.
 
     Item embeddings, VQ codes and user vectors are published too, if the section publishing asks for them. Users and items
-    that left the tables are deleted online.
+    that left the tables are deleted online. If the release is served already and rows came to its tables and no more, these
+    rows alone are written, and the rows of all views are counted. Otherwise all rows are written, and the log says why.
     """
-    warehouse = context.warehouse
+    warehouse, settings = context.warehouse, context.settings
+    seen, now = inputs(publish_features, settings), published_tables(warehouse)
     codebooks = current_codebooks(context, codebook_version)
     delta_version = existing_version(warehouse, ITEM_SEMANTIC_IDS)
     require_same_origin(warehouse, ITEM_SEMANTIC_IDS, codebooks, version=delta_version)
@@ -105,12 +114,26 @@ def publish_features(
         codebook_fingerprint=codebooks.fingerprint,
     )
     if dry_run:
-        for line in preview_release(context.spark, context.settings, release).lines():
+        for line in preview_release(context.spark, settings, release).lines():
             typer.echo(one_line(line))
         return Counts(release.rows, 0, 0, "nothing was changed")
-    published = publish_release(context.spark, context.settings, release, promote=promote)
-    remark = f"item_semantic_id now serves {release.view_name}" if promote else f"{release.view_name} is not promoted"
-    return Counts(release.rows, release.rows, 0, "; ".join(part for part in (remark, published.remark) if part))
+    held_back = False
+    try:
+        if context.whole or codebook_version is not None or not promote:
+            raise WholeWork("a flag asks for it")
+        remark = publish_new_rows(context, publish_features.name, release, seen)
+    except WholeWork as reason:
+        log.info("publish-features writes all rows, because %s", reason)
+        published = publish_release(context.spark, settings, release, promote=promote)
+        served = (
+            f"item_semantic_id now serves {release.view_name}" if promote else f"{release.view_name} is not promoted"
+        )
+        remark = "; ".join(part for part in (served, published.remark) if part)
+        held_back = bool(published.held_back)
+        for table in PUBLISHED:  # of an earlier version of this package, which let them keep none
+            keep_change_feed(context.spark, warehouse.path(table))
+    write_basis(settings, publish_features.name, Basis(seen, now, {"held_back": held_back}))
+    return Counts(release.rows, release.rows, 0, remark)
 
 
 def _require_vectors_of(context: JobContext, encoder_version: int) -> None:

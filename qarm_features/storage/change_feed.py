@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from deltalake import DeltaTable
 
+from qarm_features.storage.plain_files import commits_of
 from qarm_features.storage.sql_names import files_at
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 KIND, COMMIT = "_change_type", "_commit_version"
 COMES, GOES = ("insert", "update_postimage"), ("delete", "update_preimage")
 _FEED = "delta.enableChangeDataFeed"
+KEPT_FEED = {_FEED: "true"}  # the table property of a table that keeps one from its start
 
 
 def keep_change_feed(spark: SparkSession, path: str) -> bool:
@@ -49,14 +51,23 @@ def table_id(path: str) -> str:
     return str(DeltaTable(path).metadata().id)
 
 
-def kept_feed_at(path: str, version: int) -> bool:
-    """Return True if a table kept its feed at a version already.
+def why_no_feed(path: str, *, after: int, until: int) -> str:
+    """Return why the changes between two versions cannot be read as a feed at a cost of the changes alone; else empty.
 
     Args:
         path: Folder or URI of a table.
-        version: Delta version.
+        after: Delta version before the changes.
+        until: Delta version after the changes, above ``after``.
     """
-    return DeltaTable(path, version=version).metadata().configuration.get(_FEED, "false").lower() == "true"
+    table = DeltaTable(path)
+    count = table.version() - after
+    commits = [commit for commit in commits_of(table, path, count) if after < commit.get("version", after) <= until]
+    if len(commits) < until - after:
+        return "has a log that no longer tells of all changes"
+    if any(commit.get("operationParameters", {}).get("mode") == "Overwrite" for commit in commits):
+        return "was written anew"
+    kept = DeltaTable(path, version=after + 1).metadata().configuration.get(_FEED, "false").lower() == "true"
+    return "" if kept else "kept no feed of its changes"
 
 
 def changes(spark: SparkSession, path: str, *, after: int, until: int) -> DataFrame:

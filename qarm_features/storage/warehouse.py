@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from qarm_features.storage.change_feed import KEPT_FEED
 from qarm_features.storage.conditional_writes import Base, again_if_changed, base_of, merge_rows, only_from
 from qarm_features.storage.plain_files import (
     PlainDeltaTable,
@@ -25,7 +26,7 @@ from qarm_features.storage.plain_files import (
 )
 from qarm_features.storage.retention import retention_properties
 from qarm_features.storage.sql_names import column_of, ddl, files_at
-from qarm_features.storage.tables import NAMED_BY_RELEASES, Column, Table
+from qarm_features.storage.tables import FED, NAMED_BY_RELEASES, Column, Table
 
 if TYPE_CHECKING:
     import pyarrow.dataset
@@ -372,9 +373,11 @@ class Warehouse:
 
     def _properties_of_new(self, table: Table) -> dict[str, str]:
         """Return the properties with which a table is made; none for one that exists."""
-        if self._keep_days is None or table not in NAMED_BY_RELEASES or self.exists(table):
+        if self.exists(table):
             return {}
-        return retention_properties(self._keep_days)
+        kept = self._keep_days is not None and table in NAMED_BY_RELEASES
+        properties = retention_properties(self._keep_days or 0) if kept else {}
+        return properties | (KEPT_FEED if table in FED else {})
 
     def _delta(self, table: Table, version: int | None = None) -> DeltaTable:
         return DeltaTable(self.path(table), version=version)

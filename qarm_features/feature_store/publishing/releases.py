@@ -74,6 +74,7 @@ __all__ = [
     "published_releases",
     "require_promoted_release",
     "roll_back",
+    "served_version",
     "verify_release",
 ]
 
@@ -181,7 +182,7 @@ def roll_back(settings: Settings) -> Release:
     store = open_feature_store(settings.feature_repo_path)
     with naming_the_store(store.config), one_publisher(store, settings) as check_lease:
         project = Ownership.made(settings, store)
-        versions, served = promoted_before(settings), _served_version(store)
+        versions, served = promoted_before(settings), served_version(store)
         if served is not None and versions[-1:] != [served]:  # the process was stopped before it recorded the flip
             versions.append(served)
         if len(versions) < 2:
@@ -226,7 +227,7 @@ def verify_release(spark: SparkSession, settings: Settings, codebook_version: in
         return manifest
 
 
-def _served_version(store: FeatureStore) -> int | None:
+def served_version(store: FeatureStore) -> int | None:
     """Return the codebook version that the service names now in the registry."""
     try:
         service = store.registry.get_feature_service(ITEM_SERVICE, store.project)

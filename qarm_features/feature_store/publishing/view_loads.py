@@ -97,7 +97,7 @@ def view_loads(
 
 def newest_rows(rows: DataFrame, view: FeatureView, moment: datetime, *, with_time: bool = False) -> DataFrame:
     """Return the newest row of each key of a view up to a moment: the key and the features, and perhaps their time."""
-    key, past = view.entity_columns[0].name, rows.where(F.col("event_timestamp") <= _literal(moment))
+    key, past = view.entity_columns[0].name, rows.where(F.col("event_timestamp") <= moment_literal(moment))
     names = [feature.name for feature in view.features] + (["event_timestamp"] if with_time else [])
     latest = F.max_by(F.struct(*names), "event_timestamp").alias("latest")
     return past.groupBy(key).agg(latest).select(key, "latest.*")
@@ -109,12 +109,12 @@ def _load(view: FeatureView, rows: DataFrame, **facts: Any) -> ViewLoad:
 
 
 def _held_back(rows: DataFrame, moment: datetime) -> HeldBack | None:
-    future = rows.where(F.col("event_timestamp") > _literal(moment))
+    future = rows.where(F.col("event_timestamp") > moment_literal(moment))
     count, latest = only_row(future, F.count("*"), F.unix_micros(F.max("event_timestamp")))
     return HeldBack(count, datetime.fromtimestamp(latest / 1_000_000, UTC)) if count else None
 
 
-def _literal(moment: datetime) -> Column:
+def moment_literal(moment: datetime) -> Column:
     """Return a moment for Spark, exact to the microsecond in any time zone of the session."""
     seconds = round(moment.replace(microsecond=0).timestamp())
     return F.timestamp_micros(F.lit(seconds * 1_000_000 + moment.microsecond).cast("bigint"))

@@ -1,0 +1,49 @@
+"""Clicks that were added to the log change the rows of their users and items, from the first of these clicks on.
+
+In: the new clicks, the whole log, and a table that follows from it. Out: the rows of that table that are new or may differ. A
+row of a moment depends on the clicks up to it, so that earlier moments stay as they are, and other users too. ::
+
+    interactions           user_behavior
+    7  item 1  10:00       7  [1]     10:00:00.000001
+    8  item 2  11:00       8  [2]     11:00:00.000001
+    7  item 3  12:00  new  7  [1, 3]  12:00:00.000001   the one row that is added
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+Build = Callable[[DataFrame], DataFrame]
+_SINCE = "_since"
+
+
+def first_moments(clicks: DataFrame, entity: str) -> DataFrame:
+    """Return the first moment of each user or item among clicks: the entity and ``_since``."""
+    return clicks.groupBy(entity).agg(F.min("event_timestamp").alias(_SINCE))
+
+
+def rows_since(interactions: DataFrame, first: DataFrame, build: Build, *, entity: str) -> DataFrame:
+    """Build the rows of some users or items from their first new moment on.
+
+    Args:
+        interactions: All rows of ``interactions``.
+        first: Rows of ``first_moments``.
+        build: Function that builds rows of a table, with ``event_timestamp`` just after each moment, from rows of
+            ``interactions``.
+        entity: Column of the users or items, ``user_id`` or ``item_id``.
+    """
+    own = interactions.join(first.select(entity), on=entity, how="left_semi")
+    return _from_first(build(own), first, entity)
+
+
+def present_since(table_rows: DataFrame, first: DataFrame, *, entity: str) -> DataFrame:
+    """Return the rows of a table that stand where ``rows_since`` builds rows. The arguments are those of ``rows_since``."""
+    return _from_first(table_rows, first, entity)
+
+
+def _from_first(rows: DataFrame, first: DataFrame, entity: str) -> DataFrame:
+    # A row is stamped one microsecond after its moment, so that of the first moment lies above it.
+    return rows.join(first, on=entity, how="inner").where(F.col("event_timestamp") > F.col(_SINCE)).drop(_SINCE)
