@@ -7,25 +7,41 @@ In: the inputs of a success, the tables as they were then, and what else the job
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from qarm_features.settings.load import Settings
 from qarm_features.storage.artifacts import write_json
-from qarm_features.storage.change_feed import COMES, COMMIT, KIND, changes, table_id, why_no_feed
+from qarm_features.storage.change_feed import COMES, COMMIT, KIND, changes, commit_mark, why_no_feed
 from qarm_features.storage.json_files import fingerprint
 from qarm_features.storage.objects import AnyPath
 from qarm_features.storage.tables import Table
 from qarm_features.storage.warehouse import Warehouse
 
+_NO_FILE = r"FILE_NOT_FOUND|FILE_NOT_EXIST|FileNotFoundException"
+
 
 class WholeWork(Exception):
-    """What came since the last run cannot be added to its rows. The message says why, after the word because."""
+    """What came since the last run cannot be added to its rows. The message says why, after the word because.
+
+    Attributes:
+        level: Level of the log at which people are told.
+    """
+
+    level = logging.INFO
+
+
+class NoBasis(WholeWork):
+    """There was no last run, which nobody needs to be told."""
+
+    level = logging.DEBUG
 
 
 @dataclass(frozen=True)
@@ -44,9 +60,9 @@ class Basis:
 
 
 def mark(warehouse: Warehouse, table: Table) -> list[Any] | None:
-    """Return the state of a table: Delta's ID of it and the newest version with other rows; None if there is no table."""
+    """Return the state of a table: Delta's ID of it, the newest version with other rows, its time; None if there is none."""
     version = warehouse.data_version(table)
-    return None if version is None else [table_id(warehouse.path(table)), version]
+    return None if version is None else commit_mark(warehouse.path(table), version)
 
 
 def files_mark(warehouse: Warehouse, table: Table, column: str, value: str) -> str | None:
@@ -67,11 +83,11 @@ def read_basis(settings: Settings, job: str) -> Basis:
     """Return the state at the last success of a job.
 
     Raises:
-        WholeWork: None is recorded.
+        NoBasis: None is recorded.
     """
     path = _path(settings, job)
     if not path.is_file():
-        raise WholeWork("no earlier run is recorded")
+        raise NoBasis("no earlier run is recorded")
     return Basis(**json.loads(path.read_text()))
 
 
@@ -113,16 +129,33 @@ def changes_since(warehouse: Warehouse, table: Table, before: Any, now: Any) -> 
     Raises:
         WholeWork: The table keeps no feed of all of these changes.
     """
-    if before is None or now is None or before[0] != now[0]:
+    if before is None or now is None:
         raise WholeWork(f"{table.name} was made anew")
-    if before[1] > now[1]:
-        raise WholeWork(f"{table.name} went back to an earlier version")
     path = warehouse.path(table)
+    if reason := why_no_feed(path, after=before, until=now):
+        raise WholeWork(f"{table.name} {reason}")
     if before[1] == now[1]:
         return warehouse.read(table).limit(0).withColumns({KIND: F.lit(COMES[0]), COMMIT: F.lit(now[1])})
-    if reason := why_no_feed(path, after=before[1], until=now[1]):
-        raise WholeWork(f"{table.name} {reason}")
     return changes(warehouse.spark, path, after=before[1], until=now[1])
+
+
+def counted(table: Table, changed: DataFrame, *aggregates: Column) -> Row:
+    """Return aggregates over all changes of a table.
+
+    Args:
+        table: Table.
+        changed: Rows of ``changes_since``.
+        aggregates: Aggregates.
+
+    Raises:
+        WholeWork: A removal of old files, as by ``qarm vacuum``, also took files of the changes.
+    """
+    try:
+        return changed.agg(*aggregates).collect()[0]
+    except Exception as error:  # Spark's own classes have no common parent, and Java's reach Python under several names
+        if not re.search(_NO_FILE, str(error)):
+            raise
+        raise WholeWork(f"files of the changes of {table.name} were removed") from error
 
 
 def require_only_new(table: Table, changed: DataFrame) -> int:
@@ -135,7 +168,8 @@ def require_only_new(table: Table, changed: DataFrame) -> int:
     Raises:
         WholeWork: A row changed or left.
     """
-    counts = changed.agg(F.count("*").alias("all"), F.count_if(F.col(KIND) == COMES[0]).alias("new")).collect()[0]
+    new = F.count_if(F.col(KIND) == COMES[0]).alias("new")
+    counts = counted(table, changed, F.count("*").alias("all"), new)
     if counts["all"] > counts["new"]:
         raise WholeWork(f"rows of {table.name} changed or left")
     return int(counts["new"])

@@ -76,7 +76,7 @@ def build_user_behavior(context: JobContext) -> Counts:
             raise WholeWork("--force asks for it")
         counts = _build_added(context, seen, now)
     except WholeWork as reason:
-        log.info("build-user-behavior builds all rows, because %s", reason)
+        log.log(reason.level, "build-user-behavior builds all rows, because %s", reason)
         counts = _build_all(context, now)
     for table in (INTERACTIONS, *_WRITTEN):  # of an earlier version of this package, which let them keep none
         keep_change_feed(context.spark, warehouse.path(table))

@@ -69,7 +69,7 @@ def ingest_catalog(context: JobContext) -> Counts:
             raise WholeWork("--force asks for it")
         return ingest_new_files(context, ingest_catalog.name, seen)
     except WholeWork as reason:
-        log.info("ingest-catalog reads all files, because %s", reason)
+        log.log(reason.level, "ingest-catalog reads all files, because %s", reason)
     counts, facts = _ingest_all(context)
     if inputs(ingest_catalog, context.settings) == seen:  # or else a file may have been read that seen does not name
         write_basis(context.settings, ingest_catalog.name, Basis(seen, ingested_tables(context.warehouse), facts))

@@ -123,7 +123,7 @@ def publish_features(
             raise WholeWork("a flag asks for it")
         remark = publish_new_rows(context, publish_features.name, release, seen)
     except WholeWork as reason:
-        log.info("publish-features writes all rows, because %s", reason)
+        log.log(reason.level, "publish-features writes all rows, because %s", reason)
         published = publish_release(context.spark, settings, release, promote=promote)
         served = (
             f"item_semantic_id now serves {release.view_name}" if promote else f"{release.view_name} is not promoted"

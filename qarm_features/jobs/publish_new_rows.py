@@ -21,11 +21,11 @@ from qarm_features.feature_store.publishing.releases import served_version
 from qarm_features.feature_store.publishing.verification import verify_published_keys
 from qarm_features.feature_store.views.feature_views import Release, log_views, open_feature_store, release_view
 from qarm_features.feature_store.views.vector_views import published_vectors, vector_views
-from qarm_features.jobs.bases import Basis, WholeWork, changes_since, mark, read_basis, require_same
+from qarm_features.jobs.bases import Basis, WholeWork, changes_since, counted, mark, read_basis, require_same
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.states import UNKNOWN
 from qarm_features.settings.load import Settings
-from qarm_features.storage.change_feed import GOES, KIND, why_no_feed
+from qarm_features.storage.change_feed import GOES, KIND, commit_mark, why_no_feed
 from qarm_features.storage.tables import (
     ITEM_COUNTERS,
     ITEM_SEMANTIC_IDS,
@@ -68,8 +68,7 @@ def publish_new_rows(context: JobContext, job: str, release: Release, seen: Mapp
             feed = changes_since(warehouse, TABLE_BY_NAME[view.name], basis.tables.get(view.name), now[view.name])
             changed[view.name] = feed.persist()
             future = F.col("event_timestamp") > F.current_timestamp()
-            counts = feed.agg(F.count_if(F.col(KIND) == GOES[0]), F.count_if(future)).collect()[0]
-            if any(counts):
+            if any(counted(TABLE_BY_NAME[view.name], feed, F.count_if(F.col(KIND) == GOES[0]), F.count_if(future))):
                 raise WholeWork(f"rows of {view.name} left, or lie in the future")
         try:
             items = publish_increment(spark, settings, store, compare=False)
@@ -119,14 +118,12 @@ def _require_as_served(
 
 def _require_feed_of_ids(warehouse: Warehouse, settings: Settings, release: Release) -> None:
     published = require_manifest(settings, release.codebook_version).release.delta_version
-    newest = warehouse.version(ITEM_SEMANTIC_IDS)
+    newest, path = warehouse.version(ITEM_SEMANTIC_IDS), warehouse.path(ITEM_SEMANTIC_IDS)
     assert newest is not None, "the release was read from the table"
     if newest < published:
         raise WholeWork("item_semantic_ids went back to an earlier version")
-    if newest > published:
-        reason = why_no_feed(warehouse.path(ITEM_SEMANTIC_IDS), after=published, until=newest)
-        if reason:
-            raise WholeWork(f"item_semantic_ids {reason}")
+    if reason := why_no_feed(path, after=commit_mark(path, published), until=commit_mark(path, newest)):
+        raise WholeWork(f"item_semantic_ids {reason}")
 
 
 def _require_all_rows(context: JobContext, store: FeatureStore, release: Release) -> None:

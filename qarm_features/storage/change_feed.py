@@ -10,7 +10,8 @@ In: a table's folder or URI and two Delta versions. Out: rows with the kind and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from deltalake import DeltaTable
 
@@ -42,32 +43,45 @@ def keep_change_feed(spark: SparkSession, path: str) -> bool:
     return True
 
 
-def table_id(path: str) -> str:
-    """Return the ID that Delta gave a table when it was made. A table that is deleted and made anew has another one.
+def commit_mark(path: str, version: int) -> list[Any]:
+    """Return Delta's ID of a table, a version and the time of its commit, which together name one state of its rows.
 
     Args:
         path: Folder or URI of a table that exists.
+        version: Delta version.
     """
-    return str(DeltaTable(path).metadata().id)
+    table = DeltaTable(path)
+    return [str(table.metadata().id), version, _times(table, path, version - 1).get(version)]
 
 
-def why_no_feed(path: str, *, after: int, until: int) -> str:
+def why_no_feed(path: str, *, after: Sequence[Any], until: Sequence[Any]) -> str:
     """Return why the changes between two versions cannot be read as a feed at a cost of the changes alone; else empty.
 
     Args:
         path: Folder or URI of a table.
-        after: Delta version before the changes.
-        until: Delta version after the changes, above ``after``.
+        after: ``commit_mark`` of the version before the changes.
+        until: ``commit_mark`` of the version after the changes.
     """
-    table = DeltaTable(path)
-    count = table.version() - after
-    commits = [commit for commit in commits_of(table, path, count) if after < commit.get("version", after) <= until]
-    if len(commits) < until - after:
+    table, (made, first, time) = DeltaTable(path), after
+    if made != until[0]:
+        return "was made anew"
+    if first > until[1] or _times(table, path, first - 1).get(first) != time:
+        return "has another history, or a log that no longer tells of it"
+    commits = commits_of(table, path, table.version() - first)
+    own = [commit for commit in commits if first < commit.get("version", first) <= until[1]]
+    if len(own) < until[1] - first:
         return "has a log that no longer tells of all changes"
-    if any(commit.get("operationParameters", {}).get("mode") == "Overwrite" for commit in commits):
+    if any(commit.get("operationParameters", {}).get("mode") == "Overwrite" for commit in own):
         return "was written anew"
-    kept = DeltaTable(path, version=after + 1).metadata().configuration.get(_FEED, "false").lower() == "true"
-    return "" if kept else "kept no feed of its changes"
+    if own and DeltaTable(path, version=first + 1).metadata().configuration.get(_FEED, "false").lower() != "true":
+        return "kept no feed of its changes"
+    return ""
+
+
+def _times(table: DeltaTable, path: str, after: int) -> dict[int, Any]:
+    """Return the times of the commits after a version, by version."""
+    commits = commits_of(table, path, table.version() - after)
+    return {commit["version"]: commit.get("timestamp") for commit in commits if "version" in commit}
 
 
 def changes(spark: SparkSession, path: str, *, after: int, until: int) -> DataFrame:

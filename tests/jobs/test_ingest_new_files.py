@@ -44,7 +44,7 @@ def tables(made: FollowedProject) -> dict:
 def ingest(made: FollowedProject, caplog):
     """Runs the job, and returns its counts and why it read all files, or None."""
     caplog.clear()
-    with caplog.at_level(logging.INFO, "qarm_features.jobs.ingest_catalog"):
+    with caplog.at_level(logging.DEBUG, "qarm_features.jobs.ingest_catalog"):
         counts = ingest_catalog(made.context)
     told = [record.getMessage() for record in caplog.records if "reads all files" in record.getMessage()]
     return counts, told[0].partition("because ")[2] if told else None

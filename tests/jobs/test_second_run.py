@@ -8,19 +8,21 @@ import shutil
 import pytest
 
 from qarm_features.feature_store.publishing.releases import verify_release
-from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS
+from qarm_features.storage.tables import USER_BEHAVIOR
 from tests.following.conftest import published  # noqa: F401  # the fixture
 from tests.following.followed import FollowedProject, clicks_of, items_of, run_jobs
 
-LATE = clicks_of((3, 7, -30, 5), (3, 8, 1, 2), (4, 8, 1, 5), (99, 64, 3, 5), (None, 1, 5, 5))
+CLICKS = clicks_of((3, 64, 1, 5), (4, 7, 2, 2), (99, 64, 3, 5), (99, 64, 3, 5))
+LATE = clicks_of((3, 7, -30, 5), (3, 8, 1, 2), (4, 8, 1, 5))
 
 
 @pytest.fixture
 def grown(published, tmp_path, spark) -> FollowedProject:  # noqa: F811
     """A published project to whose sources files were added."""
     made = FollowedProject(shutil.copytree(published, tmp_path / "grown"), spark)
-    made.add("new.parquet", items_of([64, 65, 65, None]))
-    made.add("clicks.parquet", clicks_of((3, 64, 1, 5), (4, 7, 2, 2), (99, 64, 3, 5), (None, 1, 5, 5)), to="log")
+    run_jobs(made.context, ("publish_features",))  # once more, because the folder of the views is another one
+    made.add("new.parquet", items_of([64, 65, 65]))
+    made.add("clicks.parquet", CLICKS, to="log")
     return made
 
 
@@ -86,10 +88,7 @@ def test_rows_that_the_store_lost_are_written_again(grown, spark, caplog):
 
 @pytest.mark.slow
 def test_a_run_after_changed_rows_does_its_whole_work_and_says_why(grown, spark, caplog):
-    warehouse = grown.context.warehouse
     run(grown, caplog)
-    for table in (ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS):
-        assert len(grown.rows(table)) == 66
     (grown.folder / "catalog/log/clicks.parquet").unlink()
 
     reasons = run(grown, caplog)
