@@ -98,6 +98,4 @@ def test_a_run_after_changed_rows_does_its_whole_work_and_says_why(grown, spark,
         "interactions was written anew",
         "user_behavior was written anew",
     ]
-    assert 99 not in {
-        row["user_id"] for row in warehouse.arrow(ITEM_SEMANTIC_IDS).to_table().to_pylist() if "user_id" in row
-    }
+    assert 99 not in {row["user_id"] for row in grown.rows(USER_BEHAVIOR)}
