@@ -101,7 +101,9 @@ def init(
 def run(
     config: Config = _CONFIG,
     until: Annotated[str | None, typer.Option(help="Last job to run, for example publish-features.")] = None,
-    force: Annotated[bool, typer.Option(help="Run every job, even if its inputs have not changed.")] = False,
+    force: Annotated[
+        bool, typer.Option(help="Run every job over all rows, even if its inputs have not changed.")
+    ] = False,
     compare: Annotated[
         bool,
         typer.Option("--compare", help="Measure the aligned encoder beside the frozen one, and make codes of both."),

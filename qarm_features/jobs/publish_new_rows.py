@@ -19,6 +19,7 @@ from qarm_features.feature_store.publishing.release_checks import check_count
 from qarm_features.feature_store.publishing.release_manifest import ReleaseError, promoted_release, require_manifest
 from qarm_features.feature_store.publishing.releases import served_version
 from qarm_features.feature_store.publishing.verification import verify_published_keys
+from qarm_features.feature_store.store_errors import naming_the_store
 from qarm_features.feature_store.views.feature_views import Release, log_views, open_feature_store, release_view
 from qarm_features.feature_store.views.vector_views import published_vectors, vector_views
 from qarm_features.jobs.bases import Basis, WholeWork, changes_since, counted, mark, read_basis, require_same
@@ -73,7 +74,8 @@ def publish_new_rows(context: JobContext, job: str, release: Release, seen: Mapp
         try:
             items = publish_increment(spark, settings, store, compare=False)
             rows = publish_log_changes(spark, settings, store, changed)
-            _require_all_rows(context, store, items.release)
+            with naming_the_store(store.config):
+                _require_all_rows(context, store, items.release)
         except ReleaseError as error:
             raise WholeWork(f"the new rows alone give an error: {error}") from error
     finally:
