@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from qarm_features.behavior.impression_history import item_counters
+
 Build = Callable[[DataFrame], DataFrame]
 _SINCE = "_since"
 
@@ -37,6 +39,23 @@ def rows_since(interactions: DataFrame, first: DataFrame, build: Build, *, entit
     """
     own = interactions.join(first.select(entity), on=entity, how="left_semi")
     return _from_first(build(own), first, entity)
+
+
+def counters_since(interactions: DataFrame, first: DataFrame, present: DataFrame) -> DataFrame:
+    """Build the rows of ``item_counters`` of some items from their first new moment on, without their earlier clicks.
+
+    Args:
+        interactions: All rows of ``interactions``.
+        first: Rows of ``first_moments`` of items.
+        present: Rows of ``item_counters``, the newest of which before the first moment has the counts up to it.
+    """
+    with_first = interactions.join(first, on="item_id", how="inner")
+    rows = item_counters(with_first.where(F.col("event_timestamp") >= F.col(_SINCE)))
+    counts = ["item_positive_count", "item_impression_count"]
+    earlier = present.join(first, on="item_id", how="inner").where(F.col("event_timestamp") <= F.col(_SINCE))
+    before = earlier.groupBy("item_id").agg(F.max_by(F.struct(*counts), "event_timestamp").alias("before"))
+    more = [(F.col(name) + F.coalesce(F.col("before")[name], F.lit(0))).alias(name) for name in counts]
+    return rows.join(before, on="item_id", how="left").select("item_id", *more, "event_timestamp")
 
 
 def present_since(table_rows: DataFrame, first: DataFrame, *, entity: str) -> DataFrame:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from qarm_features.behavior.added_clicks import Build, first_moments, present_since, rows_since
+from qarm_features.behavior.added_clicks import Build, counters_since, first_moments, present_since, rows_since
 from qarm_features.behavior.impression_history import item_counters, user_impressions
 from qarm_features.behavior.user_behavior import user_behavior
 from qarm_features.jobs.bases import (
@@ -128,7 +128,11 @@ def _add(warehouse: Warehouse, derived: _Derived, interactions: DataFrame, click
     table, entity = derived.table, derived.entity
     own = clicks.where(F.col("label") == 1) if derived.of_positives else clicks
     first = first_moments(own, entity).persist()
-    fresh = rows_since(interactions, first, derived.build, entity=entity).persist()
+    if table is ITEM_COUNTERS:
+        fresh = counters_since(interactions, first, warehouse.read(table))
+    else:
+        fresh = rows_since(interactions, first, derived.build, entity=entity)
+    fresh = fresh.persist()
     count = fresh.count()
     if not count:
         return 0
