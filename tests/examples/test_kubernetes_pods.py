@@ -110,9 +110,9 @@ def start(cluster: Kubernetes, name: str, template: dict, **replaced: str) -> st
     return name
 
 
-def end_of(cluster: Kubernetes, pod: str, seconds: float = 900) -> None:
+def end_of(cluster: Kubernetes, pod: str) -> None:
     """Waits for the end of a pod, which must be a good one."""
-    code = cluster.processes[pod].wait(timeout=seconds)
+    code = cluster.processes[pod].wait(timeout=900)
     assert code == 0, cluster.said(pod)[-6000:]
 
 
@@ -158,7 +158,7 @@ def test_a_night_s_run_the_follower_and_a_driver_in_the_cluster_work_as_the_mani
     start(kubernetes, "qarm-follow-0", follower)
     assert "qarm_follow_lag_seconds" in answer_of(kubernetes, "qarm-follow-0", port)
     kubernetes.processes["qarm-follow-0"].terminate()
-    end_of(kubernetes, "qarm-follow-0", seconds=120)
+    end_of(kubernetes, "qarm-follow-0")
 
     submit = [spark_home / "bin" / "spark-submit", "--master", f"k8s://{kubernetes.url}", "--deploy-mode", "cluster"]
     submit += ["--properties-file", FOLDER / "submit.conf", "--conf", "spark.driver.memory=1g"]
