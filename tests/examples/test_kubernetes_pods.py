@@ -141,9 +141,14 @@ def not_allowed(cluster: Kubernetes) -> set:
     return set(cluster.asked) - allowed
 
 
-def test_a_night_s_run_the_follower_and_a_driver_in_the_cluster_work_as_the_manifests_say(
-    kubernetes, project, spark_home, tmp_path, bucket
-):
+def check_requests_and_objects(cluster: Kubernetes) -> None:
+    """Checks that the role allows all that was asked for, and that all that was made fits the schema."""
+    assert not_allowed(cluster) == set()
+    for made in cluster.made:
+        kubernetes_validate.validate({key: made[key] for key in made if key != "status"}, "1.37", strict=True)
+
+
+def test_a_night_s_run_and_the_follower_work_as_the_manifests_say(kubernetes, project, bucket):
     port = yaml.safe_load(project["qarm.yaml"])["follow"]["metrics_port"]
     run, follower = pod_of(manifest("CronJob", "qarm-run")), pod_of(manifest("StatefulSet", "qarm-follow"))
 
@@ -159,22 +164,31 @@ def test_a_night_s_run_the_follower_and_a_driver_in_the_cluster_work_as_the_mani
     assert "qarm_follow_lag_seconds" in answer_of(kubernetes, "qarm-follow-0", port)
     kubernetes.processes["qarm-follow-0"].terminate()
     end_of(kubernetes, "qarm-follow-0")
+    check_requests_and_objects(kubernetes)
 
+
+def test_a_job_that_is_submitted_in_cluster_mode_has_its_driver_and_its_executor_in_the_cluster(
+    kubernetes, project, spark_home
+):
+    program = f"local://{ROOT}/spark_jobs/ingest_catalog.py"
+    here = {
+        "spark.driver.memory": "1g",
+        "spark.kubernetes.driver.master": kubernetes.url,
+        "spark.kubernetes.driver.pod.name": "qarm-ingest",
+        "spark.kubernetes.submission.waitAppCompletion": "false",
+        "spark.pyspark.python": sys.executable,
+    }
     submit = [spark_home / "bin" / "spark-submit", "--master", f"k8s://{kubernetes.url}", "--deploy-mode", "cluster"]
-    submit += ["--properties-file", FOLDER / "submit.conf", "--conf", "spark.driver.memory=1g"]
-    submit += [
-        "--conf",
-        "spark.kubernetes.submission.waitAppCompletion=false",
-        "--conf",
-        f"spark.pyspark.python={sys.executable}",
-    ]
-    submit += ["--conf", "spark.kubernetes.driver.pod.name=qarm-monitor", "--name", "monitor"]
-    submit += [f"local://{ROOT}/spark_jobs/monitor.py", "--config", "/project/qarm.yaml", "--no-fail"]
-    environment = image_environment(spark_home, ROOT, sys.executable)
-    subprocess.run(submit, cwd=ROOT, env=environment, check=True, capture_output=True)
-    end_of(kubernetes, "qarm-monitor")
-    assert "monitor: 64 rows in, 64 out, 0 rejected" in kubernetes.said("qarm-monitor")
+    submit += ["--name", "ingest-catalog", "--properties-file", FOLDER / "submit.conf"]
+    submit += [part for pair in here.items() for part in ("--conf", "=".join(pair))]
 
-    assert not_allowed(kubernetes) == set()
-    for made in kubernetes.made:
-        kubernetes_validate.validate({key: made[key] for key in made if key != "status"}, "1.37", strict=True)
+    subprocess.run(
+        [*submit, program, "--config", "/project/qarm.yaml"],
+        cwd=ROOT, env=image_environment(spark_home, ROOT, sys.executable), check=True, capture_output=True,
+    )  # fmt: skip
+    end_of(kubernetes, "qarm-ingest")
+
+    assert "ingest_catalog: 864 rows in, 864 out, 0 rejected" in kubernetes.said("qarm-ingest")
+    roles = {one["metadata"].get("labels", {}).get("spark-role") for one in kubernetes.made}
+    assert {"driver", "executor"} <= roles
+    check_requests_and_objects(kubernetes)
