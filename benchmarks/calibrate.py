@@ -145,11 +145,10 @@ def measured_rates() -> dict[str, float]:
 
 def measured_keys() -> list[dict[str, Any]]:
     """Return the bytes of keys in a real Redis server, at several numbers of rows, releases, levels and lengths."""
-    from planning_runs.measured import redis_server
     from planning_runs.redis_rows import COUNTS, item_keys, user_keys
+    from servers.redis_server import redis_server
 
-    with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder)) as (address, _):
-        port = int(address.rsplit(":", 1)[1])
+    with redis_server() as (port, _):
         found = [item_keys(port, levels=levels, releases=n) for levels in (3, 6) for n in (1, 2)]
         found += [user_keys(port, length=length, counts=COUNTS[:2]) for length in (5, 10, 25, 50, 100)]
     for line in (lines := [line for some in found for line in some]):

@@ -17,7 +17,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from pathlib import Path
 
 import psutil
 from redis import Redis
+from servers.redis_server import redis_server
 
 BULK, STOCK = "qarm_features.feature_store.bulk_engine.BulkEngine", "spark.engine"
 START, END = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC)
@@ -70,26 +70,9 @@ def compare(options: argparse.Namespace) -> None:
         print(f"{'against it':>22}: {seconds / bulk['seconds']:.2f}x")
 
 
-@contextlib.contextmanager
-def redis_server():
-    """Yield the port of a Redis server without persistence."""
-    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        try:
-            time.sleep(1)
-            yield port
-        finally:
-            server.kill()
-            server.wait()
-
-
 def run(engine: str, options: argparse.Namespace) -> dict:
     """Load with one engine in a new process, into a new server."""
-    with redis_server() as port:
+    with redis_server() as (port, _):
         command = [sys.executable, __file__, "--load", engine, str(port), "--rows", str(options.rows)]
         command += ["--repeats", str(options.repeats)] + (["--dedup"] if options.dedup else [])
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -174,7 +157,7 @@ def item_view(spark, path: Path, name: str, rows: int) -> list:
 
 def raw_pipeline(rows: int, processes: int) -> float:
     """Return the seconds that redis-py takes for the same hashes, from bytes that are encoded before."""
-    with redis_server() as port, multiprocessing.get_context("fork").Pool(processes) as pool:
+    with redis_server() as (port, _), multiprocessing.get_context("fork").Pool(processes) as pool:
         bounds = [rows * process // processes for process in range(processes + 1)]
         seconds = pool.starmap(send_encoded, [(port, *pair) for pair in itertools.pairwise(bounds)])
         with Redis(port=port) as redis:

@@ -22,20 +22,22 @@ from planning_runs.fitting import seconds_by_constants, work_of
 from planning_runs.measured import STAGES, machine, measure
 from planning_runs.world import World
 
+from qarm_features.planning.sizes import EVENTS_PER_ITEM, EVENTS_PER_USER, usual_events, usual_users
+
 
 def main() -> None:
     """Run the stages and print the table."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--items", type=int, default=100_000)
-    arguments.add_argument("--events", type=int, help="10 for each item by default")
-    arguments.add_argument("--users", type=int, help="one for each 50 events by default")
+    arguments.add_argument("--events", type=int, help=f"{EVENTS_PER_ITEM} for each item by default")
+    arguments.add_argument("--users", type=int, help=f"one for each {EVENTS_PER_USER} events by default")
     arguments.add_argument("--dim", type=int, default=256)
     arguments.add_argument("--codebook-size", type=int, default=256)
     arguments.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     arguments.add_argument("--constants", type=Path, help="those of the package by default")
     options = arguments.parse_args()
-    events = options.events or 10 * options.items
-    users = options.users or max(1, events // 50)
+    events = options.events or usual_events(options.items)
+    users = options.users or usual_users(events)
     world = World(options.items, events, users, dim=options.dim, codebook_size=options.codebook_size)
     report(world, tuple(options.stages), options.constants)
 

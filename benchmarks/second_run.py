@@ -45,7 +45,7 @@ spark:
 
 
 class Stage(NamedTuple):
-    """What a stage cost: seconds, and thousands of rows that Spark's tasks read, shuffled and wrote."""
+    """What a stage cost: seconds, and what Spark's tasks counted: rows, megabytes that they read, and their own seconds."""
 
     seconds: float
     rows: Counter[str]
@@ -163,17 +163,13 @@ def print_table(first: dict[str, Stage], second: dict[str, Stage]) -> None:
     """Print both runs beside each other; a stage that the second run skipped costs nothing there."""
     kinds = ("task seconds", "read", "shuffled", "written")
     print(f"{'stage':22}{'seconds':>18}{'share':>7}" + "".join(f"{kind:>22}" for kind in kinds))
-    nothing, totals = Stage(0.0, Counter()), [nothing_spent(), nothing_spent()]
+    nothing = Stage(0.0, Counter())
+    totals = [nothing, nothing]
     for name in first:
         pair = (first[name], second.get(name, nothing))
         totals = [Stage(a.seconds + b.seconds, a.rows + b.rows) for a, b in zip(totals, pair)]
         print_line(name, *pair, kinds)
     print_line("whole run", *totals, kinds)
-
-
-def nothing_spent() -> Stage:
-    """Return a stage that cost nothing."""
-    return Stage(0.0, Counter())
 
 
 def print_line(name: str, first: Stage, second: Stage, kinds: tuple[str, ...]) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 from scipy.optimize import nnls
 
 from planning_runs.world import World
+from qarm_features.planning.constants import FIXED
 from qarm_features.planning.sizes import Sizes
 from qarm_features.planning.work import Work, works
 
-FIXED = "fixed"
 BYTES = {"read_bytes": "input", "written_bytes": "output", "shuffle_bytes": "shuffle"}
 
 

@@ -7,12 +7,8 @@ of a stage far more than they lengthen these.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
-import shutil
-import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from servers.redis_server import redis_server
 
 from planning_runs.processor_clock import ProcessorClock
 from planning_runs.world import World, write_project
@@ -43,13 +40,13 @@ STAGES = (
 
 def measure(world: World, stages: tuple[str, ...] = STAGES) -> Iterator[dict[str, Any]]:
     """Run stages on a new project, and yield one record per stage. Call it in a process of its own."""
-    with tempfile.TemporaryDirectory(prefix="qarm-plan-") as place, redis_server(Path(place)) as (address, server):
+    with tempfile.TemporaryDirectory(prefix="qarm-plan-") as place, redis_server() as (port, server):
         folder = Path(place) / "project"
-        write_project(folder, world, address)
-        yield from _run(folder, world, stages, address, server)
+        write_project(folder, world, f"127.0.0.1:{port}")
+        yield from _run(folder, world, stages, port, server)
 
 
-def _run(folder: Path, world: World, stages: tuple[str, ...], address: str, server: int) -> Iterator[dict[str, Any]]:
+def _run(folder: Path, world: World, stages: tuple[str, ...], port: int, server: int) -> Iterator[dict[str, Any]]:
     from qarm_features.jobs.context import JobContext
     from qarm_features.settings.load import load_settings
 
@@ -58,7 +55,7 @@ def _run(folder: Path, world: World, stages: tuple[str, ...], address: str, serv
     context.spark.range(10).count()  # the start of Spark is no part of the first stage
     clock = ProcessorClock(left_out=server)
     for name, job in jobs.items():
-        memory, counted, before = _redis_bytes(address), _spark_counts(context.spark), clock.seconds()
+        memory, counted, before = _redis_bytes(port), _spark_counts(context.spark), clock.seconds()
         began = time.perf_counter()
         counts = job(context)
         wall, after = time.perf_counter() - began, clock.seconds()
@@ -66,7 +63,7 @@ def _run(folder: Path, world: World, stages: tuple[str, ...], address: str, serv
         record = {"stage": name, "world": asdict(world), "rows": [counts.rows_in, counts.rows_out]}
         record |= {"wall_seconds": round(wall, 3), "cpu_seconds": round(after[0] - before[0], 3)}
         record |= {"driver_cpu_seconds": round(after[1] - before[1], 3), "spark": spark}
-        record |= {"redis_bytes": _redis_bytes(address) - memory, "iterations": _iterations(context, name)}
+        record |= {"redis_bytes": _redis_bytes(port) - memory, "iterations": _iterations(context, name)}
         print(f"  {name}: {wall:.1f} s, {record['cpu_seconds']:.1f} processor seconds, {spark}", flush=True)
         yield record
     clock.stop()
@@ -96,39 +93,11 @@ def _iterations(context: Any, name: str) -> int | None:
     return sum(level["iterations"] for level in context.artifacts("codebooks").latest().manifest["levels"])
 
 
-def _redis_bytes(address: str) -> int:
+def _redis_bytes(port: int) -> int:
     from redis import Redis
 
-    with Redis(port=int(address.rsplit(":", 1)[1])) as client:
+    with Redis(port=port) as client:
         return int(client.info("memory")["used_memory"])
-
-
-@contextlib.contextmanager
-def redis_server(folder: Path) -> Iterator[tuple[str, int]]:
-    """Yield the address and the process number of a new Redis server, whose processor seconds are not counted."""
-    program = shutil.which("redis-server")
-    if program is None:
-        raise SystemExit("redis-server is not installed. On Debian: apt-get install redis-server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        _wait_for(port)
-        yield f"127.0.0.1:{port}", server.pid
-    finally:
-        server.kill()
-        server.wait(timeout=30)
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"redis-server did not answer on port {port} within 30 seconds.")
 
 
 def machine() -> dict[str, Any]:

@@ -38,7 +38,7 @@ def rows_since(interactions: DataFrame, first: DataFrame, build: Build, *, entit
         entity: Column of the users or items, ``user_id`` or ``item_id``.
     """
     own = interactions.join(first.select(entity), on=entity, how="left_semi")
-    return _from_first(build(own), first, entity)
+    return from_first_moment(build(own), first, entity)
 
 
 def counters_since(interactions: DataFrame, first: DataFrame, present: DataFrame) -> DataFrame:
@@ -58,11 +58,13 @@ def counters_since(interactions: DataFrame, first: DataFrame, present: DataFrame
     return rows.join(before, on="item_id", how="left").select("item_id", *more, "event_timestamp")
 
 
-def present_since(table_rows: DataFrame, first: DataFrame, *, entity: str) -> DataFrame:
-    """Return the rows of a table that stand where ``rows_since`` builds rows. The arguments are those of ``rows_since``."""
-    return _from_first(table_rows, first, entity)
+def from_first_moment(rows: DataFrame, first: DataFrame, entity: str) -> DataFrame:
+    """Return the rows of a table from the first new moment of their user or item on.
 
-
-def _from_first(rows: DataFrame, first: DataFrame, entity: str) -> DataFrame:
+    Args:
+        rows: Rows with the entity and ``event_timestamp``.
+        first: Rows of ``first_moments``.
+        entity: Column of the users or items, ``user_id`` or ``item_id``.
+    """
     # A row is stamped one microsecond after its moment, so that of the first moment lies above it.
     return rows.join(first, on=entity, how="inner").where(F.col("event_timestamp") > F.col(_SINCE)).drop(_SINCE)

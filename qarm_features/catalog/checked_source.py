@@ -14,6 +14,7 @@ from qarm_features.catalog.ingest_columns import local_file_state
 from qarm_features.catalog.reading.read_source import open_source
 from qarm_features.catalog.rejections import RowCounts, require_all_lines
 from qarm_features.settings.load import Settings
+from qarm_features.settings.sources import TextSource
 from qarm_features.storage.tables import INTERACTIONS, ITEMS, Table
 
 
@@ -43,22 +44,26 @@ def check_source(spark: SparkSession, settings: Settings, table: Table, path: st
     Raises:
         IngestError: The source does not fit the settings, or its files changed while they were read.
     """
+    source = source_of(settings, table)
+    read = open_source(spark, source, path)
     if table is ITEMS:
-        read = open_source(spark, settings.items, path)
         file_state = local_file_state([settings.path(root.get_secret_value()) for root in settings.encoder.media_roots])
         checked = check_items(read.frame, settings.items, file_state=file_state)
     else:
-        source = settings.interactions
-        read = open_source(spark, source, path)
-        checked = check_interactions(read.frame, source, item_id_type=settings.items.item_id_type)
+        checked = check_interactions(read.frame, settings.interactions, item_id_type=settings.items.item_id_type)
     counts = checked.counts(table.name)
-    require_all_lines(counts, read.lines, (settings.items if table is ITEMS else settings.interactions).path)
+    require_all_lines(counts, read.lines, source.path)
     return CheckedSource(read.frame, checked, counts)
+
+
+def source_of(settings: Settings, table: Table) -> TextSource:
+    """Return the section of the settings that names the source of a table, ``ITEMS`` or ``INTERACTIONS``."""
+    return settings.items if table is ITEMS else settings.interactions
 
 
 def source_path(settings: Settings, table: Table) -> str | None:
     """Return the resolved path of the source of a table, ``ITEMS`` or ``INTERACTIONS``; None for one of Spark's catalog."""
-    path = (settings.items if table is ITEMS else settings.interactions).path
+    path = source_of(settings, table).path
     return None if path is None else settings.path(path)
 
 

@@ -18,13 +18,12 @@ import typer
 from qarm_features.planning.constants import SHIPPED, load_constants
 from qarm_features.planning.plan import make_plan
 from qarm_features.planning.plan_text import plan_lines
-from qarm_features.planning.sizes import Cluster, Sizes
+from qarm_features.planning.sizes import EVENTS_PER_ITEM, EVENTS_PER_USER, Cluster, Sizes, usual_events, usual_users
 from qarm_features.terminal import one_line
 
-_EVENTS_PER_ITEM, _EVENTS_PER_USER = 10, 50
 _DERIVED = {
-    "events": f"{_EVENTS_PER_ITEM} for each item by default",
-    "users": f"one for each {_EVENTS_PER_USER} events by default",
+    "events": f"{EVENTS_PER_ITEM} for each item by default",
+    "users": f"one for each {EVENTS_PER_USER} events by default",
 }
 
 
@@ -41,9 +40,9 @@ def plan(
     Spark and reads no project.
     """
     if flags["events"] is None:
-        flags["events"] = _EVENTS_PER_ITEM * flags["items"]
+        flags["events"] = usual_events(flags["items"])
     if flags["users"] is None:
-        flags["users"] = max(1, flags["events"] // _EVENTS_PER_USER)
+        flags["users"] = usual_users(flags["events"])
     sizes = Sizes(**{one.name: flags[one.name] for one in fields(Sizes)})
     cluster = Cluster(**{one.name: flags[one.name] for one in fields(Cluster)})
     made = make_plan(sizes, cluster, load_constants(constants or SHIPPED), datetime.now(UTC).date())

@@ -18,10 +18,11 @@ from pyspark.sql import SparkSession
 
 from qarm_features.catalog.checked_source import check_source
 from qarm_features.catalog.ingest import Checked
+from qarm_features.catalog.reading.some_files import one_path_of
 from qarm_features.catalog.reading.source_files import shown_path
 from qarm_features.catalog.reading.source_rows import IngestError
 from qarm_features.catalog.rejections import RowCounts
-from qarm_features.following.source_files import SourceFile, path_of, read_together
+from qarm_features.following.source_files import SourceFile, read_together
 from qarm_features.settings.load import Settings
 from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS, Table
 from qarm_features.storage.warehouse import Warehouse
@@ -100,7 +101,7 @@ def _read(spark: SparkSession, settings: Settings, table: Table, files: Sequence
     while waiting:
         part = waiting.pop(0)
         try:
-            found = check_source(spark, settings, table, path_of(part))
+            found = check_source(spark, settings, table, one_path_of([file.path for file in part]))
         except IngestError as error:
             if len(part) == 1:
                 arrivals.broken.append((part[0], str(error)))

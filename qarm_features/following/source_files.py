@@ -18,7 +18,7 @@ from typing import NamedTuple
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from qarm_features.catalog.reading.some_files import looks_like_pattern, one_path_of
+from qarm_features.catalog.reading.some_files import looks_like_pattern
 from qarm_features.catalog.reading.source_files import refuse_delta, resolve, shown_path
 from qarm_features.settings.load import Settings
 from qarm_features.settings.sources import TextSource
@@ -107,16 +107,3 @@ def read_together(files: Sequence[SourceFile]) -> list[list[SourceFile]]:
     """
     plain = [file for file in files if not looks_like_pattern(file.path)]
     return [*([plain] if plain else []), *([file] for file in files if looks_like_pattern(file.path))]
-
-
-def path_of(files: Sequence[SourceFile]) -> str:
-    """Return one path that names these files and no others.
-
-    Args:
-        files: One of the parts of ``read_together``.
-
-    Example:
-        >>> path_of([SourceFile("items", "file:/shop/a.csv", 1), SourceFile("items", "file:/shop/b/c.csv", 2)])
-        'file:/shop/{a.csv,b/c.csv}'
-    """
-    return one_path_of([file.path for file in files])

@@ -79,12 +79,20 @@ def files_mark(warehouse: Warehouse, table: Table, column: str, value: str) -> s
     return fingerprint([Path(file).name for file in warehouse.files(table) if f"{column}={value}/" in file])
 
 
-def read_basis(settings: Settings, job: str) -> Basis:
+def read_basis(settings: Settings, job: str, *, whole: bool) -> Basis:
     """Return the state at the last success of a job.
+
+    Args:
+        settings: Settings of the project.
+        job: Name of the job.
+        whole: True if the user asks for the whole work.
 
     Raises:
         NoBasis: None is recorded.
+        WholeWork: The user asks for the whole work.
     """
+    if whole:
+        raise WholeWork("--force asks for it")
     path = _path(settings, job)
     if not path.is_file():
         raise NoBasis("no earlier run is recorded")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from qarm_features.behavior.added_clicks import Build, counters_since, first_moments, present_since, rows_since
+from qarm_features.behavior.added_clicks import Build, counters_since, first_moments, from_first_moment, rows_since
 from qarm_features.behavior.impression_history import item_counters, user_impressions
 from qarm_features.behavior.user_behavior import user_behavior
 from qarm_features.jobs.bases import (
@@ -72,8 +72,6 @@ def build_user_behavior(context: JobContext) -> Counts:
     warehouse, settings = context.warehouse, context.settings
     seen, now = inputs(build_user_behavior, settings), mark(warehouse, INTERACTIONS)
     try:
-        if context.whole:
-            raise WholeWork("--force asks for it")
         counts = _build_added(context, seen, now)
     except WholeWork as reason:
         log.log(reason.level, "build-user-behavior builds all rows, because %s", reason)
@@ -106,7 +104,7 @@ def _build_added(context: JobContext, seen: dict[str, Any], now: Any) -> Counts:
         WholeWork: Something else happened than that clicks came.
     """
     warehouse, settings = context.warehouse, context.settings
-    basis = read_basis(settings, build_user_behavior.name)
+    basis = read_basis(settings, build_user_behavior.name, whole=context.whole)
     require_same(basis.inputs, seen, "changed", but=[INTERACTIONS.name])
     written = {name: state for name, state in basis.tables.items() if name != INTERACTIONS.name}
     require_same(written, _written(warehouse), "holds other rows than that run wrote")
@@ -136,7 +134,7 @@ def _add(warehouse: Warehouse, derived: _Derived, interactions: DataFrame, click
     count = fresh.count()
     if not count:
         return 0
-    present = present_since(warehouse.read(table).select(*table.key), first, entity=entity)
+    present = from_first_moment(warehouse.read(table).select(*table.key), first, entity)
     if present.isEmpty():
         warehouse.append(table, fresh, fill=False)
     else:  # Late clicks. A moment never leaves, because no click does.

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from qarm_features.catalog.reading.some_files import folder_of
 from qarm_features.feature_store.publishing.increment import require_increments
 from qarm_features.feature_store.publishing.named_versions import keep_readable
 from qarm_features.feature_store.publishing.release_manifest import require_promoted_release
@@ -134,8 +135,6 @@ def _ingested(settings: Settings) -> set[tuple[str, int]]:
         seen = None if record is None or source.path is None else record["inputs"].get(source.path)
         if seen is None or seen == UNKNOWN:
             continue
-        place = Path(settings.path(source.path or ""))
-        while not place.is_dir():  # as for the state of a file or of a pattern
-            place = place.parent
+        place = folder_of(settings.path(source.path or ""))
         found |= {(os.path.normpath(place / name), nanoseconds // 1_000_000) for name, _, nanoseconds in seen}
     return found

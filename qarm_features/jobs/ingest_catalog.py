@@ -65,8 +65,6 @@ def ingest_catalog(context: JobContext) -> Counts:
     """
     seen = inputs(ingest_catalog, context.settings)
     try:
-        if context.whole:
-            raise WholeWork("--force asks for it")
         return ingest_new_files(context, ingest_catalog.name, seen)
     except WholeWork as reason:
         log.log(reason.level, "ingest-catalog reads all files, because %s", reason)

@@ -12,7 +12,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from qarm_features.catalog.checked_source import SOURCE_TABLES, CheckedSource, check_source, source_path
+from qarm_features.catalog.checked_source import SOURCE_TABLES, CheckedSource, check_source, source_of, source_path
 from qarm_features.catalog.checks import IngestError, remarks
 from qarm_features.catalog.event_times import early_times, require_fitting_unit
 from qarm_features.catalog.reading.new_files import new_files
@@ -50,7 +50,7 @@ def ingest_new_files(context: JobContext, job: str, seen: Mapping[str, Any]) -> 
         WholeWork: Something else happened than that files came, or a new row cannot be added to those that stand there.
     """
     settings, warehouse = context.settings, context.warehouse
-    basis = read_basis(settings, job)
+    basis = read_basis(settings, job, whole=context.whole)
     files = _new_files(context, basis, seen)
     require_same(basis.tables, ingested_tables(warehouse), "holds other rows than that run wrote")
     try:
@@ -104,7 +104,7 @@ def rejected_remark(of_items: RowCounts, of_log: RowCounts) -> str:
 def _new_files(context: JobContext, basis: Basis, seen: Mapping[str, Any]) -> dict[Table, tuple[str, ...]]:
     """Returns the paths of the new files by the table that they are meant for."""
     settings = context.settings
-    sources = {table: _source(settings, table) for table in SOURCE_TABLES}
+    sources = {table: source_of(settings, table) for table in SOURCE_TABLES}
     names = [str(source.path or source.table) for source in sources.values()]
     require_same(basis.inputs, seen, "changed", but=names)
     found = {}
@@ -171,7 +171,3 @@ def _totals(basis: Basis, added: Added) -> dict[Table, RowCounts]:
 def _counted(counts: Mapping[Table, RowCounts], unknown: UnknownItems) -> dict[str, Any]:
     kept = {table.name: {"accepted": one.accepted, "by_reason": dict(one.by_reason)} for table, one in counts.items()}
     return {"counts": kept, "unknown": unknown.rows}
-
-
-def _source(settings: Settings, table: Table) -> Any:
-    return settings.items if table is ITEMS else settings.interactions

@@ -119,9 +119,9 @@ def publish_features(
         return Counts(release.rows, 0, 0, "nothing was changed")
     held_back = False
     try:
-        if context.whole or codebook_version is not None or not promote:
+        if codebook_version is not None or not promote:
             raise WholeWork("a flag asks for it")
-        remark = publish_new_rows(context, publish_features.name, release, seen)
+        remark = publish_new_rows(context, publish_features.name, release, seen, now)
     except WholeWork as reason:
         log.log(reason.level, "publish-features writes all rows, because %s", reason)
         published = publish_release(context.spark, settings, release, promote=promote)

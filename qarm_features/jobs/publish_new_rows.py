@@ -39,7 +39,9 @@ from qarm_features.storage.warehouse import Warehouse
 PUBLISHED = (ITEM_SEMANTIC_IDS, USER_BEHAVIOR, USER_IMPRESSIONS, ITEM_COUNTERS)
 
 
-def publish_new_rows(context: JobContext, job: str, release: Release, seen: Mapping[str, Any]) -> str:
+def publish_new_rows(
+    context: JobContext, job: str, release: Release, seen: Mapping[str, Any], now: Mapping[str, Any]
+) -> str:
     """Serves the rows that came to the promoted release and to the tables of the click log.
 
     Args:
@@ -47,6 +49,7 @@ def publish_new_rows(context: JobContext, job: str, release: Release, seen: Mapp
         job: Name of the job.
         release: Release to publish.
         seen: Present inputs of the job.
+        now: Present states of the tables, from ``published_tables``.
 
     Returns:
         A remark for people.
@@ -56,13 +59,12 @@ def publish_new_rows(context: JobContext, job: str, release: Release, seen: Mapp
         LeaseError: Another publisher holds the lease.
     """
     settings, warehouse, spark = context.settings, context.warehouse, context.spark
-    basis = read_basis(settings, job)
+    basis = read_basis(settings, job, whole=context.whole)
     require_same(basis.inputs, seen, "changed", but=[table.name for table in PUBLISHED])
     store = open_feature_store(settings.feature_repo_path)
     _require_as_served(settings, store, basis, release, seen)
     _require_feed_of_ids(warehouse, settings, release)
     views = log_views(settings)
-    now = published_tables(warehouse)
     changed = {}
     try:
         for view in views:

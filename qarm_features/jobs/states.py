@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qarm_features.catalog.reading.some_files import folder_of
 from qarm_features.settings.load import Settings
 from qarm_features.settings.sources import Source
 from qarm_features.storage.artifacts import Artifacts
@@ -79,9 +80,7 @@ def path_state(place: str) -> Any:
     files = [
         file for root in roots for file in (sorted(root.rglob("*")) if root.is_dir() else [root]) if file.is_file()
     ]
-    folder = Path(place)
-    while not folder.is_dir() and folder != folder.parent:
-        folder = folder.parent
+    folder = folder_of(place)
     return [(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
 
 

@@ -15,6 +15,7 @@ from qarm_features.planning import memory
 from qarm_features.planning.constants import Constants
 from qarm_features.planning.estimate import StageEstimate, estimates
 from qarm_features.planning.sizes import GIB, Cluster, Sizes
+from qarm_features.planning.work import bank_bytes
 
 MOST_ITEMS = 10**13
 Needs = Callable[[Sizes], float]
@@ -105,7 +106,7 @@ def _of_memory(cluster: Cluster, constants: Constants) -> list[tuple]:
          cluster.executor_memory_gib, "GiB", "--executor-memory-gib, or a smaller codebook"),
         ("executor disk of a fit", _gib(lambda s: memory.fit_disk_bytes(s, cluster)), disk, "GiB",
          "--executor-disk-gib or --executors"),
-        ("executor disk of the bank, which every machine holds", _gib(lambda s: memory.bank_disk_bytes(s, cluster)), disk,
+        ("executor disk of the bank, which every machine holds", _gib(bank_bytes), disk,
          "GiB", "--executor-disk-gib", False),
     ]  # fmt: skip
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from qarm_features.planning.constants import FIXED, RedisConstants
 from qarm_features.planning.sizes import GIB, Cluster, Sizes
-from qarm_features.planning.work import bank_bytes, codebook_bytes, item_table_bytes
+from qarm_features.planning.work import codebook_bytes, item_table_bytes
 from qarm_features.quantizers.passes.sum_trees import COMBINE_BYTES, LEAST_LEFT
 
 SPLIT_BYTES = 128 << 20  # spark.sql.files.maxPartitionBytes
@@ -73,11 +73,6 @@ def interpolated(points: Sequence[tuple[float, float]], place: float) -> float:
 def fit_disk_bytes(sizes: Sizes, cluster: Cluster) -> float:
     """Returns the local disk of an executor that a fit takes: its rows of a level and of the next, and their codes."""
     return sizes.items * (8.0 * sizes.dim + 8) / cluster.executors
-
-
-def bank_disk_bytes(sizes: Sizes, cluster: Cluster) -> float:
-    """Returns the local disk of an executor that a bank takes: every machine that searches holds all of it."""
-    return bank_bytes(sizes)
 
 
 def step_memory_bytes(sizes: Sizes, cluster: Cluster) -> float:

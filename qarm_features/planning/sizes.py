@@ -14,6 +14,7 @@ from qarm_features.settings.ranking import Behavior, Ranking
 from qarm_features.settings.sections import Encoder
 
 GIB = 2**30
+EVENTS_PER_ITEM, EVENTS_PER_USER = 10, 50  # where neither events nor users are given
 _CODEBOOKS, _NEAREST = Codebooks(), NearestItems()
 _BEHAVIOR, _RANKING, _ENCODER = Behavior(), Ranking(), Encoder()
 _MOST = {"levels": 16, "codebook_size": 65_536, "dim": 65_536, "items": 10**13, "events": 10**15, "users": 10**13}
@@ -106,6 +107,16 @@ class Cluster:
     def cores(self) -> int:
         """Number of cores of all executors."""
         return self.executors * self.cores_per_executor
+
+
+def usual_events(items: int) -> int:
+    """Returns the number of events that a plan takes where none is given."""
+    return EVENTS_PER_ITEM * items
+
+
+def usual_users(events: int) -> int:
+    """Returns the number of users that a plan takes where none is given."""
+    return max(1, events // EVENTS_PER_USER)
 
 
 def flag_of(name: str) -> str:

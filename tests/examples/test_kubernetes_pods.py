@@ -24,6 +24,7 @@ from tests.examples.kubernetes_files import FOLDER, ROOT, manifest, pod_of
 from tests.examples.pods_as_processes import Kubernetes, image_environment
 from tests.feature_store.redis_server import RedisServer
 from tests.free_port import free_port
+from tests.jobs.yarn_cluster import fetched_jars
 from tests.toy_catalog import SETTINGS, write_toy_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -42,13 +43,8 @@ def spark_home(tmp_path_factory) -> Path:
     shutil.copytree(installed / "bin", home / "bin")
     (home / "python").symlink_to(installed / "python")
     (home / "jars").mkdir()
-    ivy, nothing = home / "ivy", home / "nothing.py"
-    nothing.touch()
-    command = [home / "bin" / "spark-submit", "--master", "local[1]", "--packages", DELTA]
-    environment = image_environment(installed, ROOT, sys.executable)
-    command += ["--conf", f"spark.jars.ivy={ivy}", nothing]
-    subprocess.run(command, env=environment, check=True, capture_output=True)
-    delta = [jar for group in ("io.delta_*", "io.unitycatalog_*") for jar in (ivy / "jars").glob(group)]
+    fetched = fetched_jars(home / "ivy", (DELTA,))
+    delta = [jar for jar in fetched if jar.name.startswith(("io.delta_", "io.unitycatalog_"))]
     for jar in [*(installed / "jars").iterdir(), *delta]:
         (home / "jars" / jar.name).symlink_to(jar)
     return home

@@ -10,10 +10,11 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from qarm_features.catalog.reading.some_files import one_path_of
 from qarm_features.catalog.reading.source_files import resolve
 from qarm_features.following.batch_plan import planned, writer_name
 from qarm_features.following.metrics import served_metrics
-from qarm_features.following.source_files import SourceFile, path_of, read_together
+from qarm_features.following.source_files import SourceFile, read_together
 from qarm_features.following.stream import asked_to_stop
 from tests.free_port import free_port
 from tests.telemetry.runs import run_of
@@ -28,7 +29,7 @@ def test_the_paths_of_files_with_odd_names_read_these_files_alone(spark, tmp_pat
 
     parts = read_together(files)
 
-    paths = [resolve(spark, path_of(part), setting="items.path") for part in parts]
+    paths = [resolve(spark, one_path_of([file.path for file in part]), setting="items.path") for part in parts]
     assert [len(part) for part in parts] == [3, 1, 1, 1, 1]
     assert sorted(line["value"] for path in paths for line in spark.read.text(path).collect()) == sorted(names)
 

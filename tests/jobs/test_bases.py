@@ -103,11 +103,14 @@ def test_a_table_that_was_made_anew_kept_no_feed_or_lost_its_files_is_a_reason(w
 
 def test_a_basis_is_read_as_it_was_written_and_a_job_that_never_ran_has_none(settings):
     with pytest.raises(NoBasis, match="no earlier run is recorded"):
-        read_basis(settings, "ingest_catalog")
+        read_basis(settings, "ingest_catalog", whole=False)
 
-    write_basis(settings, "ingest_catalog", Basis({"code": "1"}, {"items": ["id", 3, 5]}, {"unknown": 0}))
+    basis = Basis({"code": "1"}, {"items": ["id", 3, 5]}, {"unknown": 0})
+    write_basis(settings, "ingest_catalog", basis)
 
-    assert read_basis(settings, "ingest_catalog") == Basis({"code": "1"}, {"items": ["id", 3, 5]}, {"unknown": 0})
+    assert read_basis(settings, "ingest_catalog", whole=False) == basis
+    with pytest.raises(WholeWork, match="--force asks for it"):
+        read_basis(settings, "ingest_catalog", whole=True)
     assert (NoBasis.level, WholeWork.level) == (logging.DEBUG, logging.INFO)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qarm_features.catalog.reading.some_files import looks_like_pattern
+from qarm_features.catalog.reading.some_files import folder_of, looks_like_pattern
 from qarm_features.catalog.reading.source_files import is_hidden
 from qarm_features.settings.sources import Source
 
@@ -56,9 +56,7 @@ def new_files(section: str, source: Source, place: str | None, before: Any, now:
     changed = sorted(name for name, facts in known.items() if present.get(name) != facts)
     if changed:
         return NewFiles(fault=_words(section, changed, present))
-    folder = Path(place)
-    while not folder.is_dir():  # as for the state of a file or of a pattern
-        folder = folder.parent
+    folder = folder_of(place)
     # Markers of writers, which are no data; any other hidden file is refused before.
     names = sorted(name for name in present if name not in known and not any(map(is_hidden, Path(name).parts)))
     paths = [str(folder / name) for name in names]

@@ -1,15 +1,28 @@
-"""One path for some of the files of a source, so that a reader of a source reads them and no others.
+"""Paths of the files of a source: the folder at which their names start, and one path for some of them.
 
-In: paths of files. Out: a path with names between braces, which Hadoop expands.
+In: the path of a source, or paths of its files. Out: a folder, or a path with names between braces, which Hadoop expands.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 # Hadoop takes escapes away where it expands names between braces.
 _PATTERN = re.compile(r"[\[\]{}*?,\\]")
+
+
+def folder_of(place: str) -> Path:
+    """Return the folder at which the names of the files of a source start.
+
+    Args:
+        place: Resolved path of the source: a folder, a file, or a pattern.
+    """
+    folder = Path(place)
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def looks_like_pattern(path: str) -> bool:

@@ -9,7 +9,6 @@ import pytest
 
 from qarm_features.feature_store.publishing.releases import verify_release
 from qarm_features.storage.tables import USER_BEHAVIOR
-from tests.following.conftest import published  # noqa: F401  # the fixture
 from tests.following.followed import FollowedProject, clicks_of, items_of, run_jobs
 
 CLICKS = clicks_of((3, 64, 1, 5), (4, 7, 2, 2), (99, 64, 3, 5), (99, 64, 3, 5))
@@ -17,7 +16,7 @@ LATE = clicks_of((3, 7, -30, 5), (3, 8, 1, 2), (4, 8, 1, 5))
 
 
 @pytest.fixture
-def grown(published, tmp_path, spark) -> FollowedProject:  # noqa: F811
+def grown(published, tmp_path, spark) -> FollowedProject:
     """A published project to whose sources files were added."""
     made = FollowedProject(shutil.copytree(published, tmp_path / "grown"), spark)
     run_jobs(made.context, ("publish_features",))  # once more, because the folder of the views is another one
