@@ -31,6 +31,7 @@ _EM3 = {**_CONTENT, "use_content_interest": True, "use_content_match": True}
 _NEW_ITEMS = {"new_items_from_content": True}
 _CIC = {"content_id_weight": 0.1, **_NEW_ITEMS}
 _PROJECTED_CIC = {"content_id_weight": 0.01, "content_id_dim": 16, "content_id_negatives": 16}
+_PROJECTED = ("+ EM3 with projected CIC", "+ EM3 with projected CIC of .001", "+ EM3 with projected CIC of .1")
 
 
 class Row(NamedTuple):
@@ -61,7 +62,10 @@ ROWS = (
     Row("+ EM3 without CIC", False, False, _EM3),
     Row("+ EM3 with CIC", False, False, {**_EM3, **_CIC}),
     Row("+ EM3, new items from content", False, False, {**_EM3, **_NEW_ITEMS}),  # the row above without its loss
-    Row("+ EM3 with projected CIC", False, False, {**_EM3, **_PROJECTED_CIC}),
+    *(
+        Row(name, False, False, {**_EM3, **_PROJECTED_CIC, "content_id_weight": weight})
+        for name, weight in zip(_PROJECTED, (0.01, 0.001, 0.1), strict=True)
+    ),
     Row("all", True, True, {**_VECTOR, **_RQ, **_VQ, **_EM3, **_CIC}),
 )
 
@@ -86,7 +90,7 @@ CLAIMS = (
     Claim("+ EM3 without CIC", "+ content as input"),
     Claim("+ EM3 with CIC", "+ EM3 without CIC"),
     Claim("+ EM3 with CIC", "+ EM3, new items from content"),
-    Claim("+ EM3 with projected CIC", "+ EM3 without CIC"),
+    *(Claim(name, "+ EM3 without CIC") for name in _PROJECTED),
     Claim("+ RQ and VQ with match", ITEM_IDS, "new products"),
     Claim("+ EM3 with CIC", ITEM_IDS, "new products"),
     Claim("+ RQ and VQ with match", ITEM_IDS, "never bought"),
@@ -97,7 +101,7 @@ CLAIMS = (
         for row, against in (
             ("+ EM3 with CIC", "+ content as input"),
             ("+ EM3 with CIC", "+ EM3 without CIC"),
-            ("+ EM3 with projected CIC", "+ EM3 without CIC"),
+            *((name, "+ EM3 without CIC") for name in _PROJECTED),
             ("+ aligned RQ", "+ unaligned RQ"),
         )
     ),
