@@ -8,7 +8,6 @@ killed run continues from them.
 from __future__ import annotations
 
 import functools
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,10 +16,11 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from qarm_features.alignment import AlignmentOptions, align
+from qarm_features.alignment import AlignmentOptions
 from qarm_features.alignment.export_pairs import write_alignment_data
-from qarm_features.embedding.encoder_versions import as_described, publish_encoder, with_limits
-from qarm_features.encoders.item_encoder import ItemEncoder, raw_columns
+from qarm_features.alignment.training import METRICS_FILE, align_new
+from qarm_features.embedding.encoder_versions import as_described, publish_files, with_limits
+from qarm_features.encoders.item_encoder import raw_columns
 from qarm_features.settings.sections import Alignment
 from qarm_features.storage.artifacts import Artifact, Artifacts, fingerprint
 
@@ -88,15 +88,17 @@ def train_encoder(
         seed=seed,
     )
     with tempfile.TemporaryDirectory() as output:
-        run(
-            align, functools.partial(ItemEncoder, **arguments), str(folder / "source"), output,
+        described = run(
+            align_new, arguments, str(folder / "source"), output,
             options=options, checkpoint_dir=str(folder / "checkpoints"),
         )  # fmt: skip
-        metrics = json.loads((Path(output) / "metrics.json").read_text())
-        encoder = ItemEncoder.from_pretrained(output, limits=limits)
-    latest = pairs.agg({"event_timestamp": "max"}).first()
-    assert latest is not None  # an aggregate without groups has one row
-    manifest = {"alignment": made_from, "metrics": metrics, "pairs": rows, "pairs_until": latest[0].isoformat()}
-    artifact = publish_encoder(encoders, encoder, config, manifest)
+        latest = pairs.agg({"event_timestamp": "max"}).first()
+        assert latest is not None  # an aggregate without groups has one row
+        manifest = {"alignment": made_from, **described, "pairs": rows, "pairs_until": latest[0].isoformat()}
+        artifact = publish_files(encoders, functools.partial(_copy_encoder, Path(output)), config, manifest)
     shutil.rmtree(folder)
     return artifact
+
+
+def _copy_encoder(saved: Path, folder: Path) -> None:
+    shutil.copytree(saved, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(METRICS_FILE))

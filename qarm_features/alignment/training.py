@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,28 @@ def align(
                 logger.warning("No epoch was better than the untrained encoder, which is kept.")
         processes.wait()
     return metrics
+
+
+def align_new(arguments: Mapping[str, Any], source: str, output_dir: str, **how: Any) -> dict[str, Any]:
+    """Build an item encoder and align it, so that the process that publishes the result need not load a backbone.
+
+    Args:
+        arguments: Keyword arguments of ``ItemEncoder``.
+        source: Folder of the training data, as for ``align``.
+        output_dir: Local folder to which the first process saves the encoder, as for ``align``.
+        how: Further arguments of ``align``.
+
+    Returns:
+        ``metrics`` as ``align`` returns them, beside the entries of ``ItemEncoder.description``.
+    """
+    built: list[ItemEncoder] = []
+
+    def build() -> ItemEncoder:
+        built.append(ItemEncoder(**arguments))
+        return built[0]
+
+    metrics = align(build, source, output_dir, **how)
+    return {"metrics": metrics, **built[0].description}
 
 
 def _pack_once_per_machine(source: str | Path, scratch: str | Path | None, processes: Processes) -> Path:

@@ -149,13 +149,24 @@ def publish_encoder(
     def write(folder: Path) -> None:
         encoder.save_pretrained(folder)
 
-    entries = {
-        "aligned": encoder.q_former is not None,
-        "columns": encoder.columns,
-        "dim": encoder.dim,
-        "config": encoder.config,
-    }
-    return artifacts.publish(write, made_from=encoder_fingerprint(config), **entries, **(manifest or {}))
+    return publish_files(artifacts, write, config, {**encoder.description, **(manifest or {})})
+
+
+def publish_files(
+    artifacts: Artifacts, write: Callable[[Path], object], config: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> Artifact:
+    """Publish an encoder that another process built and saved, so that this one need not build it.
+
+    Args:
+        artifacts: All encoder versions of the project.
+        write: Function that writes what ``save_pretrained`` saved into the folder that it is given.
+        config: Arguments from ``item_encoder_config``; ``current_encoder`` finds the version by them.
+        manifest: Entries of the version's manifest, with those of ``ItemEncoder.description``.
+
+    Returns:
+        The published version.
+    """
+    return artifacts.publish(write, made_from=encoder_fingerprint(config), **manifest)
 
 
 def current_encoder(artifacts: Artifacts, items: ItemSource, encoder: Encoder) -> Artifact:

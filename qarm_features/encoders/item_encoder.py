@@ -157,6 +157,16 @@ class ItemEncoder(
         return typed
 
     @property
+    def description(self) -> dict[str, Any]:
+        """Return what the manifest of a version says of the encoder, as JSON."""
+        return {
+            "aligned": self.q_former is not None,
+            "columns": self.columns,
+            "dim": self.dim,
+            "config": self.config,
+        }
+
+    @property
     def device(self) -> torch.device:
         """Return the device of the weights."""
         return self._where.device

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from qarm_features.alignment.align_encoder import alignment_fingerprint, train_encoder
-from qarm_features.embedding.encoder_versions import item_encoder_config, media_limits, unaligned_encoder
+from qarm_features.embedding.encoder_versions import item_encoder_config, media_limits, unaligned_encoder, with_limits
+from qarm_features.encoders.item_encoder import ItemEncoder
 from qarm_features.jobs.context import JobContext, existing_version
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.training_processes import TrainingProcesses
@@ -45,18 +46,21 @@ def align_encoder(
             "item_pairs has 0 rows, must have at least 1. Lower the thresholds of item_pairs, then run: qarm mine-item-pairs"
         )
     unaligned_encoder(encoders, settings.items, settings.encoder)
-    trained = train_encoder(
-        encoders,
-        pairs,
-        warehouse.read(ITEMS),
-        config=config,
-        limits=media_limits(settings.encoder, settings.path),
-        alignment=settings.alignment,
-        seed=settings.seed,
-        work=settings.state_path / "work",
-        pairs_version=existing_version(warehouse, ITEM_PAIRS),
-        run=TrainingProcesses(context, settings.alignment.num_processes).run,
-    )
+    limits = media_limits(settings.encoder, settings.path)
+    processes = TrainingProcesses(context, settings.alignment.num_processes)
+    with processes.loading(ItemEncoder, **with_limits(config, limits)):  # while Spark writes the training data
+        trained = train_encoder(
+            encoders,
+            pairs,
+            warehouse.read(ITEMS),
+            config=config,
+            limits=limits,
+            alignment=settings.alignment,
+            seed=settings.seed,
+            work=settings.state_path / "work",
+            pairs_version=existing_version(warehouse, ITEM_PAIRS),
+            run=processes.run,
+        )
     rows, metrics = trained.manifest["pairs"], trained.manifest["metrics"]
     shown = [
         f"{words} {metrics['untrained'][name]:.3f} -> {metrics['valid'][name]:.3f}"

@@ -7,6 +7,7 @@ that the processes print is kept in ``logs/training.log`` of the project.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from qarm_features.jobs.context import JobContext
-from qarm_features.jobs.process_beside import call_beside
+from qarm_features.jobs.process_beside import ProcessBeside
 from qarm_features.settings.secrets import open_private, redacted
 from qarm_features.training_log import TRAINING_ERROR, TRAINING_LINE, tell_error
 
@@ -44,6 +45,24 @@ class TrainingProcesses:
 
     def __init__(self, context: JobContext, num_processes: int) -> None:
         self.context, self.num_processes = context, num_processes
+        self._loaded: ProcessBeside | None = None
+
+    @contextlib.contextmanager
+    def loading(self, load: Callable[..., object], **kwargs: Any) -> Iterator[None]:
+        """Starts the process that ``run`` uses inside the context, if it is one, and lets it load what training needs.
+
+        Args:
+            load: Function or class of a module that the process calls at once, and whose result it drops.
+            kwargs: Its keyword arguments.
+        """
+        if self.num_processes > 1:  # Spark starts these
+            yield
+            return
+        with ProcessBeside(functools.partial(tell_error, load, **kwargs)) as self._loaded:
+            try:
+                yield
+            finally:
+                self._loaded = None
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Calls a function in every process, and returns what the first process returned.
@@ -56,9 +75,10 @@ class TrainingProcesses:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         try:
             if self.num_processes == 1:
-                with open_private(log_file) as file:
+                with open_private(log_file) as file, contextlib.ExitStack() as ended:
                     passed_on = _Lines(file, lines, sys.stderr)
-                    return call_beside(tell_error, function, *args, on_text=passed_on.write, **kwargs)
+                    process, self._loaded = self._loaded or ended.enter_context(ProcessBeside()), None
+                    return process.call(tell_error, function, *args, on_text=passed_on.write, **kwargs)
             with _lines_passed_on(log_file, lines):
                 return self._distributor().run(tell_error, function, *args, **kwargs)
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -10,7 +11,12 @@ import time
 
 import pytest
 
-from qarm_features.jobs.process_beside import call_beside
+from qarm_features.jobs.process_beside import ProcessBeside
+
+
+def call_beside(function, *args, on_text, load=None, **kwargs):
+    with ProcessBeside(load) as process:
+        return process.call(function, *args, on_text=on_text, **kwargs)
 
 
 def doubled(number, *, times=2):
@@ -25,6 +31,15 @@ def fails():
 
 def dies():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def remembers():
+    sys.remembered = os.getpid()
+    print("loaded", flush=True)
+
+
+def remembered():
+    return sys.remembered, os.getpid()
 
 
 def waits(path):
@@ -48,6 +63,34 @@ def test_the_answer_and_every_line_come_back_from_another_process():
 
     assert (answer, sorted(lines)) == (15, ["on stderr\n", "on stdout\n"])
     assert process != os.getpid()
+
+
+def test_what_was_loaded_before_the_call_is_there_and_its_lines_come_back():
+    lines = []
+
+    before, process = call_beside(remembered, on_text=lines.append, load=remembers)
+
+    assert (before, lines) == (process, ["loaded\n"])
+
+
+def test_a_process_that_gets_no_call_ends_with_the_context(tmp_path):
+    with ProcessBeside(functools.partial(waits, tmp_path / "pid")):
+        until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text())
+        process = int((tmp_path / "pid").read_text())
+
+    assert not is_alive(process)
+
+
+@pytest.mark.parametrize("load", [fails, dies])
+def test_an_end_while_loading_is_told_at_the_call(load):
+    lines = []
+
+    with ProcessBeside(load) as process:
+        process._process.wait()
+        with pytest.raises(subprocess.CalledProcessError):
+            process.call(doubled, 1, on_text=lines.append)
+
+    assert load is dies or any("KeyError: 'this one'" in line for line in lines)
 
 
 def test_a_file_of_the_project_stands_in_for_no_module(tmp_path, monkeypatch):
@@ -75,8 +118,7 @@ def test_an_end_without_an_answer_is_told_with_its_cause(function, end, said):
 
 def test_the_process_ends_with_a_driver_that_is_killed(tmp_path):
     driver = (
-        "from qarm_features.jobs.process_beside import call_beside\n"
-        "from tests.jobs.test_process_beside import waits\n"
+        "from tests.jobs.test_process_beside import call_beside, waits\n"
         f"call_beside(waits, {str(tmp_path / 'pid')!r}, on_text=print)\n"
     )
     paths = os.pathsep.join(path for path in sys.path if path)
