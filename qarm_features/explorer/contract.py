@@ -353,16 +353,16 @@ class UserList(TypedDict):
     total: int
 
 
-# The answers of the server by their paths. {} is a part of the path, URL-encoded.
+# The answers of the server by their paths. An ID is no part of a path, because a browser takes "." and ".." out of paths.
 PATHS: dict[str, Any] = {
     "/api/summary": Summary,
     "/api/tree?prefix=&limit=": Tree,
     "/api/items?prefix=&offset=&limit=": ItemList,
     "/api/search?q=": Found,
-    "/api/item/{item_id}": ItemPage,
-    "/api/picture/{item_id}": bytes,
+    "/api/item?item_id=": ItemPage,
+    "/api/picture?item_id=": bytes,
     "/api/users?offset=&limit=": UserList,
-    "/api/user/{user_id}": UserPage,
+    "/api/user?user_id=": UserPage,
     "/api/map": MapPoints,
     "/api/collisions?offset=&limit=": list[Collision],
     "/api/moves": Moves,

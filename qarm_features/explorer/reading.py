@@ -158,6 +158,10 @@ class ExplorerFile:
         """Return the connection of this thread."""
         connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
         if connection is None:
+            if not self.file.is_file():
+                raise ExplorerError(
+                    f"{self.file.parent.name} of explorers was deleted, newer ones are there. Start again: qarm explore"
+                )
             place = f"{self.file.resolve().as_uri()}?mode=ro&immutable=1"
             connection = sqlite3.connect(place, uri=True, check_same_thread=False)
             with self._lock:

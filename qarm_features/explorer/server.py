@@ -70,7 +70,7 @@ def make_app(explorer: Explorer, *, names: frozenset[str] = frozenset()) -> Fast
 
 
 def _add_answers(app: FastAPI, explorer: Explorer) -> None:
-    """Add the paths of the contract. IDs may hold slashes, which arrive decoded."""
+    """Add the paths of the contract."""
     app.get("/api/summary", response_model=None)(explorer.summary)
     app.get("/api/map", response_model=None)(explorer.map)
     app.get("/api/moves", response_model=None)(explorer.moves)
@@ -89,7 +89,7 @@ def _add_answers(app: FastAPI, explorer: Explorer) -> None:
     def search(q: _Text = "") -> Any:
         return explorer.search(q)
 
-    @app.get("/api/item/{item_id:path}")
+    @app.get("/api/item")
     def item(item_id: str) -> Any:
         return explorer.item(item_id)
 
@@ -97,7 +97,7 @@ def _add_answers(app: FastAPI, explorer: Explorer) -> None:
     def users(offset: _Offset = 0, limit: _Limit = 50) -> Any:
         return explorer.users(offset, limit)
 
-    @app.get("/api/user/{user_id:path}")
+    @app.get("/api/user")
     def user(user_id: str) -> Any:
         return explorer.user(user_id)
 
@@ -105,7 +105,7 @@ def _add_answers(app: FastAPI, explorer: Explorer) -> None:
     def collisions(offset: _Offset = 0, limit: _Limit = 50) -> Any:
         return explorer.collisions(offset, limit)
 
-    @app.get("/api/picture/{item_id:path}")
+    @app.get("/api/picture")
     def picture(item_id: str) -> Response:
         data = explorer.picture(item_id)
         if data is None:

@@ -7,6 +7,7 @@ In: tables, codebooks, ranking models and evaluations of the promoted release. O
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import tempfile
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import EVALUATIONS, RELEASES
 from qarm_features.storage.drafts import DRAFT
 from qarm_features.storage.origins import require_embeddings_of
+
+log = logging.getLogger("qarm")
 
 
 @job(
@@ -65,6 +68,9 @@ def build_explorer(context: JobContext) -> Counts:
             settings=settings.explorer.model_dump(),
             seed=settings.seed,
         )
+    for old in versions.versions()[: -settings.explorer.kept_versions]:
+        versions.remove(old)
+        log.info("explorers v%d is deleted, explorer.kept_versions is %d.", old, settings.explorer.kept_versions)
     sample = "all" if built.shown_items == built.items else "a sample by hash"
     remark = f"{sample} of them shown, {built.users} users; explorers v{version.version}; look at it: qarm explore"
     return Counts(built.items, built.shown_items, built.items - built.shown_items, remark)

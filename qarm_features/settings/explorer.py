@@ -35,3 +35,6 @@ class ExplorerData(Section):
         le=512,
         description="Longest side in pixels of the small pictures of items, from 0 to 512; 0 leaves pictures out.",
     )
+    kept_versions: int = Field(
+        3, ge=1, description="Number of explorers that are kept, at least 1; building a new one deletes older ones."
+    )

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from qarm_features.storage.copies import copies_of, drop_copy, fetched, keep_copy
-from qarm_features.storage.drafts import DRAFT
+from qarm_features.storage.drafts import DRAFT, remove_below
 from qarm_features.storage.json_files import as_json, fingerprint, sha256, write_json
 from qarm_features.storage.objects import AnyPath, ObjectPath, any_path
 from qarm_features.storage.version_files import MANIFEST, ArtifactError, hashed_files, require_whole
@@ -163,6 +163,22 @@ class Artifacts:
             if all(artifact.manifest.get(name) == value for name, value in wanted.items()):
                 return artifact
         return None
+
+    def remove(self, version: int) -> None:
+        """Delete a version in one step for readers. Its number is not given again.
+
+        Raises:
+            ArtifactError: The version does not exist.
+        """
+        place = self.get(version).place
+        if isinstance(place, ObjectPath):
+            (place / MANIFEST).unlink(missing_ok=True)
+            remove_below(place)
+            drop_copy(place)
+            return
+        gone = self.drafts() / f"{DRAFT}{uuid.uuid4().hex}"
+        os.rename(place, gone)
+        shutil.rmtree(gone)
 
     def drafts(self) -> Path:
         """Return the local folder, which exists, on the file system of the versions or else of their copies."""

@@ -25,6 +25,8 @@ HOSTILE = {
     "rtl": "abc \u202egnp.exe مرحبا بالعالم",
     "emoji": "👩\u200d👩\u200d👧\u200d👦 family 🏳️\u200d🌈 pack",
     "a/b?c#d%2F&é": "Slashes, marks and letters",
+    ".": "One dot",
+    "..": "Two dots",
     "long": "Averyveryverylongtitlewithoutanyspace" * 8,
     "untitled": "",
 }

@@ -32,8 +32,10 @@ def copy(project, tmp_path_factory, spark):
     folder = tmp_path_factory.mktemp("copy") / "project"
     shutil.copytree(project.settings._folder, folder)
     with open(folder / "qarm.yaml", "a") as file:
-        file.write("explorer: {users: 7}\n")
-    return open_project(folder, spark)
+        file.write("explorer: {users: 7, kept_versions: 1}\n")
+    copied = open_project(folder, spark)
+    copied.artifacts("explorers").publish(lambda folder: (folder / "explorer.db").write_text("an old one"))
+    return copied
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,10 @@ def positives(project):
 
 def ids(lines):
     return [line["item_id"] for line in lines]
+
+
+def test_older_explorers_than_explorer_kept_versions_asks_for_are_deleted(copy, counts):
+    assert copy.artifacts("explorers").versions() == [1]
 
 
 def test_every_prefix_counts_its_items_its_children_and_its_positives(project, explorer, codes_of):
@@ -217,7 +223,7 @@ def test_lineage_and_figures_name_what_the_release_was_made_of(explorer):
 
 
 def test_the_job_counts_the_items_and_its_manifest_names_the_release(copy, counts):
-    manifest = copy.artifacts("explorers").get(0).verify().manifest
+    manifest = copy.artifacts("explorers").latest().verify().manifest
 
     assert counts[:3] == (64, 64, 0)
     assert (manifest["items"], manifest["shown_items"], manifest["users"]) == (64, 64, 7)

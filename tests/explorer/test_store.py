@@ -116,6 +116,15 @@ def test_at_most_ten_items_share_a_prefix_and_those_of_the_longest_one_come_firs
     explorer.close()
 
 
+def test_an_explorer_that_was_deleted_says_so(tmp_path):
+    explorer = write_store(tmp_path, [ItemRow("a", "", "", [0, 0], 0)])
+    explorer.close()
+    explorer._read.file.unlink()
+
+    with pytest.raises(ExplorerError, match="was deleted, newer ones are there. Start again: qarm explore"):
+        explorer.item("a")
+
+
 def test_a_picture_is_bytes_or_none(explorer):
     assert explorer.picture("a") == b"\xff\xd8jpeg"
     assert explorer.picture("b") is None

@@ -46,6 +46,23 @@ def test_a_writer_that_fails_leaves_nothing(root):
     assert list(codebooks.drafts().glob("*")) + list(codebooks.folder.glob("*")) == []
 
 
+def test_a_removed_version_is_gone_at_once_and_its_number_is_not_given_again(root):
+    codebooks = Artifacts(root, "codebooks")
+    for number in range(2):
+        codebooks.publish(write_number(number), seed=number)
+    kept = codebooks.get(1)
+
+    codebooks.remove(1)
+
+    assert codebooks.versions() == [0]
+    assert [file.name for file in codebooks.folder.glob("v1/*")] == []
+    assert codebooks.publish(write_number(7), seed=7).version == 2
+    with pytest.raises(ArtifactError, match="no version 1"):
+        codebooks.remove(1)
+    with pytest.raises((ArtifactError, FileNotFoundError)):
+        (kept.path / "number.txt").read_text()
+
+
 def test_publishers_at_the_same_time_get_different_versions(root):
     codebooks = Artifacts(root, "codebooks")
     threads = [

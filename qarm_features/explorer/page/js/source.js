@@ -16,8 +16,8 @@ export class Problem extends Error {}
  * @param {object} options Parameters of the query.
  */
 export async function ask(path, id = null, options = {}) {
-  const query = new URLSearchParams(options).toString();
-  const url = `api/${path}${id === null ? "" : `/${encodeURIComponent(id)}`}${query ? `?${query}` : ""}`;
+  const query = new URLSearchParams(id === null ? options : { [`${path}_id`]: id, ...options }).toString();
+  const url = `api/${path}${query ? `?${query}` : ""}`;
   if (!answers.has(url)) {
     if (answers.size >= KEPT) answers.delete(answers.keys().next().value);
     answers.set(url, isFile ? askFile(path, id, options) : fetched(url));
@@ -28,7 +28,7 @@ export async function ask(path, id = null, options = {}) {
 
 /** Return the address of an item's picture. */
 export async function pictureOf(item) {
-  return isFile ? filePicture(item.item_id) : `api/picture/${encodeURIComponent(item.item_id)}`;
+  return isFile ? filePicture(item.item_id) : `api/picture?${new URLSearchParams({ item_id: item.item_id })}`;
 }
 
 async function fetched(url) {
