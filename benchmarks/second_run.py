@@ -5,12 +5,15 @@ each, and the run is repeated. Vectors are synthetic too (precomputed, 32 number
 them, and the figures are those of the flow and not of an encoder. Clicks come in sessions of five by one user within some
 minutes. Those that are added are later than all others, and one in two of them names a new item.
 
+Much of a small run does not grow with the data: Spark plans, starts tasks and commits. The same two runs of a tiny project
+measure this fixed cost, and the last column is the share of the work above it.
+
 The output has the seconds of each stage in both runs, with the share that the second needs, and beside them what Spark's
 tasks counted in its event log: seconds, rows read from files, shuffled and written. On a loaded machine these say more than
 the seconds of the clock. The start of Python and Spark is a line of its own.
 
     python benchmarks/second_run.py
-    python benchmarks/second_run.py --items 50000 --clicks 500000
+    python benchmarks/second_run.py --items 50000 --clicks 500000 --share 0.01
 """
 
 from __future__ import annotations
@@ -57,19 +60,29 @@ def main() -> None:
     arguments.add_argument("--items", type=int, default=1_000_000)
     arguments.add_argument("--clicks", type=int, default=10_000_000)
     arguments.add_argument("--share", type=float, default=0.01, help="share of new items and of new clicks")
+    arguments.add_argument("--fixed-items", type=int, default=2_000, help="items of the project of the fixed cost")
     arguments.add_argument("--until", default="publish-features", help="last job of both runs")
     arguments.add_argument("--keep", type=Path, help="folder for the project; a temporary one by default")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
+        per_item = options.clicks // options.items
+        how = {"share": options.share, "until": options.until}
+        fixed = both_runs(Path(temporary) / "fixed", options.fixed_items, options.fixed_items * per_item, **how)
         folder = options.keep or Path(temporary) / "project"
-        write_project_of(folder, options.items, options.clicks)
-        first = timed_run(folder, "first", options.until)
-        new_items, new_clicks = int(options.items * options.share), int(options.clicks * options.share)
-        add_items(folder, "new", range(options.items, options.items + new_items))
-        add_clicks(folder, "new", new_clicks, options.clicks // 20, options.items, new_items=new_items, day=DAYS)
-        second = timed_run(folder, "second", options.until)
-    print(f"{options.items:,} items and {options.clicks:,} clicks; then {new_items:,} and {new_clicks:,} more")
-    print_table(first, second)
+        runs = both_runs(folder, options.items, options.clicks, **how)
+    print(f"{options.items:,} items and {options.clicks:,} clicks; then {options.share:.1%} more of both")
+    print(f"The fixed cost is that of {options.fixed_items:,} items.")
+    print_table(runs, fixed)
+
+
+def both_runs(folder: Path, items: int, clicks: int, *, share: float, until: str) -> tuple[dict[str, Stage], ...]:
+    """Run a new project, add a share of items and clicks, run it again, and return what the stages cost in both runs."""
+    write_project_of(folder, items, clicks)
+    first = timed_run(folder, "first", until)
+    new_items = int(items * share)
+    add_items(folder, "new", range(items, items + new_items))
+    add_clicks(folder, "new", int(clicks * share), clicks // 20, items, new_items=new_items, day=DAYS)
+    return first, timed_run(folder, "second", until)
 
 
 def write_project_of(folder: Path, items: int, clicks: int) -> None:
@@ -122,7 +135,7 @@ def add_clicks(
 
 def timed_run(folder: Path, name: str, until: str) -> dict[str, Stage]:
     """Run the jobs and return what each stage cost, with the start of Python and Spark as a stage of its own."""
-    print(f"{name} run ...", flush=True)
+    print(f"{folder.name}, {name} run ...", flush=True)
     before = {path.name for path in (folder / "events").iterdir()}
     began, began_at = time.perf_counter(), time.time()
     with open(folder / f"{name}.txt", "w") as log:
@@ -159,24 +172,29 @@ def count_rows(path: Path, counted: dict[str, Counter[str]]) -> None:
                 rows["task seconds"] += metrics.get("Executor Run Time", 0) / 1000
 
 
-def print_table(first: dict[str, Stage], second: dict[str, Stage]) -> None:
+def print_table(runs: tuple[dict[str, Stage], ...], fixed: tuple[dict[str, Stage], ...]) -> None:
     """Print both runs beside each other; a stage that the second run skipped costs nothing there."""
     kinds = ("task seconds", "read", "shuffled", "written")
-    print(f"{'stage':22}{'seconds':>18}{'share':>7}" + "".join(f"{kind:>22}" for kind in kinds))
+    heads = "".join(f"{kind:>22}" for kind in kinds)
+    print(f"{'stage':22}{'seconds':>18}{'share':>7}{heads}{'fixed task seconds':>22}{'share above':>13}")
     nothing = Stage(0.0, Counter())
-    totals = [nothing, nothing]
-    for name in first:
-        pair = (first[name], second.get(name, nothing))
-        totals = [Stage(a.seconds + b.seconds, a.rows + b.rows) for a, b in zip(totals, pair)]
-        print_line(name, *pair, kinds)
-    print_line("whole run", *totals, kinds)
+    totals = [nothing] * 4
+    for name in runs[0]:
+        costs = [run.get(name, nothing) for run in (*runs, *fixed)]
+        totals = [Stage(a.seconds + b.seconds, a.rows + b.rows) for a, b in zip(totals, costs)]
+        print_line(name, costs, kinds)
+    print_line("whole run", totals, kinds)
 
 
-def print_line(name: str, first: Stage, second: Stage, kinds: tuple[str, ...]) -> None:
-    """Print what one stage cost in both runs."""
+def print_line(name: str, costs: list[Stage], kinds: tuple[str, ...]) -> None:
+    """Print what one stage cost in both runs, and in both runs of the tiny project."""
+    first, second, *fixed = costs
     share = second.seconds / first.seconds if first.seconds else 0.0
     counts = "".join(f"{first.rows[kind]:>12,.0f}{second.rows[kind]:>10,.0f}" for kind in kinds)
-    print(f"{name:22}{first.seconds:>10.1f}{second.seconds:>8.1f}{share:>7.0%}{counts}")
+    work = [cost.rows["task seconds"] for cost in costs]
+    above = f"{(work[1] - work[3]) / (work[0] - work[2]):>13.0%}" if work[0] > work[2] else ""
+    rest = "".join(f"{cost.rows['task seconds']:>{width},.0f}" for cost, width in zip(fixed, (12, 10)))
+    print(f"{name:22}{first.seconds:>10.1f}{second.seconds:>8.1f}{share:>7.0%}{counts}{rest}{above}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ _EM3 = {**_CONTENT, "use_content_interest": True, "use_content_match": True}
 _NEW_ITEMS = {"new_items_from_content": True}
 _CIC = {"content_id_weight": 0.1, **_NEW_ITEMS}
 _PROJECTED_CIC = {"content_id_weight": 0.01, "content_id_dim": 16, "content_id_negatives": 16}
+_ID_DROPOUT = {"id_dropout": 0.1}  # a tenth of the rows teach what to do without an item ID
 _PROJECTED = ("+ EM3 with projected CIC", "+ EM3 with projected CIC of .001", "+ EM3 with projected CIC of .1")
 
 
@@ -66,6 +67,9 @@ ROWS = (
         Row(name, False, False, {**_EM3, **_PROJECTED_CIC, "content_id_weight": weight})
         for name, weight in zip(_PROJECTED, (0.01, 0.001, 0.1), strict=True)
     ),
+    Row("+ content as input, ID dropout", False, False, {**_CONTENT, **_ID_DROPOUT}),
+    Row("+ EM3 without CIC, ID dropout", False, False, {**_EM3, **_ID_DROPOUT}),
+    Row("+ EM3 with projected CIC, ID dropout", False, False, {**_EM3, **_PROJECTED_CIC, **_ID_DROPOUT}),
     Row("all", True, True, {**_VECTOR, **_RQ, **_VQ, **_EM3, **_CIC}),
 )
 
@@ -91,6 +95,7 @@ CLAIMS = (
     Claim("+ EM3 with CIC", "+ EM3 without CIC"),
     Claim("+ EM3 with CIC", "+ EM3, new items from content"),
     *(Claim(name, "+ EM3 without CIC") for name in _PROJECTED),
+    Claim("+ EM3 with projected CIC, ID dropout", "+ EM3 without CIC, ID dropout"),
     Claim("+ RQ and VQ with match", ITEM_IDS, "new products"),
     Claim("+ EM3 with CIC", ITEM_IDS, "new products"),
     Claim("+ RQ and VQ with match", ITEM_IDS, "never bought"),
@@ -102,6 +107,9 @@ CLAIMS = (
             ("+ EM3 with CIC", "+ content as input"),
             ("+ EM3 with CIC", "+ EM3 without CIC"),
             *((name, "+ EM3 without CIC") for name in _PROJECTED),
+            ("+ EM3 without CIC, ID dropout", "+ EM3 without CIC"),
+            ("+ EM3 with projected CIC, ID dropout", "+ EM3 without CIC, ID dropout"),
+            ("+ EM3 with projected CIC, ID dropout", "+ content as input, ID dropout"),
             ("+ aligned RQ", "+ unaligned RQ"),
         )
     ),

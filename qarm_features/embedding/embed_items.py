@@ -115,7 +115,7 @@ def write_embeddings(
         limits: Limits of what may be read and decoded, from ``media_limits``.
         replace_rejected: True if the rejected items replace those of earlier runs, False if they are added to them.
     """
-    rows = items_to_embed(items, present, encoder_version=encoder.version).count()
+    rows, changed = _to_embed(items, present, encoder.version)
     chunks, rejected = max(1, -(-rows // settings.items_per_commit)), 0
     for chunk in range(chunks):
         new = items_to_embed(items, present, encoder_version=encoder.version, chunk=chunk, num_chunks=chunks)
@@ -124,11 +124,22 @@ def write_embeddings(
         ).persist(StorageLevel.MEMORY_AND_DISK)
         if rows or not warehouse.exists(ITEM_EMBEDDINGS):
             found = embedded.where(F.col("reason").isNull())
-            warehouse.upsert(ITEM_EMBEDDINGS, found, part={"encoder_version": encoder.version})
+            write = warehouse.upsert if changed else warehouse.append_missing
+            write(ITEM_EMBEDDINGS, found, part={"encoder_version": encoder.version})
         if rows or replace_rejected:
             rejected += write_rejected(warehouse, embedded, first=replace_rejected and chunk == 0, any_new=rows > 0)
         embedded.unpersist()
     return Embedded(rows, rejected)
+
+
+def _to_embed(items: DataFrame, present: DataFrame, encoder_version: int) -> tuple[int, int]:
+    """Return the number of items without an embedding of their content, and of those that have one of other content."""
+    done = present.where(F.col("encoder_version") == encoder_version)
+    done = done.select("item_id", F.col("content_hash").alias("hash_before"), F.lit(True).alias("is_known"))
+    joined = items.select("item_id", "content_hash").join(done, on="item_id", how="left")
+    is_changed = F.col("is_known") & ~F.col("content_hash").eqNullSafe(F.col("hash_before"))
+    new, changed = joined.agg(F.count_if(F.col("is_known").isNull()), F.count_if(is_changed)).collect()[0]
+    return new + changed, changed
 
 
 def write_rejected(warehouse: Warehouse, embedded: DataFrame, *, first: bool, any_new: bool) -> int:

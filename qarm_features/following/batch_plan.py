@@ -11,11 +11,8 @@ import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pyspark.sql import DataFrame
-
-from qarm_features.storage.conditional_writes import again_if_changed
 from qarm_features.storage.json_files import write_json
-from qarm_features.storage.tables import INTERACTIONS, ITEM_SEMANTIC_IDS, ITEMS, Table
+from qarm_features.storage.tables import INTERACTIONS, ITEM_SEMANTIC_IDS, ITEMS
 from qarm_features.storage.warehouse import Warehouse
 
 
@@ -64,25 +61,3 @@ def writer_name(folder: Path) -> str:
     if not path.is_file():
         write_json(path, {"writer": f"qarm follow {uuid.uuid4()}"})
     return str(json.loads(path.read_text())["writer"])
-
-
-def append_missing(warehouse: Warehouse, table: Table, rows: DataFrame) -> None:
-    """Append the rows whose key a table lacks, which is cheaper than to merge them in. A second call appends nothing.
-
-    Args:
-        warehouse: Tables of the project.
-        table: Table to write.
-        rows: Rows, no two of the same key, which Spark keeps.
-
-    Raises:
-        ChangedMeanwhile: Others wrote the table again and again.
-    """
-
-    def attempt() -> None:
-        base = warehouse.base(table)
-        present = warehouse.read_base(table, base).select(*table.key)
-        missing = rows.join(present, on=list(table.key), how="left_anti")
-        if not missing.isEmpty():
-            warehouse.append(table, missing, base=base)
-
-    again_if_changed(attempt)

@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from qarm_features.behavior.impression_history import item_counters, user_impressions
 from qarm_features.behavior.user_behavior import user_behavior
 from qarm_features.catalog.ingest import Checked
-from qarm_features.following.batch_plan import BatchPlan, append_missing
+from qarm_features.following.batch_plan import BatchPlan
 from qarm_features.settings.load import Settings
 from qarm_features.storage.tables import INTERACTIONS, ITEM_COUNTERS, USER_BEHAVIOR, USER_IMPRESSIONS, Table
 from qarm_features.storage.warehouse import Warehouse
@@ -74,7 +74,7 @@ class BehaviorBatches:
             F.count_distinct("user_id").alias("users"),
         ).collect()[0]
         if counts["new"]:
-            append_missing(self.warehouse, INTERACTIONS, rows.where("is_new"))
+            self.warehouse.append_missing(INTERACTIONS, rows.where("is_new"))
         if counts["rows"] > counts["new"]:
             self.warehouse.upsert(INTERACTIONS, rows.where(~F.col("is_new")))
         if counts["rows"]:

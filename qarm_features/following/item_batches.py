@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from qarm_features.catalog.ingest import Checked
 from qarm_features.embedding.embed_items import write_embeddings
 from qarm_features.embedding.encoder_versions import media_limits
-from qarm_features.following.batch_plan import BatchPlan, append_missing
+from qarm_features.following.batch_plan import BatchPlan
 from qarm_features.semantic_ids.append_ids import append_new_ids, reassign_ids
 from qarm_features.settings.load import Settings
 from qarm_features.storage.artifacts import Artifact
@@ -82,7 +82,7 @@ class ItemBatches:
                 F.count_if(F.col("differs") & ~F.col("is_new")).alias("differ"),
             ).collect()[0]
             if counts["new"]:
-                append_missing(self.warehouse, ITEMS, arrived.where("is_new"))
+                self.warehouse.append_missing(ITEMS, arrived.where("is_new"))
             if counts["differ"]:
                 self.warehouse.upsert(ITEMS, arrived.where(F.col("differs") & ~F.col("is_new")))
             found = self.embed_and_assign(arrived, replace_rejected=False)

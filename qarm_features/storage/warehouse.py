@@ -316,6 +316,32 @@ class Warehouse:
         """
         again_if_changed(lambda: self._upsert(table, rows, key or table.key, replace, self.base(table, part)))
 
+    def append_missing(self, table: Table, rows: DataFrame, *, part: Mapping[str, str | int] | None = None) -> None:
+        """Append the rows whose key a table lacks, which is cheaper than to merge them in. A second call appends nothing.
+
+        Args:
+            table: Table to write.
+            rows: Rows, no two of the same key, which Spark keeps.
+            part: Values of partition columns that all rows have, so that no other part is searched for their keys.
+
+        Raises:
+            ChangedMeanwhile: Others wrote the part again and again.
+        """
+        again_if_changed(lambda: self._append_missing(table, rows, self.base(table, part)))
+
+    def _append_missing(self, table: Table, rows: DataFrame, base: Base) -> None:
+        if base.version is None:
+            return self.append(table, rows, base=base)
+        present = self.read_base(table, base)
+        for condition in base.conditions():
+            present = present.where(condition)
+        missing = rows.join(present.select(*table.key), on=list(table.key), how="left_anti").persist()
+        try:
+            if not missing.isEmpty():
+                self.append(table, missing, base=base)
+        finally:
+            missing.unpersist()
+
     def _upsert(self, table: Table, rows: DataFrame, key: tuple[str, ...], replace: bool, base: Base) -> None:
         if base.version is None:
             return self.append(table, rows, base=base)

@@ -93,6 +93,37 @@ def test_upserts_at_once_write_a_key_once_whether_or_not_there_is_a_table(tmp_pa
     assert sorted((row["item_id"], row["content_hash"]) for row in found) == sorted((expected | {2: "B"}).items())
 
 
+def test_missing_rows_are_appended_once_by_writers_at_once_and_rows_that_stand_there_stay(tmp_path, spark, monkeypatch):
+    one, other = open_warehouse(tmp_path, spark), open_warehouse(tmp_path, spark)
+    first = spark.createDataFrame([(1, [0.5], "a", 0), (1, [0.5], "a", 7)], SCHEMA)
+    one.append_missing(ITEM_EMBEDDINGS, first.where("encoder_version = 0"), part=PART)
+    one.append_missing(ITEM_EMBEDDINGS, first.where("encoder_version = 7"), part={"encoder_version": 7})
+    meeting(monkeypatch, "append")
+
+    raised = at_once(
+        *(
+            lambda warehouse=warehouse, mine=mine: warehouse.append_missing(
+                ITEM_EMBEDDINGS,
+                warehouse.spark.createDataFrame(
+                    [(1, [9.0], "b", 0), (2, [0.5], "a", 0), (mine, [0.5], "a", 0)], SCHEMA
+                ),
+                part=PART,
+            )
+            for warehouse, mine in ((one, 3), (other, 4))
+        )
+    )
+    version = one.version(ITEM_EMBEDDINGS)
+    one.append_missing(ITEM_EMBEDDINGS, first.where("encoder_version = 0"), part=PART)
+
+    rows = sorted(
+        (row["encoder_version"], row["item_id"], row["content_hash"])
+        for row in one.arrow(ITEM_EMBEDDINGS).to_table().to_pylist()
+    )
+    assert raised == []
+    assert rows == [(0, 1, "a"), (0, 2, "a"), (0, 3, "a"), (0, 4, "a"), (7, 1, "a")]
+    assert one.version(ITEM_EMBEDDINGS) == version
+
+
 def test_rows_without_a_key_are_told_apart_by_named_columns(tmp_path, spark):
     warehouse = open_warehouse(tmp_path, spark)
     rows = spark.createDataFrame(
