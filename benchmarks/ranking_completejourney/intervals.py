@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 DRAWS = 10_000  # fewer cannot tell 30 claims apart from chance after the correction
+_AT_ONCE = 1_000  # draws whose products are in memory together
 
 
 class RedrawnHouseholds:
@@ -35,20 +36,52 @@ class RedrawnHouseholds:
             score: (N,) scores; equal ones count one half.
             where: (N,) bool, True for the rows of the slice.
         """
-        order = np.flatnonzero(where)[np.argsort(score[where], kind="stable")]
-        place, positive = self._place[order], label[order] > 0
-        ordered = score[order]
-        starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))  # of runs of equal scores
-        return np.array([_auc(times[place], positive, starts) for times in self._times])
+        place, positive, size = self._place[where], label[where] > 0, self._times.shape[1]
+        above = pairs_in_order(place, positive, score[where], size)
+        positives, negatives = (np.bincount(place[of], minlength=size) for of in (positive, ~positive))
+        found = np.empty(len(self._times))
+        for start in range(0, len(found), _AT_ONCE):
+            times = self._times[start : start + _AT_ONCE].astype(np.float64)
+            pairs = (times @ positives) * (times @ negatives)
+            in_order = np.einsum("dh,dh->d", times @ above, times)
+            found[start : start + _AT_ONCE] = np.divide(
+                in_order, pairs, out=np.full(len(times), np.nan), where=pairs > 0
+            )
+        return found
 
 
-def _auc(weight: np.ndarray, positive: np.ndarray, starts: np.ndarray) -> float:
-    """Return the AUC of rows in the order of their scores, each counted ``weight`` times."""
-    of_positive = np.add.reduceat(np.where(positive, weight, 0), starts).astype(float)
-    of_negative = np.add.reduceat(np.where(positive, 0, weight), starts).astype(float)
-    below = np.cumsum(of_negative) - of_negative
-    pairs = of_positive.sum() * of_negative.sum()
-    return float((of_positive * (below + of_negative / 2)).sum() / pairs) if pairs else float("nan")
+def pairs_in_order(household: np.ndarray, positive: np.ndarray, score: np.ndarray, size: int) -> np.ndarray:
+    """Return for each two households how many positives of the first have a higher score than negatives of the second.
+
+    A draw that takes household h ``t[h]`` times then has ``t @ result @ t`` pairs in order, so that no draw looks at rows.
+
+    Args:
+        household: (N,) int, below ``size``.
+        positive: (N,) bool.
+        score: (N,) scores; equal ones count one half.
+        size: H, the number of households.
+
+    Returns:
+        (H, H) float64.
+    """
+    order = np.argsort(score, kind="stable")
+    ordered = score[order]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))  # of runs of equal scores
+    found, below = np.zeros((size, size)), np.zeros(size)
+    for run in np.split(order, starts[1:]):
+        of_positives, of_negatives = household[run[positive[run]]], household[run[~positive[run]]]
+        if len(run) == 1:
+            if len(of_positives):
+                found[of_positives[0]] += below
+            else:
+                below[of_negatives[0]] += 1
+            continue
+        here = np.bincount(of_negatives, minlength=size)
+        middle = below + here / 2
+        for one in of_positives:
+            found[one] += middle
+        below += here
+    return found
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:
