@@ -7,14 +7,13 @@ in all tables and in the promoted release's view, seconds after their file arriv
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from qarm_features.catalog.reading.some_files import folder_of
+from qarm_features.catalog.reading.some_files import path_of
 from qarm_features.feature_store.publishing.increment import require_increments
 from qarm_features.feature_store.publishing.named_versions import keep_readable
 from qarm_features.feature_store.publishing.release_manifest import require_promoted_release
@@ -126,7 +125,7 @@ def follow(
 def _ingested(settings: Settings) -> set[tuple[str, int]]:
     """Returns the files that the last ``qarm run`` ingested, by path and time of change in milliseconds.
 
-    It is empty where no run is recorded or the files are not on this machine. Files are taken up again then, which changes
+    It is empty where no run is recorded or the files cannot be listed. Files are taken up again then, which changes
     nothing that stands in the tables.
     """
     record = last_run(ingest_catalog, settings)
@@ -135,6 +134,6 @@ def _ingested(settings: Settings) -> set[tuple[str, int]]:
         seen = None if record is None or source.path is None else record["inputs"].get(source.path)
         if seen is None or seen == UNKNOWN:
             continue
-        place = folder_of(settings.path(source.path or ""))
-        found |= {(os.path.normpath(place / name), nanoseconds // 1_000_000) for name, _, nanoseconds in seen}
+        place = settings.path(source.path or "")
+        found |= {(path_of(place, name), nanoseconds // 1_000_000) for name, _, nanoseconds, *_ in seen}
     return found

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import glob
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from qarm_features.catalog.reading.some_files import folder_of
+from qarm_features.catalog.reading.some_files import folder_of, looks_like_pattern
 from qarm_features.settings.load import Settings
 from qarm_features.settings.sources import Source
 from qarm_features.storage.artifacts import Artifacts
-from qarm_features.storage.objects import AnyPath
+from qarm_features.storage.object_stores import ObjectStoreError
+from qarm_features.storage.objects import AnyPath, ObjectPath
 from qarm_features.storage.tables import TABLE_BY_NAME, Table
 from qarm_features.storage.warehouse import Warehouse
 
+log = logging.getLogger("qarm")
 UNKNOWN = "unknown"  # State of a remote place: its rows may have changed, so a job that reads it is never current.
 _NOT_IN_THE_ROWS = ("state", "verified", "promotions", "retired")  # Parts of a release record that readers do not get.
 
@@ -69,19 +73,33 @@ def source_states(*sources: Source, settings: Settings) -> dict[str, Any]:
 
 
 def path_state(place: str) -> Any:
-    """Returns name, size in bytes and time of change of each file at a path; a URI has the state ``UNKNOWN``.
+    """Returns name, size in bytes and time of change of each file at a path.
 
     A path that does not exist is a pattern, as for ``read_source``. A name starts at the folder that the path names, so
-    that a project may be moved.
+    that a project may be moved. Objects in a store have a tag of their content as well. What cannot be listed without Spark
+    has the state ``UNKNOWN``: another file system, a pattern, or a store whose credentials Spark alone knows.
     """
     if "://" in place:
-        return UNKNOWN
+        return _objects_state(place)
     roots = [Path(place)] if Path(place).exists() else [Path(found) for found in sorted(glob.glob(place))]
     files = [
         file for root in roots for file in (sorted(root.rglob("*")) if root.is_dir() else [root]) if file.is_file()
     ]
     folder = folder_of(place)
     return [(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
+
+
+def _objects_state(uri: str) -> Any:
+    if looks_like_pattern(uri):
+        return UNKNOWN
+    try:
+        objects = sorted(ObjectPath(uri).glance())
+    except (ImportError, ObjectStoreError) as error:
+        log.info("%s is read whole, because it cannot be listed without Spark: %s", uri, error)
+        return UNKNOWN
+    since = datetime(1970, 1, 1, tzinfo=UTC)
+    nanoseconds = [(one.modified - since) // timedelta(microseconds=1) * 1_000 for one in objects]
+    return [(one.name, one.bytes, time, one.tag) for one, time in zip(objects, nanoseconds)]
 
 
 def folder_totals(folder: str) -> list[int]:

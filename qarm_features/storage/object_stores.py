@@ -18,6 +18,7 @@ from qarm_features.extras import naming_extra
 _STATUS = re.compile(r"status code: (\d{3} [A-Za-z ]+)")
 _OF_AN_OBJECT = ("looked for", "read", "deleted")  # what needs an object that is there
 _RETRIES, _SECONDS = 5, 60.0  # how often and how long a request is tried again
+_GLANCE_SECONDS = 5.0  # a machine without credentials of its own asks an address for them that may not answer
 
 
 class ObjectStoreError(OSError):
@@ -57,13 +58,15 @@ def told(place: object, done: str) -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=8)
-def store_of(bucket: str) -> Any:
+def store_of(bucket: str, *, glance: bool = False) -> Any:
     """Return the client of a bucket.
 
     Args:
         bucket: URI of the bucket, for example ``s3://bucket``.
+        glance: True for a look that may fail: it is tried once more, and not for long.
     """
     with obstore_or_extra():
         from obstore.store import from_url
-    retries = {"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_SECONDS)}
+    times, seconds = (1, _GLANCE_SECONDS) if glance else (_RETRIES, _SECONDS)
+    retries = {"max_retries": times, "retry_timeout": timedelta(seconds=seconds)}
     return from_url(bucket.replace("s3a://", "s3://"), retry_config=retries)

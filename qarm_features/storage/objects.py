@@ -29,11 +29,13 @@ class StoredObject(NamedTuple):
         name: Its name below the folder that was listed, with slashes.
         bytes: Its size.
         modified: The time of its last change.
+        tag: What the store calls its content, which changes with it; None if it calls it nothing.
     """
 
     name: str
     bytes: int
     modified: datetime
+    tag: str | None = None
 
 
 class ObjectPath:
@@ -168,7 +170,25 @@ class ObjectPath:
             for chunk in self._store.list(prefix=self._key or None):
                 for one in chunk:
                     if one["path"].startswith(above):
-                        yield StoredObject(one["path"][len(above) :], one["size"], one["last_modified"])
+                        yield _stored(one, one["path"][len(above) :])
+
+    def glance(self) -> list[StoredObject]:
+        """Return all objects below a folder, or the one object itself with the name ""; a store that is silent fails soon.
+
+        Raises:
+            ObjectStoreError: The objects cannot be listed.
+        """
+        store, above = store_of(self._bucket, glance=True), f"{self._key}/" if self._key else ""
+        with told(self, "listed"):
+            listed = [one for chunk in store.list(prefix=self._key or None) for one in chunk]
+            below = [_stored(one, one["path"][len(above) :]) for one in listed if one["path"].startswith(above)]
+            # A name that ends with a slash stands for a folder. obstore's lists leave out the object of the prefix itself.
+            if below or not self._key:
+                return [one for one in below if one.name and not one.name.endswith("/")]
+            try:
+                return [_stored(store.head(self._key), "")]
+            except FileNotFoundError:
+                return []
 
     def folders(self) -> list[str]:
         """Return the names of the folders directly in a folder, ascending."""
@@ -215,6 +235,10 @@ class ObjectPath:
 
 
 AnyPath = Path | ObjectPath
+
+
+def _stored(meta: Any, name: str) -> StoredObject:
+    return StoredObject(name, meta["size"], meta["last_modified"], meta["e_tag"])
 
 
 def any_path(place: str | AnyPath) -> AnyPath:

@@ -5,6 +5,7 @@ In: the path of a source, or paths of its files. Out: a folder, or a path with n
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,18 @@ def folder_of(place: str) -> Path:
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     return folder
+
+
+def path_of(place: str, name: str) -> str:
+    """Return the path of a file of a source.
+
+    Args:
+        place: Resolved path of the source, or its URI.
+        name: Name of the file below the folder of the source; empty for a URI that names the file itself.
+    """
+    if "://" in place:
+        return f"{place.rstrip('/')}/{name}" if name else place
+    return os.path.normpath(folder_of(place) / name)
 
 
 def looks_like_pattern(path: str) -> bool:

@@ -29,8 +29,8 @@ def test_a_file_that_was_added_is_new_and_markers_are_no_files(tmp_path):
         ([A], [["a.csv", 101, 1]], "1 files of items changed, for example a.csv"),
         ([A], [["a.csv", 100, 9], B], "1 files of items changed, for example a.csv"),
         ([A], [A, ["b{1}.csv", 1, 1]], "b{1}.csv looks like a pattern"),
-        ("unknown", "unknown", "the files of items are not on this machine"),
-        (None, [A], "the files of items are not on this machine"),
+        ("unknown", "unknown", "the files of items cannot be listed"),
+        (None, [A], "the files of items cannot be listed"),
     ],
 )
 def test_what_else_happened_is_a_fault(tmp_path, before, now, fault):
