@@ -27,11 +27,26 @@ def first_moments(clicks: DataFrame, entity: str) -> DataFrame:
     return clicks.groupBy(entity).agg(F.min("event_timestamp").alias(_SINCE))
 
 
+def since_first(rows: DataFrame, first: DataFrame) -> DataFrame:
+    """Leave out rows from before the earliest of some moments, by files whose statistics tell where they do.
+
+    Args:
+        rows: Rows with ``event_timestamp``.
+        first: Rows of ``first_moments``, which Spark keeps.
+    """
+    (earliest,) = first.agg(F.min(F.unix_micros(_SINCE))).collect()[0]
+    return (
+        rows.limit(0)
+        if earliest is None
+        else rows.where(F.col("event_timestamp") >= F.timestamp_micros(F.lit(earliest)))
+    )
+
+
 def rows_since(interactions: DataFrame, first: DataFrame, build: Build, *, entity: str) -> DataFrame:
     """Build the rows of some users or items from their first new moment on.
 
     Args:
-        interactions: All rows of ``interactions``.
+        interactions: All rows of ``interactions`` of these users or items at least.
         first: Rows of ``first_moments``.
         build: Function that builds rows of a table, with ``event_timestamp`` just after each moment, from rows of
             ``interactions``.
@@ -45,7 +60,7 @@ def counters_since(interactions: DataFrame, first: DataFrame, present: DataFrame
     """Build the rows of ``item_counters`` of some items from their first new moment on, without their earlier clicks.
 
     Args:
-        interactions: All rows of ``interactions``.
+        interactions: Rows of ``interactions``, those since the earliest of the first moments at least.
         first: Rows of ``first_moments`` of items.
         present: Rows of ``item_counters``, the newest of which before the first moment has the counts up to it.
     """

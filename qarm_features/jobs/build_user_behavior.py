@@ -13,7 +13,14 @@ from typing import Any, NamedTuple
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from qarm_features.behavior.added_clicks import Build, counters_since, first_moments, from_first_moment, rows_since
+from qarm_features.behavior.added_clicks import (
+    Build,
+    counters_since,
+    first_moments,
+    from_first_moment,
+    rows_since,
+    since_first,
+)
 from qarm_features.behavior.impression_history import item_counters, user_impressions
 from qarm_features.behavior.user_behavior import user_behavior
 from qarm_features.jobs.bases import (
@@ -114,7 +121,11 @@ def _build_added(context: JobContext, seen: dict[str, Any], now: Any) -> Counts:
     if not new:
         raise WholeWork("no click is new")
     interactions = warehouse.read(INTERACTIONS, version=now[1])
-    added = {d.table.name: _add(warehouse, d, interactions, clicks) for d in _derived(settings.behavior)}
+    # The tables of users follow from the same clicks, which are looked for once.
+    of_users = interactions.join(clicks.select("user_id").distinct(), on="user_id", how="left_semi").persist()
+    logs = {"user_id": of_users, "item_id": interactions}
+    added = {d.table.name: _add(warehouse, d, logs[d.entity], clicks) for d in _derived(settings.behavior)}
+    of_users.unpersist()
     rows = warehouse.row_count(INTERACTIONS)
     rows = interactions.count() if rows is None else rows
     listed = ", ".join(f"{count:,} of {name}" for name, count in added.items())
@@ -127,15 +138,15 @@ def _add(warehouse: Warehouse, derived: _Derived, interactions: DataFrame, click
     own = clicks.where(F.col("label") == 1) if derived.of_positives else clicks
     first = first_moments(own, entity).persist()
     if table is ITEM_COUNTERS:
-        fresh = counters_since(interactions, first, warehouse.read(table))
+        fresh = counters_since(since_first(interactions, first), first, warehouse.read(table))
     else:
         fresh = rows_since(interactions, first, derived.build, entity=entity)
     fresh = fresh.persist()
     count = fresh.count()
     if not count:
         return 0
-    present = from_first_moment(warehouse.read(table).select(*table.key), first, entity)
-    if present.isEmpty():
+    present = since_first(warehouse.read(table).select(*table.key), first)
+    if from_first_moment(present, first, entity).isEmpty():
         warehouse.append(table, fresh, fill=False)
     else:  # Late clicks. A moment never leaves, because no click does.
         warehouse.upsert(table, fresh)

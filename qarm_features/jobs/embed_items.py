@@ -5,16 +5,23 @@ In: ``items``, an encoder version. Out: ``item_embeddings``, ``rejected_rows``.
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
 
 from qarm_features.embedding.embed_items import write_embeddings
 from qarm_features.embedding.encoder_versions import current_encoder, media_limits
+from qarm_features.jobs.bases import WholeWork, mark
 from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.embed_new_items import embed_new_items, record_embedded
 from qarm_features.jobs.job import Counts, job
+from qarm_features.jobs.skipping import inputs
+from qarm_features.storage.change_feed import keep_change_feed
 from qarm_features.storage.origins import require_same_origin
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEMS
+
+log = logging.getLogger(__name__)
 
 
 @job(
@@ -34,11 +41,24 @@ def embed_items(
     settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
     requested = None if encoder_version is None else encoders.get(encoder_version).verify()
     encoder = requested or current_encoder(encoders, settings.items, settings.encoder)
-    items = warehouse.read(ITEMS, version=warehouse.version(ITEMS))  # All chunks come from one version.
+    seen, now = inputs(embed_items, settings), mark(warehouse, ITEMS)
+    items = warehouse.read(ITEMS, version=None if now is None else now[1])  # All chunks come from one version.
+    assert now is not None  # reading a table that is missing fails
     require_same_origin(warehouse, ITEM_EMBEDDINGS, encoder)
-    present = warehouse.read_or_empty(ITEM_EMBEDDINGS)
-    limits = media_limits(settings.encoder, settings.path)
-    found = write_embeddings(warehouse, items, present, encoder, settings.encoder, limits=limits, replace_rejected=True)
-    rows_in, rejected = items.count(), found.rejected
+    try:
+        found = embed_new_items(context, embed_items.name, seen, now, encoder)
+    except WholeWork as reason:
+        log.log(reason.level, "embed-items looks at all items, because %s", reason)
+        present = warehouse.read_or_empty(ITEM_EMBEDDINGS)
+        limits = media_limits(settings.encoder, settings.path)
+        found = write_embeddings(
+            warehouse, items, present, encoder, settings.encoder, limits=limits, replace_rejected=True
+        )
+    keep_change_feed(
+        context.spark, warehouse.path(ITEMS)
+    )  # of an earlier version of this package, which let it keep none
+    record_embedded(context, embed_items.name, seen, now, encoder, rejected=found.rejected)
+    known = warehouse.row_count(ITEMS) if warehouse.data_version(ITEMS) == now[1] else None
+    rows_in, rejected = items.count() if known is None else known, found.rejected
     remark = f"{found.rows - rejected} items embedded by encoder v{encoder.version}, the others unchanged"
     return Counts(rows_in, rows_in - rejected, rejected, remark)

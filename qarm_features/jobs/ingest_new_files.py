@@ -128,8 +128,10 @@ def _require_addable(
     for table, one in added.items():
         if one.raw.schema.json() != basis.facts["schemas"][table.name]:
             raise WholeWork(f"the new files of {table.name} have other columns or types than the earlier ones")
-        present = warehouse.read(table).select(*table.key)
-        known = one.checked.accepted.select(*table.key).join(present, on=list(table.key), how="left_semi").count()
+        present, key = warehouse.read(table).select(*table.key), list(table.key)
+        known = present.join(
+            one.checked.accepted.select(*key), on=key, how="left_semi"
+        ).count()  # the few are broadcast
         if known:
             raise WholeWork(f"{known:,} new rows of {table.name} have a key ({', '.join(table.key)}) of an earlier row")
     of_log, clicks = totals[INTERACTIONS], added.get(INTERACTIONS)

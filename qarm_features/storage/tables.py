@@ -324,4 +324,4 @@ TABLE_BY_NAME = {table.name: table for table in TABLES}
 # A release names a Delta version of these, so their earlier versions must stay readable.
 NAMED_BY_RELEASES = (ITEM_SEMANTIC_IDS, ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS)
 # Later jobs read from the change feed of these what came since they ran last.
-FED = (INTERACTIONS, ITEM_SEMANTIC_IDS, USER_BEHAVIOR, USER_IMPRESSIONS, ITEM_COUNTERS)
+FED = (ITEMS, INTERACTIONS, ITEM_SEMANTIC_IDS, USER_BEHAVIOR, USER_IMPRESSIONS, ITEM_COUNTERS)

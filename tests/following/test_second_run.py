@@ -46,7 +46,7 @@ def test_a_second_run_adds_what_came_and_ends_as_a_run_over_all_rows_does(grown,
 
     added = run(grown, caplog)
 
-    assert len(reasons) == 3
+    assert len(reasons) == 4
     assert added == []
     same_content(grown, other)
     verify_release(spark, grown.context.settings, 0)
@@ -94,6 +94,7 @@ def test_a_run_after_changed_rows_does_its_whole_work_and_says_why(grown, spark,
 
     assert [reason.partition(", because ")[2] for reason in reasons] == [
         "1 files of interactions left, for example clicks.parquet",
+        "items was written anew",
         "interactions was written anew",
         "user_behavior was written anew",
     ]
