@@ -54,9 +54,8 @@ def embed_items(
         found = write_embeddings(
             warehouse, items, present, encoder, settings.encoder, limits=limits, replace_rejected=True
         )
-    keep_change_feed(
-        context.spark, warehouse.path(ITEMS)
-    )  # of an earlier version of this package, which let it keep none
+    # A table of an earlier version of this package keeps none.
+    keep_change_feed(context.spark, warehouse.path(ITEMS))
     record_embedded(context, embed_items.name, seen, now, encoder, rejected=found.rejected)
     known = warehouse.row_count(ITEMS) if warehouse.data_version(ITEMS) == now[1] else None
     rows_in, rejected = items.count() if known is None else known, found.rejected

@@ -1,5 +1,7 @@
 """Only items with new content are encoded."""
 
+import json
+
 import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
@@ -10,7 +12,7 @@ from qarm_features.embedding.on_executors import regroup, row_as_json
 from qarm_features.encoders.item_encoder import ItemEncoder
 from qarm_features.jobs.embed_items import embed_items
 from qarm_features.jobs.ingest_catalog import ingest_catalog
-from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEMS
+from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEMS, REJECTED_ROWS
 from tests.toy_catalog import SETTINGS, open_project, write_toy_project
 
 
@@ -84,6 +86,43 @@ def test_a_run_that_dies_keeps_its_commits_a_second_embeds_the_rest_and_a_change
     assert embed_items(fresh_project).remark.startswith("1 items embedded")
     after = {r["item_id"]: r["embedding"] for r in warehouse.read(ITEM_EMBEDDINGS).collect()}
     assert [item for item in before if before[item] != after[item]] == [0]
+
+
+def test_a_second_run_looks_only_at_items_that_came_or_changed_until_one_is_rejected(fresh_project, caplog):
+    warehouse = fresh_project.warehouse
+    ingest_catalog(fresh_project)
+    embed_items(fresh_project)
+    row = warehouse.read(ITEMS).where("item_id = 0").localCheckpoint()
+
+    def item(item_id: int, text: str | None):
+        return row.withColumns(
+            {"item_id": F.lit(item_id), "text": F.lit(text).cast("string"), "content_hash": F.lit(f"hash of {text}")}
+        )
+
+    def run() -> tuple:
+        caplog.clear()
+        with caplog.at_level("INFO", "qarm_features.jobs"):
+            counts = embed_items(fresh_project)
+        embedded = counts.remark.partition(" items")[0]
+        return int(embedded), counts[:3], [r.getMessage() for r in caplog.records if ", because " in r.getMessage()]
+
+    warehouse.append(ITEMS, item(1000, "a new item"))
+    warehouse.upsert(ITEMS, item(0, "another text").unionByName(item(1001, "one more")))
+    added = run()
+    again = run()
+    warehouse.append(ITEMS, item(1002, None))
+    rejected = run()
+    tried_again = run()
+
+    assert added == (3, (66, 66, 0), [])
+    assert again == (0, (66, 66, 0), [])
+    assert rejected == (0, (67, 66, 1), [])
+    why = "embed-items looks at all items, because 1 items could not be embedded, which is tried again"
+    assert tried_again == (0, (67, 66, 1), [why])
+    hashes = {r["item_id"]: r["content_hash"] for r in warehouse.read(ITEM_EMBEDDINGS).collect()}
+    assert hashes[0] == "hash of another text" and hashes[1000] == "hash of a new item" and len(hashes) == 66
+    rejections = warehouse.read(REJECTED_ROWS).where("`table` = 'item_embeddings'").collect()
+    assert [json.loads(r["row"])["item_id"] for r in rejections] == [1002]
 
 
 def test_items_with_the_same_content_are_encoded_once_and_have_equal_embeddings(project, monkeypatch):
