@@ -1,0 +1,111 @@
+"""Sources, tables and artifacts are on S3, and each command runs on a machine that has nothing but its settings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import obstore
+import pandas as pd
+import pytest
+import yaml
+from obstore.store import S3Store
+
+from qarm_features.feature_store import SemanticIDReader
+from qarm_features.settings.load import load_settings
+from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, ITEMS
+from qarm_features.storage.warehouse import Warehouse
+from tests.toy_catalog import SETTINGS, write_toy_project
+
+QARM = str(Path(sys.executable).with_name("qarm"))
+SPARK = {
+    "spark.jars.packages": "org.apache.hadoop:hadoop-aws:3.5.0",
+    "spark.jars.excludes": "org.apache.hadoop:hadoop-client-api,org.apache.hadoop:hadoop-client-runtime",
+    "spark.hadoop.fs.s3a.path.style.access": "true",
+    "spark.hadoop.fs.s3a.connection.ssl.enabled": "false",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.driver.memory": "1g",
+}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+class Machines:
+    """Runs each command in an empty folder with settings, as on a new machine.
+
+    The folder ``services`` stands for registry and online store, which are databases elsewhere.
+    """
+
+    def __init__(self, folder: Path, bucket: str, variables: dict[str, str]) -> None:
+        self.folder, self.variables, self.number = folder, variables, 0
+        toy = write_toy_project(folder / "toy")
+        self.repo = Path(shutil.copytree(toy / "feature_repo", folder / "services"))
+        self.items = pd.read_parquet(toy / "catalog" / "items.parquet")
+        config = {name.lower(): value for name, value in variables.items() if name != "AWS_ALLOW_HTTP"}
+        self.store = S3Store.from_url(bucket, config=config, client_options={"allow_http": True})
+        uri = bucket.replace("s3://", "s3a://")
+        self.settings = yaml.safe_load(SETTINGS)
+        for source in ("items", "interactions"):
+            self.settings[source] |= {"path": f"{uri}/catalog/{source}", "format": "parquet"}
+            self.put(f"{source}/base.parquet", (toy / "catalog" / f"{source}.parquet").read_bytes())
+        self.settings |= {
+            "warehouse": f"{uri}/data",
+            "artifacts": f"{bucket}/artifacts",
+            "feature_repo": str(self.repo),
+        }
+        self.settings["spark"] = {"conf": {**SPARK, "spark.hadoop.fs.s3a.endpoint": variables["AWS_ENDPOINT_URL"]}}
+
+    def put(self, name: str, content: bytes) -> None:
+        obstore.put(self.store, f"catalog/{name}", content)
+
+    def add_items(self, name: str, numbers: range) -> None:
+        file = self.folder / "new.parquet"
+        self.items.iloc[: len(numbers)].assign(item_id=list(numbers)).to_parquet(file, index=False)
+        self.put(f"items/{name}.parquet", file.read_bytes())
+
+    def run(self, *command: str) -> str:
+        """Runs a command on a new machine and returns what it printed, in lines of any length."""
+        self.number += 1
+        machine = self.folder / f"machine-{self.number}"
+        machine.mkdir()
+        (machine / "qarm.yaml").write_text(yaml.safe_dump(self.settings, sort_keys=False))
+        environment = {**os.environ, **self.variables, "QARM_CACHE_DIR": str(machine / "cache"), "COLUMNS": "200"}
+        done = subprocess.run(
+            [QARM, *command], cwd=machine, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout + done.stderr
+
+    def rows(self, table) -> int:
+        settings = load_settings(self.folder / "machine-1" / "qarm.yaml")
+        return Warehouse(settings.warehouse_path, **settings.id_types).arrow(table).count_rows()
+
+
+def test_runs_a_follower_a_refit_and_a_rollback_need_no_folder_but_the_settings(bucket, s3_server, tmp_path):
+    machines = Machines(tmp_path, bucket, s3_server.variables)
+    until = ("--until", "publish-features")
+
+    machines.run("run", *until)
+    nothing = machines.run("run", *until)
+    machines.add_items("day/more", range(2000, 2003))
+    more = machines.run("run", *until)
+    after_more = machines.rows(ITEMS)
+    machines.add_items("late", range(1000, 1005))
+    followed = machines.run("follow", "--once")
+    for command in (("fit-codebooks", "--refit"), ("assign-semantic-ids",), ("publish-features",)):
+        machines.run(*command)
+    refitted = SemanticIDReader(repo_path=machines.repo).item_codes([0, 1004, 2002, 77])
+    machines.run("release", "rollback")
+    back = SemanticIDReader(repo_path=machines.repo).item_codes([0, 1004, 2002, 77])
+    machines.run("release", "verify")
+
+    assert nothing.count("unchanged, skipped") == 6
+    assert "3 items of 1 new files were added" in more
+    assert after_more == 67
+    assert "5 new items, 0 changed, 5 semantic IDs assigned" in followed
+    assert (refitted.codebook_version, back.codebook_version) == (1, 0)
+    assert refitted.found.tolist() == back.found.tolist() == [True, True, True, False]
+    assert (machines.rows(ITEMS), machines.rows(ITEM_SEMANTIC_IDS)) == (72, 144)
