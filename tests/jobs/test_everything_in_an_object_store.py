@@ -100,7 +100,7 @@ def test_runs_a_follower_a_refit_and_a_rollback_need_no_folder_but_the_settings(
     refitted = SemanticIDReader(repo_path=machines.repo).item_codes([0, 1004, 2002, 77])
     machines.run("release", "rollback")
     back = SemanticIDReader(repo_path=machines.repo).item_codes([0, 1004, 2002, 77])
-    machines.run("release", "verify")
+    machines.run("release", "verify", "0")
 
     assert nothing.count("unchanged, skipped") == 6
     assert "3 items of 1 new files were added" in more
