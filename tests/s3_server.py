@@ -11,8 +11,22 @@ import sys
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 KEYS = {"AWS_ACCESS_KEY_ID": "a-test-key-id", "AWS_SECRET_ACCESS_KEY": "a-test-secret-key"}
+
+
+def store_of(bucket: str, variables: dict[str, str]) -> Any:
+    """Returns a client of a bucket of a server.
+
+    Args:
+        bucket: URI of the bucket.
+        variables: Those of the server.
+    """
+    from obstore.store import S3Store  # tests without a server run without it
+
+    config = {name.lower(): value for name, value in variables.items() if name != "AWS_ALLOW_HTTP"}
+    return S3Store.from_url(bucket, config=config, client_options={"allow_http": True})
 
 
 class S3Server:

@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame
 from qarm_features.alignment import AlignmentOptions
 from qarm_features.alignment.export_pairs import write_alignment_data
 from qarm_features.alignment.training import METRICS_FILE, align_new
-from qarm_features.embedding.encoder_versions import as_described, publish_files, with_limits
+from qarm_features.embedding.encoder_versions import as_described, publish_files
 from qarm_features.encoders.item_encoder import raw_columns
 from qarm_features.settings.sections import Alignment
 from qarm_features.storage.artifacts import Artifact, Artifacts, fingerprint
@@ -49,7 +49,7 @@ def train_encoder(
     items: DataFrame,
     *,
     config: Mapping[str, Any],
-    limits: Mapping[str, Mapping[str, Any]],
+    arguments: Mapping[str, Any],
     alignment: Alignment,
     seed: int,
     work: Path,
@@ -63,7 +63,7 @@ def train_encoder(
         pairs: Rows of ``item_pairs``.
         items: Rows of ``items``.
         config: Constructor arguments of the encoder, from ``item_encoder_config``.
-        limits: Limits of what may be read and decoded, from ``media_limits``.
+        arguments: The same with the limits of what may be read and decoded, from ``with_limits``.
         alignment: The section ``alignment`` of the settings.
         seed: Seed of the training and of the samples of pairs.
         work: Folder for training data and checkpoints, which all training processes must see.
@@ -76,7 +76,6 @@ def train_encoder(
     made_from = alignment_fingerprint(config, alignment, seed)
     options = AlignmentOptions(seed=seed, **alignment.options(but=_DRIVER_SETTINGS))
     folder = work / f"align-{made_from}-{pairs_version}"
-    arguments = with_limits(config, limits)
     rows = write_alignment_data(
         pairs,
         items,

@@ -27,19 +27,20 @@ def first_moments(clicks: DataFrame, entity: str) -> DataFrame:
     return clicks.groupBy(entity).agg(F.min("event_timestamp").alias(_SINCE))
 
 
-def since_first(rows: DataFrame, first: DataFrame) -> DataFrame:
-    """Leave out rows from before the earliest of some moments, by files whose statistics tell where they do.
+def earliest_moment(first: DataFrame) -> int | None:
+    """Return the earliest of first moments in microseconds since 1970; None if there are none."""
+    (earliest,) = first.agg(F.min(F.unix_micros(_SINCE))).collect()[0]
+    return None if earliest is None else int(earliest)
+
+
+def since(rows: DataFrame, micros: int) -> DataFrame:
+    """Leave out rows from before a moment, whole files of them where their statistics tell.
 
     Args:
         rows: Rows with ``event_timestamp``.
-        first: Rows of ``first_moments``, which Spark keeps.
+        micros: Moment in microseconds since 1970.
     """
-    (earliest,) = first.agg(F.min(F.unix_micros(_SINCE))).collect()[0]
-    return (
-        rows.limit(0)
-        if earliest is None
-        else rows.where(F.col("event_timestamp") >= F.timestamp_micros(F.lit(earliest)))
-    )
+    return rows.where(F.col("event_timestamp") >= F.timestamp_micros(F.lit(micros)))
 
 
 def rows_since(interactions: DataFrame, first: DataFrame, build: Build, *, entity: str) -> DataFrame:

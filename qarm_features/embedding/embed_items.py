@@ -132,6 +132,18 @@ def write_embeddings(
     return Embedded(rows, rejected)
 
 
+def embeddings_of(warehouse: Warehouse, items: DataFrame, encoder: Artifact) -> DataFrame:
+    """Return the rows of ``item_embeddings`` of some items by an encoder version.
+
+    Args:
+        warehouse: Tables of the project.
+        items: Rows with ``item_id``.
+        encoder: The encoder version.
+    """
+    rows = warehouse.read_or_empty(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
+    return rows.join(items.select("item_id"), on="item_id", how="left_semi")
+
+
 def _to_embed(items: DataFrame, present: DataFrame, encoder_version: int) -> tuple[int, int]:
     """Return the number of items without an embedding of their content, and of those that have one of other content."""
     done = present.where(F.col("encoder_version") == encoder_version)

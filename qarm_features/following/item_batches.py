@@ -18,14 +18,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from qarm_features.catalog.ingest import Checked
-from qarm_features.embedding.embed_items import write_embeddings
+from qarm_features.embedding.embed_items import embeddings_of, write_embeddings
 from qarm_features.embedding.encoder_versions import media_limits
 from qarm_features.following.batch_plan import BatchPlan
 from qarm_features.semantic_ids.append_ids import append_new_ids, reassign_ids
 from qarm_features.settings.load import Settings
 from qarm_features.storage.artifacts import Artifact
 from qarm_features.storage.conditional_writes import again_if_changed
-from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, ITEMS, Table
+from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, ITEMS
 from qarm_features.storage.warehouse import Warehouse
 
 
@@ -104,7 +104,7 @@ class ItemBatches:
         embedded = write_embeddings(
             warehouse,
             items,
-            self._rows_of(ITEM_EMBEDDINGS, items),
+            embeddings_of(warehouse, items, self.encoder),
             self.encoder,
             settings.encoder,
             limits=media_limits(settings.encoder, settings.path),
@@ -112,7 +112,7 @@ class ItemBatches:
         )
         found = again_if_changed(
             lambda: append_new_ids(
-                warehouse, self.codebooks, self._rows_of(ITEM_EMBEDDINGS, items), settings.semantic_ids
+                warehouse, self.codebooks, embeddings_of(warehouse, items, self.encoder), settings.semantic_ids
             )
         )
         return ItemCounts(not_embedded=embedded.rejected, assigned=found["rows"])
@@ -136,15 +136,10 @@ class ItemBatches:
     def _reassign(self, changed: DataFrame, plan: BatchPlan) -> int:
         if plan.semantic_ids is None:
             return 0
-        embeddings = self._rows_of(ITEM_EMBEDDINGS, changed)
+        embeddings = embeddings_of(self.warehouse, changed, self.encoder)
         return reassign_ids(
             self.warehouse, self.codebooks, embeddings, self.settings.semantic_ids, since=plan.semantic_ids
         )
-
-    def _rows_of(self, table: Table, items: DataFrame) -> DataFrame:
-        """Return the rows of some items in a table of the encoder version."""
-        rows = self.warehouse.read_or_empty(table).where(F.col("encoder_version") == self.encoder.version)
-        return rows.join(items.select("item_id"), on="item_id", how="left_semi")
 
 
 def items_without_ids(warehouse: Warehouse, codebooks: Artifact) -> DataFrame:

@@ -46,15 +46,15 @@ def align_encoder(
             "item_pairs has 0 rows, must have at least 1. Lower the thresholds of item_pairs, then run: qarm mine-item-pairs"
         )
     unaligned_encoder(encoders, settings.items, settings.encoder)
-    limits = media_limits(settings.encoder, settings.path)
+    arguments = with_limits(config, media_limits(settings.encoder, settings.path))
     processes = TrainingProcesses(context, settings.alignment.num_processes)
-    with processes.loading(ItemEncoder, **with_limits(config, limits)):  # while Spark writes the training data
+    with processes.loading(ItemEncoder, **arguments):  # while Spark writes the training data
         trained = train_encoder(
             encoders,
             pairs,
             warehouse.read(ITEMS),
             config=config,
-            limits=limits,
+            arguments=arguments,
             alignment=settings.alignment,
             seed=settings.seed,
             work=settings.state_path / "work",

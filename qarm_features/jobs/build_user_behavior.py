@@ -16,10 +16,11 @@ from pyspark.sql import functions as F
 from qarm_features.behavior.added_clicks import (
     Build,
     counters_since,
+    earliest_moment,
     first_moments,
     from_first_moment,
     rows_since,
-    since_first,
+    since,
 )
 from qarm_features.behavior.impression_history import item_counters, user_impressions
 from qarm_features.behavior.user_behavior import user_behavior
@@ -137,15 +138,18 @@ def _add(warehouse: Warehouse, derived: _Derived, interactions: DataFrame, click
     table, entity = derived.table, derived.entity
     own = clicks.where(F.col("label") == 1) if derived.of_positives else clicks
     first = first_moments(own, entity).persist()
+    earliest = earliest_moment(first)
+    if earliest is None:
+        return 0
     if table is ITEM_COUNTERS:
-        fresh = counters_since(since_first(interactions, first), first, warehouse.read(table))
+        fresh = counters_since(since(interactions, earliest), first, warehouse.read(table))
     else:
         fresh = rows_since(interactions, first, derived.build, entity=entity)
     fresh = fresh.persist()
     count = fresh.count()
     if not count:
         return 0
-    present = since_first(warehouse.read(table).select(*table.key), first)
+    present = since(warehouse.read(table).select(*table.key), earliest)
     if from_first_moment(present, first, entity).isEmpty():
         warehouse.append(table, fresh, fill=False)
     else:  # Late clicks. A moment never leaves, because no click does.

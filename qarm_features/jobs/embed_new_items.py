@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from qarm_features.embedding.embed_items import Embedded, write_embeddings
+from qarm_features.embedding.embed_items import Embedded, embeddings_of, write_embeddings
 from qarm_features.embedding.encoder_versions import media_limits
 from qarm_features.jobs.bases import (
     Basis,
@@ -26,7 +25,7 @@ from qarm_features.jobs.bases import (
 )
 from qarm_features.jobs.context import JobContext
 from qarm_features.storage.artifacts import Artifact
-from qarm_features.storage.change_feed import COMES, COMMIT, KIND
+from qarm_features.storage.change_feed import COMES, KIND, last_changes
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEMS
 
 _NOT_COMPARED = (ITEMS.name, "encoders/")  # their changes are read, and the encoder is a fact
@@ -51,7 +50,7 @@ def embed_new_items(context: JobContext, job: str, seen: Mapping[str, Any], now:
     settings, warehouse = context.settings, context.warehouse
     basis = read_basis(settings, job, whole=context.whole)
     require_same(basis.inputs, seen, "changed", but=_NOT_COMPARED)
-    if basis.facts["encoder"] != _facts(encoder, 0)["encoder"]:
+    if basis.facts["encoder"] != _made_by(encoder):
         raise WholeWork(f"the last run embedded by another encoder than v{encoder.version}")
     if basis.facts["rejected"]:
         raise WholeWork(f"{basis.facts['rejected']:,} items could not be embedded, which is tried again")
@@ -61,10 +60,9 @@ def embed_new_items(context: JobContext, job: str, seen: Mapping[str, Any], now:
     )
     feed = changes_since(warehouse, ITEMS, basis.tables[ITEMS.name], now)
     counted(ITEMS, feed, F.count("*"))
-    items = _newest(feed).persist()
+    items = last_changes(feed, "item_id").where(F.col(KIND).isin(*COMES)).drop(KIND).persist()
     try:
-        known = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
-        present = known.join(items.select("item_id"), on="item_id", how="left_semi")
+        present = embeddings_of(warehouse, items, encoder)
         limits = media_limits(settings.encoder, settings.path)
         return write_embeddings(
             warehouse, items, present, encoder, settings.encoder, limits=limits, replace_rejected=False
@@ -87,17 +85,9 @@ def record_embedded(
         rejected: Number of items that it could not embed.
     """
     tables = {ITEMS.name: now, ITEM_EMBEDDINGS.name: mark(context.warehouse, ITEM_EMBEDDINGS)}
-    write_basis(context.settings, job, Basis(dict(seen), tables, _facts(encoder, rejected)))
+    facts = {"encoder": _made_by(encoder), "rejected": rejected}
+    write_basis(context.settings, job, Basis(dict(seen), tables, facts))
 
 
-def _facts(encoder: Artifact, rejected: int) -> dict[str, Any]:
-    return {"encoder": [encoder.version, encoder.fingerprint], "rejected": rejected}
-
-
-def _newest(feed: DataFrame) -> DataFrame:
-    """Returns the last row of each item that came or changed, without those that left."""
-    names = [name for name in feed.columns if not name.startswith("_") and name != "item_id"]
-    comes = F.col(KIND).isin(*COMES)
-    last = F.max_by(F.struct(*names, KIND), F.struct(COMMIT, comes)).alias("last")
-    rows = feed.groupBy("item_id").agg(last).select("item_id", "last.*")
-    return rows.where(comes).drop(KIND)
+def _made_by(encoder: Artifact) -> list[Any]:
+    return [encoder.version, encoder.fingerprint]

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from qarm_features.catalog.reading.some_files import path_of
+from qarm_features.catalog.reading.some_files import paths_of
 from qarm_features.feature_store.publishing.increment import require_increments
 from qarm_features.feature_store.publishing.named_versions import keep_readable
 from qarm_features.feature_store.publishing.release_manifest import require_promoted_release
@@ -134,6 +134,6 @@ def _ingested(settings: Settings) -> set[tuple[str, int]]:
         seen = None if record is None or source.path is None else record["inputs"].get(source.path)
         if seen is None or seen == UNKNOWN:
             continue
-        place = settings.path(source.path or "")
-        found |= {(path_of(place, name), nanoseconds // 1_000_000) for name, _, nanoseconds, *_ in seen}
+        paths = paths_of(settings.path(source.path or ""), (name for name, *_ in seen))
+        found |= {(path, nanoseconds // 1_000_000) for path, (_, _, nanoseconds, *_) in zip(paths, seen)}
     return found

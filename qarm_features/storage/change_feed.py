@@ -54,6 +54,21 @@ def commit_mark(path: str, version: int) -> list[Any]:
     return [str(table.metadata().id), version, _times(table, path, version - 1).get(version)]
 
 
+def last_changes(feed: DataFrame, key: str) -> DataFrame:
+    """Return the last row of each key among changes, and its kind: the row as it is now, or as it was when it left.
+
+    Args:
+        feed: Changes, with the columns of a change feed.
+        key: Column that identifies a row.
+    """
+    from pyspark.sql import functions as F
+
+    names = [name for name in feed.columns if not name.startswith("_")]
+    row = F.struct(*[name for name in names if name != key], KIND)
+    last = F.max_by(row, F.struct(COMMIT, F.col(KIND).isin(*COMES))).alias("last")
+    return feed.groupBy(key).agg(last).select(key, "last.*")
+
+
 def why_no_feed(path: str, *, after: Sequence[Any], until: Sequence[Any]) -> str:
     """Return why the changes between two versions cannot be read as a feed at a cost of the changes alone; else empty.
 

@@ -165,12 +165,7 @@ class ObjectPath:
 
     def objects(self) -> Iterator[StoredObject]:
         """Yield all objects below a folder, in any order."""
-        above = f"{self._key}/" if self._key else ""
-        with told(self, "listed"):
-            for chunk in self._store.list(prefix=self._key or None):
-                for one in chunk:
-                    if one["path"].startswith(above):
-                        yield _stored(one, one["path"][len(above) :])
+        yield from self._listed(self._store)
 
     def glance(self) -> list[StoredObject]:
         """Return all objects below a folder, or the one object itself with the name ""; a store that is silent fails soon.
@@ -178,13 +173,12 @@ class ObjectPath:
         Raises:
             ObjectStoreError: The objects cannot be listed.
         """
-        store, above = store_of(self._bucket, glance=True), f"{self._key}/" if self._key else ""
+        store = store_of(self._bucket, glance=True)
+        below = list(self._listed(store))
+        # A name that ends with a slash stands for a folder. obstore's lists leave out the object of the prefix itself.
+        if below or not self._key:
+            return [one for one in below if one.name and not one.name.endswith("/")]
         with told(self, "listed"):
-            listed = [one for chunk in store.list(prefix=self._key or None) for one in chunk]
-            below = [_stored(one, one["path"][len(above) :]) for one in listed if one["path"].startswith(above)]
-            # A name that ends with a slash stands for a folder. obstore's lists leave out the object of the prefix itself.
-            if below or not self._key:
-                return [one for one in below if one.name and not one.name.endswith("/")]
             try:
                 return [_stored(store.head(self._key), "")]
             except FileNotFoundError:
@@ -228,6 +222,15 @@ class ObjectPath:
         with told(self, "listed"):
             for one in self._store.list_with_delimiter(prefix=self._key or None)["objects"]:
                 yield PurePosixPath(one["path"]).name
+
+    def _listed(self, store: Any) -> Iterator[StoredObject]:
+        """Yield all objects below the folder, as a client of the bucket lists them."""
+        above = f"{self._key}/" if self._key else ""
+        with told(self, "listed"):
+            for chunk in store.list(prefix=self._key or None):
+                for one in chunk:
+                    if one["path"].startswith(above):
+                        yield _stored(one, one["path"][len(above) :])
 
     @property
     def _store(self) -> Any:

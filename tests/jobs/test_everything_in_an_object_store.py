@@ -12,12 +12,12 @@ import obstore
 import pandas as pd
 import pytest
 import yaml
-from obstore.store import S3Store
 
 from qarm_features.feature_store import SemanticIDReader
 from qarm_features.settings.load import load_settings
 from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, ITEMS
 from qarm_features.storage.warehouse import Warehouse
+from tests.s3_server import store_of
 from tests.toy_catalog import SETTINGS, write_toy_project
 
 QARM = str(Path(sys.executable).with_name("qarm"))
@@ -44,8 +44,7 @@ class Machines:
         toy = write_toy_project(folder / "toy")
         self.repo = Path(shutil.copytree(toy / "feature_repo", folder / "services"))
         self.items = pd.read_parquet(toy / "catalog" / "items.parquet")
-        config = {name.lower(): value for name, value in variables.items() if name != "AWS_ALLOW_HTTP"}
-        self.store = S3Store.from_url(bucket, config=config, client_options={"allow_http": True})
+        self.store = store_of(bucket, variables)
         uri = bucket.replace("s3://", "s3a://")
         self.settings = yaml.safe_load(SETTINGS)
         for source in ("items", "interactions"):

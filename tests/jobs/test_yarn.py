@@ -10,7 +10,6 @@ from pathlib import Path
 import obstore
 import pytest
 import yaml
-from obstore.store import S3Store
 
 from qarm_features.cli.env_pack import write_pack
 from qarm_features.settings.load import load_settings
@@ -18,6 +17,7 @@ from qarm_features.storage.tables import ITEMS, USER_BEHAVIOR
 from qarm_features.storage.warehouse import Warehouse
 from qarm_features.telemetry.stage_log import last_runs
 from tests.jobs.yarn_cluster import PACKAGES, SPARK_HOME, YarnCluster, fetched_jars
+from tests.s3_server import store_of
 from tests.toy_catalog import SETTINGS, write_toy_project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,11 +44,7 @@ def pack(tmp_path) -> Path:
 def project_in_a_bucket(folder: Path, bucket: str, variables: dict[str, str]) -> Path:
     """Writes the settings of a toy project whose sources, tables and artifacts are in a bucket."""
     toy, settings = write_toy_project(folder / "toy"), yaml.safe_load(SETTINGS)
-    store = S3Store.from_url(
-        bucket,
-        config={name.lower(): value for name, value in variables.items() if name != "AWS_ALLOW_HTTP"},
-        client_options={"allow_http": True},
-    )
+    store = store_of(bucket, variables)
     for source in ("items", "interactions"):
         file = toy / "catalog" / f"{source}.parquet"
         obstore.put(store, f"catalog/{file.name}", file.read_bytes())

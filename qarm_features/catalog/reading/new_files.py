@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qarm_features.catalog.reading.some_files import looks_like_pattern, path_of
+from qarm_features.catalog.reading.some_files import looks_like_pattern, paths_of
 from qarm_features.catalog.reading.source_files import is_hidden
 from qarm_features.settings.sources import Source
 
@@ -50,7 +50,7 @@ def new_files(section: str, source: Source, place: str | None, before: Any, now:
         return NewFiles(fault=f"{section} has the format {kind}, which does not tell which rows are new")
     if not isinstance(before, list) or not isinstance(now, list) or not before:
         return NewFiles(fault=f"the files of {section} cannot be listed")
-    if "://" not in place and not Path(place).exists() and _OTHER_IN_HADOOP.search(place):
+    if not Path(place).exists() and _OTHER_IN_HADOOP.search(place):
         return NewFiles(fault=f"{section}.path is a pattern, whose files only Spark lists")
     known, present = ({str(name): facts for name, *facts in files} for files in (before, now))
     changed = sorted(name for name, facts in known.items() if present.get(name) != facts)
@@ -58,7 +58,7 @@ def new_files(section: str, source: Source, place: str | None, before: Any, now:
         return NewFiles(fault=_words(section, changed, present))
     # Markers of writers, which are no data; any other hidden file is refused before.
     names = sorted(name for name in present if name not in known and not any(map(is_hidden, Path(name).parts)))
-    paths = [path_of(place, name) for name in names]
+    paths = paths_of(place, names)
     odd = next((path for path in paths if looks_like_pattern(path)), None)
     if odd is not None:
         return NewFiles(fault=f"the path of the new file {odd} looks like a pattern")

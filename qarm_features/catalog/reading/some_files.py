@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 # Hadoop takes escapes away where it expands names between braces.
@@ -26,16 +26,17 @@ def folder_of(place: str) -> Path:
     return folder
 
 
-def path_of(place: str, name: str) -> str:
-    """Return the path of a file of a source.
+def paths_of(place: str, names: Iterable[str]) -> list[str]:
+    """Return the paths of files of a source.
 
     Args:
         place: Resolved path of the source, or its URI.
-        name: Name of the file below the folder of the source; empty for a URI that names the file itself.
+        names: Names of the files below the folder of the source; an empty one for a URI that names the file itself.
     """
     if "://" in place:
-        return f"{place.rstrip('/')}/{name}" if name else place
-    return os.path.normpath(folder_of(place) / name)
+        return [f"{place.rstrip('/')}/{name}" if name else place for name in names]
+    folder = folder_of(place)
+    return [os.path.normpath(folder / name) for name in names]
 
 
 def looks_like_pattern(path: str) -> bool:

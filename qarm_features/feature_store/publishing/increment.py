@@ -36,7 +36,7 @@ from qarm_features.feature_store.publishing.view_loads import source_rows
 from qarm_features.feature_store.store_errors import naming_the_store
 from qarm_features.feature_store.views.feature_views import Release, entities, item_service, release_view
 from qarm_features.settings.load import Settings
-from qarm_features.storage.change_feed import COMES, COMMIT, GOES, KIND, changes
+from qarm_features.storage.change_feed import COMES, COMMIT, GOES, KIND, changes, last_changes
 from qarm_features.storage.tables import ITEM_SEMANTIC_IDS
 from qarm_features.storage.warehouse import Warehouse
 
@@ -147,8 +147,7 @@ def _after(
     """Return the record of the release after the changes, and the last row of each changed key: to write, and to delete."""
     release, comes = manifest.release, F.col(KIND).isin(*COMES)
     totals = only_row(changed, F.count("*").alias("changes"), (F.count_if(comes) - F.count_if(~comes)).alias("more"))
-    last = F.max_by(F.struct(*_COLUMNS[1:], KIND), F.struct(COMMIT, comes)).alias("last")
-    rows = changed.groupBy("item_id").agg(last).select("item_id", "last.*")
+    rows = last_changes(changed, "item_id")
     upserts, gone = rows.where(comes), rows.where(~comes)
     if not totals["changes"]:
         return manifest, upserts, gone
