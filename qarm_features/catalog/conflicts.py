@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from qarm_features.catalog.checks import IngestError, number_text, trimmed
+from qarm_features.catalog.deletions import DELETED
 from qarm_features.storage.sql_names import column_of
 
 REASON = "_reason"
@@ -52,7 +53,9 @@ def group_by_key(rows: DataFrame, key: Sequence[str]) -> DataFrame:
     return rows.withColumn(_GROUP, F.when(F.col(REASON).isNotNull(), F.xxhash64(*short))).repartition(*key, _GROUP)
 
 
-def keep_one_per_key(rows: DataFrame, key: Sequence[str], name: str, best_first: Sequence[Column]) -> DataFrame:
+def keep_one_per_key(
+    rows: DataFrame, key: Sequence[str], name: str, best_first: Sequence[Column], *, deletes: Column | None = None
+) -> DataFrame:
     """Give a reason to all accepted rows of a key but the best.
 
     Args:
@@ -60,12 +63,16 @@ def keep_one_per_key(rows: DataFrame, key: Sequence[str], name: str, best_first:
         key: Columns of the key.
         name: Name of the key in the reasons.
         best_first: Order of preference. Rows that are equal in it must not differ in what the table holds.
+        deletes: Whether a row says that its key is deleted. If the row that is kept does, all rows of the key get the reason
+            for it; a row that does and is not kept contradicts nothing.
     """
+    deletes = F.lit(False) if deletes is None else deletes
     rows = rows.withColumn(_TIMES, F.count("*").over(Window.partitionBy(*key, _GROUP, SAID)))
     window = Window.partitionBy(*key, _GROUP).orderBy(*best_first)
-    rank, kept = F.row_number().over(window), F.first(SAID).over(window)
+    rank, kept, is_deleted = F.row_number().over(window), F.first(SAID).over(window), F.first(deletes).over(window)
     same, other = (F.lit(duplicate_reason(name, other_content=other)) for other in (False, True))
-    found = F.when(rank > 1, F.when(kept.eqNullSafe(F.col(SAID)), same).otherwise(other))
+    duplicate = F.when(kept.eqNullSafe(F.col(SAID)) | deletes, same).otherwise(other)
+    found = F.when(is_deleted, F.lit(DELETED)).when(rank > 1, duplicate)
     return rows.withColumn(REASON, F.coalesce(F.col(REASON), found)).drop(_GROUP, _TIMES)
 
 

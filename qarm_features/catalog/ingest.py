@@ -28,6 +28,7 @@ from qarm_features.catalog.conflicts import (
     sum_of_different,
     times,
 )
+from qarm_features.catalog.deletions import DELETED, deleted_column
 from qarm_features.catalog.event_times import order_columns, timestamp_column
 from qarm_features.catalog.id_columns import id_column
 from qarm_features.catalog.ingest_columns import FileState, as_text, content_columns, file_states, non_empty
@@ -43,6 +44,7 @@ from qarm_features.storage.tables import INTERACTIONS, ITEM_CONTENT, ITEMS, ORDE
 
 _ROW = "_row"
 _PREFERRED = "_preferred"
+_DELETES = "_deletes"
 
 
 class Checked(NamedTuple):
@@ -53,12 +55,14 @@ class Checked(NamedTuple):
         rejected: Rows of ``rejected_rows``.
         rows: All rows, with the private column ``LINES``.
         contradicted: Keys that came with different content, each once.
+        deleted: Keys of deleted items, each once.
     """
 
     accepted: DataFrame
     rejected: DataFrame
     rows: DataFrame
     contradicted: DataFrame
+    deleted: DataFrame
 
     def counts(self, table: str) -> RowCounts:
         """Return the counts of the rows, which are those of ``table``, by one pass over them."""
@@ -89,24 +93,31 @@ def check_items(raw: DataFrame, source: ItemSource, *, file_state: FileState | N
         for name, value in content.items()
     ]
     preferred = _preferred(raw, source)
+    deletes, deletion_checks = deleted_column(raw, source)
     present = [F.when(value.isNotNull(), True) for value in content.values()]
     checks.append((F.coalesce(*present).isNull(), "content is empty"))
+    of_content = [(failed & ~deletes, reason) for failed, reason in checks]  # a deletion needs none
     rows = raw.select(
         item_id.alias("item_id"),
         title.alias("title"),
         *[content.get(name, F.lit(None)).cast(ITEMS.column(name).type).alias(name) for name in ITEM_CONTENT],
         F.sha2(F.concat_ws(",", *hashes), 256).alias("content_hash"),
         *([preferred.alias(_PREFERRED)] if preferred is not None else []),
-        _first_reason([*_unreadable(raw), *id_checks, *checks]),
+        deletes.alias(_DELETES),
+        _first_reason([*_unreadable(raw), *id_checks, *deletion_checks, *of_content]),
         *_source_row(raw),
     ).withColumn(SAID, F.struct("title", "content_hash"))
     # The title of most rows is what people wrote. Of equally many, the longest says more than "?" or "MISSING".
     size = F.length(F.concat_ws(" ", "title", "text"))
     best_first = [times().desc(), size.desc(), *_comparable(ITEMS)]
-    if preferred is not None:
-        asked = F.col(_PREFERRED)
-        best_first = [asked.asc_nulls_last() if source.duplicates == "first" else asked.desc_nulls_last(), *best_first]
-    return _split(group_by_key(rows, ITEMS.key), ITEMS, "item_id", best_first)
+    deletion = F.col(_DELETES).desc()
+    if preferred is None:
+        best_first = [deletion, *best_first]
+    elif source.duplicates == "first":
+        best_first = [deletion, F.col(_PREFERRED).asc_nulls_last(), *best_first]
+    else:
+        best_first = [F.col(_PREFERRED).desc_nulls_last(), deletion, *best_first]
+    return _split(group_by_key(rows, ITEMS.key), ITEMS, "item_id", best_first, deletes=F.col(_DELETES))
 
 
 def check_interactions(raw: DataFrame, source: InteractionSource, *, item_id_type: str) -> Checked:
@@ -188,7 +199,9 @@ def _comparable(table: Table) -> list[Column]:
     return [F.col(column.name) for column in table.columns if not column.type.startswith(("binary", "array"))]
 
 
-def _split(rows: DataFrame, table: Table, name: str, best_first: list[Column]) -> Checked:
+def _split(
+    rows: DataFrame, table: Table, name: str, best_first: list[Column], *, deletes: Column | None = None
+) -> Checked:
     """Split rows by their reason, after all rows of a key but the best got one.
 
     Args:
@@ -196,9 +209,10 @@ def _split(rows: DataFrame, table: Table, name: str, best_first: list[Column]) -
         table: Table that the rows are meant for.
         name: Name of its key in the reasons.
         best_first: Order in which the rows of a key are preferred.
+        deletes: Whether a row says that its key is deleted.
     """
     # Of rows that are equal in all that counts, the first of the first file is kept.
-    rows = keep_one_per_key(rows, table.key, name, [*best_first, F.col(FILE), F.col(LINE)]).persist()
+    rows = keep_one_per_key(rows, table.key, name, [*best_first, F.col(FILE), F.col(LINE)], deletes=deletes).persist()
     columns = [column.name for column in table.columns if column.name in rows.columns]
     is_struct = isinstance(rows.schema[_ROW].dataType, T.StructType)
     as_text = F.to_json(_ROW, {"ignoreNullFields": "false"}) if is_struct else F.col(_ROW)
@@ -210,4 +224,6 @@ def _split(rows: DataFrame, table: Table, name: str, best_first: list[Column]) -
         F.col(LINE).alias("line"),
     )
     contradicting = rows.where(F.col(REASON) == duplicate_reason(name, other_content=True)).select(*table.key)
-    return Checked(rows.where(F.col(REASON).isNull()).select(*columns), rejected, rows, contradicting.distinct())
+    deleted = rows.where(F.col(REASON) == DELETED).select(*table.key).distinct()
+    accepted = rows.where(F.col(REASON).isNull()).select(*columns)
+    return Checked(accepted, rejected, rows, contradicting.distinct(), deleted)

@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from qarm_features.catalog.checks import IngestError
+from qarm_features.catalog.deletions import DELETED
 from qarm_features.settings.sources import RejectedShares
+
+_MOST_DELETED = 0.5
 
 
 class RowCounts(NamedTuple):
@@ -59,7 +62,8 @@ def require_all_lines(counts: RowCounts, lines: int | None, path: str | None) ->
 def require_few_rejected(tables: Sequence[RowCounts], shares: RejectedShares) -> None:
     """Raise an error if too large a share of the rows of any table was rejected.
 
-    A reason that ``shares.reasons`` names has a share of its own, and its rows do not count for that of the table.
+    A reason that ``shares.reasons`` names has a share of its own, and its rows do not count for that of the table. So has the
+    reason of deleted items: by default half of the rows, which a column that means something else is likely to pass.
 
     Args:
         tables: Row counts of each table.
@@ -82,8 +86,9 @@ def require_few_rejected(tables: Sequence[RowCounts], shares: RejectedShares) ->
 def _faults(counts: RowCounts, shares: RejectedShares) -> list[str]:
     if counts.rows_in == 0:
         return [f"{counts.table} has no rows at its source, must have at least 1. Check its path."]
-    named = {reason: rows for reason, rows in counts.by_reason.items() if reason in shares.reasons}
-    other = {reason: rows for reason, rows in counts.by_reason.items() if reason not in shares.reasons}
+    share_of = {DELETED: _MOST_DELETED, **shares.reasons}
+    named = {reason: rows for reason, rows in counts.by_reason.items() if reason in share_of}
+    other = {reason: rows for reason, rows in counts.by_reason.items() if reason not in share_of}
     faults = []
     of_table: float = getattr(shares, counts.table)
     if sum(other.values()) > of_table * counts.rows_in:
@@ -91,9 +96,9 @@ def _faults(counts: RowCounts, shares: RejectedShares) -> list[str]:
         setting = f"max_rejected_share.{counts.table}"
         faults.append(_fault(counts, sum(other.values()), of_table, setting, f" By reason: {listed}."))
     for reason, rows in named.items():
-        if rows > shares.reasons[reason] * counts.rows_in:
+        if rows > share_of[reason] * counts.rows_in:
             setting = f'max_rejected_share.reasons["{reason}"]'
-            faults.append(_fault(counts, rows, shares.reasons[reason], setting, ""))
+            faults.append(_fault(counts, rows, share_of[reason], setting, ""))
     return faults
 
 

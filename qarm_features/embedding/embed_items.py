@@ -121,7 +121,7 @@ def write_embeddings(
         new = items_to_embed(items, present, encoder_version=encoder.version, chunk=chunk, num_chunks=chunks)
         embedded = embed_items(
             new, encoder, limits=limits, batch_size=settings.batch_size, rows=-(-rows // chunks)
-        ).persist(StorageLevel.MEMORY_AND_DISK)
+        ).persist(StorageLevel.DISK_ONLY)  # a heap full of vectors leaves too little for sorts and writers
         if rows or not warehouse.exists(ITEM_EMBEDDINGS):
             found = embedded.where(F.col("reason").isNull())
             write = warehouse.upsert if changed else warehouse.append_missing

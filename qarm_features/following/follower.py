@@ -90,6 +90,7 @@ class Follower:
         """
         warehouse, codebooks = self.items.warehouse, self.items.codebooks
         keep_change_feed(self.spark, warehouse.path(ITEM_SEMANTIC_IDS))
+        self.items.delete_deleted()
         missing = items_without_ids(warehouse, codebooks).persist()
         try:
             if warehouse.exists(ITEMS) and not missing.isEmpty():
@@ -150,8 +151,8 @@ class Follower:
             log.release()
         words = (
             f"{counts.new:,} new items, {counts.changed:,} changed, {counts.assigned:,} semantic IDs assigned, "
-            f"{counts.reassigned:,} reassigned, {items.written:,} items written online; {clicks:,} new clicks of {users:,} "
-            f"users, {served:,} rows of behavior written online"
+            f"{counts.reassigned:,} reassigned, {counts.deleted:,} deleted, {items.written:,} items written online; "
+            f"{clicks:,} new clicks of {users:,} users, {served:,} rows of behavior written online"
         )
         reasons = catalog.by_reason + log.by_reason
         rejected = reasons.total() + counts.not_embedded

@@ -5,8 +5,8 @@ call. A semantic ID that an item has stays, unless the setting ``follow.on_chang
 
     items         arrived       items         item_semantic_ids
     1  Lamp       1  Red lamp   1  Red lamp   1  [4, 7]            its ID stays
-    2  Sofa       3  Chair      2  Sofa       2  [0, 3]
-                                3  Chair      3  [4, 2]            new
+    2  Sofa       2  deleted    3  Chair      3  [4, 2]            new, and 2 has left
+                  3  Chair
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from qarm_features.semantic_ids.append_ids import append_new_ids, reassign_ids
 from qarm_features.settings.load import Settings
 from qarm_features.storage.artifacts import Artifact
 from qarm_features.storage.conditional_writes import again_if_changed
-from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, ITEMS
+from qarm_features.storage.deleting import delete_deleted_items, delete_rows
+from qarm_features.storage.tables import DELETED_ITEMS, ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS, ITEMS
 from qarm_features.storage.warehouse import Warehouse
+
+_OF_ITEMS = (ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS)
 
 
 class ItemCounts(NamedTuple):
@@ -38,6 +41,7 @@ class ItemCounts(NamedTuple):
         not_embedded: Number of items that the encoder cannot embed.
         assigned: Number of items that got their first semantic ID.
         reassigned: Number of items that got another semantic ID.
+        deleted: Number of items that left the catalog.
     """
 
     new: int = 0
@@ -45,6 +49,7 @@ class ItemCounts(NamedTuple):
     not_embedded: int = 0
     assigned: int = 0
     reassigned: int = 0
+    deleted: int = 0
 
     def __add__(self, other: ItemCounts) -> ItemCounts:  # type: ignore[override]  # of counts, the sum of each
         """Return the sums of both."""
@@ -85,11 +90,13 @@ class ItemBatches:
                 self.warehouse.append_missing(ITEMS, arrived.where("is_new"))
             if counts["differ"]:
                 self.warehouse.upsert(ITEMS, arrived.where(F.col("differs") & ~F.col("is_new")))
+            deleted = self._delete(checked.deleted, plan)
+            self._no_longer_deleted(arrived)
             found = self.embed_and_assign(arrived, replace_rejected=False)
             moved = 0
             if counts["changed"] and self.settings.follow.on_changed == "reassign":
                 moved = self._reassign(arrived.where(F.col("has_new_content") & ~F.col("is_new")), plan)
-            return found._replace(new=counts["new"], changed=counts["changed"], reassigned=moved)
+            return found._replace(new=counts["new"], changed=counts["changed"], reassigned=moved, deleted=deleted)
         finally:
             arrived.unpersist()
 
@@ -117,14 +124,44 @@ class ItemBatches:
         )
         return ItemCounts(not_embedded=embedded.rejected, assigned=found["rows"])
 
+    def delete_deleted(self) -> None:
+        """Delete what the tables hold of deleted items, for example after ``qarm ingest-catalog``."""
+        for table in _OF_ITEMS:
+            delete_deleted_items(self.warehouse, table)
+
+    def _delete(self, deleted: DataFrame, plan: BatchPlan) -> int:
+        """Delete items from all tables, and return the number of those that the catalog held before the batch."""
+        if self.settings.items.deleted is None:
+            return 0
+        keys = deleted.persist()
+        try:
+            if keys.isEmpty():
+                return 0
+            self.warehouse.append_missing(DELETED_ITEMS, keys)
+            for table in (ITEMS, *_OF_ITEMS):
+                delete_rows(self.warehouse, table, keys)
+            before = self._items_before(plan)
+            return before.join(keys, on="item_id", how="left_semi").count()
+        finally:
+            keys.unpersist()
+
+    def _no_longer_deleted(self, arrived: DataFrame) -> None:
+        delete_rows(self.warehouse, DELETED_ITEMS, arrived.select("item_id"))
+
+    def _items_before(self, plan: BatchPlan) -> DataFrame:
+        return self.warehouse.empty(ITEMS) if plan.items is None else self.warehouse.read(ITEMS, version=plan.items)
+
     def _compared(self, accepted: DataFrame, plan: BatchPlan) -> DataFrame:
         """Add to rows what is new in them: ``is_new``, ``has_new_content`` and ``differs``."""
-        before = self.warehouse.empty(ITEMS) if plan.items is None else self.warehouse.read(ITEMS, version=plan.items)
-        known = before.join(accepted.select("item_id"), on="item_id", how="left_semi").select(
-            "item_id",
-            F.col("content_hash").alias("hash_before"),
-            F.col("title").alias("title_before"),
-            F.lit(True).alias("is_known"),
+        known = (
+            self._items_before(plan)
+            .join(accepted.select("item_id"), on="item_id", how="left_semi")
+            .select(
+                "item_id",
+                F.col("content_hash").alias("hash_before"),
+                F.col("title").alias("title_before"),
+                F.lit(True).alias("is_known"),
+            )
         )
         rows = accepted.join(known, on="item_id", how="left")
         is_new = F.col("is_known").isNull()

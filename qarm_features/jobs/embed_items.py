@@ -18,6 +18,7 @@ from qarm_features.jobs.embed_new_items import embed_new_items, record_embedded
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.skipping import inputs
 from qarm_features.storage.change_feed import keep_change_feed
+from qarm_features.storage.deleting import delete_deleted_items
 from qarm_features.storage.origins import require_same_origin
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEMS
 
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @job(
     after="ingest-catalog",
-    reads=("items", "encoders/"),
+    reads=("items", "deleted_items", "encoders/"),
     writes=("item_embeddings", "rejected_rows", "encoders/"),
     settings=("encoder", "items"),
 )
@@ -54,10 +55,12 @@ def embed_items(
         found = write_embeddings(
             warehouse, items, present, encoder, settings.encoder, limits=limits, replace_rejected=True
         )
+    gone = delete_deleted_items(warehouse, ITEM_EMBEDDINGS)
     # A table of an earlier version of this package keeps none.
     keep_change_feed(context.spark, warehouse.path(ITEMS))
     record_embedded(context, embed_items.name, seen, now, encoder, rejected=found.rejected)
     known = warehouse.row_count(ITEMS) if warehouse.data_version(ITEMS) == now[1] else None
     rows_in, rejected = items.count() if known is None else known, found.rejected
     remark = f"{found.rows - rejected} items embedded by encoder v{encoder.version}, the others unchanged"
+    remark += f"; {gone:,} embeddings of deleted items deleted" if gone else ""
     return Counts(rows_in, rows_in - rejected, rejected, remark)

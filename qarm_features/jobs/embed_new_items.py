@@ -26,9 +26,10 @@ from qarm_features.jobs.bases import (
 from qarm_features.jobs.context import JobContext
 from qarm_features.storage.artifacts import Artifact
 from qarm_features.storage.change_feed import COMES, KIND, last_changes
-from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEMS
+from qarm_features.storage.tables import DELETED_ITEMS, ITEM_EMBEDDINGS, ITEMS
 
-_NOT_COMPARED = (ITEMS.name, "encoders/")  # their changes are read, and the encoder is a fact
+# Changes of items are read, deleted items leave after every run, and the encoder is a fact.
+_NOT_COMPARED = (ITEMS.name, DELETED_ITEMS.name, "encoders/")
 
 
 def embed_new_items(context: JobContext, job: str, seen: Mapping[str, Any], now: Any, encoder: Artifact) -> Embedded:

@@ -19,13 +19,14 @@ from qarm_features.jobs.job import Counts, job
 from qarm_features.quantizers import NearestItems
 from qarm_features.storage.artifacts import Artifact
 from qarm_features.storage.conditional_writes import again_if_changed
+from qarm_features.storage.deleting import delete_deleted_items
 from qarm_features.storage.origins import is_of_encoder, require_same_origin
 from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, ITEMS
 
 
 @job(
     after="embed-items",
-    reads=("items", "item_embeddings", "encoders/"),
+    reads=("items", "deleted_items", "item_embeddings", "encoders/"),
     writes=("banks/", "item_nearest_items"),
     settings=("encoder", "nearest_items", "seed"),
 )
@@ -57,6 +58,7 @@ def find_nearest_items(
     require_same_origin(warehouse, ITEM_NEAREST_ITEMS, bank)
     searched = bank
     rows, rows_new = embeddings.count(), again_if_changed(lambda: _find_new(context, searched, embeddings))
+    delete_deleted_items(warehouse, ITEM_NEAREST_ITEMS)
     recall = bank.manifest["recall"]
     how = "exactly" if recall is None else f"with recall {recall:.3f}"
     return Counts(rows, rows, 0, f"{rows_new} VQ codes found in bank v{bank.version}, {how}")

@@ -37,7 +37,7 @@ from qarm_features.telemetry.stage_run import StageRun
 # Jobs whose tables a follower writes. None of them may run beside it.
 _DONE_HERE = ("ingest_catalog", "embed_items", "assign_semantic_ids", "build_user_behavior", "publish_features")
 _TABLES = (
-    *("items", "item_embeddings", "item_semantic_ids"),
+    *("items", "deleted_items", "item_embeddings", "item_semantic_ids"),
     *("interactions", "user_behavior", "user_impressions", "item_counters"),
 )
 log = logging.getLogger(__name__)

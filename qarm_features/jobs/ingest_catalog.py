@@ -22,14 +22,16 @@ from qarm_features.jobs.ingest_new_files import (
     ingest_facts,
     ingest_new_files,
     ingested_tables,
+    known_item_ids,
     rejected_remark,
+    write_items,
 )
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.skipping import inputs
 from qarm_features.jobs.states import folder_totals, source_states
 from qarm_features.settings.load import Settings
 from qarm_features.storage.sql_names import CASE_SENSITIVE, tells_case_apart
-from qarm_features.storage.tables import INTERACTIONS, ITEMS, REJECTED_ROWS
+from qarm_features.storage.tables import INTERACTIONS, REJECTED_ROWS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -53,7 +55,7 @@ def _media_roots(settings: Settings) -> list[str]:
 @job(
     after="nothing",
     reads=("your catalog and click log",),
-    writes=("items", "interactions", "rejected_rows"),
+    writes=("items", "deleted_items", "interactions", "rejected_rows"),
     settings=("items", "interactions", "max_rejected_share", "max_unknown_item_share", "encoder.media_roots"),
     extra_inputs=_user_files,
 )
@@ -87,9 +89,10 @@ def _ingest_all(context: JobContext) -> tuple[Counts, dict[str, Any]]:
     warehouse.overwrite(REJECTED_ROWS, rejected, where="`table` IN ('items', 'interactions')")
     require_fitting_unit(of_log.by_reason, of_log.accepted, clicks.raw, settings.interactions)
     require_few_rejected([of_items, of_log], settings.max_rejected_share)
-    unknown = count_unknown_items(items.accepted, interactions.accepted)
-    remedy = require_known_items(unknown, items.accepted, interactions.accepted, settings.max_unknown_item_share)
-    warehouse.overwrite(ITEMS, items.accepted)
+    known = known_item_ids(items)
+    unknown = count_unknown_items(known, interactions.accepted)
+    remedy = require_known_items(unknown, known, interactions.accepted, settings.max_unknown_item_share)
+    write_items(warehouse, settings, items)
     warehouse.overwrite(INTERACTIONS, interactions.accepted)
     all_remarks = (
         rejected_remark(of_items, of_log),

@@ -16,6 +16,9 @@ from qarm_features.jobs.states import UNKNOWN, Place, state_of
 from qarm_features.settings.load import Settings
 from qarm_features.storage.artifacts import write_json
 from qarm_features.storage.objects import AnyPath
+from qarm_features.storage.tables import TABLES
+
+_MAY_BE_MISSING = {table.name for table in TABLES if not table.always_written}
 
 
 def inputs(job: Job[...], settings: Settings) -> dict[str, Any]:
@@ -33,7 +36,8 @@ def inputs(job: Job[...], settings: Settings) -> dict[str, Any]:
 def last_run(job: Job[...], settings: Settings) -> dict[str, Any] | None:
     """Returns the record of a job's last success; None if there is none, or if its output no longer exists."""
     file = _record_file(job, settings)
-    if not file.is_file() or any(state_of(name, settings) is None for name in _ours(job.writes)):
+    written = [name for name in _ours(job.writes) if str(name) not in _MAY_BE_MISSING]
+    if not file.is_file() or any(state_of(name, settings) is None for name in written):
         return None
     record: dict[str, Any] = json.loads(file.read_text())
     return record

@@ -18,12 +18,13 @@ from qarm_features.embedding.content_tokens import Backbones, backbones_of, item
 from qarm_features.embedding.encoder_versions import current_encoder, media_limits
 from qarm_features.jobs.context import JobContext, existing_version
 from qarm_features.jobs.job import Counts, job
+from qarm_features.storage.deleting import delete_deleted_items
 from qarm_features.storage.tables import ITEM_CONTENT_TOKENS, ITEMS
 
 
 @job(
     after="ingest-catalog",
-    reads=("items", "encoders/"),
+    reads=("items", "deleted_items", "encoders/"),
     writes=("item_content_tokens", "item_content/", "encoders/"),
     settings=("encoder", "items"),
 )
@@ -56,6 +57,7 @@ def write_content_tokens(
         if encoded.count() or not warehouse.exists(ITEM_CONTENT_TOKENS):  # No empty commit.
             warehouse.upsert(ITEM_CONTENT_TOKENS, encoded, part={"backbones": backbones.fingerprint})
         encoded.unpersist()
+    delete_deleted_items(warehouse, ITEM_CONTENT_TOKENS)
     if rows_new:
         rejected = _new(context, items, backbones).count()
     delta_version = existing_version(warehouse, ITEM_CONTENT_TOKENS)

@@ -141,6 +141,11 @@ class ItemSource(TextSource):
         None,
         description="Column of numbers, timestamps or ISO 8601 text for duplicates: latest; the largest is latest.",
     )
+    deleted: str | None = Field(
+        None,
+        description="Column that is true (or 1) in a row which says that its item is deleted. Of several rows of the item "
+        "the latest decides with duplicates: latest, and the deletion otherwise. null expects no such rows.",
+    )
 
     @model_validator(mode="after")
     def _content_is_named(self) -> Self:

@@ -24,6 +24,7 @@ from qarm_features.storage.plain_files import TableError, commits_of
 from qarm_features.storage.sql_names import quoted, text_literal
 
 if TYPE_CHECKING:
+    from delta.tables import DeltaMergeBuilder
     from pyspark.sql import DataFrame, SparkSession
 
 Result = TypeVar("Result")
@@ -140,7 +141,30 @@ def merge_rows(spark: SparkSession, rows: DataFrame, base: Base, *, key: Sequenc
     same_key = " AND ".join([*base.conditions("old."), *(f"old.{quoted(name)} = new.{quoted(name)}" for name in key)])
     merge = SparkDeltaTable.forPath(spark, base.path).alias("old").merge(rows.alias("new"), same_key)
     merge = merge.withSchemaEvolution().whenNotMatchedInsertAll()
-    merge = merge.whenMatchedUpdateAll() if replace else merge
+    _execute(spark, merge.whenMatchedUpdateAll() if replace else merge, base)
+
+
+def delete_matching(spark: SparkSession, keys: DataFrame, base: Base) -> None:
+    """Delete the rows that agree with a row of ``keys`` in all of its columns, if the part is as it is in a base.
+
+    Args:
+        spark: Session that writes.
+        keys: Rows of columns of the table, no two of them equal.
+        base: State of the part of the table.
+
+    Raises:
+        ChangedMeanwhile: Another process wrote the part since ``base``.
+    """
+    from delta.tables import DeltaTable as SparkDeltaTable
+
+    same = " AND ".join(
+        [*base.conditions("old."), *(f"old.{quoted(name)} = gone.{quoted(name)}" for name in keys.columns)]
+    )
+    merge = SparkDeltaTable.forPath(spark, base.path).alias("old").merge(keys.alias("gone"), same)
+    _execute(spark, merge.whenMatchedDelete(), base)
+
+
+def _execute(spark: SparkSession, merge: DeltaMergeBuilder, base: Base) -> None:
     with only_from(base) as options:
         try:
             for name, value in options.items():

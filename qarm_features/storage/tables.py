@@ -36,6 +36,7 @@ class Table:
         written_by: Name of the command that writes the table.
         doc: Meaning of a row.
         partition_by: Columns that the files are partitioned by.
+        always_written: False for a table that is written only where a setting asks for it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Table:
     written_by: str
     doc: str
     partition_by: tuple[str, ...] = ()
+    always_written: bool = True
 
     def column(self, name: str) -> Column:
         """Return the column with the given name."""
@@ -83,6 +85,14 @@ ITEMS = Table(
     ),
     "ingest-catalog",
     "The catalog.",
+)
+DELETED_ITEMS = Table(
+    "deleted_items",
+    ("item_id",),
+    (_ITEM_ID,),
+    "ingest-catalog",
+    "Items that the catalog says are deleted, by the column items.deleted. Later jobs delete their embeddings and codes.",
+    always_written=False,
 )
 ITEM_CONTENT = ("text", "image", "image_uri", "audio", "audio_uri", "precomputed")  # columns that encoders read
 INTERACTIONS = Table(
@@ -186,7 +196,7 @@ ITEM_SEMANTIC_IDS = Table(
         ),
     ),
     "assign-semantic-ids",
-    "Semantic IDs by codebook version. A written row never changes.",
+    "Semantic IDs by codebook version. A written row never changes; it leaves only with an item that is deleted.",
     partition_by=("codebook_version",),
 )
 ITEM_NEAREST_ITEMS = Table(
@@ -206,7 +216,7 @@ ITEM_NEAREST_ITEMS = Table(
         Column("bank_fingerprint", "string", _FINGERPRINT.format("bank's files"), optional=True),
     ),
     "find-nearest-items",
-    "VQ codes by bank version. A written row never changes.",
+    "VQ codes by bank version. A written row never changes; it leaves only with an item that is deleted.",
     partition_by=("bank_version",),
 )
 USER_BEHAVIOR = Table(
@@ -307,6 +317,7 @@ TRAINING_ROWS = Table(
 )
 TABLES = (
     ITEMS,
+    DELETED_ITEMS,
     INTERACTIONS,
     REJECTED_ROWS,
     ITEM_PAIRS,

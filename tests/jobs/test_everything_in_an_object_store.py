@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import obstore
@@ -14,9 +16,10 @@ import pytest
 import yaml
 
 from qarm_features.feature_store import SemanticIDReader
-from qarm_features.settings.load import load_settings
+from qarm_features.settings.load import Settings, load_settings
 from qarm_features.storage.tables import ITEM_SEMANTIC_IDS, ITEMS
 from qarm_features.storage.warehouse import Warehouse
+from tests.jobs.test_kill_and_run_again import JOBS, contents
 from tests.s3_server import store_of
 from tests.toy_catalog import SETTINGS, write_toy_project
 
@@ -29,6 +32,7 @@ SPARK = {
     "spark.sql.shuffle.partitions": "2",
     "spark.driver.memory": "1g",
 }
+FIRST_COMMIT = f"data/rejected_rows/_delta_log/{0:020}.json"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -65,22 +69,57 @@ class Machines:
         self.items.iloc[: len(numbers)].assign(item_id=list(numbers)).to_parquet(file, index=False)
         self.put(f"items/{name}.parquet", file.read_bytes())
 
-    def run(self, *command: str) -> str:
-        """Runs a command on a new machine and returns what it printed, in lines of any length."""
+    def start(self, *command: str) -> tuple[subprocess.Popen, Path]:
+        """Starts a command on a new machine and returns its process, and the file that gets what it prints."""
         self.number += 1
         machine = self.folder / f"machine-{self.number}"
         machine.mkdir()
         (machine / "qarm.yaml").write_text(yaml.safe_dump(self.settings, sort_keys=False))
-        environment = {**os.environ, **self.variables, "QARM_CACHE_DIR": str(machine / "cache"), "COLUMNS": "200"}
-        done = subprocess.run(
-            [QARM, *command], cwd=machine, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return done.stdout + done.stderr
+        cache, output = machine / "cache", machine / "printed.txt"
+        environment = {**os.environ, **self.variables, "QARM_CACHE_DIR": str(cache), "COLUMNS": "200"}
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                [QARM, *command],
+                cwd=machine,
+                env=environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return process, output
+
+    def run(self, *command: str) -> str:
+        """Runs a command on a new machine and returns what it printed, in lines of any length."""
+        process, output = self.start(*command)
+        assert process.wait() == 0, output.read_text()[-6000:]
+        return output.read_text()
+
+    def kill_in(self, stage: str, *, after_seconds: float) -> None:
+        """Starts a run on a new machine and kills it so long after the stage before ``stage`` has ended.
+
+        The first stage is killed so long after it has written its first table.
+        """
+        before = JOBS.index(stage) - 1
+        sign = FIRST_COMMIT if before < 0 else f"artifacts/runs/{JOBS[before]}.json"
+        process, output = self.start("run")
+        while process.poll() is None and not self.holds(sign):
+            time.sleep(0.1)
+        time.sleep(after_seconds)
+        assert process.poll() is None, f"the run ended before it could be killed in {stage}:\n{output.read_text()}"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def holds(self, name: str) -> bool:
+        """Says whether the bucket holds an object."""
+        return any(one["path"] == name for page in obstore.list(self.store, prefix=name) for one in page)
+
+    @property
+    def project(self) -> Settings:
+        """The settings of the project, which a machine has read."""
+        return load_settings(self.folder / "machine-1" / "qarm.yaml")
 
     def rows(self, table) -> int:
-        settings = load_settings(self.folder / "machine-1" / "qarm.yaml")
-        return Warehouse(settings.warehouse_path, **settings.id_types).arrow(table).count_rows()
+        return Warehouse(self.project.warehouse_path, **self.project.id_types).arrow(table).count_rows()
 
 
 def test_runs_a_follower_a_refit_and_a_rollback_need_no_folder_but_the_settings(bucket, s3_server, tmp_path):
@@ -108,3 +147,23 @@ def test_runs_a_follower_a_refit_and_a_rollback_need_no_folder_but_the_settings(
     assert (refitted.codebook_version, back.codebook_version) == (1, 0)
     assert refitted.found.tolist() == back.found.tolist() == [True, True, True, False]
     assert (machines.rows(ITEMS), machines.rows(ITEM_SEMANTIC_IDS)) == (72, 144)
+
+
+def test_drivers_killed_in_every_stage_and_begun_on_new_machines_end_in_the_same_tables_and_artifacts(
+    s3_server, monkeypatch, tmp_path
+):
+    for name, value in {**s3_server.variables, "QARM_CACHE_DIR": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    undisturbed, killed = (
+        Machines(tmp_path / name, f"s3://{s3_server.new_bucket()}", s3_server.variables) for name in ("whole", "killed")
+    )
+
+    undisturbed.run("run")
+    for number, stage in enumerate(JOBS):
+        killed.kill_in(stage, after_seconds=0.2 if number == 0 else 0.5 + 1.5 * (number % 3))
+    killed.run("run")
+
+    expected, found = contents(undisturbed.project), contents(killed.project)
+    assert {name: len(rows) for name, rows in found.items()} == {name: len(rows) for name, rows in expected.items()}
+    assert found == expected
+    assert killed.number == len(JOBS) + 1

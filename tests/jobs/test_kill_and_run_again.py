@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from qarm_features.settings.load import load_settings
+from qarm_features.settings.load import Settings, load_settings
 from qarm_features.storage.artifacts import Artifacts
 from qarm_features.storage.tables import TABLES
 from qarm_features.storage.warehouse import Warehouse
@@ -24,9 +24,8 @@ QARM = str(Path(sys.executable).with_name("qarm"))
 pytestmark = pytest.mark.slow
 
 
-def contents(folder: Path) -> dict[str, list]:
+def contents(settings: Settings) -> dict[str, list]:
     """Returns every table's rows, sorted, the versions of the artifacts, and the hashes of what needs no training."""
-    settings = load_settings(folder / "qarm.yaml")
     warehouse = Warehouse(settings.warehouse_path, **settings.id_types)
     tables = [table for table in TABLES if warehouse.exists(table)]
     found = {t.name: sorted(map(str, warehouse.arrow(t).to_table().to_pylist())) for t in tables}
@@ -61,7 +60,7 @@ def kill_in(folder: Path, stage: str, after_seconds: float) -> None:
 def undisturbed(tmp_path_factory):
     folder = write_toy_project(tmp_path_factory.mktemp("undisturbed"))
     run_to_the_end(folder)
-    return contents(folder)
+    return contents(load_settings(folder / "qarm.yaml"))
 
 
 @pytest.mark.timeout(1800)
@@ -72,7 +71,7 @@ def test_a_run_killed_once_in_every_stage_ends_in_the_same_tables(undisturbed, t
         kill_in(folder, stage, after_seconds=0.3 + 0.7 * (number % 3))
     run_to_the_end(folder)
 
-    found = contents(folder)
+    found = contents(load_settings(folder / "qarm.yaml"))
     assert {name: len(rows) for name, rows in found.items()} == {name: len(rows) for name, rows in undisturbed.items()}
     assert found == undisturbed
 
@@ -99,6 +98,6 @@ def test_drivers_that_are_killed_and_lose_their_machines_end_in_the_same_tables_
     last = new_machine(9)
     run_to_the_end(last)
 
-    found = contents(last)
+    found = contents(load_settings(last / "qarm.yaml"))
     assert {name: len(rows) for name, rows in found.items()} == {name: len(rows) for name, rows in undisturbed.items()}
     assert found == undisturbed

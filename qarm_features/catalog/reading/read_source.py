@@ -82,7 +82,7 @@ def needed_columns(source: TextSource) -> tuple[str, ...]:
     names: list[str | None] = []
     if isinstance(source, ItemSource):
         names = [source.item_id, source.title, *source.text, source.image, source.audio, source.precomputed]
-        names.append(source.latest_by)
+        names += [source.latest_by, source.deleted]
     elif isinstance(source, InteractionSource):
         names = [source.user_id, source.item_id, source.event_timestamp, source.label, source.order_by]
     return tuple(name for name in dict.fromkeys(names) if name)
