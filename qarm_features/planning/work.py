@@ -138,7 +138,8 @@ def _ingest(sizes: Sizes) -> Work:
 def _mine(sizes: Sizes) -> Work:
     mined_from = sizes.positives * TRAIN_SHARE
     most = mined_from + min(mined_from, float(_PAIRS_PER_ITEM * sizes.items))  # user-to-item and item-to-item
-    return Work("mine_item_pairs", mined_from, most, {"positive_rows": mined_from}, in_run=False)
+    units = {"positive_rows": mined_from, "item_bytes": item_table_bytes(sizes)}  # the filter compares content
+    return Work("mine_item_pairs", mined_from, most, units, in_run=False)
 
 
 def _align(sizes: Sizes) -> Work:
