@@ -31,7 +31,7 @@ from planning_runs.world import World  # noqa: E402
 WORLDS = {
     "small": World(items=20_000, events=100_000, users=2_000),
     "items": World(items=100_000, events=100_000, users=2_000),
-    "events": World(items=20_000, events=500_000, users=10_000),
+    "events": World(items=100_000, events=500_000, users=10_000),
     "many items": World(items=500_000, events=100_000, users=2_000),
 }
 LEFT_OUT = {

@@ -20,7 +20,7 @@ from pyspark.sql import types as T
 
 from qarm_features.catalog.checks import Check, Doubt, IngestError, number_text, trimmed
 from qarm_features.catalog.id_columns import id_column
-from qarm_features.settings.sources import InteractionSource
+from qarm_features.settings.sources import InteractionSource, ServedScores
 from qarm_features.storage.sql_names import column_of
 from qarm_features.storage.tables import ORDER_IN_MOMENT
 
@@ -36,12 +36,12 @@ _ISO = (
 _MINUTES_AND_ZONE = r"\A(\S+[T ][0-9]{1,2}:[0-9]{1,2})( ?[A-Z+-].*)\z"  # Spark wants seconds before a zone
 
 
-def timestamp_column(raw: DataFrame, source: InteractionSource) -> tuple[Column, list[Check]]:
+def timestamp_column(raw: DataFrame, source: InteractionSource | ServedScores) -> tuple[Column, list[Check]]:
     """Return the time of an event, null where it cannot be read, and its checks.
 
     Args:
         raw: Source rows.
-        source: Section ``interactions`` of the settings. ``timestamp_unit`` names the unit of numbers.
+        source: Section ``interactions`` or ``monitor.scores`` of the settings. ``timestamp_unit`` names the unit of numbers.
 
     Raises:
         IngestError: The type of the column does not go with ``timestamp_unit``.
@@ -106,8 +106,9 @@ def require_fitting_unit(
             usable = raw.select(F.when(~F.coalesce(*[failed for failed, _ in checks]), timestamp).alias("at"))
             first, last = usable.agg(*[F.date_format(f("at"), "yyyy-MM-dd") for f in (F.min, F.max)]).collect()[0]
             raise IngestError(
-                f"interactions.timestamp_unit is {unit}, but most numbers in the column {source.event_timestamp} are times "
-                f"from 1990 to 2100 only in {other}, where they lie from {first} to {last}. Set timestamp_unit: {other}."
+                f"{source.section}.timestamp_unit is {unit}, but most numbers in the column {source.event_timestamp} are "
+                f"times from 1990 to 2100 only in {other}, where they lie from {first} to {last}. Set timestamp_unit: "
+                f"{other}."
             )
 
 
@@ -120,28 +121,28 @@ def early_times() -> Doubt:
     return Doubt(early, "lie in January or February 1970: check their unit")
 
 
-def _require_fitting_type(kind: T.DataType, source: InteractionSource) -> None:
+def _require_fitting_type(kind: T.DataType, source: InteractionSource | ServedScores) -> None:
     column, unit = source.event_timestamp, source.timestamp_unit
     if unit == "timestamp" and isinstance(kind, T.NumericType):
         raise IngestError(
-            f"interactions.timestamp_unit is timestamp, must be seconds, milliseconds, microseconds or nanoseconds, because "
-            f"the column {column} has type {kind.simpleString()}. Set the unit of its numbers."
+            f"{source.section}.timestamp_unit is timestamp, must be seconds, milliseconds, microseconds or nanoseconds, "
+            f"because the column {column} has type {kind.simpleString()}. Set the unit of its numbers."
         )
     if unit != "timestamp" and isinstance(kind, (T.TimestampType, T.TimestampNTZType, T.DateType)):
         raise IngestError(
-            f"interactions.timestamp_unit is {unit}, must be timestamp, because the column {column} has type "
+            f"{source.section}.timestamp_unit is {unit}, must be timestamp, because the column {column} has type "
             f"{kind.simpleString()}."
         )
     if isinstance(kind, T.FloatType):
         raise IngestError(
-            f"interactions.event_timestamp is {column}, a column of type float, which holds present times to a minute or "
+            f"{source.section}.event_timestamp is {column}, a column of type float, which holds present times to a minute or "
             "two only. Write it as double or as integers."
         )
     known = (T.StringType, T.NullType, T.NumericType, T.TimestampType, T.TimestampNTZType, T.DateType)
     if not isinstance(kind, known):
         raise IngestError(
-            f"interactions.event_timestamp is {column}, a column of type {kind.simpleString()}, must hold timestamps, dates, "
-            "text or numbers. Name another column."
+            f"{source.section}.event_timestamp is {column}, a column of type {kind.simpleString()}, must hold timestamps, "
+            "dates, text or numbers. Name another column."
         )
 
 

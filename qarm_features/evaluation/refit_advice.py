@@ -12,6 +12,7 @@ from qarm_features.settings.monitor import Monitor
 
 _CHANCE = 0.01  # a difference with a larger p-value may be chance
 _UNSEEN = "share of the log's latest rows whose item has no semantic ID"
+_SCORES = "PSI of the latest scores beyond chance"
 
 
 class Verdict(NamedTuple):
@@ -32,15 +33,19 @@ class Verdict(NamedTuple):
     remark: str
 
 
-def verdicts(drift: dict[str, Any], unseen: dict[str, Any] | None, limits: Monitor) -> list[Verdict]:
+def verdicts(
+    drift: dict[str, Any], unseen: dict[str, Any] | None, limits: Monitor, scores: dict[str, Any] | None = None
+) -> list[Verdict]:
     """Hold the figures against their limits.
 
     Args:
         drift: Figures of ``fit_drift``.
         unseen: Figures of ``unseen_items``, None for an empty log.
         limits: Section ``monitor`` of the settings.
+        scores: Figures of ``score_drift``; None without scores.
     """
-    return [*_of_new_items(drift, limits), _changed_content(drift, limits), _unseen(unseen, limits)]
+    found = [*_of_new_items(drift, limits), _changed_content(drift, limits), _unseen(unseen, limits)]
+    return found if limits.scores is None else [*found, _moved_scores(scores, limits)]
 
 
 def past_limits(found: list[Verdict]) -> list[Verdict]:
@@ -49,8 +54,11 @@ def past_limits(found: list[Verdict]) -> list[Verdict]:
 
 
 def refit_pays(found: list[Verdict]) -> bool:
-    """Return True if a figure that a refit mends is past its limit. Items without a semantic ID need a run and no refit."""
-    return any(one.what != _UNSEEN for one in past_limits(found))
+    """Return True if a figure that a refit mends is past its limit.
+
+    Items without a semantic ID need a run, and scores that moved need somebody who looks why.
+    """
+    return any(one.what not in (_UNSEEN, _SCORES) for one in past_limits(found))
 
 
 def _of_new_items(drift: dict[str, Any], limits: Monitor) -> list[Verdict]:
@@ -96,6 +104,27 @@ def _unseen(unseen: dict[str, Any] | None, limits: Monitor) -> Verdict:
     if share > bound:
         return Verdict(_UNSEEN, share, bound, "past", f"{remark}. A run gives new items codes: qarm run")
     return Verdict(_UNSEEN, share, bound, "ok", remark)
+
+
+def _moved_scores(scores: dict[str, Any] | None, limits: Monitor) -> Verdict:
+    bound = limits.max_score_psi
+    if scores is None or min(scores["rows"].values()) < limits.min_items:
+        few = "no row has a score and a time" if scores is None else _score_rows(scores)
+        return Verdict(_SCORES, None, bound, "unknown", few)
+    value = scores["psi"] - scores["psi_by_chance"]
+    medians = f"median {scores['median']['lately']:.4g}, before {scores['median']['before']:.4g}"
+    remark = f"{_score_rows(scores)}; {medians}; {_p(scores['p_value'])}"
+    if value > bound and scores["p_value"] < _CHANCE:
+        return Verdict(
+            _SCORES, value, bound, "past", f"{remark}. Look for a new model, a changed feature or other users"
+        )
+    return Verdict(_SCORES, value, bound, "ok", remark)
+
+
+def _score_rows(scores: dict[str, Any]) -> str:
+    rows, unusable = scores["rows"], scores["unusable"]
+    said = f"{rows['lately']:,} scores since {scores['since']} and {rows['before']:,} before"
+    return f"{said}, {unusable:,} rows without a score or a time" if unusable else said
 
 
 def _p(value: float) -> str:

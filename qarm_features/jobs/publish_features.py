@@ -112,6 +112,7 @@ def publish_features(
         delta_version=delta_version,
         rows=rows.where(F.col("codebook_version") == codebooks.version).count(),
         codebook_fingerprint=codebooks.fingerprint,
+        moved_at=delta_version,
     )
     if dry_run:
         for line in preview_release(context.spark, settings, release).lines():

@@ -26,7 +26,13 @@ from qarm_features.storage.warehouse import Warehouse
 
 log = logging.getLogger("qarm")
 UNKNOWN = "unknown"  # State of a remote place: its rows may have changed, so a job that reads it is never current.
-_NOT_IN_THE_ROWS = ("state", "verified", "promotions", "retired")  # Parts of a release record that readers do not get.
+_NOT_IN_THE_ROWS = (
+    "state",
+    "verified",
+    "promotions",
+    "retired",
+    "moved_at",
+)  # Parts of a release record that readers do not get.
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from qarm_features.planning import memory
 from qarm_features.planning.constants import Constants
 from qarm_features.planning.estimate import StageEstimate, estimates
 from qarm_features.planning.sizes import GIB, Cluster, Sizes
-from qarm_features.planning.work import bank_bytes
+from qarm_features.planning.work import SPARSE_FROM, bank_bytes
 
 MOST_ITEMS = 10**13
 Needs = Callable[[Sizes], float]
@@ -120,7 +120,12 @@ def _of_time(sizes: Sizes, cluster: Cluster, constants: Constants) -> list[Limit
     """Returns a limit for each stage: its hours."""
 
     def hours(place: int) -> Needs:
-        return lambda s: estimates(s, cluster, constants)[place].wall_hours
+        def needed(s: Sizes) -> float:
+            # Training is slower just below this size than just above it.
+            tried = [s] if s.items < SPARSE_FROM else [s, s.scaled(SPARSE_FROM - 1)]
+            return max(estimates(one, cluster, constants)[place].wall_hours for one in tried)
+
+        return needed
 
     found = []
     for place, stage in enumerate(estimates(sizes, cluster, constants)):

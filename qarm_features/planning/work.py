@@ -17,6 +17,7 @@ SHARD_ROWS = 65_536  # rows of a shard of a bank
 ITEM_ROW_BYTES = 76  # ID, hash of the content and offsets beside the vector of an item
 TRAIN_SHARE = 0.8
 BATCH_ROWS = 1_024
+SPARSE_FROM = 1_000_000  # that of ranking/train/training_options.py, which imports torch
 _SAMPLE_BYTES, _MOST_DRAWS = 64 << 20, 32_768  # of the draw of initial centroids, see quantizers/starts.py
 _ALIGN_EPOCHS, _PAIRS_PER_ITEM = 12, 20
 
@@ -74,6 +75,16 @@ def mean_sequence_length(rows_per_user: float, most: int) -> float:
     return (most * (most + 1) / 2 + (rows - most) * most) / rows
 
 
+def distinct_items(rows: float, items: float) -> float:
+    """Returns the number of items that rows of the log name, if all items were equally frequent. In a real log it is smaller.
+
+    Example:
+        >>> round(distinct_items(100, 1_000_000)), round(distinct_items(1_000_000, 100))
+        (100, 100)
+    """
+    return -items * math.expm1(-rows / items)
+
+
 def sequence_values(sizes: Sizes) -> float:
     """Returns the number of entries of all rows of ``user_behavior`` and ``user_impressions``."""
     positives = sizes.positives * mean_sequence_length(sizes.positives / sizes.users, sizes.behaviors)
@@ -124,9 +135,13 @@ def token_bytes(sizes: Sizes) -> float:
 
 
 def table_updates(sizes: Sizes) -> float:
-    """Returns how often a weight of the table of item IDs is updated: AdamW goes over the whole table in each batch."""
+    """Returns how often a weight of the table of item IDs is updated.
+
+    In each batch AdamW goes over the whole table. From ``SPARSE_FROM`` items on, only rows are updated that a batch names.
+    """
     batches = sizes.events * TRAIN_SHARE / BATCH_ROWS * sizes.epochs
-    return batches * sizes.items * sizes.item_dim * sizes.variants
+    rows = sizes.items if sizes.items < SPARSE_FROM else min(sizes.items, BATCH_ROWS * (1 + sizes.behaviors))
+    return batches * rows * sizes.item_dim * sizes.variants
 
 
 def _ingest(sizes: Sizes) -> Work:
@@ -138,7 +153,7 @@ def _ingest(sizes: Sizes) -> Work:
 def _mine(sizes: Sizes) -> Work:
     mined_from = sizes.positives * TRAIN_SHARE
     most = mined_from + min(mined_from, float(_PAIRS_PER_ITEM * sizes.items))  # user-to-item and item-to-item
-    units = {"positive_rows": mined_from, "item_bytes": item_table_bytes(sizes)}  # the filter compares content
+    units = {"positive_rows": mined_from, "trigger_items": distinct_items(mined_from, sizes.items)}
     return Work("mine_item_pairs", mined_from, most, units, in_run=False)
 
 

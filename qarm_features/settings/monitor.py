@@ -9,6 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from qarm_features.settings.section import Section
+from qarm_features.settings.sources import ServedScores
 
 
 class Monitor(Section):
@@ -44,4 +45,13 @@ class Monitor(Section):
     )
     log_days: int = Field(
         7, ge=1, description="Number of the log's last days that count as its latest rows, at least 1."
+    )
+    scores: ServedScores | None = Field(
+        None, description="Scores that a ranking model gave in production; null compares none."
+    )
+    max_score_psi: float = Field(
+        0.2,
+        gt=0,
+        description="Highest population stability index, above 0, of the scores of the last log_days days beside the earlier "
+        "ones, beyond what chance gives.",
     )

@@ -67,6 +67,16 @@ class Ranking(Section):
     warm_up_steps: int = Field(
         0, ge=0, description="Number of first batches over which the learning rates rise from 0, at least 0."
     )
+    max_items: int | None = Field(
+        None,
+        ge=1,
+        description="Number of item IDs with an embedding of their own, those of the most training rows; null for all.",
+    )
+    sparse_ids: bool | None = Field(
+        None,
+        description="Whether a batch updates only the embeddings of the item IDs that it names (SparseAdam) instead of the "
+        "whole table (AdamW); null does so from a million item IDs on, where one process trains.",
+    )
     fusion_start: Literal["random", "aligned"] = Field(
         "random",
         description="First weights of the fusion of variants with use_fusion: random, or aligned for those of the encoder of "

@@ -8,13 +8,14 @@ from __future__ import annotations
 import codecs
 import contextlib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from qarm_features.settings.section import Section
 
 IdType = Literal["integer", "string"]
+TimestampUnit = Literal["timestamp", "seconds", "milliseconds", "microseconds", "nanoseconds"]
 SourceFormat = Literal["parquet", "delta", "csv", "jsonl", "table"]
 _FORMAT_BY_SUFFIX: dict[str, SourceFormat] = {
     ".parquet": "parquet",
@@ -67,6 +68,8 @@ def _suffix(path: str) -> str:
 class TextSource(Source):
     """A source whose files may be CSV or JSON Lines of any form."""
 
+    section: ClassVar[str]  # its place in the settings, for messages
+
     encoding: str = Field("utf-8", description="Encoding of CSV or JSON Lines, for example latin-1 or utf-16.")
     delimiter: str | None = Field(
         None,
@@ -116,6 +119,8 @@ class TextSource(Source):
 class ItemSource(TextSource):
     """The catalog and the names of its columns."""
 
+    section = "items"
+
     item_id: str = Field("item_id", description="Column of the item ID.")
     item_id_type: IdType = Field("integer", description="Type of the item ID: integer or string.")
     title: str | None = Field(None, description="Column of the title that is shown to people.")
@@ -161,11 +166,13 @@ class ItemSource(TextSource):
 class InteractionSource(TextSource):
     """The click log and the names of its columns."""
 
+    section = "interactions"
+
     user_id: str = Field("user_id", description="Column of the user ID.")
     user_id_type: IdType = Field("integer", description="Type of the user ID: integer or string.")
     item_id: str = Field("item_id", description="Column of the item ID, which has the same type as in items.")
     event_timestamp: str = Field("event_timestamp", description="Column of the time of the event.")
-    timestamp_unit: Literal["timestamp", "seconds", "milliseconds", "microseconds", "nanoseconds"] = Field(
+    timestamp_unit: TimestampUnit = Field(
         "timestamp",
         description="Unit of event_timestamp: timestamp (a timestamp column or ISO 8601 text), or seconds, milliseconds, "
         "microseconds or nanoseconds since 1970.",
@@ -192,6 +199,18 @@ class InteractionSource(TextSource):
         if self.duplicates == "latest" and self.order_by is None:
             raise ValueError("order_by is not set, must name the column whose largest number is latest")
         return self
+
+
+class ServedScores(TextSource):
+    """Scores that a ranking model gave in production, and the names of their columns."""
+
+    section = "monitor.scores"
+
+    score: str = Field("score", description="Column of the score.")
+    event_timestamp: str = Field("event_timestamp", description="Column of the time at which the score was given.")
+    timestamp_unit: TimestampUnit = Field(
+        "timestamp", description="Unit of event_timestamp, as that of the section interactions."
+    )
 
 
 class RejectedShares(Section):

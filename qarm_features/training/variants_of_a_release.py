@@ -189,6 +189,8 @@ def _options(ranking: Ranking, behavior_length: int, seed: int) -> TrainingOptio
         seed=seed,
         part_learning_rates=ranking.part_learning_rates,
         warm_up_steps=ranking.warm_up_steps,
+        max_items=ranking.max_items,
+        sparse_ids=ranking.sparse_ids,
     )
 
 
@@ -200,8 +202,9 @@ def said(options: TrainingOptions) -> str:
     Args:
         options: Options of a training.
     """
-    later = ("part_learning_rates", "warm_up_steps")
-    said = ", ".join(f"{name}={value!r}" for name, value in vars(options).items() if name not in later or value)
+    later = {"part_learning_rates": None, "warm_up_steps": 0, "sparse_ids": None}
+    values = vars(options).items()
+    said = ", ".join(f"{name}={value!r}" for name, value in values if name not in later or value != later[name])
     return f"TrainingOptions({said})"
 
 

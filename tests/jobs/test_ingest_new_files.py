@@ -44,7 +44,7 @@ def tables(made: FollowedProject) -> dict:
 def ingest(made: FollowedProject, caplog):
     """Runs the job, and returns its counts and why it read all files, or None."""
     caplog.clear()
-    with caplog.at_level(logging.DEBUG, "qarm_features.jobs.ingest_catalog"):
+    with caplog.at_level(logging.DEBUG, "qarm_features.jobs"):
         counts = ingest_catalog(made.context)
     told = [record.getMessage() for record in caplog.records if "reads all files" in record.getMessage()]
     return counts, told[0].partition("because ")[2] if told else None
@@ -66,6 +66,28 @@ def test_added_files_are_read_alone_and_the_tables_are_those_of_a_run_over_all_f
 
 
 @pytest.mark.slow
+def test_a_changed_item_lets_the_catalog_alone_be_read_again(tmp_path, spark, caplog):
+    changed = ("b.parquet", items_of([5, 70, None], title="another title"), "items")
+    clicks = ("b.parquet", clicks_of((3, 70, 2, 5), (None, 1, 5, 5)), "log")
+    grown = project(tmp_path / "grown", spark, *FIRST)
+    whole = project(tmp_path / "whole", spark, *FIRST, changed, clicks)
+    ingest(grown, caplog)
+    log_before = grown.context.warehouse.files(INTERACTIONS)
+    add(grown, changed, clicks)
+
+    counts, reason = ingest(grown, caplog)
+
+    expected, _ = ingest(whole, caplog)
+    assert reason == "1 new rows have the item_id of an earlier row"
+    assert counts[:3] == expected[:3]
+    assert "all 66 items were read again, 1 files are new; 1 interactions of 1 new files were added" in counts.remark
+    assert tables(grown) == tables(whole)
+    assert set(log_before) < set(grown.context.warehouse.files(INTERACTIONS))
+    grown.add("c.parquet", items_of([71]))
+    assert "1 items of 1 new files were added" in ingest(grown, caplog)[0].remark
+
+
+@pytest.mark.slow
 def test_where_more_happened_than_that_files_came_all_files_are_read_and_the_log_says_why(tmp_path, spark, caplog):
     made = project(tmp_path, spark)
     ingest(made, caplog)
@@ -82,7 +104,7 @@ def test_where_more_happened_than_that_files_came_all_files_are_read_and_the_log
     reasons.append(ingest(made, caplog)[1])
 
     assert reasons == [
-        "1 new rows of items have a key (item_id) of an earlier row",
+        "1 new rows have the item_id of an earlier row",
         "the new files of items have other columns or types than the earlier ones",
         "items holds other rows than that run wrote",
         "setting max_unknown_item_share changed",

@@ -6,7 +6,7 @@ from qarm_features.planning.constants import Constants
 
 UNITS = {
     "ingest_catalog": ("item_bytes", "event_rows"),
-    "mine_item_pairs": ("positive_rows",),
+    "mine_item_pairs": ("positive_rows", "trigger_items"),
     "embed_items": ("item_bytes", "encoder_flops", "rescanned_bytes"),
     "fit_codebooks": ("multiply_adds", "item_bytes"),
     "assign_semantic_ids": ("multiply_adds", "item_bytes"),

@@ -10,12 +10,16 @@ import pytest
 from qarm_features.planning import memory
 from qarm_features.planning.sizes import Sizes
 from qarm_features.planning.work import (
+    BATCH_ROWS,
+    SPARSE_FROM,
+    TRAIN_SHARE,
     bank_bytes,
     codebook_bytes,
     item_table_bytes,
     lloyd_multiply_adds,
     search_multiply_adds,
     sequence_values,
+    table_updates,
     works,
 )
 from qarm_features.quantizers.passes.file_passes import step_pass
@@ -101,3 +105,14 @@ def test_products_grow_with_items_and_those_of_the_search_with_their_square():
 
     assert lloyd_multiply_adds(large, 3) == 2 * lloyd_multiply_adds(small, 3)
     assert search_multiply_adds(large) == 4 * search_multiply_adds(small)
+
+
+def test_a_batch_updates_the_whole_table_of_item_ids_up_to_a_size_and_then_the_rows_that_it_names():
+    from qarm_features.ranking.train.training_options import SPARSE_FROM as TRAINED_SPARSELY_FROM
+
+    below, above = (Sizes(items=items, events=1_000_000, users=10_000) for items in (SPARSE_FROM - 1, SPARSE_FROM))
+    batches = 1_000_000 * TRAIN_SHARE / BATCH_ROWS * below.epochs * below.variants
+
+    assert SPARSE_FROM == TRAINED_SPARSELY_FROM
+    assert table_updates(below) == pytest.approx(batches * (SPARSE_FROM - 1) * below.item_dim)
+    assert table_updates(above) == pytest.approx(batches * BATCH_ROWS * (1 + above.behaviors) * above.item_dim)

@@ -26,8 +26,8 @@ def test_settings_and_training_options_have_the_same_defaults():
     shared = settings.keys() & options.keys()
 
     assert shared == {
-        *("batch_size", "dropout", "epochs", "learning_rate", "part_learning_rates", "patience", "warm_up_steps"),
-        "weight_decay",
+        *("batch_size", "dropout", "epochs", "learning_rate", "max_items", "part_learning_rates", "patience"),
+        *("sparse_ids", "warm_up_steps", "weight_decay"),
     }
     assert {name: settings[name] for name in shared} == {name: options[name] for name in shared}
 

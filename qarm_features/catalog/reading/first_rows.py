@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from qarm_features.catalog.reading.csv_records import CsvFormat
-from qarm_features.catalog.reading.read_source import open_source, section_name
+from qarm_features.catalog.reading.read_source import open_source
 from qarm_features.catalog.reading.source_files import as_path, data_files, resolve, shown_path
 from qarm_features.catalog.reading.source_rows import IngestError
 from qarm_features.catalog.reading.text_lines import read_lines, reads_whole_files
@@ -66,7 +66,7 @@ def first_rows(spark: SparkSession, source: TextSource, path: str | None, folder
     if reads_whole_files(source.encoding):
         opened = open_source(spark, source, path)
         return FirstRows(opened.frame, None, None, True, {})
-    files = data_files(spark, resolve(spark, path, setting=f"{section_name(source)}.path"))
+    files = data_files(spark, resolve(spark, path, setting=f"{source.section}.path"))
     tried = _spread(files)
     is_whole, places = len(tried) == len(files), {}
     for number, file in enumerate(tried):

@@ -22,7 +22,7 @@ from qarm_features.catalog.reading.source_rows import (
     no_such_column,
     refuse_private,
 )
-from qarm_features.settings.sources import InteractionSource, ItemSource, TextSource
+from qarm_features.settings.sources import InteractionSource, ItemSource, ServedScores, TextSource
 from qarm_features.storage.sql_names import column_of, tell_case_apart
 
 
@@ -46,7 +46,7 @@ def open_source(spark: SparkSession, source: TextSource, path: str | None) -> So
     Raises:
         IngestError: The source does not fit the settings.
     """
-    kind, section, columns = source.resolved_format, section_name(source), needed_columns(source)
+    kind, section, columns = source.resolved_format, source.section, needed_columns(source)
     if kind == "table":
         assert source.table is not None  # the settings demand either a path or a table
         frame = spark.read.table(source.table)
@@ -72,11 +72,6 @@ def open_source(spark: SparkSession, source: TextSource, path: str | None) -> So
     return SourceRows(_checked(require_columns(frame, source), columns), None)
 
 
-def section_name(source: TextSource) -> str:
-    """Return the name of a section of the settings that is a source."""
-    return "items" if isinstance(source, ItemSource) else "interactions"
-
-
 def needed_columns(source: TextSource) -> tuple[str, ...]:
     """Return the source columns that the settings name, each once."""
     names: list[str | None] = []
@@ -85,6 +80,8 @@ def needed_columns(source: TextSource) -> tuple[str, ...]:
         names += [source.latest_by, source.deleted]
     elif isinstance(source, InteractionSource):
         names = [source.user_id, source.item_id, source.event_timestamp, source.label, source.order_by]
+    elif isinstance(source, ServedScores):
+        names = [source.score, source.event_timestamp]
     return tuple(name for name in dict.fromkeys(names) if name)
 
 
@@ -97,7 +94,7 @@ def require_columns(frame: DataFrame, source: TextSource) -> DataFrame:
     missing = [column for column in needed_columns(source) if column not in frame.columns]
     if missing:
         present = (column for column in frame.columns if column not in PRIVATE)
-        raise IngestError(no_such_column(section_name(source), missing, present))
+        raise IngestError(no_such_column(source.section, missing, present))
     return frame
 
 

@@ -146,12 +146,17 @@ def _after(
 ) -> tuple[ReleaseManifest, DataFrame, DataFrame]:
     """Return the record of the release after the changes, and the last row of each changed key: to write, and to delete."""
     release, comes = manifest.release, F.col(KIND).isin(*COMES)
-    totals = only_row(changed, F.count("*").alias("changes"), (F.count_if(comes) - F.count_if(~comes)).alias("more"))
+    totals = only_row(changed, F.count_if(comes).alias("came"), F.count_if(~comes).alias("left"))
     rows = last_changes(changed, "item_id")
     upserts, gone = rows.where(comes), rows.where(~comes)
-    if not totals["changes"]:
+    if not totals["came"] and not totals["left"]:
         return manifest, upserts, gone
-    after = dataclasses.replace(release, delta_version=newest, rows=release.rows + totals["more"])
+    after = dataclasses.replace(
+        release,
+        delta_version=newest,
+        rows=release.rows + totals["came"] - totals["left"],
+        moved_at=newest if totals["left"] else release.moved_at,
+    )
     view, known = release_view(settings, after), manifest.views.get(release.view_name)
     if known is None:  # An early version computed no checksum.
         served = view_rows(source_rows(spark, settings, view), view)

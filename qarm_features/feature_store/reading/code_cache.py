@@ -1,8 +1,9 @@
 """A cache of the codes of the items that were asked for last, in the serving process.
 
 In: item IDs, and rows that a release served. Out: the codes that the cache holds. The cache has a fixed size and holds one
-release at a time. A semantic ID never changes within a release, so an entry stays right for as long as the release is
-served. Items that were not found are not cached, because the next publication may bring them.
+release at a time. An entry stays right for as long as the release is served, until an item is deleted or assigned anew: then
+the identity of the release is another one. Items that were not found are not cached, because the next publication may bring
+them.
 """
 
 from __future__ import annotations

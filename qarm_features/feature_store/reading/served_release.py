@@ -41,8 +41,11 @@ class ServedRelease(NamedTuple):
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """A value that two snapshots share only if the release is the same and had no items added in between."""
-        return (self.view.name, *sorted(self.view.tags.items()))
+        """A value that two snapshots share only if a semantic ID that the earlier one served is served by the later one."""
+        tags = self.view.tags
+        if "moved_at" in tags:  # items may come in between
+            return (self.view.name, tags.get("codebook_fingerprint"), tags["moved_at"])
+        return (self.view.name, *sorted(tags.items()))
 
 
 class _Follower(Generic[_Served]):

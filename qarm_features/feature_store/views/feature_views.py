@@ -7,7 +7,7 @@ Delta version and one codebook version, so it can never show the codes of anothe
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -69,6 +69,8 @@ class Release:
         delta_version: Delta version of ``item_semantic_ids``.
         rows: Number of items with a semantic ID.
         codebook_fingerprint: Fingerprint of the codebooks; None for a release of an older version.
+        moved_at: Delta version since which no semantic ID of the release has changed or left, so that what a reader has found
+            is still right; None for a release of an older version.
     """
 
     codebook_version: int
@@ -78,6 +80,7 @@ class Release:
     delta_version: int
     rows: int
     codebook_fingerprint: str | None = None
+    moved_at: int | None = field(default=None, compare=False)
 
     @property
     def view_name(self) -> str:

@@ -19,13 +19,20 @@ from torch import Tensor, nn
 from torch.distributed.algorithms import Join
 from torch.distributed.algorithms.join import Joinable
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from qarm_features.ranking.data.item_counts import count_items
 from qarm_features.ranking.data.ranking_batch import RankingBatch
 from qarm_features.ranking.model.ranking_model import RankingModel
 from qarm_features.ranking.train.evaluation import evaluate
 from qarm_features.ranking.train.loss_balance import id_gradient_ratio
-from qarm_features.ranking.train.optimizer import optimizer_of, warm_up
+from qarm_features.ranking.train.optimizer import (
+    optimizer_of,
+    sparse_optimizer_of,
+    tables_of_items,
+    updates_sparsely,
+    warm_up,
+)
 from qarm_features.ranking.train.training_options import TrainingOptions
 from qarm_features.torch_processes import Processes, joined_processes
 from qarm_features.training_log import EpochProgress, left_at_most
@@ -100,8 +107,12 @@ class _Fit:
 
     def __init__(self, model: RankingModel, options: TrainingOptions, processes: Processes) -> None:
         self.model, self.options, self.processes = model, options, processes
-        self.optimizer = optimizer_of(model, options)
-        self.schedule = warm_up(self.optimizer, options.warm_up_steps)
+        for table in tables_of_items(model):
+            table.sparse = updates_sparsely(model, options, num_processes=processes.world_size)
+        self.optimizers: list[Optimizer] = [optimizer_of(model, options)]
+        if (sparse := sparse_optimizer_of(model, options)) is not None:
+            self.optimizers.append(sparse)
+        self.schedules = [warm_up(optimizer, options.warm_up_steps) for optimizer in self.optimizers]
         self.losses: nn.Module = _Losses(model)
         self.joinable: list[Joinable] = []
         if processes.world_size > 1:
@@ -116,6 +127,13 @@ class _Fit:
         self.best_weights: dict[str, Tensor] = {}
 
     def run(self, train: Iterable[RankingBatch], valid: Iterable[RankingBatch]) -> Fitted:
+        try:
+            return self._run(train, valid)
+        finally:
+            for table in tables_of_items(self.model):
+                table.sparse = False  # an optimizer of the caller's own may know no sparse gradients
+
+    def _run(self, train: Iterable[RankingBatch], valid: Iterable[RankingBatch]) -> Fitted:
         config = self.model.config
         if config.new_items_from_content and not config.trains_content_id_map and self.processes.rank == 0:
             logger.warning(
@@ -168,10 +186,7 @@ class _Fit:
                 if ratio is None and self.model.config.content_id_weight:
                     ratio = self._balance(batch, epoch)
                 loss, log_loss, content_id = self.losses(batch)
-                self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                self.optimizer.step()
-                self.schedule.step()
+                self._step(loss)
                 rows = len(batch.item_index)
                 means = torch.stack([log_loss.detach(), content_id.detach(), torch.ones_like(log_loss)])
                 total += rows * means
@@ -191,6 +206,14 @@ class _Fit:
             "rows_per_second": rows / seconds,
         }
         return measured if ratio is None else measured | {"content_id_gradient_ratio": ratio}
+
+    def _step(self, loss: Tensor) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
+            optimizer.step()
+            schedule.step()
 
     def _balance(self, batch: RankingBatch, epoch: int) -> float:
         """Tells how strongly the Content-ID-Contrastive loss pulls at the item IDs beside the log loss, by one batch."""

@@ -1,23 +1,65 @@
-"""The optimizer of a ranking model: which weights decay, which learn at a rate of their own, and the warm-up.
+"""The optimizers of a ranking model: which weights decay, which learn at a rate of their own, and the warm-up.
 
-In: a model and the options of its training. Out: AdamW, and a schedule that is stepped after every batch.
+In: a model and the options of its training. Out: AdamW, SparseAdam for the tables of a large catalog, and schedules that are
+stepped after every batch.
 """
 
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer, SparseAdam
 from torch.optim.lr_scheduler import LambdaLR
 
 from qarm_features.ranking.model.parts import INPUT_ORDER, ITEM_FEATURES
 from qarm_features.ranking.model.ranking_model import RankingModel
-from qarm_features.ranking.train.training_options import TrainingOptions
+from qarm_features.ranking.train.training_options import SPARSE_FROM, TrainingOptions
+
+
+def tables_of_items(model: RankingModel) -> list[nn.Embedding]:
+    """Returns the tables with one row per item ID."""
+    rows = model.config.num_items + 1
+    return [part for part in model.modules() if isinstance(part, nn.Embedding) and part.num_embeddings == rows]
+
+
+def updates_sparsely(model: RankingModel, options: TrainingOptions, *, num_processes: int) -> bool:
+    """Returns whether a batch updates only the rows of tables that it names.
+
+    Args:
+        model: Model whose weights are trained.
+        options: Options of the training.
+        num_processes: Number of processes that train together.
+
+    Raises:
+        ValueError: If ``options.sparse_ids`` is true and several processes train: they add up dense gradients.
+    """
+    if options.sparse_ids and num_processes > 1:
+        raise ValueError(f"sparse_ids is True, must be False or None where {num_processes} processes train together.")
+    if options.sparse_ids is None:
+        return num_processes == 1 and model.config.num_items >= SPARSE_FROM
+    return options.sparse_ids
+
+
+def sparse_optimizer_of(model: RankingModel, options: TrainingOptions) -> SparseAdam | None:
+    """Returns SparseAdam for the tables whose gradients are sparse; None if there are none.
+
+    Args:
+        model: Model whose weights are trained.
+        options: Options of the training.
+    """
+    rates = _rates_of_weights(model, options.part_learning_rates or {})
+    groups: dict[float, list[Tensor]] = {}
+    for weight in _sparse_weights(model):
+        groups.setdefault(rates.get(id(weight), options.learning_rate), []).append(weight)
+    if not groups:
+        return None
+    return SparseAdam([{"params": members, "lr": rate} for rate, members in groups.items()], lr=options.learning_rate)
 
 
 def optimizer_of(model: RankingModel, options: TrainingOptions) -> AdamW:
     """Returns AdamW without weight decay for tables, one-dimensional weights and linear parts of a few numbers.
 
-    Most rows of a table are not in a batch, and decay would shrink them all the same.
+    Most rows of a table are not in a batch, and decay would shrink them all the same. Tables whose gradients are sparse are
+    left to ``sparse_optimizer_of``.
 
     Args:
         model: Model whose weights are trained.
@@ -29,7 +71,8 @@ def optimizer_of(model: RankingModel, options: TrainingOptions) -> AdamW:
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     spared = tables | {id(weight) for weight in model.linear_weights()}
     rates = _rates_of_weights(model, options.part_learning_rates or {})
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    sparse = {id(weight) for weight in _sparse_weights(model)}
+    weights = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in sparse]
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for weight in weights:
         decay = 0.0 if weight.ndim < 2 or id(weight) in spared else options.weight_decay
@@ -40,7 +83,7 @@ def optimizer_of(model: RankingModel, options: TrainingOptions) -> AdamW:
     )
 
 
-def warm_up(optimizer: AdamW, steps: int) -> LambdaLR:
+def warm_up(optimizer: Optimizer, steps: int) -> LambdaLR:
     """Returns a schedule by which step n, from 1, has the n / steps part of its learning rates, and all of them afterwards.
 
     Args:
@@ -48,6 +91,13 @@ def warm_up(optimizer: AdamW, steps: int) -> LambdaLR:
         steps: Number of steps of the warm-up, at least 0.
     """
     return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, steps)))
+
+
+def _sparse_weights(model: RankingModel) -> list[Tensor]:
+    tables = {
+        id(part.weight): part.weight for part in model.modules() if isinstance(part, nn.Embedding) and part.sparse
+    }
+    return [weight for weight in tables.values() if weight.requires_grad]
 
 
 def _rates_of_weights(model: RankingModel, rates: Mapping[str, float]) -> dict[int, float]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+SPARSE_FROM = 1_000_000
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -33,6 +35,9 @@ class TrainingOptions:
             for example {"fusion": 5e-4, "interest": 5e-4, "content_match": 5e-4}. A part that the model lacks is left out.
         warm_up_steps: Number of first steps over which all learning rates rise linearly from 0, at least 0.
         impression_length: T2, the number of latest labeled impressions that are read; None for behavior_length.
+        sparse_ids: True to update in each batch only the rows of the item IDs that it names, by SparseAdam; False to update
+            all rows, by AdamW, which takes time in proportion to the catalog; None updates only these rows from
+            ``SPARSE_FROM`` item IDs on, where one process trains.
 
     Raises:
         ValueError: If a number is out of its range or stop_metric is unknown.
@@ -58,6 +63,7 @@ class TrainingOptions:
     impression_length: int | None = None
     part_learning_rates: Mapping[str, float] | None = None
     warm_up_steps: int = 0
+    sparse_ids: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "behavior_length", "num_threads"):

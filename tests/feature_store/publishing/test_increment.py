@@ -28,7 +28,7 @@ def served(fresh_project):
     """A project that serves items 1 to 3, whose table keeps a change feed since."""
     context = fresh_project
     context.warehouse.append(ITEM_SEMANTIC_IDS, ids(context.spark, (1, [0, 1]), (2, [1, 1]), (3, [3, 0])))
-    publish_release(context.spark, context.settings, Release(0, 0, 2, 4, delta_version=0, rows=3))
+    publish_release(context.spark, context.settings, Release(0, 0, 2, 4, delta_version=0, rows=3, moved_at=0))
     keep_change_feed(context.spark, context.warehouse.path(ITEM_SEMANTIC_IDS))
     return context
 
@@ -61,3 +61,22 @@ def test_rows_that_came_changed_and_left_are_served_and_the_record_is_that_of_a_
     after = require_manifest(settings, 0)
     assert verify_release(spark, settings, 0).views == after.views
     assert publish_increment(spark, settings, store, compare=False).written == 0
+
+
+def test_a_cache_of_codes_stays_when_items_come_and_begins_anew_when_one_leaves(served):
+    spark, settings, warehouse = served.spark, served.settings, served.warehouse
+    store = open_feature_store(settings.feature_repo_path)
+    reader = SemanticIDReader(settings.feature_repo_path, cache_items=10)
+
+    def read(items):
+        reader._releases._store.refresh_registry()
+        held = reader._cache.get(reader._releases.current().identity, [1, 2, 3], num_levels=2)[1]
+        return held.tolist(), reader.item_codes(items).found.tolist()
+
+    read([1, 2, 3])
+    warehouse.append(ITEM_SEMANTIC_IDS, ids(spark, (4, [2, 2])))
+    publish_increment(spark, settings, store, compare=True)
+    assert read([2, 4]) == ([True, True, True], [True, True])
+    spark.sql(f"DELETE FROM {files_at(warehouse.path(ITEM_SEMANTIC_IDS))} WHERE item_id = 2")
+    publish_increment(spark, settings, store, compare=False)
+    assert read([1, 2, 4]) == ([False, False, False], [True, False, True])

@@ -1,10 +1,13 @@
 """fit: any iterable of batches trains a model in place, without files."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from qarm_features.ranking import RankingBatch, RankingModel, RowsInMemory, TrainingOptions, evaluate, fit
 from qarm_features.ranking.data.item_counts import count_items
+from qarm_features.ranking.train.optimizer import tables_of_items
 from tests.ranking.ranking_rows import CONFIG, SWITCHES, item_features
 
 OPTIONS = TrainingOptions(epochs=4, batch_size=64, learning_rate=1e-2, num_threads=1)
@@ -53,6 +56,31 @@ def test_each_switch_alone_trains(switches):
     assert fitted.valid["auc"] > 0.9
     assert evaluate(model, valid)["auc"] == fitted.valid["auc"]
     assert model.train_impressions.sum() == 1200
+
+
+@pytest.mark.parametrize("name", ["item IDs", "nearest items, shared", "content-ID loss", "all"])
+def test_sparse_updates_of_item_ids_train_as_well(name):
+    torch.manual_seed(0)
+    model = RankingModel(**CONFIG | SWITCHES[name])
+    model.set_item_features(item_features())
+    train = RowsInMemory(rows_of_tastes(seed=0), batch_size=64, shuffle=True)
+    valid = RowsInMemory(rows_of_tastes(seed=1), batch_size=500)
+
+    fitted = fit(model, train, valid, replace(OPTIONS, sparse_ids=True))
+
+    assert fitted.valid["auc"] > 0.9
+    assert not any(table.sparse for table in tables_of_items(model))
+
+
+def test_sparse_updates_leave_rows_of_other_items_as_they_are():
+    model = RankingModel(**CONFIG | SWITCHES["item IDs"] | {"num_items": 12})
+    before = model.items.item_ids.weight.detach().clone()
+    rows = RowsInMemory(rows_of_tastes(seed=0), batch_size=64)
+
+    fit(model, rows, rows, replace(OPTIONS, sparse_ids=True))
+
+    is_equal = (model.items.item_ids.weight == before).all(dim=1).tolist()
+    assert is_equal == [True, *[False] * 9, *[True] * 3]  # items 1 to 9 are in the rows
 
 
 def test_the_order_of_an_epoch_is_its_own_and_comes_again():

@@ -1,10 +1,19 @@
 """The optimizer: parts learn at rates of their own, and all rates rise during the warm-up."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from qarm_features.ranking import RankingModel, TrainingOptions
-from qarm_features.ranking.train.optimizer import optimizer_of, warm_up
+from qarm_features.ranking.train.optimizer import (
+    optimizer_of,
+    sparse_optimizer_of,
+    tables_of_items,
+    updates_sparsely,
+    warm_up,
+)
+from qarm_features.ranking.train.training_options import SPARSE_FROM
 from tests.ranking.ranking_rows import CONFIG, SWITCHES
 
 
@@ -81,3 +90,34 @@ def test_a_part_that_no_model_has_is_refused_and_one_that_this_model_lacks_is_le
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TrainingOptions(**options)
+
+
+def test_sparse_tables_have_an_optimizer_of_their_own_and_no_weight_is_left_out():
+    model = RankingModel(**CONFIG | SWITCHES["all"] | {"num_items": 12})
+    options = TrainingOptions(sparse_ids=True, part_learning_rates={"nearest_items": 0.5})
+    for table in tables_of_items(model):
+        table.sparse = updates_sparsely(model, options, num_processes=1)
+
+    groups = [*optimizer_of(model, options).param_groups, *sparse_optimizer_of(model, options).param_groups]
+
+    taken = [id(weight) for group in groups for weight in group["params"]]
+    assert sorted(taken) == sorted(id(weight) for weight in model.parameters() if weight.requires_grad)
+    assert len(tables_of_items(model)) == 2  # of item IDs and of nearest items
+    assert sparse_optimizer_of(RankingModel(**CONFIG | SWITCHES["all"] | {"num_items": 12}), options) is None
+
+
+@pytest.mark.parametrize(("asked", "items", "processes", "expected"), [
+    (None, SPARSE_FROM - 1, 1, False), (None, SPARSE_FROM, 1, True), (None, SPARSE_FROM, 2, False),
+    (True, 10, 1, True), (False, SPARSE_FROM, 1, False),
+])  # fmt: skip
+def test_large_catalogs_are_updated_sparsely_by_one_process(asked, items, processes, expected):
+    model = SimpleNamespace(config=SimpleNamespace(num_items=items))
+
+    assert updates_sparsely(model, TrainingOptions(sparse_ids=asked), num_processes=processes) is expected
+
+
+def test_several_processes_cannot_be_asked_for_sparse_updates():
+    model = SimpleNamespace(config=SimpleNamespace(num_items=10))
+
+    with pytest.raises(ValueError, match="sparse_ids is True, must be False or None where 2 processes train together"):
+        updates_sparsely(model, TrainingOptions(sparse_ids=True), num_processes=2)
