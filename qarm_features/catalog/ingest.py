@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -212,7 +213,8 @@ def _split(
         deletes: Whether a row says that its key is deleted.
     """
     # Of rows that are equal in all that counts, the first of the first file is kept.
-    rows = keep_one_per_key(rows, table.key, name, [*best_first, F.col(FILE), F.col(LINE)], deletes=deletes).persist()
+    rows = keep_one_per_key(rows, table.key, name, [*best_first, F.col(FILE), F.col(LINE)], deletes=deletes)
+    rows = rows.persist(StorageLevel.DISK_ONLY)  # whole source rows in the heap would leave too little for sorts
     columns = [column.name for column in table.columns if column.name in rows.columns]
     is_struct = isinstance(rows.schema[_ROW].dataType, T.StructType)
     as_text = F.to_json(_ROW, {"ignoreNullFields": "false"}) if is_struct else F.col(_ROW)

@@ -330,12 +330,15 @@ class Warehouse:
         again_if_changed(lambda: self._append_missing(table, rows, self.base(table, part)))
 
     def _append_missing(self, table: Table, rows: DataFrame, base: Base) -> None:
+        from pyspark import StorageLevel
+
         if base.version is None:
             return self.append(table, rows, base=base)
         present = self.read_base(table, base)
         for condition in base.conditions():
             present = present.where(condition)
-        missing = rows.join(present.select(*table.key), on=list(table.key), how="left_anti").persist()
+        missing = rows.join(present.select(*table.key), on=list(table.key), how="left_anti")
+        missing = missing.persist(StorageLevel.DISK_ONLY)
         try:
             if not missing.isEmpty():
                 self.append(table, missing, base=base)

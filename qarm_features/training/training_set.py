@@ -12,6 +12,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from feast import FeatureStore
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -55,7 +56,7 @@ def training_rows(
         rows = rows.fillna(0, subset=list(_COUNTERS))  # no event before means a count of 0
     sequences = ("behavior", "impression") if with_impressions else ("behavior",)
     hashes = {f"_{name}": F.xxhash64(f"{name}_item_ids") for name in sequences}
-    rows = rows.withColumns(hashes).persist()
+    rows = rows.withColumns(hashes).persist(StorageLevel.DISK_ONLY)  # with two sequences a row, it is wide
     codes = _codes_of_the_log(interactions, store, release, point_in_time).persist()
     coded = rows
     for name in sequences:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -111,7 +112,9 @@ class Machines:
 
     def holds(self, name: str) -> bool:
         """Says whether the bucket holds an object."""
-        return any(one["path"] == name for page in obstore.list(self.store, prefix=name) for one in page)
+        with contextlib.suppress(FileNotFoundError):
+            return bool(obstore.head(self.store, name))
+        return False
 
     @property
     def project(self) -> Settings:
