@@ -111,7 +111,7 @@ def test_the_help_of_a_job_says_what_must_have_run_and_what_it_reads_and_writes(
     shown = CliRunner().invoke(cli.app, ["embed-items", "--help"]).output
 
     assert "Must have run before: ingest-catalog." in " ".join(shown.split())
-    assert "Reads: items, encoders/. Writes: item_embeddings" in " ".join(shown.split())
+    assert "Reads: items, deleted_items, encoders/. Writes: item_embeddings" in " ".join(shown.split())
     assert "--encoder-version" in shown
 
 
