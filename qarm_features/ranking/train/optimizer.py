@@ -14,6 +14,8 @@ from qarm_features.ranking.model.parts import INPUT_ORDER, ITEM_FEATURES
 from qarm_features.ranking.model.ranking_model import RankingModel
 from qarm_features.ranking.train.training_options import SPARSE_FROM, TrainingOptions
 
+_BETA_2 = 0.999  # that of AdamW
+
 
 def tables_of_items(model: RankingModel) -> list[nn.Embedding]:
     """Returns the tables with one row per item ID."""
@@ -42,6 +44,9 @@ def updates_sparsely(model: RankingModel, options: TrainingOptions, *, num_proce
 def sparse_optimizer_of(model: RankingModel, options: TrainingOptions) -> SparseAdam | None:
     """Returns SparseAdam for the tables whose gradients are sparse; None if there are none.
 
+    It has no momentum. That of AdamW moves a row on over the batches that do not name it, about ten times as far as the first
+    step; without momentum the row goes all that way at once.
+
     Args:
         model: Model whose weights are trained.
         options: Options of the training.
@@ -52,7 +57,8 @@ def sparse_optimizer_of(model: RankingModel, options: TrainingOptions) -> Sparse
         groups.setdefault(rates.get(id(weight), options.learning_rate), []).append(weight)
     if not groups:
         return None
-    return SparseAdam([{"params": members, "lr": rate} for rate, members in groups.items()], lr=options.learning_rate)
+    found = [{"params": members, "lr": rate} for rate, members in groups.items()]
+    return SparseAdam(found, lr=options.learning_rate, betas=(0.0, _BETA_2))
 
 
 def optimizer_of(model: RankingModel, options: TrainingOptions) -> AdamW:

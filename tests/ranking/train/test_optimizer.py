@@ -121,3 +121,23 @@ def test_several_processes_cannot_be_asked_for_sparse_updates():
 
     with pytest.raises(ValueError, match="sparse_ids is True, must be False or None where 2 processes train together"):
         updates_sparsely(model, TrainingOptions(sparse_ids=True), num_processes=2)
+
+
+def test_a_row_that_is_named_once_moves_as_far_as_adamw_moves_it_in_the_end():
+    model = RankingModel(**CONFIG | SWITCHES["item IDs"] | {"num_items": 12})
+    options, table = TrainingOptions(sparse_ids=True), model.items.item_ids
+    table.sparse = True
+    sparse = sparse_optimizer_of(model, options)
+    dense_table = torch.nn.Parameter(table.weight.detach().clone())
+    dense = torch.optim.AdamW([dense_table], lr=options.learning_rate, weight_decay=0.0)
+    before, late, after = table.weight[3].detach().clone(), 3000, 80
+
+    for step in range(late + after):  # row 1 is in each batch, row 3 in a late one alone
+        rows = [1, 3] if step == late else [1]
+        for weight, optimizer in ((table.weight, sparse), (dense_table, dense)):
+            optimizer.zero_grad()
+            torch.nn.functional.embedding(torch.tensor(rows), weight, sparse=weight is table.weight).sum().backward()
+            optimizer.step()
+
+    moved, expected = table.weight[3].detach() - before, dense_table[3].detach() - before
+    assert moved == pytest.approx(expected, rel=0.05)
