@@ -83,7 +83,7 @@ def test_a_changed_item_lets_the_catalog_alone_be_read_again(tmp_path, spark, ca
     assert "all 66 items were read again, 1 files are new; 1 interactions of 1 new files were added" in counts.remark
     assert tables(grown) == tables(whole)
     assert set(log_before) < set(grown.context.warehouse.files(INTERACTIONS))
-    grown.add("c.parquet", items_of([71]))
+    grown.add("c.parquet", items_of([71, None]))
     assert "1 items of 1 new files were added" in ingest(grown, caplog)[0].remark
 
 
