@@ -25,7 +25,7 @@ import torch
 from qarm_features.feature_store.publishing.release_manifest import promoted_release
 from qarm_features.ranking import RankingBatch, RankingModel, TrainingOptions, train_ranking_model
 from qarm_features.ranking.model.variants import VARIANTS
-from qarm_features.ranking.train.optimizer import optimizer_of, sparse_optimizer_of, tables_of_items
+from qarm_features.ranking.train.optimizer import optimizers_of
 from qarm_features.settings.load import load_settings
 from qarm_features.storage.tables import TRAINING_ROWS
 from qarm_features.storage.warehouse import Warehouse
@@ -37,12 +37,7 @@ class Trained:
     """A model with its optimizers."""
 
     def __init__(self, model: RankingModel, *, sparse: bool) -> None:
-        options = TrainingOptions(sparse_ids=sparse)
-        for table in tables_of_items(model):
-            table.sparse = sparse
-        self.model = model.train()
-        found = (optimizer_of(model, options), sparse_optimizer_of(model, options))
-        self.optimizers = [one for one in found if one is not None]
+        self.model, self.optimizers = model.train(), optimizers_of(model, TrainingOptions(sparse_ids=sparse))
 
     def round(self, batches: list[RankingBatch]) -> float:
         """Make one pass and return its seconds."""

@@ -66,13 +66,14 @@ def keep_one_per_key(
         deletes: Whether a row says that its key is deleted. If the row that is kept does, all rows of the key get the reason
             for it; a row that does and is not kept contradicts nothing.
     """
-    deletes = F.lit(False) if deletes is None else deletes
     rows = rows.withColumn(_TIMES, F.count("*").over(Window.partitionBy(*key, _GROUP, SAID)))
     window = Window.partitionBy(*key, _GROUP).orderBy(*best_first)
-    rank, kept, is_deleted = F.row_number().over(window), F.first(SAID).over(window), F.first(deletes).over(window)
+    rank, kept = F.row_number().over(window), F.first(SAID).over(window)
     same, other = (F.lit(duplicate_reason(name, other_content=other)) for other in (False, True))
-    duplicate = F.when(kept.eqNullSafe(F.col(SAID)) | deletes, same).otherwise(other)
-    found = F.when(is_deleted, F.lit(DELETED)).when(rank > 1, duplicate)
+    agrees = kept.eqNullSafe(F.col(SAID))
+    found = F.when(rank > 1, F.when(agrees if deletes is None else agrees | deletes, same).otherwise(other))
+    if deletes is not None:
+        found = F.when(F.first(deletes).over(window), F.lit(DELETED)).otherwise(found)
     return rows.withColumn(REASON, F.coalesce(F.col(REASON), found)).drop(_GROUP, _TIMES)
 
 

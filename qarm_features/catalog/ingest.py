@@ -110,14 +110,9 @@ def check_items(raw: DataFrame, source: ItemSource, *, file_state: FileState | N
     ).withColumn(SAID, F.struct("title", "content_hash"))
     # The title of most rows is what people wrote. Of equally many, the longest says more than "?" or "MISSING".
     size = F.length(F.concat_ws(" ", "title", "text"))
-    best_first = [times().desc(), size.desc(), *_comparable(ITEMS)]
-    deletion = F.col(_DELETES).desc()
-    if preferred is None:
-        best_first = [deletion, *best_first]
-    elif source.duplicates == "first":
-        best_first = [deletion, F.col(_PREFERRED).asc_nulls_last(), *best_first]
-    else:
-        best_first = [F.col(_PREFERRED).desc_nulls_last(), deletion, *best_first]
+    latest = [F.col(_PREFERRED).desc_nulls_last()] if source.duplicates == "latest" else []
+    first = [] if latest or preferred is None else [F.col(_PREFERRED).asc_nulls_last()]
+    best_first = [*latest, F.col(_DELETES).desc(), *first, times().desc(), size.desc(), *_comparable(ITEMS)]
     return _split(group_by_key(rows, ITEMS.key), ITEMS, "item_id", best_first, deletes=F.col(_DELETES))
 
 

@@ -11,18 +11,19 @@ are quantiles of the earlier scores. ::
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from qarm_features.catalog.checks import number_text
 from qarm_features.catalog.event_times import timestamp_column
 from qarm_features.catalog.reading.read_source import read_source
 from qarm_features.evaluation.drift import cell_drift, largest_distance
+from qarm_features.evaluation.latest_rows import latest
 from qarm_features.settings.sources import ServedScores
 from qarm_features.storage.sql_names import column_of
 
@@ -50,26 +51,25 @@ def score_drift(spark: SparkSession, source: ServedScores, path: str | None, *, 
     Raises:
         IngestError: The source does not fit the settings.
     """
-    rows, unusable = _usable(read_source(spark, source, path), source)
-    last = rows.agg(F.max("at").cast("long").alias("seconds")).collect()[0]["seconds"]
+    rows = _read(read_source(spark, source, path), source)
+    usable = ~F.col("is_bad")
+    last, unusable = rows.agg(F.max(F.when(usable, F.col("at"))).cast("long"), F.count_if("is_bad")).collect()[0]
     if last is None:
         return None
-    since = last - days * 86_400
-    rows = rows.select("score", (F.col("at") > F.timestamp_seconds(F.lit(since))).alias("is_late"))
-    found = {"since": f"{datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M:%SZ}", "unusable": unusable}
-    return found | _compared(rows)
+    since, is_late = latest("at", last, days=days)
+    compared = _compared(rows.where(usable).select("score", is_late.alias("is_late")))
+    return {"since": since, "unusable": unusable, **compared}
 
 
-def _usable(raw: DataFrame, source: ServedScores) -> tuple[DataFrame, int]:
-    """Return the rows with a finite score and a time, and the number of the others."""
+def _read(raw: DataFrame, source: ServedScores) -> DataFrame:
+    """Return ``score``, its time ``at``, and ``is_bad`` where a row has no finite score or no time."""
     at, checks = timestamp_column(raw, source)
     value = column_of(source.score)
-    is_text = raw.schema[source.score].dataType.simpleString() == "string"
+    is_text = isinstance(raw.schema[source.score].dataType, T.StringType)
     score = (number_text(value) if is_text else value).try_cast("double")
     bad = [score.isNull() | F.isnan(score) | (F.abs(score) == float("inf")), *(failed for failed, _ in checks)]
     is_bad = F.coalesce(*[F.when(failed, True) for failed in bad], F.lit(False))
-    rows = raw.select(score.alias("score"), at.alias("at"), is_bad.alias("is_bad"))
-    return rows.where(~F.col("is_bad")), rows.where("is_bad").count()
+    return raw.select(score.alias("score"), at.alias("at"), is_bad.alias("is_bad"))
 
 
 def _compared(rows: DataFrame) -> dict[str, Any]:

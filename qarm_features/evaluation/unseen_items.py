@@ -5,11 +5,12 @@ In: ``interactions``, and the codes of a release. Out: numbers of rows.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+
+from qarm_features.evaluation.latest_rows import latest
 
 
 def unseen_items(interactions: DataFrame, codes: DataFrame, *, days: int) -> dict[str, Any] | None:
@@ -27,14 +28,13 @@ def unseen_items(interactions: DataFrame, codes: DataFrame, *, days: int) -> dic
     last = interactions.agg(F.max("event_timestamp").cast("long").alias("seconds")).collect()[0]["seconds"]
     if last is None:
         return None
-    since = last - days * 86_400
-    is_latest = F.col("event_timestamp") > F.timestamp_seconds(F.lit(since))
-    latest = interactions.where(is_latest).groupBy("item_id").agg(F.count("*").alias("rows"))
-    known = latest.join(codes.select("item_id", "added_after_fit"), on="item_id", how="left")
+    since, is_latest = latest("event_timestamp", last, days=days)
+    by_item = interactions.where(is_latest).groupBy("item_id").agg(F.count("*").alias("rows"))
+    known = by_item.join(codes.select("item_id", "added_after_fit"), on="item_id", how="left")
     sums = [
         F.sum("rows").alias("rows"),
         F.coalesce(F.sum(F.when(F.col("added_after_fit").isNull(), F.col("rows"))), F.lit(0)).alias("unseen"),
         F.coalesce(F.sum(F.when(F.col("added_after_fit"), F.col("rows"))), F.lit(0)).alias("new"),
     ]
     counts = known.agg(*sums).collect()[0].asDict()
-    return {**counts, "since": f"{datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M:%SZ}"}
+    return {**counts, "since": since}

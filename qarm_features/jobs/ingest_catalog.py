@@ -17,10 +17,10 @@ from qarm_features.catalog.rejections import RowCounts, require_few_rejected
 from qarm_features.catalog.unknown_items import count_unknown_items, require_known_items, user_ids_like_floats
 from qarm_features.jobs.bases import Basis, WholeWork, write_basis
 from qarm_features.jobs.context import JobContext
-from qarm_features.jobs.ingest_new_files import (
+from qarm_features.jobs.ingest_new_files import ingest_new_files
+from qarm_features.jobs.ingested import (
     counts_of,
     ingest_facts,
-    ingest_new_files,
     ingested_tables,
     known_item_ids,
     rejected_remark,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pyspark.sql import DataFrame
@@ -19,7 +19,6 @@ from qarm_features.catalog.checked_source import SOURCE_TABLES, CheckedSource, c
 from qarm_features.catalog.checks import IngestError, remarks
 from qarm_features.catalog.deletions import DELETED
 from qarm_features.catalog.event_times import early_times, require_fitting_unit
-from qarm_features.catalog.ingest import Checked
 from qarm_features.catalog.reading.new_files import new_files
 from qarm_features.catalog.reading.some_files import one_path_of
 from qarm_features.catalog.reading.source_files import resolve
@@ -30,9 +29,17 @@ from qarm_features.catalog.unknown_items import (
     require_known_items,
     user_ids_like_floats,
 )
-from qarm_features.jobs.bases import Basis, WholeWork, files_mark, mark, read_basis, require_same, write_basis
+from qarm_features.jobs.bases import Basis, WholeWork, read_basis, require_same, write_basis
 from qarm_features.jobs.context import JobContext
 from qarm_features.jobs.counts import Counts
+from qarm_features.jobs.ingested import (
+    counted_facts,
+    counts_of,
+    ingested_tables,
+    known_item_ids,
+    rejected_remark,
+    write_items,
+)
 from qarm_features.jobs.states import source_states
 from qarm_features.settings.load import Settings
 from qarm_features.storage.tables import DELETED_ITEMS, INTERACTIONS, ITEMS, REJECTED_ROWS, Table
@@ -96,7 +103,7 @@ def ingest_new_files(context: JobContext, job: str, seen: Mapping[str, Any]) -> 
             write_items(warehouse, settings, part.source.checked)
         elif part.source.counts.accepted:
             warehouse.append(table, part.source.checked.accepted, fill=False)
-    facts = {**basis.facts, **_counted(totals, unknown)}
+    facts = {**basis.facts, **counted_facts(totals, unknown)}
     if not reason or _are_as_seen(settings, seen):  # or else a file may have been read that seen does not name
         write_basis(settings, job, Basis(dict(seen), ingested_tables(warehouse), facts))
     said = [_said(table, part, len(files[table])) for table, part in parts.items()]
@@ -104,39 +111,6 @@ def ingest_new_files(context: JobContext, job: str, seen: Mapping[str, Any]) -> 
     doubts = remarks(clicks.source.checked.accepted, [user_ids_like_floats(), early_times()]) if clicks else []
     counts = totals[ITEMS], totals[INTERACTIONS]
     return counts_of(*counts, [*said, rejected_remark(*counts), str(unknown), remedy, *doubts])
-
-
-def ingested_tables(warehouse: Warehouse) -> dict[str, Any]:
-    """Returns the state of what ingest writes."""
-    parts = {f"rejected rows of {t.name}": files_mark(warehouse, REJECTED_ROWS, "table", t.name) for t in SOURCE_TABLES}
-    return {**{table.name: mark(warehouse, table) for table in (*SOURCE_TABLES, DELETED_ITEMS)}, **parts}
-
-
-def write_items(warehouse: Warehouse, settings: Settings, checked: Checked) -> None:
-    """Writes the whole catalog, and which of its items are deleted."""
-    if settings.items.deleted is not None or warehouse.exists(DELETED_ITEMS):
-        warehouse.overwrite(DELETED_ITEMS, checked.deleted)
-    warehouse.overwrite(ITEMS, checked.accepted)
-
-
-def ingest_facts(catalog: CheckedSource, clicks: CheckedSource, unknown: UnknownItems) -> dict[str, Any]:
-    """Returns what the next run wants to know of a run over all files."""
-    schemas = {ITEMS.name: catalog.raw.schema.json(), INTERACTIONS.name: clicks.raw.schema.json()}
-    return {"schemas": schemas, **_counted({ITEMS: catalog.counts, INTERACTIONS: clicks.counts}, unknown)}
-
-
-def counts_of(of_items: RowCounts, of_log: RowCounts, said: Iterable[str]) -> Counts:
-    """Returns the counts of a run, with its remarks."""
-    rows_in, rows_out = of_items.rows_in + of_log.rows_in, of_items.accepted + of_log.accepted
-    remark = "; ".join(remark.rstrip(".") for remark in said if remark)
-    return Counts(rows_in, rows_out, rows_in - rows_out, remark)
-
-
-def rejected_remark(of_items: RowCounts, of_log: RowCounts) -> str:
-    """Returns how many rows were rejected for which reason, the most frequent first; empty if none were."""
-    reasons = [(-n, c.table, reason) for c in (of_items, of_log) for reason, n in c.by_reason.items()]
-    listed = ", ".join(f"{-negative:,} {table}: {reason}" for negative, table, reason in sorted(reasons))
-    return listed and f"rejected_rows: {listed}"
 
 
 def _new_files(context: JobContext, basis: Basis, seen: Mapping[str, Any]) -> dict[Table, tuple[str, ...]]:
@@ -222,11 +196,6 @@ def _known_item_ids(warehouse: Warehouse, part: Part | None) -> DataFrame:
     return known if part is None else known.unionByName(part.source.checked.accepted.select("item_id"))
 
 
-def known_item_ids(checked: Checked) -> DataFrame:
-    """Returns the IDs of all items of a catalog, with those of deleted ones, of which there may be clicks."""
-    return checked.accepted.select("item_id").unionByName(checked.deleted)
-
-
 def _write_rejected(warehouse: Warehouse, table: Table, part: Part) -> None:
     if part.is_whole:
         warehouse.overwrite(REJECTED_ROWS, part.source.checked.rejected, where=f"`table` = '{table.name}'")
@@ -261,8 +230,3 @@ def _totals(basis: Basis, parts: Parts) -> dict[Table, RowCounts]:
             by_reason = dict(Counter(before.by_reason) + Counter(new.by_reason))
             found[table] = RowCounts(table.name, before.accepted + new.accepted, by_reason)
     return found
-
-
-def _counted(counts: Mapping[Table, RowCounts], unknown: UnknownItems) -> dict[str, Any]:
-    kept = {table.name: {"accepted": one.accepted, "by_reason": dict(one.by_reason)} for table, one in counts.items()}
-    return {"counts": kept, "unknown": unknown.rows}

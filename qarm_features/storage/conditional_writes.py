@@ -136,11 +136,7 @@ def merge_rows(spark: SparkSession, rows: DataFrame, base: Base, *, key: Sequenc
     Raises:
         ChangedMeanwhile: Another process wrote the part since ``base``.
     """
-    from delta.tables import DeltaTable as SparkDeltaTable
-
-    same_key = " AND ".join([*base.conditions("old."), *(f"old.{quoted(name)} = new.{quoted(name)}" for name in key)])
-    merge = SparkDeltaTable.forPath(spark, base.path).alias("old").merge(rows.alias("new"), same_key)
-    merge = merge.withSchemaEvolution().whenNotMatchedInsertAll()
+    merge = _matched(spark, rows, base, key).withSchemaEvolution().whenNotMatchedInsertAll()
     _execute(spark, merge.whenMatchedUpdateAll() if replace else merge, base)
 
 
@@ -155,13 +151,15 @@ def delete_matching(spark: SparkSession, keys: DataFrame, base: Base) -> None:
     Raises:
         ChangedMeanwhile: Another process wrote the part since ``base``.
     """
+    _execute(spark, _matched(spark, keys, base, keys.columns).whenMatchedDelete(), base)
+
+
+def _matched(spark: SparkSession, rows: DataFrame, base: Base, key: Sequence[str]) -> DeltaMergeBuilder:
+    """Return a merge of rows with those of the same key in a part of a table, before it is said what happens to them."""
     from delta.tables import DeltaTable as SparkDeltaTable
 
-    same = " AND ".join(
-        [*base.conditions("old."), *(f"old.{quoted(name)} = gone.{quoted(name)}" for name in keys.columns)]
-    )
-    merge = SparkDeltaTable.forPath(spark, base.path).alias("old").merge(keys.alias("gone"), same)
-    _execute(spark, merge.whenMatchedDelete(), base)
+    same_key = " AND ".join([*base.conditions("old."), *(f"old.{quoted(name)} = new.{quoted(name)}" for name in key)])
+    return SparkDeltaTable.forPath(spark, base.path).alias("old").merge(rows.alias("new"), same_key)
 
 
 def _execute(spark: SparkSession, merge: DeltaMergeBuilder, base: Base) -> None:

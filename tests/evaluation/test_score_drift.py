@@ -29,15 +29,12 @@ def scored(rows: int, *, shift: float = 0.0, draw=None, seed: int = 0) -> pd.Dat
 
 @pytest.fixture
 def compare(tmp_path, spark):
-    def found(frame: pd.DataFrame, name: str = "scores.parquet", files: int = 1, **columns):
+    def found(frame: pd.DataFrame, kind: str = "parquet", files: int = 1, **columns):
         folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
         for number in range(files):
-            part = frame.iloc[number::files]
-            part.to_csv(folder / f"{number}.csv", index=False) if name.endswith("csv") else part.to_parquet(
-                folder / f"{number}.parquet", index=False
-            )
-        source = ServedScores(path=str(folder), format="csv" if name.endswith("csv") else "parquet", **columns)
+            getattr(frame.iloc[number::files], f"to_{kind}")(folder / f"{number}.{kind}", index=False)
+        source = ServedScores(path=str(folder), format=kind, **columns)
         return score_drift(spark, source, str(folder), days=7)
 
     return found
@@ -103,7 +100,7 @@ def test_rows_without_a_score_or_a_time_are_counted_apart(compare):
     frame.loc[0:2, "score"] = ["", "nan", "a lot"]
     frame.loc[3, "event_timestamp"] = "yesterday"
 
-    found = compare(frame, "scores.csv")
+    found = compare(frame, "csv")
 
     assert found["unusable"] == 4
     assert sum(found["rows"].values()) == 996

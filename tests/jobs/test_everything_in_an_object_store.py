@@ -153,13 +153,10 @@ def test_runs_a_follower_a_refit_and_a_rollback_need_no_folder_but_the_settings(
 
 
 def test_drivers_killed_in_every_stage_and_begun_on_new_machines_end_in_the_same_tables_and_artifacts(
-    s3_server, monkeypatch, tmp_path
+    bucket, s3_server, tmp_path
 ):
-    for name, value in {**s3_server.variables, "QARM_CACHE_DIR": str(tmp_path / "cache")}.items():
-        monkeypatch.setenv(name, value)
-    undisturbed, killed = (
-        Machines(tmp_path / name, f"s3://{s3_server.new_bucket()}", s3_server.variables) for name in ("whole", "killed")
-    )
+    undisturbed = Machines(tmp_path / "whole", bucket, s3_server.variables)
+    killed = Machines(tmp_path / "killed", f"s3://{s3_server.new_bucket()}", s3_server.variables)
 
     undisturbed.run("run")
     for number, stage in enumerate(JOBS):

@@ -19,20 +19,13 @@ from torch import Tensor, nn
 from torch.distributed.algorithms import Join
 from torch.distributed.algorithms.join import Joinable
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 
 from qarm_features.ranking.data.item_counts import count_items
 from qarm_features.ranking.data.ranking_batch import RankingBatch
 from qarm_features.ranking.model.ranking_model import RankingModel
 from qarm_features.ranking.train.evaluation import evaluate
 from qarm_features.ranking.train.loss_balance import id_gradient_ratio
-from qarm_features.ranking.train.optimizer import (
-    optimizer_of,
-    sparse_optimizer_of,
-    tables_of_items,
-    updates_sparsely,
-    warm_up,
-)
+from qarm_features.ranking.train.optimizer import optimizers_of, tables_of_items, warm_up
 from qarm_features.ranking.train.training_options import TrainingOptions
 from qarm_features.torch_processes import Processes, joined_processes
 from qarm_features.training_log import EpochProgress, left_at_most
@@ -107,11 +100,7 @@ class _Fit:
 
     def __init__(self, model: RankingModel, options: TrainingOptions, processes: Processes) -> None:
         self.model, self.options, self.processes = model, options, processes
-        for table in tables_of_items(model):
-            table.sparse = updates_sparsely(model, options, num_processes=processes.world_size)
-        self.optimizers: list[Optimizer] = [optimizer_of(model, options)]
-        if (sparse := sparse_optimizer_of(model, options)) is not None:
-            self.optimizers.append(sparse)
+        self.optimizers = optimizers_of(model, options, num_processes=processes.world_size)
         self.schedules = [warm_up(optimizer, options.warm_up_steps) for optimizer in self.optimizers]
         self.losses: nn.Module = _Losses(model)
         self.joinable: list[Joinable] = []

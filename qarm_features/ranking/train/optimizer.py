@@ -41,6 +41,27 @@ def updates_sparsely(model: RankingModel, options: TrainingOptions, *, num_proce
     return options.sparse_ids
 
 
+def optimizers_of(model: RankingModel, options: TrainingOptions, *, num_processes: int = 1) -> list[Optimizer]:
+    """Returns AdamW, and SparseAdam for the tables of item IDs if a batch updates only the rows that it names.
+
+    The tables give gradients of the kind that their optimizer takes from then on.
+
+    Args:
+        model: Model whose weights are trained.
+        options: Options of the training.
+        num_processes: Number of processes that train together.
+
+    Raises:
+        ValueError: If several processes cannot train as ``options.sparse_ids`` says, or ``options.part_learning_rates`` names
+            something that is no part of any model.
+    """
+    is_sparse = updates_sparsely(model, options, num_processes=num_processes)
+    for table in tables_of_items(model):
+        table.sparse = is_sparse
+    sparse = sparse_optimizer_of(model, options)
+    return [optimizer_of(model, options), *([] if sparse is None else [sparse])]
+
+
 def sparse_optimizer_of(model: RankingModel, options: TrainingOptions) -> SparseAdam | None:
     """Returns SparseAdam for the tables whose gradients are sparse; None if there are none.
 

@@ -8,6 +8,7 @@ import torch
 from qarm_features.ranking import RankingModel, TrainingOptions
 from qarm_features.ranking.train.optimizer import (
     optimizer_of,
+    optimizers_of,
     sparse_optimizer_of,
     tables_of_items,
     updates_sparsely,
@@ -95,10 +96,8 @@ def test_options_out_of_range_are_refused(options, message):
 def test_sparse_tables_have_an_optimizer_of_their_own_and_no_weight_is_left_out():
     model = RankingModel(**CONFIG | SWITCHES["all"] | {"num_items": 12})
     options = TrainingOptions(sparse_ids=True, part_learning_rates={"nearest_items": 0.5})
-    for table in tables_of_items(model):
-        table.sparse = updates_sparsely(model, options, num_processes=1)
 
-    groups = [*optimizer_of(model, options).param_groups, *sparse_optimizer_of(model, options).param_groups]
+    groups = [group for optimizer in optimizers_of(model, options) for group in optimizer.param_groups]
 
     taken = [id(weight) for group in groups for weight in group["params"]]
     assert sorted(taken) == sorted(id(weight) for weight in model.parameters() if weight.requires_grad)
