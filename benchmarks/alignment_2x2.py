@@ -1,7 +1,8 @@
 """Which loss and which item pairs align an encoder without teaching it popularity: MovieLens-1M, text.
 
 Rows: the frozen encoder, the frozen encoder with popularity added, and encoders aligned with every combination of a loss
-(popularity correction: as at first; none; with the positive spared, at power 0.5 and 1) and of pairs (as mined by default;
+(popularity correction: as at first; none; with the positive spared, at power 0.5 and 1; and three of these with 512 items of
+the whole catalog as negatives beside the batch) and of pairs (as mined by default;
 or divided by the popularity of the target, with both directions and a cap per target). Every encoder trains the same number
 of passes and keeps its last weights, so that no row is chosen by a criterion that favors it. Columns: HitRate@10 of later
 co-clicks, of targets with at most 5 positives and of new targets; the same after the targets were exchanged at random
@@ -44,6 +45,9 @@ LOSSES: dict[str, dict[str, Any]] = {
     "none": {"popularity_correction": False},
     "spared-0.5": {"popularity_correction": True, "popularity_power": 0.5},
     "spared-1": {"popularity_correction": True, "popularity_power": 1.0},
+    "old-uniform": {"popularity_correction": True, "popularity_power": None, "uniform_negatives": 512},
+    "none-uniform": {"popularity_correction": False, "uniform_negatives": 512},
+    "spared-0.5-uniform": {"popularity_correction": True, "popularity_power": 0.5, "uniform_negatives": 512},
 }
 
 

@@ -2,8 +2,8 @@
 
 Every rival has about as many bits: three levels of 64 codes on MovieLens-1M and of 256 on The Complete Journey. Measures are
 reconstruction, collisions, usage, how much more often co-clicked items share codes than exchanged ones and than items as
-popular, neighbors kept, and on MovieLens-1M the test AUC of one ranking model. A rival's seed is also that of the ranking
-model. Figures are kept in a file, so that a run that was stopped goes on where it was. ::
+popular, neighbors kept, and the test AUC of one ranking model. A rival's seed is also that of the ranking model. Figures are
+kept in a file, so that a run that was stopped goes on where it was. ::
 
     python benchmarks/rival_codes.py --folder rivals
     python benchmarks/rival_codes.py --folder rivals --catalogs journey --rivals OPQ RQ-VAE --seeds 1
@@ -24,7 +24,6 @@ import torch
 from rival_codes.catalogs import JOURNEY_NOTE, Catalog, journey, movielens
 from rival_codes.measures import measure
 from rival_codes.quantizers import RIVALS, Codes
-from rival_codes.ranking import RankingWorld
 from rival_codes.table import Results, table, winners
 
 WITHOUT = "no codes"
@@ -35,7 +34,7 @@ def catalogs(folder: Path) -> dict[str, Callable[[], Catalog | None]]:
     return {
         "unaligned": lambda: movielens(folder / "ml1m", "unaligned"),
         "aligned": lambda: movielens(folder / "ml1m", "aligned"),
-        "journey": lambda: journey(folder),
+        "journey": lambda: journey(folder / "journey"),
     }
 
 
@@ -53,16 +52,15 @@ def compare(catalog: Catalog, results: Results, args: argparse.Namespace) -> Non
             keep_codes(args.folder, catalog.name, rival.name, seed, found)
             results.add(catalog.name, rival.name, seed, measure(catalog, found))
             print(f"  {rival.name}, seed {seed}: {found.seconds:.1f} s", flush=True)
-    if catalog.prepared is None or args.no_ranking:
+    if catalog.ranking is None or args.no_ranking:
         return
-    ranking = RankingWorld(catalog.prepared)
     for seed in range(args.seeds):
         for name in (WITHOUT, *[rival.name for rival in rivals]):
             if results.has(catalog.name, name, seed, "auc"):
                 continue
             kept = None if name == WITHOUT else codes_kept(args.folder, catalog.name, name, seed)
             codes, sizes = (None, []) if kept is None else (kept["codes"], kept["sizes"].tolist())
-            aucs = ranking.aucs(catalog.item_id, codes, sizes, seed=seed, threads=args.threads)
+            aucs = catalog.ranking.aucs(catalog.item_id, codes, sizes, seed=seed, threads=args.threads)
             results.add(catalog.name, name, seed, aucs)
             print(f"  {name}, seed {seed}: AUC {aucs['auc']:.4f}", flush=True)
 

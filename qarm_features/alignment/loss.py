@@ -31,6 +31,24 @@ class LogPopularity(NamedTuple):
     target: Tensor
 
 
+class UniformNegatives(NamedTuple):
+    """Hold items that were drawn with equal probabilities from the whole catalog, which are negatives of every row.
+
+    Attributes:
+        embeddings: Embeddings (A, D) of unit L2 norm; 0 for a rejected item.
+        no_negative_of_trigger: Marks (B, A) bool, True if item a is no negative of trigger i.
+        no_negative_of_target: Marks (B, A) bool, True if item a is no negative of target i.
+        num_items: Number of items of the catalog.
+        log_popularity: Log-probabilities (A,) of these items as triggers and as targets; None corrects nothing.
+    """
+
+    embeddings: Tensor
+    no_negative_of_trigger: Tensor
+    no_negative_of_target: Tensor
+    num_items: int
+    log_popularity: LogPopularity | None = None
+
+
 def contrastive_loss(
     trigger: Tensor,
     target: Tensor,
@@ -40,6 +58,7 @@ def contrastive_loss(
     log_popularity: LogPopularity | None = None,
     popularity_power: float | None = None,
     weight: Tensor | None = None,
+    uniform: UniformNegatives | None = None,
 ) -> Tensor:
     """Compute the symmetric in-batch softmax loss: each trigger must find its target among all targets, and vice versa.
 
@@ -58,6 +77,8 @@ def contrastive_loss(
             negatives of a rare positive count less; encoders were trained like this before.
         weight: Weights (B,) of the pairs, at least 0; a pair of weight 0 is neither a positive nor a negative. None weights
             all pairs by 1.
+        uniform: Items of the whole catalog that are negatives as well; None uses those of the batch alone. The expected
+            number of times that an item is a negative is then that of both draws together.
 
     Returns:
         Weighted mean over the pairs, in nats; 0 if all weights are 0.
@@ -71,7 +92,8 @@ def contrastive_loss(
         ValueError: ``popularity_power`` is outside [0, 1], or set without ``log_popularity``.
 
     Source: the logQ correction is Yi et al., Sampling-Bias-Corrected Neural Modeling, RecSys 2019, equation 3; that it must
-        spare the positive is shown in arXiv 2507.09331.
+        spare the positive is shown in arXiv 2507.09331. Negatives of both draws are Yang et al., Mixed Negative Sampling, WWW
+        2020 Companion, section 3.
     """
     if popularity_power is not None and (log_popularity is None or not 0 <= popularity_power <= 1):
         raise ValueError(f"popularity_power is {popularity_power}, must be from 0 to 1, beside log_popularity.")
@@ -82,10 +104,28 @@ def contrastive_loss(
     is_ignored = weight == 0
     left_out = (left_out | is_ignored[:, None] | is_ignored[None, :]) & ~diagonal
     logits = logits.masked_fill(left_out, float("-inf"))  # once for both directions
-    loss = _nats(logits, left_out, None if log_popularity is None else log_popularity.target, popularity_power)
-    loss = loss + _nats(
-        logits.T, left_out.T, None if log_popularity is None else log_popularity.trigger, popularity_power
-    )
+    of_target, of_trigger = (None, None) if log_popularity is None else (log_popularity.target, log_popularity.trigger)
+    if uniform is None:
+        loss = _nats(logits, left_out, of_target, popularity_power)
+        loss = loss + _nats(logits.T, left_out.T, of_trigger, popularity_power)
+    else:
+        loss = torch.zeros_like(weight)
+        absent = ~uniform.embeddings.detach().any(1)
+        drawn = uniform.log_popularity
+        for side, own, marks, log_own, log_drawn, no_negatives in (
+            (trigger, logits, left_out, of_target, drawn and drawn.target, uniform.no_negative_of_trigger),
+            (target, logits.T, left_out.T, of_trigger, drawn and drawn.trigger, uniform.no_negative_of_target),
+        ):
+            no_negatives = no_negatives | absent
+            more = (side @ uniform.embeddings.T / temperature).masked_fill(no_negatives, float("-inf"))
+            log_both = None if log_own is None or log_drawn is None else torch.cat([log_own, log_drawn])
+            loss = loss + _nats_of_both(
+                torch.cat([own, more], 1),
+                (~marks & ~diagonal).sum(1, keepdim=True),
+                (~no_negatives).sum(1, keepdim=True) / uniform.num_items,
+                log_both,
+                popularity_power,
+            )
     return (loss / 2 * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
@@ -100,6 +140,29 @@ def _nats(logits: Tensor, left_out: Tensor, log_popularity: Tensor | None, power
         logits = logits - correction.masked_fill(diagonal, 0.0)
     # One pass over the logits, where logsumexp would take several.
     return cross_entropy(logits, torch.arange(len(logits), device=logits.device), reduction="none")
+
+
+def _nats_of_both(
+    logits: Tensor, num_batch: Tensor, uniform_share: Tensor, log_popularity: Tensor | None, power: float | None
+) -> Tensor:
+    """Return the cross-entropy (B,) of each row with negatives of the batch and of the whole catalog.
+
+    Args:
+        logits: (B, B + A), -inf where left out; the diagonal is the label.
+        num_batch: (B, 1) number of negatives of the batch.
+        uniform_share: (B, 1) number of negatives of the catalog, divided by the number of items.
+        log_popularity: (B + A,) log-probability of each column as a negative of the batch, None to correct nothing.
+        power: Power of the correction, None to correct the positive as well.
+    """
+    rows = torch.arange(len(logits), device=logits.device)
+    if log_popularity is not None:
+        expected = num_batch * log_popularity.exp() + uniform_share
+        correction = expected.clamp(min=torch.finfo(logits.dtype).tiny).log()
+        if power is not None:
+            correction = power * correction
+            correction[rows, rows] = 0.0
+        logits = logits - correction
+    return cross_entropy(logits, rows, reduction="none")
 
 
 def false_negatives(trigger_index: np.ndarray, target_index: np.ndarray, known: KnownPairs | None = None) -> np.ndarray:
@@ -121,6 +184,23 @@ def false_negatives(trigger_index: np.ndarray, target_index: np.ndarray, known: 
     marks |= trigger_index[:, None] == target_index[None, :]
     if known is not None:
         marks[known.among(trigger_index, target_index)] = True
+    return marks
+
+
+def no_negatives_of(index: np.ndarray, drawn: np.ndarray, paired: np.ndarray, known: KnownPairs) -> np.ndarray:
+    """Mark the items that were drawn from the whole catalog and are no negatives of an item of a batch.
+
+    Args:
+        index: Indexes (B,) int64 of one side of the pairs.
+        drawn: Indexes (A,) int64 of the drawn items.
+        paired: Indexes (B,) int64 of the other side.
+        known: Pairs that are never negatives.
+
+    Returns:
+        Marks (B, A) bool: the item itself, the item that it is paired with, or an item of a known pair.
+    """
+    marks = (index[:, None] == drawn[None, :]) | (paired[:, None] == drawn[None, :])
+    marks[known.among(index, drawn)] = True
     return marks
 
 

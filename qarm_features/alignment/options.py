@@ -27,6 +27,8 @@ class AlignmentOptions:
         popularity_correction: True to subtract the log-probability of an item as a negative from its logit.
         popularity_power: Power, in [0, 1], of this correction, which then spares the positive of a row; None corrects the
             positive as well.
+        uniform_negatives: Approximate number of items of the whole catalog, drawn anew for each batch, that are negatives
+            beside the items of the batch, at least 0; None is 0.
         geometry_weight: Weight of the loss that keeps cosines of items near those of the frozen backbones, at least 0.
         num_anchors: Number of items of the catalog on which this loss is computed in each batch, at least 2.
         view_weight: Weight of the contrastive loss between two augmentations of an item, at least 0. It prevents that a
@@ -62,6 +64,7 @@ class AlignmentOptions:
     temperature: float = _SECTION.temperature
     popularity_correction: bool = _SECTION.popularity_correction
     popularity_power: float | None = _SECTION.popularity_power
+    uniform_negatives: int | None = _SECTION.uniform_negatives
     geometry_weight: float = _SECTION.geometry_weight
     num_anchors: int = 512
     view_weight: float = 0.0
@@ -91,6 +94,8 @@ class AlignmentOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be above 0.")
         if self.popularity_power is not None and not 0 <= self.popularity_power <= 1:
             raise ValueError(f"popularity_power is {self.popularity_power}, must be from 0 to 1.")
+        if self.uniform_negatives is not None and self.uniform_negatives < 0:
+            raise ValueError(f"uniform_negatives is {self.uniform_negatives}, must be at least 0.")
         if not 0 <= self.warmup_share < 1:
             raise ValueError(f"warmup_share is {self.warmup_share}, must be at least 0 and below 1.")
         if not LOWEST_TEMPERATURE <= self.temperature <= HIGHEST_TEMPERATURE:

@@ -18,7 +18,14 @@ from torch.optim import AdamW
 from qarm_features.alignment.gathering import gather_rows, sum_gradients
 from qarm_features.alignment.gradient_cache import cached_gradients
 from qarm_features.alignment.item_content import ItemContent
-from qarm_features.alignment.loss import LogPopularity, bounded_temperature, contrastive_loss, false_negatives
+from qarm_features.alignment.loss import (
+    LogPopularity,
+    UniformNegatives,
+    bounded_temperature,
+    contrastive_loss,
+    false_negatives,
+    no_negatives_of,
+)
 from qarm_features.alignment.options import AlignmentOptions
 from qarm_features.alignment.training_data import PairBatch, TrainingData
 from qarm_features.torch_processes import Processes
@@ -50,6 +57,7 @@ def pair_loss(
     *,
     data: TrainingData,
     options: AlignmentOptions,
+    drawn: tuple[np.ndarray, Tensor] | None = None,
 ) -> Tensor:
     """Compute the contrastive loss of a batch in float32, without pairs that have a rejected item.
 
@@ -60,6 +68,7 @@ def pair_loss(
         log_temperature: Natural logarithm of the temperature, of shape ().
         data: Packed training data, which holds the popularity of the items and the pairs that are not used as negatives.
         options: Options of the training run.
+        drawn: Indexes (A,) and embeddings (A, D) of items of the whole catalog that are negatives as well; None for none.
 
     Returns:
         The loss, of shape (), in nats.
@@ -67,12 +76,25 @@ def pair_loss(
     device = trigger.device
     embedded = trigger.detach().any(1) & target.detach().any(1)
     weight = torch.from_numpy(batch.weight).to(device) ** options.weight_power * embedded
-    popularity = None
-    if options.popularity_correction:
+
+    def popularity_of(trigger_index: np.ndarray, target_index: np.ndarray) -> LogPopularity | None:
+        if not options.popularity_correction:
+            return None
         log_trigger, log_target = data.log_popularity
-        popularity = LogPopularity(
-            torch.from_numpy(log_trigger[batch.trigger_index]).to(device),
-            torch.from_numpy(log_target[batch.target_index]).to(device),
+        ends = log_trigger[trigger_index], log_target[target_index]
+        return LogPopularity(*(torch.from_numpy(end).to(device) for end in ends))
+
+    popularity, uniform = popularity_of(batch.trigger_index, batch.target_index), None
+    if drawn is not None:
+        index, embeddings = drawn
+        of_trigger = no_negatives_of(batch.trigger_index, index, batch.target_index, data.known)
+        of_target = no_negatives_of(batch.target_index, index, batch.trigger_index, data.known)
+        uniform = UniformNegatives(
+            embeddings,
+            torch.from_numpy(of_trigger).to(device),
+            torch.from_numpy(of_target).to(device),
+            num_items=len(data.items),
+            log_popularity=popularity_of(index, index),
         )
     marks = false_negatives(batch.trigger_index, batch.target_index, data.known)
     return contrastive_loss(
@@ -83,6 +105,7 @@ def pair_loss(
         log_popularity=popularity,
         popularity_power=options.popularity_power if popularity is not None else None,
         weight=weight,
+        uniform=uniform,
     )
 
 
@@ -142,7 +165,8 @@ def add_gradients(
     Args:
         content: Encoder and content of the items.
         batch: Global batch; an item that occurs several times in a share is encoded once.
-        anchors: Indexes (A,) of items of the whole catalog whose cosines are kept near those of the frozen backbones.
+        anchors: Indexes (A,) of items of the whole catalog, whose cosines are kept near those of the frozen backbones with
+            ``geometry_weight``, and which are negatives with ``uniform_negatives``.
         weights: Trained weights by name, with ``log_temperature`` among them; their ``grad`` is changed in place.
         data: Packed training data.
         options: Options of the training run.
@@ -156,7 +180,7 @@ def add_gradients(
     """
     share = batch.share(processes.rank, processes.world_size)
     begin, end = (len(anchors) * rank // processes.world_size for rank in (processes.rank, processes.rank + 1))
-    anchors = anchors[begin:end]
+    drawn, anchors = anchors, anchors[begin:end]
     stacked = np.concatenate([share.trigger_index, share.target_index, anchors])
     index, places = np.unique(stacked, return_inverse=True)
     rows = torch.from_numpy(places).to(processes.device)
@@ -171,7 +195,8 @@ def add_gradients(
     def compute_loss(embeddings: Tensor) -> Tensor:
         ends = embeddings[rows].split([number, number, len(anchors)])
         trigger, target, anchor = (gather_rows(part, processes) for part in ends)
-        loss = pair_loss(trigger, target, batch, weights[LOG_TEMPERATURE], data=data, options=options)
+        more = (drawn, anchor) if options.uniform_negatives else None
+        loss = pair_loss(trigger, target, batch, weights[LOG_TEMPERATURE], data=data, options=options, drawn=more)
         if len(again):
             first, second = (gather_rows(view, processes) for view in (embeddings[again], embeddings[uniques:]))
             loss = loss + options.view_weight * view_loss(first, second, weights[LOG_TEMPERATURE])

@@ -223,6 +223,13 @@ class Alignment(Section):
         description="Power of the popularity correction, from 0 to 1, which then spares the positive pair itself; 1 lets "
         "popular items stay near everything, 0 corrects nothing; null corrects the positive pair as well.",
     )
+    # The default is None, so that encoders that were aligned before this option existed are still found.
+    uniform_negatives: int | None = Field(
+        None,
+        ge=0,
+        description="Approximate number of items of the whole catalog, drawn anew for each batch, that are negatives beside "
+        "the items of the batch, at least 0; null is 0. Items without pairs are negatives then, too.",
+    )
     geometry_weight: float = Field(
         0.0,
         ge=0,

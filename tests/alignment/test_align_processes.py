@@ -18,6 +18,7 @@ from tests.free_port import free_port
 OPTIONS = AlignmentOptions(
     geometry_weight=0.5,
     num_anchors=50,
+    uniform_negatives=30,
     batch_size=600,
     micro_batch_size=50,
     epochs=10,

@@ -1,0 +1,69 @@
+"""The AUC of a ranking model of ``ranking_completejourney`` with the codes of a rival in place of its own.
+
+In: the projects of that benchmark, and codes by item ID. Out: AUC on valid, on test, and on test rows of new products. A
+quarter of the households trains, as in the table of all rows of that benchmark, and the model reads codes of the candidate
+alone: no match and no history.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ranking_completejourney.past_counts import past_counts
+from ranking_completejourney.slices import slices_of
+from ranking_completejourney.source import DATA, read_source, split_of, with_train_share
+from ranking_completejourney.training import train
+from ranking_completejourney.variants import ITEM_IDS, ROWS, Run
+from ranking_completejourney.worlds import Worlds
+
+from .ranking import about, by_index
+
+TRAIN_SHARE, _EPOCHS = 0.25, 6
+_ROWS = {row.name: row for row in ROWS}
+_WITHOUT, _WITH = (Run(_ROWS[name], None, None, 0) for name in (ITEM_IDS, "+ unaligned RQ"))
+
+
+class JourneyRanking:
+    """Rows of The Complete Journey in memory, whose codes can be exchanged.
+
+    Args:
+        folder: The ``--folder`` of ``ranking_completejourney.py``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        whole = read_source(DATA)
+        source = with_train_share(whole, TRAIN_SHARE)
+        counts = past_counts(source, source.impressions)
+        self.worlds = Worlds(folder / "projects-1", whole, source.impressions, counts)
+        split = split_of(source.impressions.week)
+        tested, trained = (source.impressions[split == name] for name in ("test", "train"))
+        self.slices = slices_of(tested, trained, bought=counts.bought[split == "test"])
+
+    def embeddings(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the item IDs (I,), ascending, and their frozen embeddings (I, D) float32."""
+        files = self.worlds.prepared(None).embeddings
+        rows = pd.concat([pd.read_parquet(file, columns=["item_id", "embedding"]) for file in files])
+        rows = rows.sort_values("item_id")
+        return rows["item_id"].to_numpy(), np.stack(rows["embedding"]).astype(np.float32)
+
+    @functools.cached_property
+    def ids(self) -> np.ndarray:
+        """The item IDs by item index."""
+        return np.asarray(self.worlds.vocabulary(None).ids)
+
+    def aucs(
+        self, item_id: np.ndarray, codes: np.ndarray | None, sizes: list[int], *, seed: int, threads: int
+    ) -> dict[str, float]:
+        """Train the rows of a quarter of the households; see ``rival_codes.ranking.Ranking``."""
+        run = (_WITHOUT if codes is None else _WITH)._replace(seed=seed)
+        world, table = self.worlds.of(run)
+        if codes is not None:
+            table = by_index(item_id, codes, self.ids)
+            world = replace(world, codes=about(world, codes, sizes))
+        figures, _ = train(run, world, table, self.slices, threads=threads, epochs=_EPOCHS)
+        test = figures["test"]
+        return {"auc_valid": figures["valid"]["auc"], "auc": test["all"], "auc_new": test["new products"]}
