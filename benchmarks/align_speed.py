@@ -1,8 +1,8 @@
 """Speed of item alignment on text: pairs per second of a training step, as it was at first and as it is.
 
 As it was: the cached tokens of a batch are put together item by item, and each item is encoded twice in each step (gradient
-cache). As it is: one gather, and what fits into ``step_bytes`` is encoded once. Both train the same encoder on the same
-batches in short rounds that alternate, because other programs may use the machine; the medians are compared. The texts are
+cache). As it is: one gather, and what fits into ``step_bytes`` is encoded once; and the same with matrix products in bfloat16, which needs a CPU
+that has them. All train the same encoder on the same batches in short rounds that alternate, because other programs may use the machine; the medians are compared. The texts are
 those of MovieLens-1M, repeated to ``--items`` items. Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
 
     python benchmarks/align_speed.py --items 12086 --threads 2
@@ -93,7 +93,11 @@ def main() -> None:
     catalog = pd.read_parquet(DATA / "items.parquet", columns=["title", "genres"])
     texts = (catalog["title"] + ". " + catalog["genres"].fillna("")).tolist()
     now = AlignmentOptions(num_threads=arguments.threads, use_gpu=False)
-    sides = {"as it was": (ItemByItem, replace(now, step_bytes=0)), "as it is": (Repeated, now)}
+    sides = {
+        "as it was": (ItemByItem, replace(now, step_bytes=0)),
+        "as it is": (Repeated, now),
+        "as it is, bfloat16": (Repeated, replace(now, precision="bfloat16")),
+    }
     settings = Encoder()
     shape = {name: getattr(settings, name) for name in ("num_queries", "dim", "num_layers", "num_heads")}
     runs, speeds, seconds = {}, {name: [] for name in sides}, {name: [] for name in sides}
@@ -135,11 +139,13 @@ def main() -> None:
         ]
     for name, found in speeds.items():
         print(f"{name}: {statistics.median(found):.0f} pairs/s, from {min(found):.0f} to {max(found):.0f}")
-    ratios = [new / old for old, new in zip(*speeds.values())]
-    print(f"ratio: {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
-    ratios = [old / new for old, new in zip(*seconds.values())]  # waiting for other programs is not counted
-    print(f"ratio of CPU seconds: {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
-    print(f"largest difference of a weight after {now.batch_size} x {arguments.steps} x {arguments.rounds + 1} pairs: "
+    first, *others = sides
+    for name in others:
+        ratios = [new / old for old, new in zip(speeds[first], speeds[name])]
+        print(f"{name}, ratio: {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
+        ratios = [old / new for old, new in zip(seconds[first], seconds[name])]  # waiting for others is not counted
+        print(f"  of CPU seconds: {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
+    print(f"largest difference of a weight of the first two after {now.batch_size} x {arguments.steps} x {arguments.rounds + 1} pairs: "
           f"{float((ends[0] - ends[1]).abs().max()):.1e}")  # fmt: skip
 
 

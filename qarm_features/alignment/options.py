@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from qarm_features.precision import Precision
 from qarm_features.settings.sections import Alignment
 
 _SECTION = Alignment()  # The settings hold the defaults of all options that they name.
@@ -43,7 +44,9 @@ class AlignmentOptions:
         checkpoint_steps: Number of steps between checkpoints within an epoch, at least 1; each epoch ends with one too.
         seed: Seed of the initial weights, the order of the pairs and the dropout, at least 0.
         num_threads: Number of CPU threads of one process, at least 1.
-        use_gpu: True to compute on a GPU, if there is one, in bfloat16 with a float32 loss.
+        use_gpu: True to compute on a GPU, if there is one.
+        precision: Precision of matrix products, ``float32`` or ``bfloat16``; None is bfloat16 on a GPU and float32 on a CPU.
+            The loss and the weights are float32 in any case.
 
     Raises:
         ValueError: A number is out of its range.
@@ -78,6 +81,7 @@ class AlignmentOptions:
     seed: int = 0
     num_threads: int = 2
     use_gpu: bool = True
+    precision: Precision | None = _SECTION.precision
 
     def __post_init__(self) -> None:
         lowest = {
@@ -94,6 +98,8 @@ class AlignmentOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be above 0.")
         if self.popularity_power is not None and not 0 <= self.popularity_power <= 1:
             raise ValueError(f"popularity_power is {self.popularity_power}, must be from 0 to 1.")
+        if self.precision not in (None, "float32", "bfloat16"):
+            raise ValueError(f"precision is {self.precision!r}, must be float32 or bfloat16, or None.")
         if self.uniform_negatives is not None and self.uniform_negatives < 0:
             raise ValueError(f"uniform_negatives is {self.uniform_negatives}, must be at least 0.")
         if not 0 <= self.warmup_share < 1:

@@ -186,7 +186,7 @@ class AlignmentRun:
         """Return the loss and the figures of ``measure`` on held-out pairs, the same in every process."""
         self.encoder.eval()
         embeddings = encode_items(
-            lambda index: encode_content(self.content, index),
+            lambda index: encode_content(self.content, index, self.options.precision),
             self.held_out.items,
             self.processes,
             micro_batch_size=self.options.micro_batch_size,

@@ -6,7 +6,6 @@ to rounding, do not depend on the number of processes.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Mapping
 
@@ -28,24 +27,26 @@ from qarm_features.alignment.loss import (
 )
 from qarm_features.alignment.options import AlignmentOptions
 from qarm_features.alignment.training_data import PairBatch, TrainingData
+from qarm_features.precision import Precision, computing_in
 from qarm_features.torch_processes import Processes
 
 LOG_TEMPERATURE = "log_temperature"
 _FLOOR = 0.01  # learning rate at the end of the cosine, as a share of the highest one
 
 
-def encode_content(content: ItemContent, index: np.ndarray) -> Tensor:
-    """Encode B items, in bfloat16 on a GPU.
+def encode_content(content: ItemContent, index: np.ndarray, precision: Precision | None = None) -> Tensor:
+    """Encode B items.
 
     Args:
         content: Encoder and content of the items.
         index: Item indexes (B,) int64.
+        precision: Precision of matrix products; None is bfloat16 on a GPU and float32 on a CPU.
 
     Returns:
         Embeddings (B, D) float32; 0 for a rejected item.
     """
-    is_on_gpu = content.encoder.device.type == "cuda"
-    with torch.autocast("cuda", torch.bfloat16) if is_on_gpu else contextlib.nullcontext():
+    device = content.encoder.device
+    with computing_in(precision or ("bfloat16" if device.type == "cuda" else "float32"), device):
         return content.encode(index).float()
 
 
@@ -203,7 +204,7 @@ def add_gradients(
         return loss if frozen is None else loss + options.geometry_weight * geometry_loss(anchor, frozen)
 
     loss = cached_gradients(
-        lambda part: encode_content(content, part),
+        lambda part: encode_content(content, part, options.precision),
         [index[start : start + size] for start in range(0, max(len(index), 1), size)],
         compute_loss,
         device=processes.device,

@@ -77,6 +77,20 @@ def test_the_size_of_a_micro_batch_and_of_the_cache_change_nothing_but_memory(pl
     assert metrics["epochs"][0]["train_loss"] == pytest.approx(expected["epochs"][0]["train_loss"], abs=1e-5)
 
 
+def test_bfloat16_learns_as_much_and_the_weights_stay_in_float32(aligned, planted_source, tmp_path):
+    metrics = align(planted_encoder, planted_source, tmp_path, options=replace(OPTIONS, precision="bfloat16"))
+
+    weights = weights_of(tmp_path)
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    assert not same(weights, weights_of(aligned[0]))  # it did compute in another precision
+    assert metrics["valid"]["hit_rate"] == pytest.approx(aligned[1]["valid"]["hit_rate"], abs=0.1)
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="precision is 'float16', must be float32 or bfloat16, or None"):
+        replace(OPTIONS, precision="float16")
+
+
 def test_training_stops_when_held_out_pairs_are_found_no_better(planted_source, tmp_path):
     options = replace(OPTIONS, epochs=60, patience=1)
 
