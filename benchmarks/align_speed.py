@@ -1,9 +1,10 @@
 """Speed of item alignment on text: pairs per second of a training step, as it was at first and as it is.
 
 As it was: the cached tokens of a batch are put together item by item, and each item is encoded twice in each step (gradient
-cache). As it is: one gather, and what fits into ``step_bytes`` is encoded once; and the same with matrix products in bfloat16, which needs a CPU
-that has them. All train the same encoder on the same batches in short rounds that alternate, because other programs may use the machine; the medians are compared. The texts are
-those of MovieLens-1M, repeated to ``--items`` items. Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
+cache). As it is: one gather, and what fits into ``step_bytes`` is encoded once; and the same with matrix products in
+bfloat16, which needs a CPU that has them. All train the same encoder on the same batches in short rounds that alternate,
+because other programs may use the machine; the medians are compared. The texts are those of MovieLens-1M, repeated to
+``--items`` items. Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
 
     python benchmarks/align_speed.py --items 12086 --threads 2
 """
@@ -145,7 +146,8 @@ def main() -> None:
         print(f"{name}, ratio: {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
         ratios = [old / new for old, new in zip(seconds[first], seconds[name])]  # waiting for others is not counted
         print(f"  of CPU seconds: {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
-    print(f"largest difference of a weight of the first two after {now.batch_size} x {arguments.steps} x {arguments.rounds + 1} pairs: "
+    trained = now.batch_size * arguments.steps * (arguments.rounds + 1)
+    print(f"largest difference of a weight of the first two after {trained:,} pairs: "
           f"{float((ends[0] - ends[1]).abs().max()):.1e}")  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 Track A of ``ranking_ml1m.py``: item IDs, item rates and only the past positives of a user. First every row is trained
 with one seed and measured on valid; its test rows are not scored. Then the test rows are scored for item IDs, EM3, EM3
 with the former CIC, EM3 with the CIC that is best on valid, and the best row of all without CIC, with three seeds. The
-interval of CIC's gain is over redrawn users, for the mean logit of the seeds.
+interval of a gain is over redrawn users, for the mean of the seeds' AUCs.
 
 Each trained row is a file of results, and a row whose file is there is not trained again: the command can be stopped and
 repeated.
@@ -23,8 +23,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from ranking_completejourney.intervals import holm, p_value
 from ranking_ml1m.em3_rows import CIC, NO_CIC, OLD_CIC, PARTS, ROWS, Row
-from ranking_ml1m.measures import measure, paired_bootstrap
+from ranking_ml1m.measures import gain_over, measure
 from ranking_ml1m.neighbors import Neighbors, interval_of_difference
 from ranking_ml1m.pipeline import DATA, prepare
 from ranking_ml1m.training import logits_of, train_em3_row
@@ -85,17 +86,22 @@ def report(chosen: list[Row], world: World, results: Path, threads: int, seeds: 
         spread = values.std(axis=0, ddof=1) if seeds > 1 else np.zeros(len(_METRICS))
         shown = "  ".join(f"{mean:.4f}±{deviation:.4f}" for mean, deviation in zip(values.mean(axis=0), spread))
         print(f"{row.name:62} {shown}", flush=True)
-    rows, without = world.rows["test"], _mean_logit(NO_CIC, results, seeds)
-    for row in chosen:
-        if row is NO_CIC:
-            continue
-        other = _mean_logit(row, results, seeds)
-        gain = measure(other, rows, world)["auc"] - measure(without, rows, world)["auc"]
-        low, high = paired_bootstrap(other, without, rows)
-        print(
-            f"{row.name:62} AUC minus that of {NO_CIC.name} {gain:+.4f}, 95% of redrawn users [{low:+.4f}, {high:+.4f}]"
-        )
+    show_gains(chosen, world, results, seeds)
     show_neighbors(chosen, world, results, seeds)
+
+
+def show_gains(chosen: list[Row], world: World, results: Path, seeds: int) -> None:
+    """Print the gain of each row over EM3 without CIC and over item IDs, with an interval and Holm's p-value."""
+    logits = {row.name: [np.load(results / f"{_stem(row, seed)}.npy") for seed in range(seeds)] for row in chosen}
+    rows, claims = world.rows["test"], {}
+    for row in chosen:
+        for other in (NO_CIC, PARTS[0]):
+            if row is not other and (other, row) != (NO_CIC, PARTS[0]):
+                claims[f"{row.name}, over {other.name}"] = gain_over(logits[row.name], logits[other.name], rows)
+    corrected = holm({name: p_value(gain.draws) for name, gain in claims.items()})
+    print("\nmean of the seeds' AUCs, 95% of redrawn users, p after Holm")
+    for name, gain in claims.items():
+        print(f"{name:75} {gain.auc:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]  p {corrected[name]:.3f}", flush=True)
 
 
 def show_neighbors(chosen: list[Row], world: World, results: Path, seeds: int) -> None:
@@ -116,10 +122,6 @@ def show_neighbors(chosen: list[Row], world: World, results: Path, seeds: int) -
                     low, high = interval_of_difference(values, base)
                     line += f"  [{low:+.4f}, {high:+.4f}]"
             print(line, flush=True)
-
-
-def _mean_logit(row: Row, results: Path, seeds: int) -> np.ndarray:
-    return np.mean([np.load(results / f"{_stem(row, seed)}.npy") for seed in range(seeds)], axis=0)
 
 
 def _model(row: Row, seed: int, world: World, results: Path) -> RankingModel:

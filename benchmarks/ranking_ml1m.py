@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from ranking_ml1m.measures import METRICS, four_counters, item_rate, measure, paired_bootstrap
+from ranking_ml1m.measures import METRICS, four_counters, gain_over, item_rate, measure
 from ranking_ml1m.neighbors import Neighbors
 from ranking_ml1m.pipeline import DATA, PROJECTS, prepare
 from ranking_ml1m.training import train
@@ -77,11 +77,9 @@ def run_track(track: str, worlds: dict[str, World], arguments: argparse.Namespac
             for seed in range(arguments.seeds)
         ]
         show(row.name, found[row.name], found.get("item IDs") if row.name != "item IDs" else None)
-        together = np.mean([run["logit"] for run in found[row.name]], axis=0)
-        low, high = paired_bootstrap(together, counters, test)
-        gain = measure(together, test, world)["auc"] - measure(counters, test, world)["auc"]
-        print(f"{'':6}the {arguments.seeds} seeds' mean logit against LR on four counters: AUC {gain:+.4f}, 95% of "
-              f"redrawn users [{low:+.4f}, {high:+.4f}]", flush=True)  # fmt: skip
+        gain = gain_over([run["logit"] for run in found[row.name]], [counters], test)
+        print(f"{'':6}mean of {arguments.seeds} seeds against LR on four counters: AUC {gain.auc:+.4f}, 95% of redrawn "
+              f"users [{gain.low:+.4f}, {gain.high:+.4f}]", flush=True)  # fmt: skip
     show_neighbors(found, neighbors)
     return {name: [{k: v for k, v in run.items() if k != "logit"} for run in runs] for name, runs in found.items()}
 

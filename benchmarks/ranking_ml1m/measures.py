@@ -1,9 +1,12 @@
-"""Measures of a row of the table: metrics by slice, and a paired bootstrap over users against another row.
+"""Measures of a row of the table: metrics by slice, and the gain over another row with an interval over users.
 
 In: logits of the test rows. Out: metrics.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from ranking_project.world import World
@@ -13,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from qarm_features.ranking import RankingBatch
 from qarm_features.ranking.train.metrics import area_under_roc, user_auc
+from qarm_features.ranking.train.resampled_auc import resampled_auc
 
 FEW = 5
 METRICS = ("auc", "user_auc", "few_click", "few_shown", "new_user")
@@ -49,18 +53,38 @@ def four_counters(world: World) -> dict[str, np.ndarray]:
     return {split: model.decision_function(rows).astype(np.float32) for split, rows in inputs.items()}
 
 
-def paired_bootstrap(
-    one: np.ndarray, other: np.ndarray, rows: RankingBatch, *, draws: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """Return the 95% interval of AUC(one) - AUC(other) over resampled users."""
-    label, (users, place) = rows.label.numpy(), np.unique(rows.user_group.numpy(), return_inverse=True)
-    order, rng = np.argsort(place, kind="stable"), np.random.default_rng(seed)
-    parts = np.split(order, np.cumsum(np.bincount(place))[:-1])
-    differences = []
-    for _ in range(draws):
-        drawn = np.concatenate([parts[user] for user in rng.integers(0, len(users), len(users))])
-        differences.append(area_under_roc(label[drawn], one[drawn]) - area_under_roc(label[drawn], other[drawn]))
-    return tuple(np.quantile(differences, [0.025, 0.975]))
+class Gain(NamedTuple):
+    """How far one model is above another: the difference of AUC, and its 95% interval and draws over resampled users."""
+
+    auc: float
+    low: float
+    high: float
+    draws: np.ndarray
+
+
+def gain_over(ones: Sequence[np.ndarray], others: Sequence[np.ndarray], rows: RankingBatch) -> Gain:
+    """Return the mean AUC of the seeds of one model, minus that of another one.
+
+    AUCs are averaged and not logits: a mean of logits is an ensemble, which is better than each of its models.
+
+    Args:
+        ones: Logits (R,) of each seed.
+        others: Logits (R,) of each seed of the other model, or the only ones.
+        rows: The rows.
+    """
+    label, users = rows.label.numpy(), rows.user_group.numpy()
+
+    def aucs(logits: Sequence[np.ndarray]) -> tuple[float, np.ndarray]:
+        drawn = [resampled_auc(label, logit, users) for logit in logits]
+        return (
+            float(np.mean([area_under_roc(label, logit) for logit in logits])),
+            np.mean([one.auc for one in drawn if one is not None], axis=0),
+        )
+
+    (one, drawn_ones), (other, drawn_others) = aucs(ones), aucs(others)
+    draws = drawn_ones - drawn_others
+    low, high = np.nanquantile(draws, [0.025, 0.975])
+    return Gain(one - other, float(low), float(high), draws)
 
 
 def _four_counters(world: World, split: str) -> np.ndarray:
