@@ -47,6 +47,7 @@ LOSSES: dict[str, dict[str, Any]] = {
     "spared-1": {"popularity_correction": True, "popularity_power": 1.0},
     "old-uniform": {"popularity_correction": True, "popularity_power": None, "uniform_negatives": 512},
     "none-uniform": {"popularity_correction": False, "uniform_negatives": 512},
+    "none-uniform-2048": {"popularity_correction": False, "uniform_negatives": 2048},
     "spared-0.5-uniform": {"popularity_correction": True, "popularity_power": 0.5, "uniform_negatives": 512},
 }
 

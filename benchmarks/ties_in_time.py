@@ -47,7 +47,7 @@ def main() -> None:
 
     context = JobContext(load_settings(arguments.project / "qarm.yaml"), spark_log_on_stderr=False)
     settings, warehouse = context.settings, context.warehouse
-    encoder = current_encoder(context.artifacts("encoders"), settings.items, settings.encoder)
+    encoder = current_encoder(context.artifacts("encoders"), settings)
     embeddings = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
     log = warehouse.read(INTERACTIONS)
     period = evaluation_period(warehouse.read_or_empty(ITEM_PAIRS), log, settings.ranking)

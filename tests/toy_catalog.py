@@ -95,7 +95,7 @@ def add_clustered_embeddings(context: JobContext, item_ids: range) -> None:
     from qarm_features.embedding.encoder_versions import current_encoder
     from qarm_features.storage.tables import ITEM_EMBEDDINGS
 
-    encoder = current_encoder(context.artifacts("encoders"), context.settings.items, context.settings.encoder)
+    encoder = current_encoder(context.artifacts("encoders"), context.settings)
     random = np.random.default_rng(0)
     themes = np.eye(8)[[0, 1, 2, 3, 0]].repeat(16, axis=0) + 0.2 * random.normal(size=(80, 8))
     themes /= np.linalg.norm(themes, axis=1, keepdims=True)

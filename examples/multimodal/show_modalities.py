@@ -157,7 +157,7 @@ def show(settings: Settings) -> None:
     Args:
         settings: Settings of the demo's project.
     """
-    version = current_encoder(Artifacts(settings.artifacts_path, "encoders"), settings.items, settings.encoder)
+    version = current_encoder(Artifacts(settings.artifacts_path, "encoders"), settings)
     limits = media_limits(settings.encoder, settings.path)
     encoder = ItemEncoder.from_pretrained(version.path, limits=limits)
     warehouse = Warehouse(settings.warehouse_path, **settings.id_types)

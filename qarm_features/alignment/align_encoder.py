@@ -19,28 +19,13 @@ from pyspark.sql import DataFrame
 from qarm_features.alignment import AlignmentOptions
 from qarm_features.alignment.export_pairs import write_alignment_data
 from qarm_features.alignment.training import METRICS_FILE, align_new
-from qarm_features.embedding.encoder_versions import as_described, publish_files
+from qarm_features.embedding.encoder_versions import alignment_fingerprint, publish_files
 from qarm_features.encoders.item_encoder import raw_columns
 from qarm_features.settings.sections import Alignment
-from qarm_features.storage.artifacts import Artifact, Artifacts, fingerprint
+from qarm_features.storage.artifacts import Artifact, Artifacts
 
 _DRIVER_SETTINGS = {"valid_share", "valid_item_share", "max_pairs", "num_processes"}
 _VALID_ITEM_SHARE = 0.05
-
-
-def alignment_fingerprint(config: Mapping[str, Any], alignment: Alignment, seed: int) -> str:
-    """Return a hash of everything that decides what alignment trains, without what only changes its speed.
-
-    Args:
-        config: Constructor arguments of the encoder, from ``item_encoder_config``.
-        alignment: The section ``alignment`` of the settings.
-        seed: Seed of the training.
-
-    Returns:
-        A short hash, equal for equal arguments.
-    """
-    training = {"seed": seed, **alignment.options(but={"num_processes", "cache_bytes", "step_bytes"})}
-    return fingerprint([as_described(config), training])
 
 
 def train_encoder(

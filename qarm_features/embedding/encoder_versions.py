@@ -8,6 +8,7 @@ one description only.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from typing import Any
 from qarm_features.encoders import ENCODERS, READS
 from qarm_features.encoders.item_encoder import LIMITS, ItemEncoder, NoPretrainedBackbone
 from qarm_features.encoders.recipe import described, read_recipe
-from qarm_features.settings.sections import Encoder
+from qarm_features.settings.load import Settings
+from qarm_features.settings.sections import Alignment, Encoder
 from qarm_features.settings.sources import ItemSource
 from qarm_features.storage.artifacts import Artifact, Artifacts, fingerprint
+
+logger = logging.getLogger(__name__)
 
 
 def media_limits(encoder: Encoder, resolve: Callable[[str], str]) -> dict[str, dict[str, Any]]:
@@ -169,15 +173,30 @@ def publish_files(
     return artifacts.publish(write, made_from=encoder_fingerprint(config), **manifest)
 
 
-def current_encoder(artifacts: Artifacts, items: ItemSource, encoder: Encoder) -> Artifact:
-    """Return the newest version that settings describe, made by alignment or exported from a ranking model.
+def alignment_fingerprint(config: Mapping[str, Any], alignment: Alignment, seed: int) -> str:
+    """Return a hash of everything that decides what alignment trains, without what only changes its speed.
 
-    If the settings do not ask for alignment and no version exists, version 0 is published first.
+    Args:
+        config: Constructor arguments of the encoder, from ``item_encoder_config``.
+        alignment: The section ``alignment`` of the settings.
+        seed: Seed of the training.
+
+    Returns:
+        A short hash, equal for equal arguments.
+    """
+    training = {"seed": seed, **alignment.options(but={"num_processes", "cache_bytes", "step_bytes"})}
+    return fingerprint([as_described(config), training])
+
+
+def current_encoder(artifacts: Artifacts, settings: Settings) -> Artifact:
+    """Return the version that settings describe, and publish version 0 first if it is that and does not exist.
+
+    Where no version was aligned with the present settings of alignment and the seed, this is the newest that has the others,
+    and a warning says so.
 
     Args:
         artifacts: All encoder versions of the project.
-        items: The section ``items`` of the settings.
-        encoder: The section ``encoder`` of the settings.
+        settings: Settings of the project.
 
     Returns:
         The version, with verified files.
@@ -185,18 +204,40 @@ def current_encoder(artifacts: Artifacts, items: ItemSource, encoder: Encoder) -
     Raises:
         ValueError: ``encoder.align`` is true and no aligned version has these settings.
     """
-    if encoder.align:
-        aligned = _find(artifacts, item_encoder_config(items, encoder, aligned=True), aligned=True)
-        if aligned is None:
-            raise ValueError(
-                "No aligned encoder has the settings items: and encoder: of qarm.yaml. Run: qarm align-encoder"
-            )
-        return aligned
-    config = item_encoder_config(items, encoder, aligned=False)
-    exported = artifacts.find(
-        made_from=encoder_fingerprint(config), exported=True
-    )  # a ranking model trained its Q-Former
-    return exported.verify() if exported else _find_or_publish(artifacts, config)
+    if found := described_encoder(artifacts, settings):
+        return found.verify()
+    config = item_encoder_config(settings.items, settings.encoder, aligned=settings.encoder.align)
+    if not settings.encoder.align:
+        return _find_or_publish(artifacts, config)
+    if newest := _find(artifacts, config, aligned=True):
+        logger.warning(
+            "WARNING: no encoder was aligned with the present settings alignment and seed. Encoder v%d is used, which was "
+            "aligned with others. For one with these run: qarm align-encoder",
+            newest.version,
+        )
+        return newest
+    raise ValueError("No aligned encoder has the settings items: and encoder: of qarm.yaml. Run: qarm align-encoder")
+
+
+def described_encoder(artifacts: Artifacts, settings: Settings) -> Artifact | None:
+    """Return the version that settings describe, made by alignment or exported from a ranking model; None if there is none.
+
+    Of the aligned versions this is the newest with the settings of alignment and the seed, or the newest that was exported
+    from a ranking model after it.
+
+    Args:
+        artifacts: All encoder versions of the project.
+        settings: Settings of the project.
+
+    Returns:
+        The version; its files are not verified.
+    """
+    config = item_encoder_config(settings.items, settings.encoder, aligned=settings.encoder.align)
+    if settings.encoder.align:
+        return _of_alignment(artifacts, config, alignment_fingerprint(config, settings.alignment, settings.seed))
+    made_from = encoder_fingerprint(config)
+    exported = artifacts.find(made_from=made_from, exported=True)  # a ranking model trained its Q-Former
+    return exported or artifacts.find(made_from=made_from, aligned=False)
 
 
 def unaligned_encoder(artifacts: Artifacts, items: ItemSource, encoder: Encoder) -> Artifact | None:
@@ -224,3 +265,19 @@ def _find_or_publish(artifacts: Artifacts, config: Mapping[str, Any]) -> Artifac
 def _find(artifacts: Artifacts, config: Mapping[str, Any], *, aligned: bool) -> Artifact | None:
     found = artifacts.find(made_from=encoder_fingerprint(config), aligned=aligned)
     return found and found.verify()
+
+
+def _of_alignment(artifacts: Artifacts, config: Mapping[str, Any], wanted: str) -> Artifact | None:
+    """Return the newest version of an alignment, or the newest export that follows it before another alignment does."""
+    made_from, found, follows = encoder_fingerprint(config), None, False
+    for version in artifacts.versions():
+        one = artifacts.get(version)
+        if one.manifest.get("made_from") != made_from or not one.manifest.get("aligned"):
+            continue
+        if one.manifest.get("alignment") == wanted:
+            found, follows = one, True
+        elif not one.manifest.get("exported"):
+            follows = False
+        elif follows:
+            found = one
+    return found

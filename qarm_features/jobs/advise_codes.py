@@ -27,7 +27,7 @@ from qarm_features.training.time_split import SPLIT_SETTINGS, split_moments
     after="embed-items",
     reads=("items", "item_embeddings", "interactions", "encoders/"),
     writes=(),
-    settings=("items", "encoder", "seed", *SPLIT_SETTINGS),
+    settings=("items", "encoder", "alignment", "seed", *SPLIT_SETTINGS),
 )
 def advise_codes(
     context: JobContext,
@@ -42,7 +42,7 @@ def advise_codes(
     written.
     """
     settings, warehouse = context.settings, context.warehouse
-    encoder = current_encoder(context.artifacts("encoders"), settings.items, settings.encoder)
+    encoder = current_encoder(context.artifacts("encoders"), settings)
     require_embeddings(warehouse, encoder)
     embeddings = warehouse.read(ITEM_EMBEDDINGS).where(F.col("encoder_version") == encoder.version)
     embeddings = embeddings.join(warehouse.read(ITEMS).select("item_id"), on="item_id", how="left_semi")

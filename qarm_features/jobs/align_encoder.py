@@ -9,8 +9,14 @@ from typing import Annotated
 
 import typer
 
-from qarm_features.alignment.align_encoder import alignment_fingerprint, train_encoder
-from qarm_features.embedding.encoder_versions import item_encoder_config, media_limits, unaligned_encoder, with_limits
+from qarm_features.alignment.align_encoder import train_encoder
+from qarm_features.embedding.encoder_versions import (
+    alignment_fingerprint,
+    item_encoder_config,
+    media_limits,
+    unaligned_encoder,
+    with_limits,
+)
 from qarm_features.encoders.item_encoder import ItemEncoder
 from qarm_features.jobs.context import JobContext, existing_version
 from qarm_features.jobs.job import Counts, job

@@ -25,7 +25,7 @@ from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS
     after="fit-codebooks",
     reads=("item_embeddings", "deleted_items", "codebooks/"),
     writes=("item_semantic_ids",),
-    settings=("encoder", "codebooks", "seed", "semantic_ids"),
+    settings=("items", "encoder", "alignment", "codebooks", "seed", "semantic_ids"),
 )
 def assign_semantic_ids(
     context: JobContext,

@@ -17,7 +17,7 @@ from qarm_features.jobs.job import Counts, job
     after="align-encoder",
     reads=("items", "interactions", "encoders/"),
     writes=("item_embeddings", "rejected_rows", "codebooks/", "item_semantic_ids"),
-    settings=("encoder", "items", "codebooks", "seed", "semantic_ids"),
+    settings=("encoder", "alignment", "items", "codebooks", "seed", "semantic_ids"),
 )
 def code_frozen_items(context: JobContext) -> Counts:
     """Embeds all items by the frozen encoder, fits codebooks to them, and assigns semantic IDs.
@@ -29,7 +29,7 @@ def code_frozen_items(context: JobContext) -> Counts:
     frozen = unaligned_encoder(encoders, settings.items, settings.encoder)
     if frozen is None:
         return Counts(0, 0, 0, "there is no frozen encoder, because every backbone is trained from scratch")
-    aligned = current_encoder(encoders, settings.items, settings.encoder)
+    aligned = current_encoder(encoders, settings)
     made_from = {"seed": settings.seed, **settings.codebooks.model_dump()}
     found = codebooks.find(encoder_version=frozen.version, **made_from)
     newer = codebooks.find(encoder_version=aligned.version, **made_from)

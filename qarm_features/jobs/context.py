@@ -6,6 +6,7 @@ In: settings. Out: a ``JobContext``, and the two things that several jobs take f
 from __future__ import annotations
 
 import functools
+import logging
 from typing import TYPE_CHECKING
 
 from qarm_features.jobs.spark_session import start_session
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from qarm_features.feature_store.views.feature_views import Release
+
+log = logging.getLogger(__name__)
 
 
 class JobContext:
@@ -80,22 +83,40 @@ def existing_version(warehouse: Warehouse, table: Table) -> int:
 def current_codebooks(context: JobContext, codebook_version: int | None = None) -> Artifact:
     """Returns a codebook version, by default the newest one that was fitted with the present settings.
 
+    Where the settings of another encoder were tried in between, this is the newest of the encoder that the settings describe
+    now. If that encoder has none, it is the newest of all, and a warning says so.
+
     Args:
         context: Context of the job.
         codebook_version: Codebook version, from 0; None for the newest that has the present settings.
 
     Raises:
-        ValueError: No codebooks have the present settings.
+        ValueError: No codebooks have the present settings, or torch is needed to tell which.
     """
     codebooks, settings = context.artifacts("codebooks"), context.settings
     if codebook_version is not None:
         return codebooks.get(codebook_version)
-    newest = codebooks.find(seed=settings.seed, **settings.codebooks.model_dump())
+    wanted = {"seed": settings.seed, **settings.codebooks.model_dump()}
+    newest = codebooks.find(**wanted)
     if newest is None:
         raise ValueError(
             "No codebooks were fitted with the settings codebooks and seed of qarm.yaml. Run: qarm fit-codebooks"
         )
-    return newest
+    encoder_version = newest.manifest["encoder_version"]
+    others = (codebooks.get(version).manifest.get("encoder_version") for version in codebooks.versions())
+    if all(other == encoder_version for other in others):
+        return newest
+    from qarm_features.embedding.encoder_versions import described_encoder  # only here, because it loads torch
+
+    encoder = described_encoder(context.artifacts("encoders"), settings)
+    own = None if encoder is None else codebooks.find(encoder_version=encoder.version, **wanted)
+    if own is None and encoder is not None:
+        log.warning(
+            "WARNING: codebooks v%d are used, which were fitted to embeddings of encoder v%d. The settings describe encoder "
+            "v%d, which has no codebooks. To fit them run: qarm embed-items, qarm fit-codebooks",
+            *(newest.version, encoder_version, encoder.version),
+        )
+    return own or newest
 
 
 def require_codebooks_of(context: JobContext, release: Release) -> None:

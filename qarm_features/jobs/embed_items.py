@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
     after="ingest-catalog",
     reads=("items", "deleted_items", "encoders/"),
     writes=("item_embeddings", "rejected_rows", "encoders/"),
-    settings=("encoder", "items"),
+    settings=("encoder", "alignment", "seed", "items"),
 )
 def embed_items(
     context: JobContext,
@@ -41,7 +41,7 @@ def embed_items(
     """
     settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
     requested = None if encoder_version is None else encoders.get(encoder_version).verify()
-    encoder = requested or current_encoder(encoders, settings.items, settings.encoder)
+    encoder = requested or current_encoder(encoders, settings)
     seen, now = inputs(embed_items, settings), mark(warehouse, ITEMS)
     items = warehouse.read(ITEMS, version=None if now is None else now[1])  # All chunks come from one version.
     assert now is not None  # reading a table that is missing fails

@@ -25,7 +25,7 @@ from qarm_features.training.time_split import SPLIT_SETTINGS
     after="assign-semantic-ids",
     reads=("item_semantic_ids", "item_embeddings", "interactions", "codebooks/"),
     writes=(EVALUATIONS,),
-    settings=("codebooks", "seed", *SPLIT_SETTINGS),
+    settings=("items", "encoder", "alignment", "codebooks", "seed", *SPLIT_SETTINGS),
 )
 def evaluate_codes(
     context: JobContext,

@@ -27,7 +27,7 @@ from qarm_features.training.time_split import SPLIT_SETTINGS
     after="mine-item-pairs, align-encoder",
     reads=("items", "interactions", "item_pairs", "encoders/"),
     writes=("item_embeddings", EVALUATIONS),
-    settings=("items", "encoder", "seed", *SPLIT_SETTINGS),
+    settings=("items", "encoder", "alignment", "seed", *SPLIT_SETTINGS),
 )
 def evaluate_encoder(
     context: JobContext,
@@ -46,7 +46,7 @@ def evaluate_encoder(
     settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
     frozen = unaligned_encoder(encoders, settings.items, settings.encoder)
     requested = None if encoder_version is None else encoders.get(encoder_version)
-    wanted = requested or current_encoder(encoders, settings.items, settings.encoder)
+    wanted = requested or current_encoder(encoders, settings)
     versions = sorted({wanted.version, *([frozen.version] if frozen else [])})
     for version in versions:
         embed_items.function(context, encoder_version=version)

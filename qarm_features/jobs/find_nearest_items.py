@@ -28,7 +28,7 @@ from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, IT
     after="embed-items",
     reads=("items", "deleted_items", "item_embeddings", "encoders/"),
     writes=("banks/", "item_nearest_items"),
-    settings=("encoder", "nearest_items", "seed"),
+    settings=("items", "encoder", "alignment", "nearest_items", "seed"),
 )
 def find_nearest_items(
     context: JobContext,
@@ -41,7 +41,7 @@ def find_nearest_items(
     or a folder that all of them reach.
     """
     settings, warehouse, banks = context.settings, context.warehouse, context.artifacts("banks")
-    encoder = current_encoder(context.artifacts("encoders"), settings.items, settings.encoder)
+    encoder = current_encoder(context.artifacts("encoders"), settings)
     options = settings.nearest_items
     delta_version = existing_version(warehouse, ITEM_EMBEDDINGS)
     require_same_origin(warehouse, ITEM_EMBEDDINGS, encoder, version=delta_version)

@@ -31,7 +31,7 @@ _FRESH = typer.Option(help="Fit a new version from scratch, in which no item kee
     after="embed-items",
     reads=("items", "item_embeddings", "interactions", "encoders/"),
     writes=("codebooks/",),
-    settings=("encoder", "codebooks", "seed"),
+    settings=("items", "encoder", "alignment", "codebooks", "seed"),
 )
 def fit_codebooks(
     context: JobContext,
@@ -50,7 +50,7 @@ def fit_codebooks(
     settings, codebooks = context.settings, context.artifacts("codebooks")
     encoders, wanted = context.artifacts("encoders"), settings.codebooks
     requested = None if encoder_version is None else encoders.get(encoder_version).verify()
-    encoder = requested or current_encoder(encoders, settings.items, settings.encoder)
+    encoder = requested or current_encoder(encoders, settings)
     embeddings, rows = _embeddings(context, encoder)
     made_from = {"encoder_version": encoder.version, "seed": settings.seed, **wanted.model_dump()}
     existing = codebooks.find(**made_from)

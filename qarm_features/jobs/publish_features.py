@@ -69,7 +69,9 @@ def _online_store(settings: Settings) -> dict[str, Any]:
     reads=("item_semantic_ids", "user_behavior", "user_impressions", "item_counters", "codebooks/"),
     writes=(RELEASES, "published_keys"),
     settings=(
+        "items",
         "encoder",
+        "alignment",
         "codebooks",
         "seed",
         "publishing.verify_items",

@@ -26,7 +26,7 @@ from qarm_features.storage.tables import ITEM_CONTENT_TOKENS, ITEMS
     after="ingest-catalog",
     reads=("items", "deleted_items", "encoders/"),
     writes=("item_content_tokens", "item_content/", "encoders/"),
-    settings=("encoder", "items"),
+    settings=("encoder", "alignment", "seed", "items"),
 )
 def write_content_tokens(
     context: JobContext,
@@ -39,7 +39,7 @@ def write_content_tokens(
     """
     settings, warehouse, encoders = context.settings, context.warehouse, context.artifacts("encoders")
     requested = None if encoder_version is None else encoders.get(encoder_version).verify()
-    encoder = requested or current_encoder(encoders, settings.items, settings.encoder)
+    encoder = requested or current_encoder(encoders, settings)
     backbones = backbones_of(encoder, tokens_kept=settings.encoder.tokens_kept)
     items = warehouse.read(ITEMS, version=warehouse.version(ITEMS))
     rows, rows_new, rejected = items.count(), _new(context, items, backbones).count(), 0

@@ -239,8 +239,8 @@ class Alignment(Section):
     # The default is None, so that encoders that were aligned before this option existed are still found.
     precision: Literal["float32", "bfloat16"] | None = Field(
         None,
-        description="Precision of matrix products in training: float32, or bfloat16, which is faster on GPUs and on CPUs with "
-        "AMX or AVX-512 BF16; null is bfloat16 on a GPU and float32 on a CPU.",
+        description="Precision of matrix products in training: float32, or bfloat16, which is faster on GPUs and on CPUs "
+        "with AMX or AVX-512 BF16; null is bfloat16 on a GPU and float32 on a CPU.",
     )
     # The default is None, not 0, so that encoders that were aligned before this option existed are still found.
     view_weight: float | None = Field(

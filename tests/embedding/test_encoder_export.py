@@ -93,7 +93,7 @@ def test_the_project_uses_the_exported_encoder_from_now_on_and_the_unaligned_one
     export_encoder(context)
 
     newest = encoders.latest()
-    assert current_encoder(encoders, settings.items, settings.encoder).version == newest.version == 1 + align
+    assert current_encoder(encoders, settings).version == newest.version == 1 + align
     assert unaligned_encoder(encoders, settings.items, settings.encoder).version == 0
     assert newest.manifest["ranking_model_version"] == 0
     assert newest.manifest["base_encoder_version"] == 0

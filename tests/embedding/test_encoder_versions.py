@@ -27,7 +27,7 @@ def version(tmp_path, folder, more=""):
         f"encoder: {{text_backbone: {folder}{more}}}\n"
     )
     context = JobContext(load_settings(tmp_path / "qarm.yaml"))
-    return current_encoder(context.artifacts("encoders"), context.settings.items, context.settings.encoder)
+    return current_encoder(context.artifacts("encoders"), context.settings)
 
 
 def test_a_changed_prompt_pooling_or_length_is_another_version(tmp_path, folder):

@@ -103,19 +103,18 @@ def test_an_unknown_modality_and_a_version_0_of_noise_are_refused():
         ItemEncoder({"image": {"backbone": "patch-transformer"}})
 
 
-def sections_with(folder, lines):
-    """Returns the sections items and encoder of the toy project's settings with further lines."""
+def settings_with(folder, lines):
+    """Returns the toy project's settings with further lines."""
     write_toy_project(folder)
     (folder / "qarm.yaml").write_text(SETTINGS + lines)
-    settings = open_project(folder, None).settings
-    return settings.items, settings.encoder
+    return open_project(folder, None).settings
 
 
 def test_version_0_is_published_once_per_backbone_whatever_the_limits(tmp_path):
     encoders = Artifacts(tmp_path, "encoders")
     lines = ("", "encoder: {max_media_bytes: 9}\n", "encoder: {max_tokens: 16}\n", "", "encoder: {lora_rank: 2}\n")
 
-    versions = [current_encoder(encoders, *sections_with(tmp_path, line)).version for line in lines]
+    versions = [current_encoder(encoders, settings_with(tmp_path, line)).version for line in lines]
 
     assert versions == [0, 0, 1, 0, 0]
     assert encoders.get(0).manifest["aligned"] is False
@@ -125,15 +124,15 @@ def test_version_0_is_published_once_per_backbone_whatever_the_limits(tmp_path):
 
 def test_an_aligned_encoder_is_found_by_its_settings_and_never_made_on_the_way(tmp_path):
     encoders = Artifacts(tmp_path, "encoders")
-    sections = sections_with(tmp_path, "encoder: {align: true, dim: 8, frozen_weight: 0}\n")
+    settings = settings_with(tmp_path, "encoder: {align: true, dim: 8, frozen_weight: 0}\n")
     with pytest.raises(
         ValueError, match="No aligned encoder has the settings items: and encoder: .*Run: qarm align-enc"
     ):
-        current_encoder(encoders, *sections)
+        current_encoder(encoders, settings)
 
-    config = item_encoder_config(*sections, aligned=True)
+    config = item_encoder_config(settings.items, settings.encoder, aligned=True)
     publish_encoder(encoders, ItemEncoder(**config), config, {"pairs": 7})
 
-    found = current_encoder(encoders, *sections)
+    found = current_encoder(encoders, settings)
     assert (found.version, found.manifest["aligned"], found.manifest["dim"], found.manifest["pairs"]) == (0, True, 8, 7)
-    assert current_encoder(encoders, *sections_with(tmp_path, "")).version == 1
+    assert current_encoder(encoders, settings_with(tmp_path, "")).version == 1
