@@ -61,6 +61,8 @@ ROWS = (
     Row("+ RQ and VQ with match", True, True, {**_RQ, **_VQ}),
     Row("+ content as input", False, False, _CONTENT),
     Row("+ EM3 without CIC", False, False, _EM3),
+    Row("+ fusion and match", False, False, {**_CONTENT, "use_content_match": True}),
+    Row("+ EM3 without CIC, LoRA over the identity", False, False, {**_EM3, "interest_base": "identity"}),
     Row("+ EM3 with CIC", False, False, {**_EM3, **_CIC}),
     Row("+ EM3, new items from content", False, False, {**_EM3, **_NEW_ITEMS}),  # the row above without its loss
     *(
@@ -95,6 +97,11 @@ CLAIMS = (
     Claim("+ aligned RQ", "+ unaligned RQ"),
     Claim("+ RQ and VQ with match", "+ frozen vector"),
     Claim("+ EM3 without CIC", "+ content as input"),
+    *(Claim("+ EM3 without CIC", "+ fusion and match", where) for where in ("all", "new products")),
+    *(
+        Claim("+ EM3 without CIC, LoRA over the identity", "+ EM3 without CIC", where)
+        for where in ("all", "new products")
+    ),
     Claim("+ EM3 with CIC", "+ EM3 without CIC"),
     Claim("+ EM3 with CIC", "+ EM3, new items from content"),
     *(Claim(name, "+ EM3 without CIC") for name in _PROJECTED),

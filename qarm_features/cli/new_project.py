@@ -20,6 +20,12 @@ _HEADER = """\
 # Settings of a QARM features project. A relative path starts at the folder of this file. A line that is commented out shows
 # the default. An environment variable overrides a setting, for example QARM_CODEBOOKS__NUM_LEVELS=4.
 """
+_WHY = "Chosen for new projects, because it helps targets of every popularity; the default stays for those that exist."
+# Other defaults would let every project that exists align its encoder anew.
+_CHOSEN = {
+    "alignment.popularity_correction": Setting(False, _WHY),
+    "alignment.uniform_negatives": Setting(2048, _WHY),
+}
 _LONGEST_NAME = 24  # PostgreSQL cuts names of tables, which hold the name of the view too, after 63 bytes.
 _EXAMPLES = {"items.path": "catalog/items.parquet", "interactions.path": "catalog/interactions.parquet"}
 
@@ -52,9 +58,9 @@ def settings_text(known: Mapping[str, Setting]) -> str:
     """Returns the text of a ``qarm.yaml`` that explains every setting.
 
     Args:
-        known: Settings that are known, by their names. The others are examples or commented out.
+        known: Settings that are known, by their names. The others are examples, chosen for new projects, or commented out.
     """
-    return _HEADER + "\n".join(_lines(Settings, "", known)) + "\n"
+    return _HEADER + "\n".join(_lines(Settings, "", {**_CHOSEN, **known})) + "\n"
 
 
 def project_name(folder: Path) -> str:
