@@ -14,11 +14,19 @@ from tests.ranking.ranking_rows import CONFIG, CONTENT, SWITCHES, item_features,
 
 RECORD = Path(__file__).with_name("saved_models.json")
 _WIDTHS = {"vector_dim": 3, "token_dims": {"text": 4, "image": 3}, **CONTENT}
+_CIC_ON_IDS = {"content_id_weight": 0.1, "new_items_from_content": True}  # what the variants +EM3 and all had at first
 CONFIGS = {name: CONFIG | _WIDTHS | dict(switches) for name, switches in VARIANTS.items()} | {
     "every switch": CONFIG | SWITCHES["all"] | {"share_nearest_items": True, "id_dropout": 0.5},
     "fusion, interest, new items from content": CONFIG
     | _WIDTHS
     | {"use_fusion": True, "use_content_interest": True, "new_items_from_content": True},
+    **{
+        f"{name}, CIC on IDs": CONFIG
+        | _WIDTHS
+        | {key: value for key, value in VARIANTS[name].items() if not key.startswith("content_id")}
+        | _CIC_ON_IDS
+        for name in ("+EM3", "all")
+    },
     "numbers of the history": CONFIG | SWITCHES["numbers of the history"],
     "content interest of vectors": CONFIG | SWITCHES["content interest of vectors"],
 }
