@@ -2,7 +2,8 @@
 
 Track A of ``ranking_ml1m.py``: item IDs, item rates and only the past positives of a user. First every row is trained
 with one seed and measured on valid; its test rows are not scored. Then the test rows are scored for item IDs, EM3, EM3
-with the former CIC, EM3 with the CIC that is best on valid, and the best row of all without CIC, with three seeds. The
+with the former CIC, EM3 with the CIC that is best on valid, the best row of all without CIC, the codes, and codes and EM3
+together ("all without CIC"), with three seeds. The
 interval of a gain is over redrawn users, for the mean of the seeds' AUCs.
 
 Each trained row is a file of results, and a row whose file is there is not trained again: the command can be stopped and
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from ranking_completejourney.intervals import holm, p_value
-from ranking_ml1m.em3_rows import CIC, NO_CIC, OLD_CIC, PARTS, ROWS, Row
+from ranking_ml1m.em3_rows import ALL, CIC, CODES, NO_CIC, OLD_CIC, PARTS, ROWS, Row
 from ranking_ml1m.measures import gain_over, measure
 from ranking_ml1m.neighbors import Neighbors, interval_of_difference
 from ranking_ml1m.pipeline import DATA, prepare
@@ -95,7 +96,7 @@ def show_gains(chosen: list[Row], world: World, results: Path, seeds: int) -> No
     logits = {row.name: [np.load(results / f"{_stem(row, seed)}.npy") for seed in range(seeds)] for row in chosen}
     rows, claims = world.rows["test"], {}
     for row in chosen:
-        for other in (NO_CIC, PARTS[0]):
+        for other in (NO_CIC, PARTS[0], *([CODES] if row is ALL and CODES in chosen else [])):
             if row is not other and (other, row) != (NO_CIC, PARTS[0]):
                 claims[f"{row.name}, over {other.name}"] = gain_over(logits[row.name], logits[other.name], rows)
     corrected = holm({name: p_value(gain.draws) for name, gain in claims.items()})
@@ -153,7 +154,8 @@ def main() -> None:
     best = choose([ROWS[name] for name in arguments.rows], world, arguments.results, arguments.threads)
     if arguments.no_test:
         return
-    chosen = list(dict.fromkeys([row.name for row in (PARTS[0], NO_CIC, OLD_CIC, *best)]))
+    with_codes = [row for row in (CODES, ALL) if row.name in arguments.rows]
+    chosen = list(dict.fromkeys([row.name for row in (PARTS[0], NO_CIC, OLD_CIC, *best, *with_codes)]))
     report([ROWS[name] for name in chosen], world, arguments.results, arguments.threads, arguments.seeds)
 
 

@@ -177,6 +177,7 @@ LADDER = Idea(
         Model("EM3 without CIC", _EM3),
         Model("EM3 with CIC", _EM3 | _CIC),
         Model("all", _BOTH | _MATCH | _EM3 | _CIC | {"use_semantic_ids": True}, "aligned"),
+        Model("all without CIC", _BOTH | _MATCH | _EM3 | {"use_semantic_ids": True}, "aligned"),
     ),
     PARTS,
 )
@@ -190,4 +191,5 @@ COMPARED_WITH = {
     "EM3 without CIC": "item IDs",
     "EM3 with CIC": "EM3 without CIC",
     "all": "+ RQ, VQ, match",
+    "all without CIC": "+ RQ, VQ, match",
 }

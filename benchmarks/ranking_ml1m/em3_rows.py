@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from ranking_ml1m.variants import EM3
+from ranking_ml1m.variants import ALL_CODES, EM3
 
 RATE = 1e-3  # of all other parts
 
@@ -40,6 +40,8 @@ _FUSION = {"use_fusion": True, "content_dim": 16}
 _MATCH = {**_FUSION, "use_content_match": True}
 _WIDE = {**EM3, "content_dim": 128}  # the width of the aligned encoder
 NO_CIC, OLD_CIC = Row("EM3", EM3), Row("EM3, CIC .1 without projections", {**EM3, "content_id_weight": 0.1})
+CODES = Row("vector, RQ and VQ with match", ALL_CODES)
+ALL = Row("all without CIC", {**ALL_CODES, **EM3})
 
 PARTS = (
     Row("item IDs", {}),
@@ -56,6 +58,8 @@ PARTS = (
     Row("EM3 of 128, aligned start", _WIDE, aligned=True),
     Row("EM3 of 128, aligned start, content at .1 of the rate, warm-up", _WIDE, _slower(0.1), aligned=True),
     Row("fusion of 128, match, aligned start", {**_MATCH, "content_dim": 128}, aligned=True),
+    CODES,
+    ALL,
 )
 CIC = (
     OLD_CIC,

@@ -27,6 +27,7 @@ _CODES = {"use_semantic_ids": True}
 _RQ = {**_CODES, "use_match": True}
 _VQ = {"use_nearest_items": True}
 _VECTOR = {"use_frozen_vector": True, "use_content_match": True}
+ALL_CODES = {**_VECTOR, **_RQ, **_VQ}
 EM3 = {"use_fusion": True, "use_content_interest": True, "use_content_match": True, "content_dim": 16}
 _CIC = {"content_id_weight": 0.1, "new_items_from_content": True}
 
@@ -46,10 +47,10 @@ ROWS = (
     Row("+ aligned RQ", "aligned", _CODES),
     Row("+ VQ", "aligned", _VQ),
     Row("+ RQ and VQ with match", "aligned", {**_RQ, **_VQ}),
-    Row("+ aligned vector, RQ and VQ with match", "aligned", {**_VECTOR, **_RQ, **_VQ}),
+    Row("+ aligned vector, RQ and VQ with match", "aligned", ALL_CODES),
     Row("+ EM3 without CIC", "aligned", EM3),
     Row("+ EM3 with CIC", "aligned", {**EM3, **_CIC}),
-    Row("all", "aligned", {**_VECTOR, **_RQ, **_VQ, **EM3, **_CIC}),
+    Row("all", "aligned", {**ALL_CODES, **EM3, **_CIC}),
 )
 
 
