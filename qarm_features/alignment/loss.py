@@ -5,6 +5,7 @@ In: embeddings (B, D) of trigger and target items. Out: one number. QARM, arXiv 
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -109,23 +110,10 @@ def contrastive_loss(
         loss = _nats(logits, left_out, of_target, popularity_power)
         loss = loss + _nats(logits.T, left_out.T, of_trigger, popularity_power)
     else:
-        loss = torch.zeros_like(weight)
-        absent = ~uniform.embeddings.detach().any(1)
-        drawn = uniform.log_popularity
-        for side, own, marks, log_own, log_drawn, no_negatives in (
-            (trigger, logits, left_out, of_target, drawn and drawn.target, uniform.no_negative_of_trigger),
-            (target, logits.T, left_out.T, of_trigger, drawn and drawn.trigger, uniform.no_negative_of_target),
-        ):
-            no_negatives = no_negatives | absent
-            more = (side @ uniform.embeddings.T / temperature).masked_fill(no_negatives, float("-inf"))
-            log_both = None if log_own is None or log_drawn is None else torch.cat([log_own, log_drawn])
-            loss = loss + _nats_of_both(
-                torch.cat([own, more], 1),
-                (~marks & ~diagonal).sum(1, keepdim=True),
-                (~no_negatives).sum(1, keepdim=True) / uniform.num_items,
-                log_both,
-                popularity_power,
-            )
+        drawn_trigger, drawn_target = uniform.log_popularity or (None, None)
+        both = functools.partial(_nats_of_both, uniform=uniform, temperature=temperature, power=popularity_power)
+        loss = both(trigger, logits, left_out, uniform.no_negative_of_trigger, of_target, drawn_target)
+        loss = loss + both(target, logits.T, left_out.T, uniform.no_negative_of_target, of_trigger, drawn_trigger)
     return (loss / 2 * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
@@ -143,20 +131,38 @@ def _nats(logits: Tensor, left_out: Tensor, log_popularity: Tensor | None, power
 
 
 def _nats_of_both(
-    logits: Tensor, num_batch: Tensor, uniform_share: Tensor, log_popularity: Tensor | None, power: float | None
+    side: Tensor,
+    logits: Tensor,
+    left_out: Tensor,
+    no_negatives: Tensor,
+    log_popularity: Tensor | None,
+    log_popularity_of_drawn: Tensor | None,
+    *,
+    uniform: UniformNegatives,
+    temperature: Tensor,
+    power: float | None,
 ) -> Tensor:
     """Return the cross-entropy (B,) of each row with negatives of the batch and of the whole catalog.
 
     Args:
-        logits: (B, B + A), -inf where left out; the diagonal is the label.
-        num_batch: (B, 1) number of negatives of the batch.
-        uniform_share: (B, 1) number of negatives of the catalog, divided by the number of items.
-        log_popularity: (B + A,) log-probability of each column as a negative of the batch, None to correct nothing.
+        side: Embeddings (B, D) of the rows.
+        logits: (B, B) of the batch, -inf where left out; the diagonal is the label.
+        left_out: (B, B) bool.
+        no_negatives: (B, A) bool, True for a drawn item that is no negative of the row.
+        log_popularity: (B,) log-probability of each column as a negative of the batch, None to correct nothing.
+        log_popularity_of_drawn: (A,) the same of the drawn items.
+        uniform: The drawn items.
+        temperature: Temperature of shape ().
         power: Power of the correction, None to correct the positive as well.
     """
-    rows = torch.arange(len(logits), device=logits.device)
-    if log_popularity is not None:
-        expected = num_batch * log_popularity.exp() + uniform_share
+    no_negatives = no_negatives | ~uniform.embeddings.detach().any(1)
+    of_drawn = (side @ uniform.embeddings.T / temperature).masked_fill(no_negatives, float("-inf"))
+    logits, rows = torch.cat([logits, of_drawn], 1), torch.arange(len(logits), device=logits.device)
+    if log_popularity is not None and log_popularity_of_drawn is not None:
+        num_batch = (~left_out).fill_diagonal_(False).sum(1, keepdim=True)
+        num_drawn = (~no_negatives).sum(1, keepdim=True)
+        share = torch.cat([log_popularity, log_popularity_of_drawn]).exp()
+        expected = num_batch * share + num_drawn / uniform.num_items
         correction = expected.clamp(min=torch.finfo(logits.dtype).tiny).log()
         if power is not None:
             correction = power * correction
