@@ -98,7 +98,7 @@ def journey(folder: Path) -> Catalog | None:
     if missing:
         print(missing)
         return None
-    ranking = JourneyRanking(folder)
+    ranking = JourneyRanking.of_data(folder)
     item_id, vectors = ranking.embeddings()
     items = ranking.worlds.source.items.set_index("product_id").loc[item_id]
     log = pd.read_parquet(JOURNEY / "purchases.parquet").rename(

@@ -22,7 +22,7 @@ from ranking_completejourney.worlds import Worlds
 
 from .ranking import about, by_index
 
-TRAIN_SHARE, _EPOCHS = 0.25, 6
+TRAIN_SHARE = 0.25
 _ROWS = {row.name: row for row in ROWS}
 _WITHOUT, _WITH = (Run(_ROWS[name], None, None, 0) for name in (ITEM_IDS, "+ unaligned RQ"))
 
@@ -31,17 +31,27 @@ class JourneyRanking:
     """Rows of The Complete Journey in memory, whose codes can be exchanged.
 
     Args:
-        folder: The ``--folder`` of ``ranking_completejourney.py``.
+        worlds: The rows and the projects.
+        epochs: Largest number of epochs, of which valid chooses one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, worlds: Worlds, *, epochs: int = 6) -> None:
+        self.worlds, self.epochs = worlds, epochs
+        split = split_of(worlds.impressions.week)
+        tested, trained = (worlds.impressions[split == name] for name in ("test", "train"))
+        self.slices = slices_of(tested, trained, bought=worlds.counts.bought[split == "test"])
+
+    @classmethod
+    def of_data(cls, folder: Path) -> JourneyRanking:
+        """Read the data, with the train rows of a quarter of the households.
+
+        Args:
+            folder: The ``--folder`` of ``ranking_completejourney.py``.
+        """
         whole = read_source(DATA)
-        source = with_train_share(whole, TRAIN_SHARE)
-        counts = past_counts(source, source.impressions)
-        self.worlds = Worlds(folder / "projects-1", whole, source.impressions, counts)
-        split = split_of(source.impressions.week)
-        tested, trained = (source.impressions[split == name] for name in ("test", "train"))
-        self.slices = slices_of(tested, trained, bought=counts.bought[split == "test"])
+        impressions = with_train_share(whole, TRAIN_SHARE).impressions
+        counts = past_counts(whole._replace(impressions=impressions), impressions)
+        return cls(Worlds(folder / "projects-1", whole, impressions, counts))
 
     def embeddings(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the item IDs (I,), ascending, and their frozen embeddings (I, D) float32."""
@@ -57,13 +67,13 @@ class JourneyRanking:
 
     def aucs(
         self, item_id: np.ndarray, codes: np.ndarray | None, sizes: list[int], *, seed: int, threads: int
-    ) -> dict[str, float]:
+    ) -> dict[str, float | None]:
         """Train the rows of a quarter of the households; see ``rival_codes.ranking.Ranking``."""
         run = (_WITHOUT if codes is None else _WITH)._replace(seed=seed)
         world, table = self.worlds.of(run)
         if codes is not None:
             table = by_index(item_id, codes, self.ids)
             world = replace(world, codes=about(world, codes, sizes))
-        figures, _ = train(run, world, table, self.slices, threads=threads, epochs=_EPOCHS)
+        figures, _ = train(run, world, table, self.slices, threads=threads, epochs=self.epochs)
         test = figures["test"]
         return {"auc_valid": figures["valid"]["auc"], "auc": test["all"], "auc_new": test["new products"]}

@@ -28,7 +28,7 @@ class Ranking(Protocol):
 
     def aucs(
         self, item_id: np.ndarray, codes: np.ndarray | None, sizes: list[int], *, seed: int, threads: int
-    ) -> dict[str, float]:
+    ) -> dict[str, float | None]:
         """Train with codes, or without any, and return ``auc_valid`` and ``auc``, on test, and others by slice.
 
         Args:
@@ -64,7 +64,7 @@ class MovieRanking:
 
     def aucs(
         self, item_id: np.ndarray, codes: np.ndarray | None, sizes: list[int], *, seed: int, threads: int
-    ) -> dict[str, float]:
+    ) -> dict[str, float | None]:
         """Train track A; see ``Ranking``."""
         world, row = self.world, _WITHOUT
         if codes is not None:

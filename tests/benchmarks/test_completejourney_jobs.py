@@ -17,6 +17,7 @@ from ranking_completejourney.training import train
 from ranking_completejourney.variants import BASE, ROWS, Run
 from ranking_completejourney.worlds import Worlds
 from ranking_project import jobs
+from rival_codes.journey_ranking import JourneyRanking
 
 from tests.benchmarks.completejourney_toy import WEEKS, toy_source
 
@@ -106,6 +107,29 @@ def test_a_run_is_trained_and_finds_repeat_purchase(worlds, name):
     assert figures["test"]["all"] > 0.8  # as the count alone
     assert figures["test"]["new products"] is None  # the toy chain has none
     assert figures["epochs"] == len(figures["valid_auc_by_epoch"]) == 2
+
+
+def test_codes_of_a_rival_take_the_place_of_the_own_ones(worlds):
+    ranking = JourneyRanking(worlds, epochs=1)
+    item_id, vectors = ranking.embeddings()
+    seen = []
+
+    def train_and_look(run, world, codes, *arguments, **options):
+        seen.append((run.row.name, world.codes["num_levels"], world.codes["codebook_size"], codes))
+        return train(run, world, codes, *arguments, **options)
+
+    codes = np.stack([item_id % 3, item_id % 7, item_id % 2], axis=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rival_codes.journey_ranking.train", train_and_look)
+        found = [ranking.aucs(item_id, given, [3, 7, 2], seed=0, threads=1) for given in (codes, None)]
+
+    assert item_id.tolist() == sorted(item_id) and len(vectors) == len(item_id)
+    assert [one["auc"] > 0.5 and one["auc_new"] is None for one in found] == [True, True]
+    (name, levels, size, given), (without, *_) = seen
+    assert (name, levels, size, without) == ("+ unaligned RQ", 3, 7, "item IDs")
+    ids = worlds.vocabulary(None).ids.to_numpy()
+    assert given[1:, 1].tolist() == (ids % 7).tolist()
+    assert given[0].tolist() == [-1, -1, -1]
 
 
 def test_every_row_reads_the_repeat_counts(worlds):
