@@ -3,8 +3,8 @@
 Track A of ``ranking_ml1m.py``: item IDs, item rates and only the past positives of a user. First every row is trained
 with one seed and measured on valid; its test rows are not scored. Then the test rows are scored for item IDs, EM3, EM3
 with the former CIC, EM3 with the CIC that is best on valid, the best row of all without CIC, the codes, and codes and EM3
-together ("all without CIC"), with three seeds. The
-interval of a gain is over redrawn users, for the mean of the seeds' AUCs.
+together ("all without CIC"), with three seeds. The interval of a gain is over redrawn users, for the mean of the seeds'
+AUCs.
 
 Each trained row is a file of results, and a row whose file is there is not trained again: the command can be stopped and
 repeated.

@@ -32,7 +32,7 @@ from ranking_completejourney.past_counts import PastCounts, past_counts
 from ranking_completejourney.report import CAUTIONS, Report
 from ranking_completejourney.results import Results, data_fingerprint, estimate, fingerprint
 from ranking_completejourney.rows import LENGTH
-from ranking_completejourney.slices import slices_of
+from ranking_completejourney.slices import slices_of_test
 from ranking_completejourney.source import DATA, Source, missing_files, read_source, split_of, with_train_share
 from ranking_completejourney.training import train
 from ranking_completejourney.variants import BASE, ROWS, Run, options, runs_of
@@ -51,9 +51,8 @@ def key_of(run: Run, data: str, arguments: argparse.Namespace) -> str:
 
 def measured(source: Source, counts: PastCounts) -> Report:
     """Return the measures of the test rows."""
-    split = split_of(source.impressions.week)
-    train_rows, test_rows = (source.impressions[split == name] for name in ("train", "test"))
-    slices = slices_of(test_rows, train_rows, bought=counts.bought[split == "test"])
+    test_rows = source.impressions[split_of(source.impressions.week) == "test"]
+    slices = slices_of_test(source.impressions, counts.bought)
     return Report(test_rows.label.to_numpy(), test_rows.household_id.to_numpy(), slices)
 
 

@@ -12,7 +12,7 @@ from tests.import_graph import PACKAGE, arrows, circles, edges, imports, modules
 
 # From the ground up; the folders of one floor do not import each other.
 FLOORS = (
-    ("extras", "precision", "terminal", "torch_processes", "training_log"),
+    ("extras", "terminal", "torch_processes", "training_log"),
     ("storage", "importers"),
     ("settings",),
     ("decoding", "telemetry"),
@@ -59,7 +59,6 @@ def test_every_room_has_a_floor_and_is_a_folder():
     assert rooms == set(floors_of(FLOORS))
     assert {room for room in rooms if not _is_folder([room])} == {
         "extras",
-        "precision",
         "terminal",
         "torch_processes",
         "training_log",

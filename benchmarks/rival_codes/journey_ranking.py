@@ -12,15 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from ranking_completejourney.past_counts import past_counts
-from ranking_completejourney.slices import slices_of
-from ranking_completejourney.source import DATA, read_source, split_of, with_train_share
+from ranking_completejourney.slices import slices_of_test
+from ranking_completejourney.source import DATA, read_source, with_train_share
 from ranking_completejourney.training import train
 from ranking_completejourney.variants import ITEM_IDS, ROWS, Run
 from ranking_completejourney.worlds import Worlds
 
-from .ranking import about, by_index
+from .ranking import about, by_index, embeddings_of
 
 TRAIN_SHARE = 0.25
 _ROWS = {row.name: row for row in ROWS}
@@ -37,9 +36,7 @@ class JourneyRanking:
 
     def __init__(self, worlds: Worlds, *, epochs: int = 6) -> None:
         self.worlds, self.epochs = worlds, epochs
-        split = split_of(worlds.impressions.week)
-        tested, trained = (worlds.impressions[split == name] for name in ("test", "train"))
-        self.slices = slices_of(tested, trained, bought=worlds.counts.bought[split == "test"])
+        self.slices = slices_of_test(worlds.impressions, worlds.counts.bought)
 
     @classmethod
     def of_data(cls, folder: Path) -> JourneyRanking:
@@ -49,16 +46,13 @@ class JourneyRanking:
             folder: The ``--folder`` of ``ranking_completejourney.py``.
         """
         whole = read_source(DATA)
-        impressions = with_train_share(whole, TRAIN_SHARE).impressions
-        counts = past_counts(whole._replace(impressions=impressions), impressions)
-        return cls(Worlds(folder / "projects-1", whole, impressions, counts))
+        source = with_train_share(whole, TRAIN_SHARE)
+        counts = past_counts(source, source.impressions)
+        return cls(Worlds(folder / "projects-1", whole, source.impressions, counts))
 
     def embeddings(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the item IDs (I,), ascending, and their frozen embeddings (I, D) float32."""
-        files = self.worlds.prepared(None).embeddings
-        rows = pd.concat([pd.read_parquet(file, columns=["item_id", "embedding"]) for file in files])
-        rows = rows.sort_values("item_id")
-        return rows["item_id"].to_numpy(), np.stack(rows["embedding"]).astype(np.float32)
+        return embeddings_of(self.worlds.prepared(None))
 
     @functools.cached_property
     def ids(self) -> np.ndarray:

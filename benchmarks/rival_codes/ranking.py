@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 from ranking_ml1m.training import train
 from ranking_ml1m.variants import Row
@@ -73,6 +74,13 @@ class MovieRanking:
             world, row = replace(world, rows=rows, codes=about(world, codes, sizes)), _ROW
         found = train(row, "A", world, seed=seed, threads=threads)
         return {"auc_valid": found["valid"]["auc"], "auc": found["test"]["auc"]}
+
+
+def embeddings_of(prepared: Prepared) -> tuple[np.ndarray, np.ndarray]:
+    """Return the item IDs (I,), ascending, and the embeddings (I, D) float32 of a project."""
+    rows = pd.concat([pd.read_parquet(file, columns=["item_id", "embedding"]) for file in prepared.embeddings])
+    rows = rows.sort_values("item_id")
+    return rows["item_id"].to_numpy(), np.stack(rows["embedding"]).astype(np.float32)
 
 
 def by_index(item_id: np.ndarray, codes: np.ndarray, ids: np.ndarray) -> torch.Tensor:

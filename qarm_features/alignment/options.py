@@ -1,9 +1,9 @@
 """Define the options of ``align`` with their defaults and ranges."""
 
 from dataclasses import dataclass
+from typing import get_args
 
-from qarm_features.precision import Precision
-from qarm_features.settings.sections import Alignment
+from qarm_features.settings.sections import Alignment, Precision
 
 _SECTION = Alignment()  # The settings hold the defaults of all options that they name.
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 1.0
@@ -98,7 +98,7 @@ class AlignmentOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be above 0.")
         if self.popularity_power is not None and not 0 <= self.popularity_power <= 1:
             raise ValueError(f"popularity_power is {self.popularity_power}, must be from 0 to 1.")
-        if self.precision not in (None, "float32", "bfloat16"):
+        if self.precision not in (None, *get_args(Precision)):
             raise ValueError(f"precision is {self.precision!r}, must be float32 or bfloat16, or None.")
         if self.uniform_negatives is not None and self.uniform_negatives < 0:
             raise ValueError(f"uniform_negatives is {self.uniform_negatives}, must be at least 0.")

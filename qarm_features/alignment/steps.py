@@ -27,7 +27,7 @@ from qarm_features.alignment.loss import (
 )
 from qarm_features.alignment.options import AlignmentOptions
 from qarm_features.alignment.training_data import PairBatch, TrainingData
-from qarm_features.precision import Precision, computing_in
+from qarm_features.settings.sections import Precision
 from qarm_features.torch_processes import Processes
 
 LOG_TEMPERATURE = "log_temperature"
@@ -46,7 +46,8 @@ def encode_content(content: ItemContent, index: np.ndarray, precision: Precision
         Embeddings (B, D) float32; 0 for a rejected item.
     """
     device = content.encoder.device
-    with computing_in(precision or ("bfloat16" if device.type == "cuda" else "float32"), device):
+    reduced = precision == "bfloat16" or (precision is None and device.type == "cuda")
+    with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
         return content.encode(index).float()
 
 

@@ -208,7 +208,7 @@ def current_encoder(artifacts: Artifacts, settings: Settings) -> Artifact:
         return found.verify()
     config = item_encoder_config(settings.items, settings.encoder, aligned=settings.encoder.align)
     if not settings.encoder.align:
-        return _find_or_publish(artifacts, config)
+        return publish_encoder(artifacts, ItemEncoder(**config), config)
     if newest := _find(artifacts, config, aligned=True):
         logger.warning(
             "WARNING: no encoder was aligned with the present settings alignment and seed. Encoder v%d is used, which was "
@@ -269,15 +269,12 @@ def _find(artifacts: Artifacts, config: Mapping[str, Any], *, aligned: bool) -> 
 
 def _of_alignment(artifacts: Artifacts, config: Mapping[str, Any], wanted: str) -> Artifact | None:
     """Return the newest version of an alignment, or the newest export that follows it before another alignment does."""
-    made_from, found, follows = encoder_fingerprint(config), None, False
-    for version in artifacts.versions():
-        one = artifacts.get(version)
-        if one.manifest.get("made_from") != made_from or not one.manifest.get("aligned"):
-            continue
+    exported = None
+    for one in artifacts.matching(made_from=encoder_fingerprint(config), aligned=True):
         if one.manifest.get("alignment") == wanted:
-            found, follows = one, True
-        elif not one.manifest.get("exported"):
-            follows = False
-        elif follows:
-            found = one
-    return found
+            return exported or one
+        if not one.manifest.get("exported"):
+            exported = None  # those exported after it follow another alignment
+        elif exported is None:
+            exported = one
+    return None

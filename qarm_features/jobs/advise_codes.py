@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from qarm_features.embedding.encoder_versions import current_encoder
 from qarm_features.evaluation.size_advice import advise
 from qarm_features.evaluation.size_sample import size_sample
-from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.context import ENCODER_SETTINGS, JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.report.size_advice_text import advice_lines, advice_values
 from qarm_features.storage.origins import require_embeddings
@@ -27,7 +27,7 @@ from qarm_features.training.time_split import SPLIT_SETTINGS, split_moments
     after="embed-items",
     reads=("items", "item_embeddings", "interactions", "encoders/"),
     writes=(),
-    settings=("items", "encoder", "alignment", "seed", *SPLIT_SETTINGS),
+    settings=(*ENCODER_SETTINGS, *SPLIT_SETTINGS),
 )
 def advise_codes(
     context: JobContext,

@@ -18,7 +18,7 @@ from qarm_features.embedding.encoder_versions import (
     with_limits,
 )
 from qarm_features.encoders.item_encoder import ItemEncoder
-from qarm_features.jobs.context import JobContext, existing_version
+from qarm_features.jobs.context import ENCODER_SETTINGS, JobContext, existing_version
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.training_processes import TrainingProcesses
 from qarm_features.storage.tables import ITEM_PAIRS, ITEMS
@@ -28,7 +28,7 @@ from qarm_features.storage.tables import ITEM_PAIRS, ITEMS
     after="mine-item-pairs",
     reads=("items", "item_pairs", "encoders/"),
     writes=("encoders/",),
-    settings=("items", "encoder", "alignment", "seed"),
+    settings=ENCODER_SETTINGS,
 )
 def align_encoder(
     context: JobContext,

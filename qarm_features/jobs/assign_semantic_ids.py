@@ -11,7 +11,7 @@ import typer
 from pyspark.sql import functions as F
 
 from qarm_features.jobs.cautions import shared_codes
-from qarm_features.jobs.context import JobContext, current_codebooks, existing_version
+from qarm_features.jobs.context import ENCODER_SETTINGS, JobContext, current_codebooks, existing_version
 from qarm_features.jobs.job import Counts, job
 from qarm_features.semantic_ids.append_ids import append_new_ids
 from qarm_features.semantic_ids.assign import level_sizes
@@ -25,7 +25,7 @@ from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_SEMANTIC_IDS
     after="fit-codebooks",
     reads=("item_embeddings", "deleted_items", "codebooks/"),
     writes=("item_semantic_ids",),
-    settings=("items", "encoder", "alignment", "codebooks", "seed", "semantic_ids"),
+    settings=(*ENCODER_SETTINGS, "codebooks", "semantic_ids"),
 )
 def assign_semantic_ids(
     context: JobContext,

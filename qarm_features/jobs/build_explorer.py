@@ -41,7 +41,7 @@ log = logging.getLogger("qarm")
         EVALUATIONS,
     ),
     writes=("explorers/",),
-    settings=("explorer", "nearest_items", "encoder", "alignment", "seed"),
+    settings=("explorer", "nearest_items", "encoder", "seed"),
 )
 def build_explorer(context: JobContext) -> Counts:
     """Computes what the explorer shows of the promoted release, and writes it into one file of artifacts/explorers/v<n>.

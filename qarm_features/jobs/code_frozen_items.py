@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from qarm_features.embedding.encoder_versions import current_encoder, unaligned_encoder
 from qarm_features.jobs.assign_semantic_ids import assign_semantic_ids
-from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.context import ENCODER_SETTINGS, JobContext
 from qarm_features.jobs.embed_items import embed_items
 from qarm_features.jobs.fit_codebooks import fit_codebooks
 from qarm_features.jobs.job import Counts, job
@@ -17,7 +17,7 @@ from qarm_features.jobs.job import Counts, job
     after="align-encoder",
     reads=("items", "interactions", "encoders/"),
     writes=("item_embeddings", "rejected_rows", "codebooks/", "item_semantic_ids"),
-    settings=("encoder", "alignment", "items", "codebooks", "seed", "semantic_ids"),
+    settings=(*ENCODER_SETTINGS, "codebooks", "semantic_ids"),
 )
 def code_frozen_items(context: JobContext) -> Counts:
     """Embeds all items by the frozen encoder, fits codebooks to them, and assigns semantic IDs.

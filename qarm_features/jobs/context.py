@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from qarm_features.feature_store.views.feature_views import Release
 
+# What decides which encoder, and so which codebooks, the settings describe.
+ENCODER_SETTINGS = ("items", "encoder", "alignment", "seed")
+
 log = logging.getLogger(__name__)
 
 
@@ -103,8 +106,7 @@ def current_codebooks(context: JobContext, codebook_version: int | None = None) 
             "No codebooks were fitted with the settings codebooks and seed of qarm.yaml. Run: qarm fit-codebooks"
         )
     encoder_version = newest.manifest["encoder_version"]
-    others = (codebooks.get(version).manifest.get("encoder_version") for version in codebooks.versions())
-    if all(other == encoder_version for other in others):
+    if all(one.manifest.get("encoder_version") == encoder_version for one in codebooks.matching()):
         return newest
     from qarm_features.embedding.encoder_versions import described_encoder  # only here, because it loads torch
 

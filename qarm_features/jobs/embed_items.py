@@ -13,7 +13,7 @@ import typer
 from qarm_features.embedding.embed_items import write_embeddings
 from qarm_features.embedding.encoder_versions import current_encoder, media_limits
 from qarm_features.jobs.bases import WholeWork, mark
-from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.context import ENCODER_SETTINGS, JobContext
 from qarm_features.jobs.embed_new_items import embed_new_items, record_embedded
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.skipping import inputs
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
     after="ingest-catalog",
     reads=("items", "deleted_items", "encoders/"),
     writes=("item_embeddings", "rejected_rows", "encoders/"),
-    settings=("encoder", "alignment", "seed", "items"),
+    settings=ENCODER_SETTINGS,
 )
 def embed_items(
     context: JobContext,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from qarm_features.evaluation.codes import evaluate_version
-from qarm_features.jobs.context import JobContext, current_codebooks
+from qarm_features.jobs.context import ENCODER_SETTINGS, JobContext, current_codebooks
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import EVALUATIONS
 from qarm_features.report.code_table import code_table
@@ -25,7 +25,7 @@ from qarm_features.training.time_split import SPLIT_SETTINGS
     after="assign-semantic-ids",
     reads=("item_semantic_ids", "item_embeddings", "interactions", "codebooks/"),
     writes=(EVALUATIONS,),
-    settings=("items", "encoder", "alignment", "codebooks", "seed", *SPLIT_SETTINGS),
+    settings=(*ENCODER_SETTINGS, "codebooks", *SPLIT_SETTINGS),
 )
 def evaluate_codes(
     context: JobContext,

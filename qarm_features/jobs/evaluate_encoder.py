@@ -12,7 +12,7 @@ import typer
 from qarm_features.embedding.encoder_versions import current_encoder, unaligned_encoder
 from qarm_features.evaluation.co_click_pairs import evaluation_period
 from qarm_features.evaluation.encoders import evaluate
-from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.context import ENCODER_SETTINGS, JobContext
 from qarm_features.jobs.embed_items import embed_items
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.states import EVALUATIONS
@@ -27,7 +27,7 @@ from qarm_features.training.time_split import SPLIT_SETTINGS
     after="mine-item-pairs, align-encoder",
     reads=("items", "interactions", "item_pairs", "encoders/"),
     writes=("item_embeddings", EVALUATIONS),
-    settings=("items", "encoder", "alignment", "seed", *SPLIT_SETTINGS),
+    settings=(*ENCODER_SETTINGS, *SPLIT_SETTINGS),
 )
 def evaluate_encoder(
     context: JobContext,

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from qarm_features.codebooks.banks import find_nearest_items as find
 from qarm_features.codebooks.banks import load_bank, publish_bank
 from qarm_features.embedding.encoder_versions import current_encoder
-from qarm_features.jobs.context import JobContext, existing_version
+from qarm_features.jobs.context import ENCODER_SETTINGS, JobContext, existing_version
 from qarm_features.jobs.job import Counts, job
 from qarm_features.quantizers import NearestItems
 from qarm_features.storage.artifacts import Artifact
@@ -28,7 +28,7 @@ from qarm_features.storage.tables import ITEM_EMBEDDINGS, ITEM_NEAREST_ITEMS, IT
     after="embed-items",
     reads=("items", "deleted_items", "item_embeddings", "encoders/"),
     writes=("banks/", "item_nearest_items"),
-    settings=("items", "encoder", "alignment", "nearest_items", "seed"),
+    settings=(*ENCODER_SETTINGS, "nearest_items"),
 )
 def find_nearest_items(
     context: JobContext,

@@ -16,7 +16,7 @@ from qarm_features.codebooks.fit import fit_model, last_alike, quantizer, requir
 from qarm_features.codebooks.refit import refit_codebooks
 from qarm_features.embedding.encoder_versions import current_encoder
 from qarm_features.jobs.cautions import unused_codes
-from qarm_features.jobs.context import JobContext
+from qarm_features.jobs.context import ENCODER_SETTINGS, JobContext
 from qarm_features.jobs.job import Counts, job
 from qarm_features.semantic_ids.assign import level_sizes, load_codebooks, save_model
 from qarm_features.storage.artifacts import Artifact
@@ -31,7 +31,7 @@ _FRESH = typer.Option(help="Fit a new version from scratch, in which no item kee
     after="embed-items",
     reads=("items", "item_embeddings", "interactions", "encoders/"),
     writes=("codebooks/",),
-    settings=("items", "encoder", "alignment", "codebooks", "seed"),
+    settings=(*ENCODER_SETTINGS, "codebooks"),
 )
 def fit_codebooks(
     context: JobContext,

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from qarm_features.feature_store.publishing.releases import preview_release, publish_release
 from qarm_features.feature_store.views.feature_views import Release
 from qarm_features.jobs.bases import Basis, WholeWork, write_basis
-from qarm_features.jobs.context import JobContext, current_codebooks, existing_version
+from qarm_features.jobs.context import ENCODER_SETTINGS, JobContext, current_codebooks, existing_version
 from qarm_features.jobs.job import Counts, job
 from qarm_features.jobs.publish_new_rows import PUBLISHED, publish_new_rows, published_tables
 from qarm_features.jobs.skipping import inputs
@@ -69,11 +69,8 @@ def _online_store(settings: Settings) -> dict[str, Any]:
     reads=("item_semantic_ids", "user_behavior", "user_impressions", "item_counters", "codebooks/"),
     writes=(RELEASES, "published_keys"),
     settings=(
-        "items",
-        "encoder",
-        "alignment",
+        *ENCODER_SETTINGS,
         "codebooks",
-        "seed",
         "publishing.verify_items",
         "publishing.release_retention_days",
         "publishing.embeddings",

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from qarm_features.embedding.content_layout import lay_out_content
 from qarm_features.embedding.content_tokens import Backbones, backbones_of, items_without_tokens, write_tokens
 from qarm_features.embedding.encoder_versions import current_encoder, media_limits
-from qarm_features.jobs.context import JobContext, existing_version
+from qarm_features.jobs.context import ENCODER_SETTINGS, JobContext, existing_version
 from qarm_features.jobs.job import Counts, job
 from qarm_features.storage.deleting import delete_deleted_items
 from qarm_features.storage.tables import ITEM_CONTENT_TOKENS, ITEMS
@@ -26,7 +26,7 @@ from qarm_features.storage.tables import ITEM_CONTENT_TOKENS, ITEMS
     after="ingest-catalog",
     reads=("items", "deleted_items", "encoders/"),
     writes=("item_content_tokens", "item_content/", "encoders/"),
-    settings=("encoder", "alignment", "seed", "items"),
+    settings=ENCODER_SETTINGS,
 )
 def write_content_tokens(
     context: JobContext,

@@ -73,6 +73,7 @@ class ItemPairs(Section):
     )
 
 
+Precision = Literal["float32", "bfloat16"]  # of matrix products in training
 PoolingMode = Literal["mean", "cls", "lasttoken", "max", "mean_sqrt_len_tokens", "weightedmean"]
 
 
@@ -237,7 +238,7 @@ class Alignment(Section):
         "items without pairs.",
     )
     # The default is None, so that encoders that were aligned before this option existed are still found.
-    precision: Literal["float32", "bfloat16"] | None = Field(
+    precision: Precision | None = Field(
         None,
         description="Precision of matrix products in training: float32, or bfloat16, which is faster on GPUs and on CPUs "
         "with AMX or AVX-512 BF16; null is bfloat16 on a GPU and float32 on a CPU.",

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -158,11 +158,14 @@ class Artifacts:
 
     def find(self, **wanted: Any) -> Artifact | None:
         """Return the newest version whose manifest holds all entries of ``wanted``, or None."""
+        return next(self.matching(**wanted), None)
+
+    def matching(self, **wanted: Any) -> Iterator[Artifact]:
+        """Yield the versions whose manifest holds all entries of ``wanted``, the newest first."""
         for version in reversed(self.versions()):
             artifact = self.get(version)
             if all(artifact.manifest.get(name) == value for name, value in wanted.items()):
-                return artifact
-        return None
+                yield artifact
 
     def remove(self, version: int) -> None:
         """Delete a version in one step for readers. Its number is not given again.

@@ -23,9 +23,7 @@ def test_em3_with_and_without_cic_differ_in_the_loss_alone():
     different = {name for name, value in asdict(with_cic).items() if value != asdict(without)[name]}
 
     assert different == {"content_id_weight", "content_id_dim", "content_id_negatives"}
-    assert (
-        not with_cic.new_items_from_content
-    )  # a map from content to IDs that no loss trains would make the IDs of new items
+    assert not with_cic.new_items_from_content  # no loss would train the map that makes their IDs
 
 
 def test_switches_of_ones_own_stand_beside_named_variants():
