@@ -20,7 +20,7 @@ _HEADER = """\
 # Settings of a QARM features project. A relative path starts at the folder of this file. A line that is commented out shows
 # the default. An environment variable overrides a setting, for example QARM_CODEBOOKS__NUM_LEVELS=4.
 """
-_WHY = "Chosen for new projects, because it helps targets of every popularity; the default stays for those that exist."
+_WHY = "Chosen for new projects, because it cost few-click targets nothing; the default stays for those that exist."
 # Other defaults would let every project that exists align its encoder anew.
 _CHOSEN = {
     "alignment.popularity_correction": Setting(False, _WHY),

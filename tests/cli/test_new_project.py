@@ -15,7 +15,7 @@ def test_the_written_settings_load_and_are_the_defaults(tmp_path):
         assert getattr(settings, name) == Settings.model_fields[name].default
 
 
-def test_a_new_project_aligns_by_what_served_all_popularities_best_and_says_that_the_default_differs(tmp_path):
+def test_a_new_project_aligns_by_what_cost_few_click_targets_nothing_and_says_that_the_default_differs(tmp_path):
     write_project(tmp_path)
 
     alignment = load_settings(tmp_path / "qarm.yaml").alignment
@@ -25,7 +25,7 @@ def test_a_new_project_aligns_by_what_served_all_popularities_best_and_says_that
     default = Settings.model_fields["alignment"].default
     changed = {"popularity_correction": True, "uniform_negatives": None}
     assert alignment.model_copy(update=changed) == default
-    assert line.endswith("because it helps targets of every popularity; the default stays for those that exist.")
+    assert line.endswith("because it cost few-click targets nothing; the default stays for those that exist.")
 
 
 def test_a_project_is_named_after_its_folder_and_its_registry_lies_beside_the_file(tmp_path):
