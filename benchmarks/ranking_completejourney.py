@@ -11,6 +11,7 @@ Data: ``$QARM_DATA/completejourney`` or ``../shared/data/completejourney``. ::
     python benchmarks/ranking_completejourney.py --dry-run
     python benchmarks/ranking_completejourney.py --folder runs                              # one encoder, codebook and seed
     python benchmarks/ranking_completejourney.py --folder runs --encoders 3 --codebooks 3 --seeds 2
+    python benchmarks/ranking_completejourney.py --folder runs --independent 3              # each of 3 has its own of all three
     python benchmarks/ranking_completejourney.py --folder runs --households-share 0.25 --rows "item IDs" "all"
     python benchmarks/ranking_completejourney.py --folder runs --train-share 0.25           # a quarter trains, all are tested
 """
@@ -35,7 +36,7 @@ from ranking_completejourney.rows import LENGTH
 from ranking_completejourney.slices import slices_of_test
 from ranking_completejourney.source import DATA, Source, missing_files, read_source, split_of, with_train_share
 from ranking_completejourney.training import train
-from ranking_completejourney.variants import BASE, ROWS, Run, options, runs_of
+from ranking_completejourney.variants import BASE, ROWS, Run, independent_runs_of, options, runs_of
 from ranking_completejourney.worlds import Worlds
 
 from qarm_features import __version__
@@ -68,8 +69,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rows = [row for row in ROWS if arguments.rows is None or row.name in arguments.rows]
     numbers = {name: getattr(arguments, name) for name in ("encoders", "codebooks", "seeds")}
-    data = data_fingerprint(arguments.data)
-    runs = [(run, key_of(run, data, arguments)) for row in rows for run in runs_of(row, **numbers)]
+    data, alone = data_fingerprint(arguments.data), arguments.independent
+    chosen = [run for row in rows for run in (independent_runs_of(row, alone) if alone else runs_of(row, **numbers))]
+    runs = [(run, key_of(run, data, arguments)) for run in chosen]
     share = f"{arguments.households_share:g}"
     results = Results(arguments.folder / f"results-{share}")
     if arguments.dry_run:
@@ -119,6 +121,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--encoders", type=int, default=1, help="number of seeds of the aligned encoder")
     parser.add_argument("--codebooks", type=int, default=1, help="number of seeds of the codebooks of each encoder")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds of the ranking model")
+    parser.add_argument(
+        "--independent", type=int, metavar="N",
+        help="N runs of a row, each with an encoder, a codebook and a seed of its own, instead of all combinations",
+    )  # fmt: skip
     parser.add_argument("--epochs", type=int, default=6, help="largest number of epochs, of which valid chooses one")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--households-share", type=float, default=1.0, help="share of the households, by hash")

@@ -78,8 +78,8 @@ def run_track(track: str, worlds: dict[str, World], arguments: argparse.Namespac
         ]
         show(row.name, found[row.name], found.get("item IDs") if row.name != "item IDs" else None)
         gain = gain_over([run["logit"] for run in found[row.name]], [counters], test)
-        print(f"{'':6}mean of {arguments.seeds} seeds against LR on four counters: AUC {gain.auc:+.4f}, 95% of redrawn "
-              f"users [{gain.low:+.4f}, {gain.high:+.4f}]", flush=True)  # fmt: skip
+        print(f"{'':6}mean of {arguments.seeds} seeds against LR on four counters: AUC {gain.auc:+.4f}, 95% by redrawn "
+              f"users and seeds [{gain.low:+.4f}, {gain.high:+.4f}]", flush=True)  # fmt: skip
     show_neighbors(found, neighbors)
     return {name: [{k: v for k, v in run.items() if k != "logit"} for run in runs] for name, runs in found.items()}
 

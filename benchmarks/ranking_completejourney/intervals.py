@@ -1,13 +1,15 @@
-"""Intervals over redrawn households, and the correction for several claims.
+"""Intervals of differences between models, and the correction for several claims.
 
-In: scores of the same rows from two models. Out: their AUCs under redrawn households, an interval, a p-value.
+In: scores of the same rows from runs of two models. Out: their AUCs under redrawn households, an interval, a p-value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 DRAWS = 10_000  # fewer cannot tell 30 claims apart from chance after the correction
 _AT_ONCE = 1_000  # draws whose products are in memory together
@@ -84,6 +86,14 @@ def pairs_in_order(household: np.ndarray, positive: np.ndarray, score: np.ndarra
     return found
 
 
+class Interval(NamedTuple):
+    """The 95% interval of a difference, and the two-sided p-value of a difference of 0."""
+
+    low: float
+    high: float
+    p: float
+
+
 def interval(differences: np.ndarray) -> tuple[float, float]:
     """Return the 95% interval of the draws of a difference."""
     low, high = np.nanquantile(differences, [0.025, 0.975])
@@ -95,6 +105,26 @@ def p_value(differences: np.ndarray) -> float:
     drawn = differences[~np.isnan(differences)]
     tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
     return float(min(1.0, 2 * (tail + 1) / (len(drawn) + 1)))
+
+
+def of_runs(differences: np.ndarray, draws: np.ndarray) -> Interval:
+    """Return an interval that other households *and* other runs would move.
+
+    Redrawn households say nothing of another seed, encoder or codebook. The error of the mean has both parts, whose squares
+    are added; Student's t has the degrees of freedom of Welch and Satterthwaite, with one less than R for the runs. One run
+    says nothing of others: its interval is that of the households alone.
+
+    Args:
+        differences: (R,) difference of each independent run.
+        draws: (D,) mean difference of the runs under each draw of households.
+    """
+    if len(differences) == 1 or not np.any(differences):
+        return Interval(*interval(draws), p_value(draws))
+    households, runs = float(np.nanvar(draws)), float(np.var(differences, ddof=1)) / len(differences)
+    freedom = np.inf if runs == 0 else (households + runs) ** 2 / (runs**2 / (len(differences) - 1))
+    mean, error = float(np.mean(differences)), np.sqrt(households + runs)
+    reach = stats.t.ppf(0.975, freedom) * error
+    return Interval(mean - reach, mean + reach, float(2 * stats.t.sf(abs(mean) / error, freedom)))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ranking_completejourney.intervals import DRAWS, RedrawnHouseholds, holm, interval, p_value
+from ranking_completejourney.intervals import DRAWS, Interval, RedrawnHouseholds, holm, of_runs
 from ranking_completejourney.slices import SLICES
 from ranking_completejourney.training import auc_of
 from ranking_completejourney.variants import CLAIMS, Claim, Run
@@ -58,25 +58,28 @@ class Report:
     def show_claims(self, found: Mapping[str, Sequence[tuple[Run, Mapping[str, Any]]]]) -> None:
         """Print each claim whose two rows are there, with an interval and a p-value after Holm's correction."""
         claims = [claim for claim in CLAIMS if claim.row in found and claim.against in found]
-        drawn = {claim.name: self._difference(claim, found) for claim in claims}
-        corrected = holm({name: p_value(draws) for name, (_, draws) in drawn.items()})
+        differences = {claim.name: self._difference(claim, found) for claim in claims}
+        corrected = holm({name: reach.p for name, (_, reach, _) in differences.items()})
         print(
-            f"\nDifferences of AUC within runs of one seed, 95% of {DRAWS:,} redraws of the households, p after Holm:"
+            f"\nDifferences of AUC within runs of one seed, 95% by {DRAWS:,} redraws of the households and by the deviation of "
+            "independent runs, where there are several; p after Holm:"
         )
-        for name, (points, draws) in drawn.items():
-            low, high = interval(draws)
+        for name, (points, reach, pairs) in differences.items():
             deviation = f"±{points.std(ddof=1):.4f}" if len(points) > 1 else ""
             print(
-                f"{name:70} {points.mean():+.4f}{deviation}  [{low:+.4f}, {high:+.4f}]  p {corrected[name]:.3f}  "
-                f"({len(points)} pairs of runs)"
+                f"{name:70} {points.mean():+.4f}{deviation}  [{reach.low:+.4f}, {reach.high:+.4f}]  p {corrected[name]:.3f}  "
+                f"({pairs} pairs of runs, {len(points)} independent)"
             )
 
-    def _difference(self, claim: Claim, found: Mapping[str, Sequence]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the difference of each pair of runs (P,), and the mean difference under each draw (draws,)."""
+    def _difference(self, claim: Claim, found: Mapping[str, Sequence]) -> tuple[np.ndarray, Interval, int]:
+        """Return the difference of each independent pair of runs, its interval, and the number of pairs."""
         pairs = paired(found[claim.row], found[claim.against])
-        points = [a["test"][claim.where] - b["test"][claim.where] for (_, a), (_, b) in pairs]
+        points = np.array([a["test"][claim.where] - b["test"][claim.where] for (_, a), (_, b) in pairs])
         draws = [self._draws(*a, claim.where) - self._draws(*b, claim.where) for a, b in pairs]
-        return np.array(points), np.mean(draws, axis=0)
+        alone = independent([(a, b) for (a, _), (b, _) in pairs])
+        means = np.array([points[alone == one].mean() for one in np.unique(alone)])
+        by_households = np.mean([np.mean(np.stack(draws)[alone == one], axis=0) for one in np.unique(alone)], axis=0)
+        return means, of_runs(means, by_households), len(pairs)
 
     def _draws(self, run: Run, figures: Mapping[str, Any], where: str) -> np.ndarray:
         key = (run.name, where)
@@ -92,6 +95,18 @@ def paired(runs: Sequence[tuple[Run, Any]], others: Sequence[tuple[Run, Any]]) -
         return all(a is None or b is None or a == b for a, b in zip(run[1:], other[1:]))
 
     return [(one, other) for one in runs for other in others if agree(one[0], other[0])]
+
+
+def independent(pairs: Sequence[tuple[Run, Run]]) -> np.ndarray:
+    """Return (P,) int, equal for pairs of runs that are not independent: those of one encoder, or else of one codebook.
+
+    Encoders move all that is fitted after them. Where the pairs have one encoder, codebooks count, and with one codebook the seeds.
+    """
+    for part in ("encoder", "codebook", "seed"):
+        values = [getattr(one, part) if getattr(one, part) is not None else getattr(other, part) for one, other in pairs]
+        if len(set(values)) > 1:
+            return np.unique([-1 if value is None else value for value in values], return_inverse=True)[1]
+    return np.zeros(len(pairs), int)
 
 
 def _cell(values: list[float | None]) -> str:

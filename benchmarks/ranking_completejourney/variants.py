@@ -168,3 +168,11 @@ def runs_of(row: Row, *, encoders: int, codebooks: int, seeds: int) -> list[Run]
         for codebook in (range(codebooks) if row.reads_codes else [None])
         for seed in range(seeds)
     ]
+
+
+def independent_runs_of(row: Row, number: int) -> list[Run]:
+    """Return runs of a row of which each has an encoder, a codebook and a seed of its own.
+
+    They are as many independent results as there are runs, where all combinations share encoders and codebooks.
+    """
+    return [Run(row, i if row.aligned else None, i if row.reads_codes else None, i) for i in range(number)]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from ranking_completejourney.intervals import interval
+from ranking_completejourney.intervals import of_runs
 from ranking_project.world import World
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -55,36 +55,35 @@ def four_counters(world: World) -> dict[str, np.ndarray]:
 
 
 class Gain(NamedTuple):
-    """How far one model is above another: the difference of AUC, and its 95% interval and draws over resampled users."""
+    """How far one model is above another: the difference of AUC, its 95% interval, and the p-value of a difference of 0."""
 
     auc: float
     low: float
     high: float
-    draws: np.ndarray
+    p: float
 
 
 def gain_over(ones: Sequence[np.ndarray], others: Sequence[np.ndarray], rows: RankingBatch) -> Gain:
-    """Return the mean AUC of the seeds of one model, minus that of another one.
+    """Return the mean AUC of the seeds of one model, minus that of another one, over resampled users and over seeds.
 
     AUCs are averaged and not logits: a mean of logits is an ensemble, which is better than each of its models.
 
     Args:
         ones: Logits (R,) of each seed.
-        others: Logits (R,) of each seed of the other model, or the only ones.
+        others: Logits (R,) of the same seeds of the other model, or the only ones.
         rows: The rows.
     """
     label, users = rows.label.numpy(), rows.user_group.numpy()
 
-    def aucs(logits: Sequence[np.ndarray]) -> tuple[float, np.ndarray]:
+    def aucs(logits: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         drawn = [resampled_auc(label, logit, users) for logit in logits]
         return (
-            float(np.mean([area_under_roc(label, logit) for logit in logits])),
+            np.array([area_under_roc(label, logit) for logit in logits], float),
             np.mean([one.auc for one in drawn if one is not None], axis=0),
         )
 
     (one, drawn_ones), (other, drawn_others) = aucs(ones), aucs(others)
-    draws = drawn_ones - drawn_others
-    return Gain(one - other, *interval(draws), draws)
+    return Gain(float(np.mean(one) - np.mean(other)), *of_runs(one - other, drawn_ones - drawn_others))
 
 
 def _four_counters(world: World, split: str) -> np.ndarray:

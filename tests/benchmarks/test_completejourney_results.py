@@ -6,10 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
-from ranking_completejourney.intervals import RedrawnHouseholds, holm, interval, p_value
-from ranking_completejourney.report import paired
+from ranking_completejourney.intervals import RedrawnHouseholds, holm, interval, of_runs, p_value
+from ranking_completejourney.report import independent, paired
 from ranking_completejourney.results import Results, estimate, fingerprint
-from ranking_completejourney.variants import CLAIMS, ROWS, runs_of
+from ranking_completejourney.variants import CLAIMS, ROWS, independent_runs_of, runs_of
 from sklearn.metrics import roc_auc_score
 
 BY_NAME = {row.name: row for row in ROWS}
@@ -88,6 +88,30 @@ def test_runs_are_paired_by_seed_and_by_the_encoder_and_codebook_that_both_have(
     assert all(one.codebook == other.codebook for (one, _), (other, _) in paired(codes, unaligned))
 
 
+def test_independent_runs_share_neither_encoder_nor_codebook_nor_seed():
+    for row in ROWS:
+        runs = independent_runs_of(row, 3)
+        assert [run.seed for run in runs] == [0, 1, 2]
+        assert {run.encoder for run in runs} == ({0, 1, 2} if row.aligned else {None})
+        assert {run.codebook for run in runs} == ({0, 1, 2} if row.reads_codes else {None})
+
+    ids, codes = ([(one, None) for one in independent_runs_of(BY_NAME[name], 3)] for name in ("item IDs", "+ aligned RQ"))
+    assert [(one.seed, other.seed) for (one, _), (other, _) in paired(codes, ids)] == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_runs_of_one_encoder_are_one_result_and_those_of_one_codebook_where_there_is_one_encoder():
+    def groups(name: str, other: str, **numbers: int) -> int:
+        runs = [[(one, None) for one in runs_of(BY_NAME[row], **numbers)] for row in (name, other)]
+        return len(np.unique(independent([(a, b) for (a, _), (b, _) in paired(*runs)])))
+
+    assert groups("all", "item IDs", encoders=3, codebooks=2, seeds=4) == 3
+    assert groups("all", "item IDs", encoders=1, codebooks=2, seeds=4) == 2
+    assert groups("+ EM3 without CIC", "item IDs", encoders=3, codebooks=2, seeds=4) == 4
+    assert groups("all", "+ unaligned RQ", encoders=3, codebooks=1, seeds=1) == 3
+    assert groups("item IDs", "all", encoders=3, codebooks=1, seeds=1) == 3
+    assert groups("item IDs", "item IDs", encoders=1, codebooks=1, seeds=1) == 1
+
+
 def test_claims_name_rows_that_exist():
     assert {name for claim in CLAIMS for name in (claim.row, claim.against)} <= set(BY_NAME)
     assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
@@ -121,6 +145,32 @@ def test_differences_are_paired_because_every_score_has_the_same_draws():
     assert p_value(same) == 1.0
     assert interval(better)[0] > 0
     assert p_value(better) == pytest.approx(2 / 201)
+
+
+def test_an_interval_has_the_deviation_of_runs_in_it_that_redrawn_households_cannot_see():
+    draws = np.random.default_rng(0).normal(0.001, 0.0002, 10_000)  # five standard errors by households
+
+    alone = of_runs(np.array([0.001]), draws)
+    steady = of_runs(np.array([0.0011, 0.0010, 0.0009]), draws)
+    torn = of_runs(np.array([0.0030, 0.0029, -0.0029]), draws)
+
+    assert (alone.low, alone.high) == interval(draws)
+    assert steady.p < 0.01 and steady.low > 0
+    assert torn.p > 0.5 and torn.low < -0.005 < 0.007 < torn.high
+
+
+def test_the_interval_of_runs_holds_the_truth_in_95_of_100_experiments():
+    rng, held, below = np.random.default_rng(1), 0, 0
+    for _ in range(2000):
+        of_households = rng.normal(0, 1)  # shared by all runs, because they score the same households
+        runs = 5 + of_households + rng.normal(0, 1.5, 3)
+        found = of_runs(runs, runs.mean() + rng.normal(0, 1, 400))
+        held += found.low < 5 < found.high
+        null = of_runs(runs - 5, runs.mean() - 5 + rng.normal(0, 1, 400))
+        below += null.p < 0.05
+
+    assert 0.93 < held / 2000 < 0.98
+    assert 0.02 < below / 2000 < 0.07
 
 
 def test_holm_multiplies_the_smallest_by_all_and_never_lets_a_later_one_be_smaller():
