@@ -3,11 +3,14 @@
 Rows: the frozen encoder, the frozen encoder with popularity added, and encoders aligned with every combination of a loss
 (popularity correction: as at first; none; with the positive spared, at power 0.5 and 1; and some of these with 512 or 2,048
 items of the whole catalog as negatives beside the batch) and of pairs (as mined by default; or divided by the popularity of
-the target, with both directions and a cap per target). Every encoder trains the same number
-of passes and keeps its last weights, so that no row is chosen by a criterion that favors it. Columns: HitRate@10 of later
-co-clicks, of targets with at most 5 positives and of new targets; the same after the targets were exchanged at random
-(popularity alone); and the share of items as popular as the target that are farther than it, .5 by chance. Differences from
-the frozen encoder have a 95% interval by resampled users.
+the target, with both directions and a cap per target). By name alone there are trials that the package does not have:
+embeddings pulled to what their codes decode to, drawn negatives of the types of the pair alone, LoRA in the backbone. Every
+encoder trains the same number of passes and keeps its last weights, so that no row is chosen by a criterion that favors it.
+
+Columns: HitRate@10 of later co-clicks, of targets with at most 5 positives and of new targets; the same after the targets
+were exchanged at random (popularity alone); and the share of items as popular as the target that are farther than it, .5 by
+chance. The columns of codes replace each embedding by what 3 levels of 64 codes decode to, and say which share of variance
+this loses. Differences from the frozen encoder have a 95% interval by resampled users.
 
 Each trained encoder's embeddings are stored in ``--work``, and a second call goes on from there.
 Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
@@ -23,12 +26,14 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from alignment_2x2_inputs import DATA, PAIRS, Contents, build_encoder, prepare
+from alignment_trials.codes import PulledToCodes, decoded
+from alignment_trials.types import OfOtherTypes
 from torch.nn.functional import normalize
 
 from qarm_features.alignment import AlignmentOptions
@@ -40,6 +45,24 @@ from qarm_features.ranking.data.popularity import FEW
 from qarm_features.torch_processes import joined_processes
 
 HITS = 10
+
+
+class Trial(NamedTuple):
+    """How an encoder is aligned.
+
+    Attributes:
+        options: Options of the loss.
+        code_weight: Weight of the distance of an embedding to what its codes decode to.
+        of_types: True if a drawn item is a negative of a row only if it shares a genre with an end of its pair.
+        lora_rank: Rank of LoRA in the backbone of the text; 0 leaves the backbone frozen.
+    """
+
+    options: dict[str, Any]
+    code_weight: float = 0.0
+    of_types: bool = False
+    lora_rank: int = 0
+
+
 LOSSES: dict[str, dict[str, Any]] = {
     "old": {"popularity_correction": True, "popularity_power": None},
     "none": {"popularity_correction": False},
@@ -50,24 +73,43 @@ LOSSES: dict[str, dict[str, Any]] = {
     "none-uniform-2048": {"popularity_correction": False, "uniform_negatives": 2048},
     "spared-0.5-uniform": {"popularity_correction": True, "popularity_power": 0.5, "uniform_negatives": 512},
 }
+_BEST = LOSSES["none-uniform-2048"]
+TRIALS: dict[str, Trial] = {
+    "codes-0.1": Trial(_BEST, code_weight=0.1),
+    "codes-1": Trial(_BEST, code_weight=1.0),
+    "codes-10": Trial(_BEST, code_weight=10.0),
+    "types": Trial(_BEST, of_types=True),
+    "lora-8": Trial(_BEST, lora_rank=8),
+    **{name: Trial(options) for name, options in LOSSES.items()},
+}
 
 
 class LastWeights(AlignmentRun):
     """A training run that keeps the weights of its last epoch, whatever the held-out pairs say."""
+
+    def _train_epoch(self) -> None:
+        if isinstance(self.content, PulledToCodes):
+            self.content.fit()
+        super()._train_epoch()
 
     def _measure(self) -> dict[str, Any]:
         measured = {"loss": 0.0, "hit_rate": 0.0, "hit_rates": {}, "beats_matched": {}}
         return measured | {"score": self.state["epoch"] + 1.0 if self.state["batch"] else 0.0}
 
 
-def train(work: Path, pairs: str, options: AlignmentOptions) -> np.ndarray:
+def train(work: Path, pairs: str, trial: Trial, options: AlignmentOptions) -> np.ndarray:
     """Train an encoder and return the published embeddings (n, D) of all items."""
     with joined_processes(seed=options.seed, num_threads=options.num_threads, use_gpu=False) as processes:
         data = TrainingData(packed(work / pairs), batch_size=options.batch_size, seed=options.seed)
         contents = Contents(data, work)
-        encoder = build_encoder()
+        encoder = build_encoder(lora_rank=trial.lora_rank)
         run = LastWeights(encoder, data, options, processes, None)
-        run.content = contents.of(encoder, data)
+        if not trial.lora_rank:  # or else the tokens change in training
+            run.content = contents.of(encoder, data)
+        if trial.code_weight:
+            run.content = PulledToCodes(run.content, trial.code_weight, options.seed)
+        if trial.of_types:
+            data.known = OfOtherTypes(data.known, np.load(work / "types.npy"))
         run.train()
         with torch.inference_mode():
             parts = np.array_split(np.arange(len(data.items)), 1 + len(data.items) // 512)
@@ -88,6 +130,15 @@ def measure(embeddings: np.ndarray, pairs: pd.DataFrame, matched: pd.DataFrame, 
     Returns:
         A row for each pair: ``hit``, ``exchanged`` (a hit after the targets were exchanged), ``beats`` in [0, 1].
     """
+    found = ranked(embeddings, pairs, matched, added)
+    of_codes = decoded(embeddings, seed=0)
+    lost = np.square(embeddings - of_codes).sum() / np.square(embeddings - embeddings.mean(0)).sum()
+    by_codes = ranked(of_codes / np.linalg.norm(of_codes, axis=1, keepdims=True).clip(1e-9), pairs, matched, added)
+    return found.assign(decoded=by_codes["hit"], decoded_beats=by_codes["beats"], lost=lost)
+
+
+def ranked(embeddings: np.ndarray, pairs: pd.DataFrame, matched: pd.DataFrame, added: np.ndarray) -> pd.DataFrame:
+    """Return the columns ``hit``, ``exchanged`` and ``beats`` of ``measure``."""
     trigger, rows = pairs["trigger"].to_numpy(), np.arange(len(pairs))
     scores = embeddings[trigger] @ embeddings.T + added
     scores[rows, trigger] = -np.inf
@@ -106,11 +157,15 @@ def embeddings_of(name: str, seed: int, work: Path, arguments: argparse.Namespac
     """Return the embeddings of an aligned encoder for one seed, from the work folder or trained now."""
     file = work / "rows" / f"{name.replace('/', '-')}-{seed}.npy"
     if not file.exists():
-        pairs, loss = name.split("/")
+        pairs, trial = name.split("/")[0], TRIALS[name.split("/")[1]]
         options = AlignmentOptions(
-            **LOSSES[loss], epochs=arguments.epochs, patience=arguments.epochs, seed=seed, num_threads=arguments.threads
+            **trial.options,
+            epochs=arguments.epochs,
+            patience=arguments.epochs,
+            seed=seed,
+            num_threads=arguments.threads,
         )
-        embeddings = train(work, pairs, options)
+        embeddings = train(work, pairs, trial, options)
         file.parent.mkdir(exist_ok=True)
         draft = file.with_suffix(".draft.npy")
         np.save(draft, embeddings)
@@ -137,6 +192,8 @@ def table(rows: dict[str, list[pd.DataFrame]], pairs: pd.DataFrame) -> None:
         shown += [f"beats {part} {np.nanmean(mean['beats'][mask]):.3f}" for part, mask in slices.items()]
         lifts = mean["hit"] - mean["exchanged"]
         shown.append(f"lift {lifts.mean():.4f}")
+        shown.append(f"of codes: lost {mean['lost'].mean():.3f} HR {mean['decoded'].mean():.4f}")
+        shown.append(f"beats {np.nanmean(mean['decoded_beats']):.4f}")
         if name != "frozen":
             for words, own, other in (
                 ("beats", mean["beats"], frozen["beats"]),

@@ -28,11 +28,11 @@ PAIRS = {
 }
 
 
-def build_encoder() -> ItemEncoder:
-    """Build an encoder with the default settings."""
+def build_encoder(*, lora_rank: int = 0) -> ItemEncoder:
+    """Build an encoder with the default settings, but for the rank of LoRA in its backbone."""
     settings = Encoder()
     shape = {name: getattr(settings, name) for name in ("num_queries", "dim", "num_layers", "num_heads")}
-    modalities = {"text": {"backbone": settings.text_backbone}}
+    modalities = {"text": {"backbone": settings.text_backbone, "lora_rank": lora_rank}}
     return ItemEncoder(
         modalities, q_former=shape, tokens_kept=settings.tokens_kept, frozen_weight=settings.frozen_weight
     )
@@ -133,6 +133,8 @@ def prepare(work: Path, *, period: str) -> None:
     pairs.to_parquet(work / "pairs.parquet")
     matched.to_parquet(work / "matched.parquet")
     catalog.to_parquet(work / "items.parquet")
+    genres = pd.read_parquet(DATA / "items.parquet", columns=["item_id", "genres"]).set_index("item_id")["genres"]
+    np.save(work / "types.npy", genres.loc[catalog["item_id"]].str.get_dummies(", ").to_numpy(bool))
     vectors = pd.DataFrame({"item_id": catalog["item_id"], "embedding": list(frozen)})
     embeddings = context.spark.createDataFrame(vectors, "item_id bigint, embedding array<float>")
     weight = best_popularity_weight(log, embeddings, until=since, k=10, max_pairs=2_000, seed=0)

@@ -11,7 +11,7 @@ Data: ``$QARM_DATA/completejourney`` or ``../shared/data/completejourney``. ::
     python benchmarks/ranking_completejourney.py --dry-run
     python benchmarks/ranking_completejourney.py --folder runs                              # one encoder, codebook and seed
     python benchmarks/ranking_completejourney.py --folder runs --encoders 3 --codebooks 3 --seeds 2
-    python benchmarks/ranking_completejourney.py --folder runs --independent 3              # each of 3 has its own of all three
+    python benchmarks/ranking_completejourney.py --folder runs --independent 3              # 3 runs that share none of these
     python benchmarks/ranking_completejourney.py --folder runs --households-share 0.25 --rows "item IDs" "all"
     python benchmarks/ranking_completejourney.py --folder runs --train-share 0.25           # a quarter trains, all are tested
 """

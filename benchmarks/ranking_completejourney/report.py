@@ -61,8 +61,8 @@ class Report:
         differences = {claim.name: self._difference(claim, found) for claim in claims}
         corrected = holm({name: reach.p for name, (_, reach, _) in differences.items()})
         print(
-            f"\nDifferences of AUC within runs of one seed, 95% by {DRAWS:,} redraws of the households and by the deviation of "
-            "independent runs, where there are several; p after Holm:"
+            f"\nDifferences of AUC within runs of one seed, 95% by {DRAWS:,} redraws of the households and by the "
+            "deviation of independent runs, where there are several; p after Holm:"
         )
         for name, (points, reach, pairs) in differences.items():
             deviation = f"±{points.std(ddof=1):.4f}" if len(points) > 1 else ""
@@ -100,10 +100,12 @@ def paired(runs: Sequence[tuple[Run, Any]], others: Sequence[tuple[Run, Any]]) -
 def independent(pairs: Sequence[tuple[Run, Run]]) -> np.ndarray:
     """Return (P,) int, equal for pairs of runs that are not independent: those of one encoder, or else of one codebook.
 
-    Encoders move all that is fitted after them. Where the pairs have one encoder, codebooks count, and with one codebook the seeds.
+    Encoders move all that is fitted after them. Where the pairs have one encoder, codebooks count, and then the seeds.
     """
     for part in ("encoder", "codebook", "seed"):
-        values = [getattr(one, part) if getattr(one, part) is not None else getattr(other, part) for one, other in pairs]
+        values = [
+            getattr(one, part) if getattr(one, part) is not None else getattr(other, part) for one, other in pairs
+        ]
         if len(set(values)) > 1:
             return np.unique([-1 if value is None else value for value in values], return_inverse=True)[1]
     return np.zeros(len(pairs), int)
