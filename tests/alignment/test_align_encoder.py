@@ -151,6 +151,7 @@ def test_the_latest_pairs_are_held_out(spark, tmp_path):
     assert {10 * a + b for (a, b), split in splits_of(written).items() if split == "valid"} == set(latest)
 
 
+@pytest.mark.slow
 def test_pairs_at_one_time_are_held_out_by_hash(spark, tmp_path):
     pairs = [(a, b, "x", 1.0, 5) for a in range(30) for b in range(30) if a != b]
 
@@ -159,6 +160,7 @@ def test_pairs_at_one_time_are_held_out_by_hash(spark, tmp_path):
     assert 0.1 < (written["split"] == "valid").mean() < 0.3
 
 
+@pytest.mark.slow
 def test_a_held_out_item_has_no_training_pair_whatever_the_partitions(spark, tmp_path):
     pairs = [(a, b, "x", 1.0, 0) for a in range(60) for b in range(60) if a != b]
 

@@ -95,7 +95,9 @@ def test_independent_runs_share_neither_encoder_nor_codebook_nor_seed():
         assert {run.encoder for run in runs} == ({0, 1, 2} if row.aligned else {None})
         assert {run.codebook for run in runs} == ({0, 1, 2} if row.reads_codes else {None})
 
-    ids, codes = ([(one, None) for one in independent_runs_of(BY_NAME[name], 3)] for name in ("item IDs", "+ aligned RQ"))
+    ids, codes = (
+        [(one, None) for one in independent_runs_of(BY_NAME[name], 3)] for name in ("item IDs", "+ aligned RQ")
+    )
     assert [(one.seed, other.seed) for (one, _), (other, _) in paired(codes, ids)] == [(0, 0), (1, 1), (2, 2)]
 
 

@@ -92,6 +92,7 @@ def test_duplicates_by_a_column_need_its_name():
         InteractionSource(path="a.csv", duplicates="latest")
 
 
+@pytest.mark.slow
 def test_a_log_with_guests_is_ingested_when_their_reason_is_allowed_and_else_both_tables_are_named(spark, tmp_path):
     folder = write_toy_project(tmp_path)
     log, items = toy_interactions().astype({"user_id": "Int64"}), toy_items()

@@ -88,6 +88,7 @@ def test_a_run_that_dies_keeps_its_commits_a_second_embeds_the_rest_and_a_change
     assert [item for item in before if before[item] != after[item]] == [0]
 
 
+@pytest.mark.slow
 def test_a_second_run_looks_only_at_items_that_came_or_changed_until_one_is_rejected(fresh_project, caplog):
     warehouse = fresh_project.warehouse
     ingest_catalog(fresh_project)
@@ -144,6 +145,7 @@ def test_items_with_the_same_content_are_encoded_once_and_have_equal_embeddings(
     assert [row["row"] for row in embedded if row["reason"]] == ['{"item_id": 2}', '{"item_id": 4}']
 
 
+@pytest.mark.slow
 def test_items_with_the_same_text_come_one_after_the_other_on_the_executors(project, spark):
     items = project.warehouse.read(ITEMS)
     twice = items.unionByName(items.withColumn("item_id", F.col("item_id") + 1000))

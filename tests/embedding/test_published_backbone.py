@@ -58,6 +58,7 @@ def test_the_embeddings_of_a_catalog_are_the_vectors_of_the_library(project):
     torch.testing.assert_close(embeddings, library(folder, texts), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_an_exported_encoder_has_these_vectors_beside_its_fusion(project):
     context, folder = project
     write_content_tokens(context)

@@ -128,6 +128,7 @@ def test_co_clicks_without_codes_are_no_figure(evaluated, spark):
     assert figures["items"] == 2
 
 
+@pytest.mark.slow
 def test_baskets_have_a_row_of_their_own_for_codes_and_encoders(spark):
     codes = spark.createDataFrame([(i, [i % 2]) for i in range(20)], "item_id long, rq_codes array<int>")
     unit = [(i, [1.0, 0.0] if i % 2 else [0.0, 1.0], 0) for i in range(20)]

@@ -101,6 +101,7 @@ def test_a_bend_needs_to_be_sharp():
     assert choose_size(smooth, items=700) == (32, "items")
 
 
+@pytest.mark.slow
 def test_collisions_lie_between_those_of_the_sample_and_the_bound():
     rows = clustered([16, 8], 8_000)
 

@@ -64,6 +64,7 @@ def test_the_order_of_ids_within_a_moment_gives_no_hits(spark, relation):
     assert rate == pytest.approx(CHANCE, abs=0.01)  # with ties in the order of IDs it is .75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relation", [future_co_clicks, bought_together])
 def test_other_ids_of_the_same_items_give_the_same_hit_rate(spark, relation):
     names = np.random.default_rng(1).permutation(NUM_ITEMS)

@@ -41,6 +41,7 @@ def test_a_lost_redis_is_waited_for_and_the_load_is_complete(spark, tmp_path, re
     assert read(store, *range(0, 20_000, 199)) == [i % 100 for i in range(0, 20_000, 199)]
 
 
+@pytest.mark.slow
 def test_a_redis_that_stays_away_ends_the_load_and_leaves_the_watermark(ratings, tmp_path, redis_server):
     online = {"type": "redis", "connection_string": redis_server.connection_string}
     store, view = open_store(tmp_path / "repo", online, retry_seconds=0.3), ratings((1, 10, 5, 0))

@@ -12,6 +12,7 @@ from tests.following.online_content import online_content
 DERIVED = (INTERACTIONS, USER_BEHAVIOR, USER_IMPRESSIONS, ITEM_COUNTERS)
 
 
+@pytest.mark.slow
 def test_clicks_on_new_and_old_items_reach_sequences_and_counters_as_a_run_over_everything_would_build_them(followed):
     followed.add("new.parquet", items_of([64]))
     log = clicks_of((3, 64, 1, 5), (3, 7, 2, 2), (99, 64, 3, 5), (4, 1, 4, 1), (None, 1, 5, 5))

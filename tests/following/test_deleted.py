@@ -63,6 +63,7 @@ def test_a_deleted_item_leaves_and_may_come_back(catalog):
     assert item_ids(catalog, DELETED_ITEMS) == {99}
 
 
+@pytest.mark.slow
 def test_a_run_deletes_what_a_follower_would(catalog):
     run_jobs(catalog.context)
     before = catalog.ids()

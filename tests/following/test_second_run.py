@@ -40,6 +40,7 @@ def same_content(made: FollowedProject, other: FollowedProject) -> None:
         assert found[name] == expected[name], name
 
 
+@pytest.mark.slow
 def test_a_second_run_adds_what_came_and_ends_as_a_run_over_all_rows_does(grown, tmp_path, spark, caplog):
     other = FollowedProject(shutil.copytree(grown.folder, tmp_path / "whole"), spark)
     reasons = run(other, caplog, whole=True)

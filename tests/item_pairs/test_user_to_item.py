@@ -139,6 +139,7 @@ def two_tastes(spark):
     return log(spark, *rows)
 
 
+@pytest.mark.slow
 def test_als_factors_of_items_liked_by_the_same_users_are_similar_and_do_not_depend_on_partitions(spark, monkeypatch):
     monkeypatch.setattr("qarm_features.item_pairs.item_vectors._ITERATIONS", 3)
     rows = two_tastes(spark)

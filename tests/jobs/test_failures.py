@@ -248,7 +248,11 @@ def test_a_training_process_without_memory_is_explained(fresh_project, function,
 
 
 @pytest.mark.parametrize(
-    "launch", [[QARM, "ingest-catalog"], [sys.executable, str(ROOT / "spark_jobs/ingest_catalog.py")]]
+    "launch",
+    [
+        [QARM, "ingest-catalog"],
+        pytest.param([sys.executable, str(ROOT / "spark_jobs/ingest_catalog.py")], marks=pytest.mark.slow),
+    ],
 )
 def test_a_command_that_reads_a_broken_file_prints_one_line(tmp_path, launch):
     folder = write_toy_project(tmp_path)

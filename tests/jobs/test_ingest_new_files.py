@@ -50,6 +50,7 @@ def ingest(made: FollowedProject, caplog):
     return counts, told[0].partition("because ")[2] if told else None
 
 
+@pytest.mark.slow
 def test_added_files_are_read_alone_and_the_tables_are_those_of_a_run_over_all_files(tmp_path, spark, caplog):
     grown, whole = project(tmp_path / "grown", spark, *FIRST), project(tmp_path / "whole", spark, *FIRST, *LATER)
     assert ingest(grown, caplog)[1] == "no earlier run is recorded"

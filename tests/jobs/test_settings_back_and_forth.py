@@ -31,6 +31,7 @@ def run_what_changed(context) -> None:
             record_run(job, context.settings, seen, job(context), 0.0)
 
 
+@pytest.mark.slow
 def test_codes_come_from_codebooks_of_the_encoder_that_the_settings_describe(tmp_path, spark, caplog):
     folder = write_toy_project(tmp_path)
     for more in ("", OTHER_ENCODER):

@@ -140,6 +140,7 @@ def test_weights_that_cannot_be_used_are_refused(spark, weight, message):
         FiniteScalar(weightCol="clicks").fit(rows)
 
 
+@pytest.mark.slow
 def test_the_last_level_quantizes_the_residuals_of_k_means(spark, residuals):
     rows = spark.createDataFrame([(i, row.tolist()) for i, row in enumerate(residuals)], "item_id long, e array<float>")
     estimator = ResidualKMeansFiniteScalar(inputCol="e", numLevels=2, codebookSize=4, lastCodebookSize=64, maxIter=3)
@@ -224,7 +225,13 @@ def test_rows_that_do_not_fit_the_projection_are_refused(spark, catalog, row, me
         model.transform(spark.createDataFrame([(0, row)], SCHEMA)).collect()
 
 
-@pytest.mark.parametrize("estimator", [FiniteScalar(), ResidualKMeansFiniteScalar(inputCol="residual", codebookSize=2)])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        FiniteScalar(),
+        pytest.param(ResidualKMeansFiniteScalar(inputCol="residual", codebookSize=2), marks=pytest.mark.slow),
+    ],
+)
 def test_an_output_column_that_is_there_already_is_refused(catalog, estimator):
     model = estimator.fit(catalog)
 

@@ -123,6 +123,7 @@ def test_spherical_centroids_have_norm_one_in_the_first_level(catalog):
     assert np.linalg.norm(model.codebooks[1], axis=1).max() < 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["k-means||", "random"])
 def test_other_starts_end_near_the_error_of_the_default(catalog, fitted, mode):
     error = first_error(fit(catalog, initMode=mode, maxIter=20))
@@ -159,6 +160,7 @@ def test_each_iteration_reports_its_error(catalog):
     assert errors == sorted(errors, reverse=True)
 
 
+@pytest.mark.slow
 def test_the_device_of_products_changes_no_bit(catalog, fitted):
     by_torch = fit(catalog, device="torch-cpu")
 

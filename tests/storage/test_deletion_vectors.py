@@ -88,6 +88,7 @@ def test_files_whose_columns_have_other_names_are_refused(five_left, spark, read
         read(five_left, ITEM_SEMANTIC_IDS)
 
 
+@pytest.mark.slow
 def test_no_reader_of_any_table_sees_a_deleted_row(copied, spark):
     tables = [table for table in TABLES if copied.warehouse.exists(table) and copied.warehouse.read(table).count()]
     for table in tables:

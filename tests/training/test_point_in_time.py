@@ -110,6 +110,7 @@ def test_randomized_rows_are_those_of_feast(store, spark):
     assert sum("None, None, None, None, None)" in row for row in ours) > 0
 
 
+@pytest.mark.slow
 def test_partitions_do_not_change_the_result(store, spark):
     one, seven = (entities(spark, np.random.default_rng(2), partitions) for partitions in (1, 7))
 

@@ -32,7 +32,7 @@ from tests.feature_store.two_versions import release, write_two_versions
 
 
 @pytest.fixture(
-    params=["sqlite", "redis", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cluster", "postgres"))]
+    params=["redis", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sqlite", "cluster", "postgres"))]
 )
 def online_store(request, tmp_path):
     """The section ``online_store`` of ``feature_store.yaml``."""
@@ -119,6 +119,7 @@ def project(spark, tmp_path):
     return context
 
 
+@pytest.mark.slow
 def test_every_view_of_the_log_loses_who_left(project):
     behavior(project, 7)
     shown(project, 7, items=(1,))
@@ -182,6 +183,7 @@ def test_a_dry_run_says_what_would_go_and_changes_nothing(project):
     ]
 
 
+@pytest.mark.slow
 def test_verification_finds_a_user_who_should_be_gone(project):
     verify_release(project.spark, project.settings, 0)
     with sqlite3.connect(project.settings.feature_repo_path / "online_store.db") as online:

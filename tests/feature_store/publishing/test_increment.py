@@ -40,7 +40,7 @@ def start_at(served, version: int) -> None:
     write_manifest(served.settings, dataclasses.replace(manifest, release=release))
 
 
-@pytest.mark.parametrize("compare", [False, True])
+@pytest.mark.parametrize("compare", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_rows_that_came_changed_and_left_are_served_and_the_record_is_that_of_a_full_publication(served, compare):
     spark, settings, warehouse = served.spark, served.settings, served.warehouse
     since = warehouse.version(ITEM_SEMANTIC_IDS)

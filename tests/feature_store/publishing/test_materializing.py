@@ -11,6 +11,7 @@ from qarm_features.feature_store.publishing.releases import publish_release
 from tests.feature_store.two_versions import release, write_two_versions
 
 
+@pytest.mark.slow
 def test_a_view_that_another_process_loads_is_served_by_the_settings_of_a_new_project(spark, tmp_path, monkeypatch):
     settings = write_two_versions(tmp_path / "project", spark).settings
     publish_release(spark, settings, release(0))

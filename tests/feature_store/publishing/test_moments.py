@@ -66,6 +66,7 @@ def test_rows_of_the_future_are_held_back_counted_and_named(project):
     verify_release(project.spark, project.settings, 0)
 
 
+@pytest.mark.slow
 def test_a_row_of_the_very_moment_is_loaded_and_one_microsecond_later_it_is_not(project, monkeypatch):
     moment = datetime(2025, 6, 7, 8, 9, 10, 123_456, tzinfo=UTC)
 
@@ -84,6 +85,7 @@ def test_a_row_of_the_very_moment_is_loaded_and_one_microsecond_later_it_is_not(
     assert served(project, 7, 8) == [[1], None]
 
 
+@pytest.mark.slow
 def test_the_session_s_time_zone_moves_no_moment(project):
     zone = project.spark.conf.get("spark.sql.session.timeZone")
     rows = project.spark.createDataFrame([(7,)], "user_id long")

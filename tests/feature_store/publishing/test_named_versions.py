@@ -82,6 +82,7 @@ def test_tables_that_releases_name_keep_their_versions_for_years_and_others_as_d
     assert retention(context.warehouse.path(USER_BEHAVIOR), LOG) == 30 * DAY
 
 
+@pytest.mark.slow
 def test_a_publication_raises_the_time_of_an_existing_table_once_and_runs_nothing_again(published):
     spark, settings = published.spark, published.settings
     warehouse = Warehouse(settings.warehouse_path, **settings.id_types)

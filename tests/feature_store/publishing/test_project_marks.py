@@ -133,6 +133,7 @@ def test_a_second_project_without_the_registry_is_refused_by_the_mark_online(spa
     Ownership.found(second.settings, store).require([])  # and the project that continues the first one passes
 
 
+@pytest.mark.slow
 def test_rows_that_an_earlier_version_wrote_for_another_project_are_not_overwritten(spark, tmp_path, online_store):
     first = write_two_versions(tmp_path / "first", spark, online_store=online_store)
     second = write_two_versions(tmp_path / "second", spark, online_store=online_store)
@@ -166,6 +167,7 @@ def forget_mark(config) -> None:
             rows.execute("DROP TABLE qarm_project")
 
 
+@pytest.mark.slow
 def test_what_an_earlier_version_published_is_accepted_once_with_a_warning_and_then_tagged(spark, tmp_path, caplog):
     context = write_two_versions(tmp_path, spark)
     settings = context.settings

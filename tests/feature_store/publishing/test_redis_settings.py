@@ -40,6 +40,7 @@ def redis_check(context):
     return next(check for check in checks(config) if check.name == "Redis").run()
 
 
+@pytest.mark.slow
 def test_a_retracted_event_is_gone_online_and_a_store_that_would_keep_it_is_refused(project):
     two = project.spark.createDataFrame([(7, [1], 11), (7, [1, 3], 21)], "user_id long, items array<long>, at long").select(
         "user_id", F.col("items").alias("behavior_item_ids"), F.col("items").alias("behavior_timestamps"),
@@ -68,6 +69,7 @@ def row_keys(client) -> list[bytes]:
     return [key for key in client.scan_iter() if not key.startswith(b"qarm_project:")]
 
 
+@pytest.mark.slow
 def test_a_publication_renews_keys_that_expire_and_the_job_is_never_skipped(project, redis_server):
     client = redis_server.client()
     set_online_store(project, key_ttl_seconds=1_000)

@@ -47,7 +47,7 @@ else:
 """
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def project(request, tmp_path):
     """The settings of a project with releases 0, 1 and 2, of which 0 is served, and a registry of each kind."""
     store = stock_store(tmp_path, {"type": "sqlite", "path": "online.db"}, CODES)
@@ -158,6 +158,7 @@ def wait_shortly(settings, milliseconds: int) -> None:
     path.write_text(yaml.safe_dump(config))
 
 
+@pytest.mark.slow
 def test_a_sqlite_registry_that_is_locked_for_seven_seconds_is_waited_for(tmp_path):
     store = stock_store(tmp_path, {"type": "sqlite", "path": "online.db"}, CODES)
     settings = load_settings(tmp_path / "qarm.yaml")

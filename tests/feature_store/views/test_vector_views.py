@@ -109,6 +109,7 @@ def test_stock_feast_serves_the_same_under_the_views_and_under_the_services(publ
     assert (by_service["vq_codes"], by_service["bank_version"]) == ([[2, 3]], [0])
 
 
+@pytest.mark.slow
 def test_a_flip_moves_vectors_with_the_codes_and_feast_apply_leaves_them(published):
     settings, spark = published.settings, published.spark
     pinned = VectorReader(
@@ -172,6 +173,7 @@ def test_vq_codes_must_be_there_before_they_are_published(published):
         vectors_to_publish(published.spark, settings, store, other)
 
 
+@pytest.mark.slow
 def test_a_retired_release_takes_its_own_vectors_along_and_no_others(published):
     settings = published.settings
     publish_release(published.spark, settings, release(1))

@@ -103,6 +103,7 @@ class _WithState(IterableDataset):
             yield worker, batch, self.rows.state_dict()
 
 
+@pytest.mark.slow
 def test_every_worker_of_every_rank_resumes_where_it_was(tmp_path):
     files = write(tmp_path)
     rows = open_rows(files, rank=1, world_size=2)

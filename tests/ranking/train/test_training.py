@@ -150,6 +150,7 @@ def train_as_rank(rank: int, port: int, splits: dict[str, list[str]], output_dir
     (Path(output_dir) / f"of_rank_{rank}.json").write_text(json.dumps(metrics))
 
 
+@pytest.mark.slow
 def test_two_processes_with_uneven_shares_train_one_model_after_another(splits, tmp_path):
     """897 rows: rank 0 makes 7 steps of 64 rows, rank 1 one step more; 3 test rows: 1 and 2."""
     uneven = splits | {
