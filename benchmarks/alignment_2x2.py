@@ -75,7 +75,9 @@ LOSSES: dict[str, dict[str, Any]] = {
 }
 _BEST = LOSSES["none-uniform-2048"]
 TRIALS: dict[str, Trial] = {
+    "codes-0.03": Trial(_BEST, code_weight=0.03),
     "codes-0.1": Trial(_BEST, code_weight=0.1),
+    "codes-0.3": Trial(_BEST, code_weight=0.3),
     "codes-1": Trial(_BEST, code_weight=1.0),
     "codes-10": Trial(_BEST, code_weight=10.0),
     "types": Trial(_BEST, of_types=True),

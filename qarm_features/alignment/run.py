@@ -84,9 +84,12 @@ class AlignmentRun:
         """Train to the end, put the best weights into the encoder, and return the metrics without the options."""
         if not self._resume():
             if self.processes.rank == 0:
+                contents, items = len(self.data.items), int(self.data.items.copies.sum())
                 logger.info(
-                    "%s item pairs of %s items, at most %d epochs. First the untrained encoder is measured.",
-                    *(f"{len(self.data.pairs):,}", f"{len(self.data.items):,}", self.options.epochs),
+                    "%s item pairs of %s items%s, at most %d epochs. First the untrained encoder is measured.",
+                    *(f"{len(self.data.pairs):,}", f"{items:,}"),
+                    f" with {contents:,} different contents" if contents < items else "",
+                    self.options.epochs,
                 )
             untrained = self._measure()
             self.state |= {
@@ -220,7 +223,9 @@ class AlignmentRun:
             "valid": self.state["best"],
             "epochs": self.state["epochs"],
             "best_epoch": None if best == _UNTRAINED else best,
-            "rejected_items": self.processes.broadcast(lambda: len(set().union(*rejected))),
+            "rejected_items": self.processes.broadcast(
+                lambda: int(self.data.items.copies[sorted(set().union(*rejected))].sum())
+            ),
             "num_pairs": len(self.data.pairs),
             "num_weights": sum(weight.numel() for weight in self.weights.values()),
         }

@@ -1,7 +1,7 @@
 """Read packed training data from memory-mapped files: item pairs in batches, and raw columns of items.
 
 In: a folder that ``packed`` returned. Out: batches of item indexes, which depend only on seed, epoch and number of the batch
-and not on the number of processes; and raw columns of items.
+and not on the number of processes; and raw columns of items. Items with the same content are one item here, with one index.
 """
 
 from __future__ import annotations
@@ -122,14 +122,19 @@ class PackedItems:
 
     Args:
         folder: Folder that ``packed`` returned.
+
+    Attributes:
+        copies: Numbers (m,) int64 of items of the catalog that have the content of each item here.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self._reader = pa.ipc.open_file(pa.memory_map(str(Path(folder) / "items.arrow")))
-        self._rows = np.load(Path(folder) / "item_rows.npy", mmap_mode="r")
+        self._rows, self.copies = (
+            np.load(Path(folder) / f"{name}.npy", mmap_mode="r") for name in ("item_rows", "copies")
+        )
 
     def __len__(self) -> int:
-        """Return the number of items."""
+        """Return the number of items, which have different contents."""
         return len(self._rows)
 
     def columns(self, index: np.ndarray) -> dict[str, list[Any]]:

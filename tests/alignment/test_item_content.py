@@ -106,7 +106,7 @@ def test_a_trained_backbone_is_run_each_time_and_gets_its_gradient(encoder, item
 
 
 def test_an_item_with_broken_content_is_all_0_and_its_reason_is_kept(encoder, tmp_path):
-    vectors = [[1.0] * 12] * 120
+    vectors = [[1.0 + item] * 12 for item in range(120)]
     vectors[2] = [0.0] * 12
     source = write_planted_source(tmp_path / "source", precomputed=pa.array(vectors))
     content = ItemContent(encoder, PackedItems(packed(source)), cache_bytes=10**6)

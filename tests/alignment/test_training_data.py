@@ -60,6 +60,63 @@ def test_an_epoch_holds_every_train_pair_once_in_even_batches(source):
     assert {len(batch.weight) for batch in batches} <= {len(data.pairs) // 5, len(data.pairs) // 5 + 1}
 
 
+def test_items_of_one_content_are_one_item_and_their_pairs_with_each_other_are_left_out(tmp_path):
+    texts = [f"text {item % 24}" for item in range(118)] + [None, None]
+    same = [item % 24 if item < 118 else item for item in range(120)]
+    vectors = pa.array([[float(item % 24), 1.0] for item in range(118)] + [None, None])
+    source = write_planted_source(tmp_path / "source", text=pa.array(texts), precomputed=vectors)
+    rows = pa.concat_tables(map(pq.read_table, sorted((source / "pairs").glob("*.parquet")))).to_pylist()
+
+    data = open_packed(source)
+
+    assert len(data.items) == 26  # two items without content are rejected, each for itself
+    assert data.items.copies.tolist() == [5] * 22 + [4, 4, 1, 1]
+    read = data.items.columns(np.arange(26))
+    assert read["text"] == [*texts[:24], None, None]
+    assert [row.tolist() for row in read["precomputed"][:24]] == [[float(item), 1.0] for item in range(24)]
+    number = {item: item if item < 24 else item - 94 for item in set(same)}
+    ends = {
+        split: sorted(
+            (number[same[row["trigger_index"]]], number[same[row["target_index"]]])
+            for row in rows
+            if row["split"] == split and same[row["trigger_index"]] != same[row["target_index"]]
+        )
+        for split in ("train", "valid")
+    }
+    assert sum(map(len, ends.values())) < len(rows)
+    assert sorted(map(tuple, data.pairs.tolist())) == ends["train"]
+    assert sorted(map(tuple, data.valid_pairs.tolist())) == ends["valid"]
+    assert data.known.num_items == 26
+    assert data.anchors(0, 0, number=10**6).tolist() == list(range(26))
+
+
+def test_the_items_of_one_content_are_the_same_ones_whatever_the_order_of_rows_and_files(tmp_path, source):
+    def duplicated(columns):
+        texts = pa.array([f"text {item % 7}" for item in columns["item_index"].to_pylist()])
+        return {"item_index": columns["item_index"], "text": texts}
+
+    def turned(columns):
+        order = np.random.default_rng(0).permutation(120)
+        return {name: column.take(pa.array(order)) for name, column in duplicated(columns).items()}
+
+    rewrite(source, "items", duplicated)
+    straight = open_packed(source)
+    texts, pairs = straight.items.columns(np.arange(7))["text"], straight.pairs.tolist()
+    rewrite(source, "items", turned)
+    other = open_packed(source)
+
+    assert texts == [f"text {item}" for item in range(7)]
+    assert other.items.columns(np.arange(7))["text"] == texts
+    assert other.pairs.tolist() == pairs
+
+
+def test_a_folder_whose_pairs_are_all_of_one_content_is_refused(source):
+    rewrite(source, "items", lambda columns: {"item_index": columns["item_index"], "text": pa.array(["one"] * 120)})
+
+    with pytest.raises(ValueError, match="pairs hold 0 train and 0 valid rows, must hold at least 2 and 1"):
+        packed(source)
+
+
 def test_batches_follow_seed_and_epoch_alone(source):
     def triggers(seed: int, epoch: int, first: int = 0) -> list[list[int]]:
         return [batch.trigger_index.tolist() for batch in open_packed(source, seed=seed).batches(epoch, first=first)]
