@@ -176,16 +176,21 @@ def embeddings_of(name: str, seed: int, work: Path, arguments: argparse.Namespac
     return np.load(file)
 
 
-def table(rows: dict[str, list[pd.DataFrame]], pairs: pd.DataFrame) -> None:
-    """Print one line for each row: means over seeds, deviations, and differences from the frozen encoder."""
+def table(rows: dict[str, list[pd.DataFrame]], pairs: pd.DataFrame, against: str) -> None:
+    """Print one line for each row: means over seeds, deviations, and differences from one row."""
     slices = {
         "all": np.ones(len(pairs), bool), "few": pairs["positives"].to_numpy() <= FEW,
         "new": (pairs["slice"] == "new").to_numpy(),
     }  # fmt: skip
     print("pairs: " + ", ".join(f"{name} {int(mask.sum()):,}" for name, mask in slices.items()))
-    users, frozen = pairs["user"].to_numpy(), rows["frozen"][0]
+    users, columns = pairs["user"].to_numpy(), rows["frozen"][0].columns
+    means = {
+        name: {column: np.mean([one[column].to_numpy(float) for one in found], 0) for column in columns}
+        for name, found in rows.items()
+    }
+    base = means[against]
     for name, found in rows.items():
-        mean = {column: np.mean([one[column].to_numpy(float) for one in found], 0) for column in frozen.columns}
+        mean = means[name]
         shown = []
         for part, mask in slices.items():
             hit = [float(one["hit"][mask].mean()) for one in found]
@@ -196,16 +201,19 @@ def table(rows: dict[str, list[pd.DataFrame]], pairs: pd.DataFrame) -> None:
         shown.append(f"lift {lifts.mean():.4f}")
         shown.append(f"of codes: lost {mean['lost'].mean():.3f} HR {mean['decoded'].mean():.4f}")
         shown.append(f"beats {np.nanmean(mean['decoded_beats']):.4f}")
-        if name != "frozen":
-            for words, own, other in (
-                ("beats", mean["beats"], frozen["beats"]),
-                ("lift", lifts, frozen["hit"].astype(float) - frozen["exchanged"]),
-            ):
-                difference = own - np.asarray(other)
-                kept = ~np.isnan(difference)
-                low, high = user_interval(difference[kept], users[kept]) or (np.nan, np.nan)
-                shown.append(f"{words} - frozen {difference[kept].mean():+.4f} [{low:+.4f}, {high:+.4f}]")
+        for words, column in (("beats", "beats"), ("beats of codes", "decoded_beats")) if name != against else ():
+            shown.append(difference(f"{words} - {against}", mean[column], base[column], users))
+        if name != against:
+            shown.append(difference(f"lift - {against}", lifts, base["hit"] - base["exchanged"], users))
         print(f"{name:22} {'  '.join(shown)}")
+
+
+def difference(words: str, own: np.ndarray, other: np.ndarray, users: np.ndarray) -> str:
+    """Return a difference in words, with its 95% interval by resampled users."""
+    values = own - other
+    kept = ~np.isnan(values)
+    low, high = user_interval(values[kept], users[kept]) or (np.nan, np.nan)
+    return f"{words} {values[kept].mean():+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def main() -> None:
@@ -217,6 +225,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rows", nargs="+", default=[f"{pairs}/{loss}" for pairs in PAIRS for loss in LOSSES])
+    parser.add_argument("--against", default="frozen", help="row from which differences are printed")
     arguments = parser.parse_args()
     if not DATA.is_dir():
         sys.exit(f"{DATA} is absent: set QARM_DATA to a folder that holds ml1m. Skipped.")
@@ -234,7 +243,7 @@ def main() -> None:
             trained = [embeddings_of(name, seed, work, arguments) for seed in range(arguments.seeds)]
             rows[name] = [measure(embeddings, pairs, matched, nothing) for embeddings in trained]
         print(f"MovieLens-1M, text, {arguments.period} period, {arguments.epochs} passes, {arguments.seeds} seeds")
-        table(rows, pairs)
+        table(rows, pairs, arguments.against)
 
 
 if __name__ == "__main__":
