@@ -3,9 +3,8 @@
 Rows: the frozen encoder, the frozen encoder with popularity added, and encoders aligned with every combination of a loss
 (popularity correction: as at first; none; with the positive spared, at power 0.5 and 1; and some of these with 512 or 2,048
 items of the whole catalog as negatives beside the batch) and of pairs (as mined by default; or divided by the popularity of
-the target, with both directions and a cap per target). By name alone there are trials that the package does not have:
-embeddings pulled to what their codes decode to, drawn negatives of the types of the pair alone, LoRA in the backbone. Every
-encoder trains the same number of passes and keeps its last weights, so that no row is chosen by a criterion that favors it.
+the target, with both directions and a cap per target). By name alone: embeddings pulled to what their codes decode to, LoRA in
+the backbone, and a trial that the package does not have, drawn negatives of the types of the pair alone. Every encoder trains the same number of passes and keeps its last weights, so that no row is chosen by a criterion that favors it.
 
 Columns: HitRate@10 of later co-clicks, of targets with at most 5 positives and of new targets; the same after the targets
 were exchanged at random (popularity alone); and the share of items as popular as the target that are farther than it, .5 by
@@ -32,12 +31,12 @@ import numpy as np
 import pandas as pd
 import torch
 from alignment_2x2_inputs import DATA, PAIRS, Contents, build_encoder, prepare
-from alignment_trials.codes import PulledToCodes, decoded
 from alignment_trials.types import OfOtherTypes
 from torch.nn.functional import normalize
 
 from qarm_features.alignment import AlignmentOptions
 from qarm_features.alignment.packing import packed
+from qarm_features.alignment.residual_codes import decode, fit_codes
 from qarm_features.alignment.run import AlignmentRun
 from qarm_features.alignment.training_data import TrainingData
 from qarm_features.evaluation.intervals import user_interval
@@ -52,13 +51,11 @@ class Trial(NamedTuple):
 
     Attributes:
         options: Options of the loss.
-        code_weight: Weight of the distance of an embedding to what its codes decode to.
         of_types: True if a drawn item is a negative of a row only if it shares a genre with an end of its pair.
         lora_rank: Rank of LoRA in the backbone of the text; 0 leaves the backbone frozen.
     """
 
     options: dict[str, Any]
-    code_weight: float = 0.0
     of_types: bool = False
     lora_rank: int = 0
 
@@ -75,11 +72,7 @@ LOSSES: dict[str, dict[str, Any]] = {
 }
 _BEST = LOSSES["none-uniform-2048"]
 TRIALS: dict[str, Trial] = {
-    "codes-0.03": Trial(_BEST, code_weight=0.03),
-    "codes-0.1": Trial(_BEST, code_weight=0.1),
-    "codes-0.3": Trial(_BEST, code_weight=0.3),
-    "codes-1": Trial(_BEST, code_weight=1.0),
-    "codes-10": Trial(_BEST, code_weight=10.0),
+    **{f"codes-{weight:g}": Trial(_BEST | {"code_weight": weight}) for weight in (0.3, 1.0, 3.0)},
     "types": Trial(_BEST, of_types=True),
     "lora-8": Trial(_BEST, lora_rank=8),
     **{name: Trial(options) for name, options in LOSSES.items()},
@@ -88,11 +81,6 @@ TRIALS: dict[str, Trial] = {
 
 class LastWeights(AlignmentRun):
     """A training run that keeps the weights of its last epoch, whatever the held-out pairs say."""
-
-    def _train_epoch(self) -> None:
-        if isinstance(self.content, PulledToCodes):
-            self.content.fit()
-        super()._train_epoch()
 
     def _measure(self) -> dict[str, Any]:
         measured = {"loss": 0.0, "hit_rate": 0.0, "hit_rates": {}, "beats_matched": {}}
@@ -108,8 +96,6 @@ def train(work: Path, pairs: str, trial: Trial, options: AlignmentOptions) -> np
         run = LastWeights(encoder, data, options, processes, None)
         if not trial.lora_rank:  # or else the tokens change in training
             run.content = contents.of(encoder, data)
-        if trial.code_weight:
-            run.content = PulledToCodes(run.content, trial.code_weight, options.seed)
         if trial.of_types:
             data.known = OfOtherTypes(data.known, np.load(work / "types.npy"))
         run.train()
@@ -133,7 +119,8 @@ def measure(embeddings: np.ndarray, pairs: pd.DataFrame, matched: pd.DataFrame, 
         A row for each pair: ``hit``, ``exchanged`` (a hit after the targets were exchanged), ``beats`` in [0, 1].
     """
     found = ranked(embeddings, pairs, matched, added)
-    of_codes = decoded(embeddings, seed=0)
+    vectors = torch.from_numpy(embeddings)
+    of_codes = decode(vectors, fit_codes(vectors, seed=0)).numpy()
     lost = np.square(embeddings - of_codes).sum() / np.square(embeddings - embeddings.mean(0)).sum()
     by_codes = ranked(of_codes / np.linalg.norm(of_codes, axis=1, keepdims=True).clip(1e-9), pairs, matched, added)
     return found.assign(decoded=by_codes["hit"], decoded_beats=by_codes["beats"], lost=lost)

@@ -31,7 +31,8 @@ class AlignmentOptions:
         uniform_negatives: Approximate number of items of the whole catalog, drawn anew for each batch, that are negatives
             beside the items of the batch, at least 0; None is 0.
         geometry_weight: Weight of the loss that keeps cosines of items near those of the frozen backbones, at least 0.
-        num_anchors: Number of items of the catalog on which this loss is computed in each batch, at least 2.
+        code_weight: Weight of the squared distance of items to what residual codes decode to, at least 0; None is 0.
+        num_anchors: Number of items of the catalog on which these losses are computed in each batch, at least 2.
         view_weight: Weight of the contrastive loss between two augmentations of an item, at least 0. It prevents that a
             backbone trained from scratch collapses: that all items get nearly the same embedding. Frozen backbones need 0.
         num_views: Number of items of a batch that are encoded a second time for this loss, over all processes, at least 2.
@@ -69,6 +70,7 @@ class AlignmentOptions:
     popularity_power: float | None = _SECTION.popularity_power
     uniform_negatives: int | None = _SECTION.uniform_negatives
     geometry_weight: float = _SECTION.geometry_weight
+    code_weight: float | None = _SECTION.code_weight
     num_anchors: int = 512
     view_weight: float = 0.0
     num_views: int = 512
@@ -100,8 +102,9 @@ class AlignmentOptions:
             raise ValueError(f"popularity_power is {self.popularity_power}, must be from 0 to 1.")
         if self.precision not in (None, *get_args(Precision)):
             raise ValueError(f"precision is {self.precision!r}, must be float32 or bfloat16, or None.")
-        if self.uniform_negatives is not None and self.uniform_negatives < 0:
-            raise ValueError(f"uniform_negatives is {self.uniform_negatives}, must be at least 0.")
+        for name in ("uniform_negatives", "code_weight"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 0.")
         if not 0 <= self.warmup_share < 1:
             raise ValueError(f"warmup_share is {self.warmup_share}, must be at least 0 and below 1.")
         if not LOWEST_TEMPERATURE <= self.temperature <= HIGHEST_TEMPERATURE:

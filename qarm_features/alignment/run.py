@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress
@@ -29,6 +30,7 @@ from qarm_features.alignment.held_out import draw_held_out, encode_items, held_o
 from qarm_features.alignment.item_content import ItemContent
 from qarm_features.alignment.loss import LOG_TEMPERATURE_BOUNDS, bounded_temperature
 from qarm_features.alignment.options import AlignmentOptions
+from qarm_features.alignment.residual_codes import SAMPLE, fit_codes
 from qarm_features.alignment.steps import (
     LOG_TEMPERATURE,
     adamw,
@@ -78,6 +80,7 @@ class AlignmentRun:
         broadcast_weights(self.weights.values(), processes)
         self.optimizer = adamw(self.weights, learning_rate=options.learning_rate, weight_decay=options.weight_decay)
         self.best: dict[str, Tensor] = {}
+        self.codes: list[Tensor] = []
         self.state: dict[str, Any] = {"epoch": 0, "batch": 0, "loss_sum": 0.0, "seconds": 0.0, "epochs": []}
 
     def train(self) -> dict[str, Any]:
@@ -110,6 +113,8 @@ class AlignmentRun:
 
     def _train_epoch(self) -> None:
         """Run the steps of an epoch, starting with batch ``state["batch"]``."""
+        if self.options.code_weight and self.state["batch"] == 0:
+            self.codes = self._fit_codes()
         self.encoder.train()
         number = self.data.num_batches
         lines = EpochProgress(
@@ -137,12 +142,13 @@ class AlignmentRun:
         seed = (self.options.seed * 1_000_003 + step) * self.processes.world_size + self.processes.rank
         torch.manual_seed(seed % 2**63)
         self.optimizer.zero_grad(set_to_none=True)
-        kept_near = self.options.num_anchors if self.options.geometry_weight else 0
+        kept_near = self.options.num_anchors if self.options.geometry_weight or self.options.code_weight else 0
         num_anchors = max(kept_near, self.options.uniform_negatives or 0)
         anchors = self.data.anchors(self.state["epoch"], self.state["batch"], number=num_anchors)
         loss = add_gradients(
-            self.content, batch, anchors, self.weights, data=self.data, options=self.options, processes=self.processes
-        )
+            self.content, batch, anchors, self.weights,
+            data=self.data, options=self.options, processes=self.processes, codes=self.codes,
+        )  # fmt: skip
         nn.utils.clip_grad_norm_(self.weights.values(), self.options.max_grad_norm)
         num_steps = self.options.epochs * self.data.num_batches
         rate = scheduled_learning_rate(
@@ -153,6 +159,22 @@ class AlignmentRun:
         self.optimizer.step()
         self.weights[LOG_TEMPERATURE].data.clamp_(*LOG_TEMPERATURE_BOUNDS)
         return loss
+
+    def _fit_codes(self) -> list[Tensor]:
+        """Fit residual codes to the present embeddings of a sample of the catalog, the same in every process."""
+        self.encoder.eval()
+        sample = self.data.anchors(self.state["epoch"], self.data.num_batches, number=SAMPLE)
+        embeddings = self._encoded(sample)
+        codes: list[Tensor] = self.processes.broadcast(lambda: fit_codes(embeddings.cpu(), seed=self.options.seed))
+        return [centroids.to(self.processes.device) for centroids in codes]
+
+    def _encoded(self, items: np.ndarray) -> Tensor:
+        return encode_items(
+            lambda index: encode_content(self.content, index, self.options.precision),
+            items,
+            self.processes,
+            micro_batch_size=self.options.micro_batch_size,
+        )
 
     def _end_epoch(self, log: LogMetrics) -> None:
         """Measure the encoder, copy the weights if they are the best so far, log, and save a checkpoint."""
@@ -188,12 +210,7 @@ class AlignmentRun:
     def _measure(self) -> dict[str, Any]:
         """Return the loss and the figures of ``measure`` on held-out pairs, the same in every process."""
         self.encoder.eval()
-        embeddings = encode_items(
-            lambda index: encode_content(self.content, index, self.options.precision),
-            self.held_out.items,
-            self.processes,
-            micro_batch_size=self.options.micro_batch_size,
-        )
+        embeddings = self._encoded(self.held_out.items)
         is_trained = self.processes.rank == 0 and self.state["batch"] > 0  # only one process logs
         if is_trained and (cosine := mean_cosine(embeddings)) > _COLLAPSED:
             logger.warning(
@@ -257,6 +274,7 @@ class AlignmentRun:
                 "weights": self._copy_weights(),
                 "best": self.best,
                 "optimizer": optimizer_tensors(self.optimizer, self.weights),
+                **({"codes": {str(level): one.cpu() for level, one in enumerate(self.codes)}} if self.codes else {}),
             }
             save_checkpoint(self.checkpoint_dir, self._steps_done(), Checkpoint(self.state, tensors))
         self.processes.wait()
@@ -271,6 +289,8 @@ class AlignmentRun:
             return False
         self.state, self.best = found.state, found.tensors["best"]
         self._load(found.tensors["weights"])
+        codes = found.tensors.get("codes", {})
+        self.codes = [codes[level].to(self.processes.device) for level in sorted(codes, key=int)]
         restore_optimizer(self.optimizer, self.weights, found.tensors["optimizer"])
         logger.info("Training continues from epoch %d, batch %d.", self.state["epoch"], self.state["batch"])
         return True

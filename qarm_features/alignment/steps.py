@@ -7,7 +7,7 @@ to rounding, do not depend on the number of processes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from qarm_features.alignment.loss import (
     no_negatives_of,
 )
 from qarm_features.alignment.options import AlignmentOptions
+from qarm_features.alignment.residual_codes import code_loss
 from qarm_features.alignment.training_data import PairBatch, TrainingData
 from qarm_features.settings.sections import Precision
 from qarm_features.torch_processes import Processes
@@ -161,6 +162,7 @@ def add_gradients(
     data: TrainingData,
     options: AlignmentOptions,
     processes: Processes,
+    codes: Sequence[Tensor] = (),
 ) -> float:
     """Add the gradient of a global batch to the weights; each process encodes its share of the batch.
 
@@ -168,11 +170,13 @@ def add_gradients(
         content: Encoder and content of the items.
         batch: Global batch; an item that occurs several times in a share is encoded once.
         anchors: Indexes (A,) of items of the whole catalog, whose cosines are kept near those of the frozen backbones with
-            ``geometry_weight``, and which are negatives with ``uniform_negatives``.
+            ``geometry_weight``, which are pulled to their codes with ``code_weight``, and which are negatives with
+            ``uniform_negatives``.
         weights: Trained weights by name, with ``log_temperature`` among them; their ``grad`` is changed in place.
         data: Packed training data.
         options: Options of the training run.
         processes: Processes that train together.
+        codes: Centroids of each level of residual codes; none of them pulls nothing.
 
     Returns:
         The loss of the global batch.
@@ -202,6 +206,8 @@ def add_gradients(
         if len(again):
             first, second = (gather_rows(view, processes) for view in (embeddings[again], embeddings[uniques:]))
             loss = loss + options.view_weight * view_loss(first, second, weights[LOG_TEMPERATURE])
+        if options.code_weight and codes:
+            loss = loss + options.code_weight * code_loss(anchor, codes)
         return loss if frozen is None else loss + options.geometry_weight * geometry_loss(anchor, frozen)
 
     loss = cached_gradients(

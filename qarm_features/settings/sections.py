@@ -238,6 +238,13 @@ class Alignment(Section):
         "items without pairs.",
     )
     # The default is None, so that encoders that were aligned before this option existed are still found.
+    code_weight: float | None = Field(
+        None,
+        ge=0,
+        description="Weight, at least 0, of the squared distance of an item to what small residual codes decode to, so that "
+        "codebooks lose less of the aligned embedding; null is 0.",
+    )
+    # The default is None, so that encoders that were aligned before this option existed are still found.
     precision: Precision | None = Field(
         None,
         description="Precision of matrix products in training: float32, or bfloat16, which is faster on GPUs and on CPUs "

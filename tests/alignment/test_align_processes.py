@@ -19,6 +19,7 @@ OPTIONS = AlignmentOptions(
     geometry_weight=0.5,
     num_anchors=50,
     uniform_negatives=30,
+    code_weight=0.5,
     batch_size=600,
     micro_batch_size=50,
     epochs=10,

@@ -11,6 +11,7 @@ from tests.alignment.planted_pairs import planted_encoder, same, weights_of, wri
 
 OPTIONS = AlignmentOptions(
     geometry_weight=0.5,
+    code_weight=0.5,
     num_anchors=50,
     batch_size=64,
     micro_batch_size=32,
@@ -75,7 +76,7 @@ def test_checkpoints_hold_nothing_pickled_and_one_is_kept(planted_source, tmp_pa
 
     assert only.name == "step-16"
     assert sorted(path.name for path in only.iterdir()) == [
-        "best.safetensors", "optimizer.safetensors", "state.json", "weights.safetensors",
+        "best.safetensors", "codes.safetensors", "optimizer.safetensors", "state.json", "weights.safetensors",
     ]  # fmt: skip
 
 

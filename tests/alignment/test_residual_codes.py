@@ -1,0 +1,81 @@
+"""Embeddings are pulled to what residual codes decode to, so that codes lose less of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from qarm_features import ItemEncoder
+from qarm_features.alignment import AlignmentOptions, align
+from qarm_features.alignment.residual_codes import code_loss, decode, fit_codes
+from tests.alignment.planted_pairs import planted_encoder, write_planted_source
+
+OPTIONS = AlignmentOptions(batch_size=64, micro_batch_size=32, epochs=6, patience=6, learning_rate=1e-2, num_threads=1)
+TWO_LEVELS = [torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.2, 0.0], [0.0, 0.0], [0.0, -0.2]])]
+
+
+def test_codes_decode_to_the_sum_of_the_nearest_centroid_of_each_level():
+    embeddings = torch.tensor([[1.3, 0.1], [0.1, 0.7]])
+
+    # (1, 0) leaves (.3, .1), nearest to (.2, 0); (0, 1) leaves (.1, -.3), nearest to (0, -.2).
+    assert torch.allclose(decode(embeddings, TWO_LEVELS), torch.tensor([[1.2, 0.0], [0.0, 0.8]]))
+    assert torch.equal(decode(embeddings, []), torch.zeros(2, 2))
+
+
+def test_the_loss_is_the_mean_squared_distance_without_rejected_items_and_pulls_the_embeddings_alone():
+    embeddings = torch.tensor([[1.3, 0.1], [0.0, 0.0], [0.1, 0.7]], requires_grad=True)
+
+    loss = code_loss(embeddings, TWO_LEVELS)
+    loss.backward()
+
+    assert float(loss.detach()) == pytest.approx((0.1**2 + 0.1**2 + 0.1**2 + 0.1**2) / 2)
+    assert torch.allclose(embeddings.grad, torch.tensor([[0.1, 0.1], [0.0, 0.0], [0.1, -0.1]]))
+    assert float(code_loss(torch.zeros(3, 2), TWO_LEVELS)) == 0.0
+
+
+def test_codes_are_those_of_the_sample_and_the_seed_and_leave_out_rejected_items():
+    sample = normalize(torch.randn(500, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+
+    levels, again = (fit_codes(sample, seed=3) for _ in range(2))
+
+    assert [tuple(level.shape) for level in levels] == [(64, 8)] * 3
+    assert all(torch.equal(one, other) for one, other in zip(levels, again))
+    losses = [float(code_loss(sample, levels[:number])) for number in (1, 2, 3)]
+    assert 1 > losses[0] > 2 * losses[1] > 4 * losses[2] > 0
+    with_rejected = fit_codes(torch.cat([torch.zeros(50, 8), sample]), seed=3)
+    assert all(torch.equal(one, other) for one, other in zip(levels, with_rejected))
+    assert fit_codes(torch.zeros(5, 8), seed=3) == []
+    assert len(fit_codes(sample[:10], seed=3)[0]) == 10
+
+
+def test_codes_lose_less_of_an_encoder_that_was_pulled_to_them(tmp_path):
+    source = write_planted_source(tmp_path / "source", num_items=1200, num_groups=120, num_pairs=2000)
+    vectors = pa.concat_tables(map(pq.read_table, (source / "items").glob("*.parquet")))["precomputed"]
+    columns = {"precomputed": [np.array(vector, np.float32) for vector in vectors.to_pylist()]}
+
+    def lost(code_weight: float | None) -> tuple[float, float]:
+        metrics = align(
+            planted_encoder,
+            source,
+            tmp_path / str(code_weight),
+            options=replace(OPTIONS, code_weight=code_weight),
+        )
+        encoder = ItemEncoder.from_pretrained(tmp_path / str(code_weight))
+        with torch.inference_mode():
+            embeddings = encoder.encode(columns).embeddings
+        variance = (embeddings - embeddings.mean(0)).square().sum(1).mean()
+        return float(code_loss(embeddings, fit_codes(embeddings, seed=0)) / variance), metrics["valid"]["hit_rate"]
+
+    (plain, found), (pulled, also_found) = lost(None), lost(1.0)
+
+    assert pulled < 0.9 * plain
+    assert also_found > 0.8 * found
+
+
+def test_a_negative_weight_is_refused():
+    with pytest.raises(ValueError, match="code_weight is -1, must be at least 0"):
+        replace(AlignmentOptions(), code_weight=-1)
