@@ -3,8 +3,9 @@
 Rows: the frozen encoder, the frozen encoder with popularity added, and encoders aligned with every combination of a loss
 (popularity correction: as at first; none; with the positive spared, at power 0.5 and 1; and some of these with 512 or 2,048
 items of the whole catalog as negatives beside the batch) and of pairs (as mined by default; or divided by the popularity of
-the target, with both directions and a cap per target). By name alone: embeddings pulled to what their codes decode to, LoRA in
-the backbone, and a trial that the package does not have, drawn negatives of the types of the pair alone. Every encoder trains the same number of passes and keeps its last weights, so that no row is chosen by a criterion that favors it.
+the target, with both directions and a cap per target). By name alone: embeddings pulled to what their codes decode to, LoRA
+in the backbone, and a trial that the package does not have, drawn negatives of the types of the pair alone. Every encoder
+trains the same number of passes and keeps its last weights, so that no row is chosen by a criterion that favors it.
 
 Columns: HitRate@10 of later co-clicks, of targets with at most 5 positives and of new targets; the same after the targets
 were exchanged at random (popularity alone); and the share of items as popular as the target that are farther than it, .5 by
