@@ -73,7 +73,7 @@ LOSSES: dict[str, dict[str, Any]] = {
 }
 _BEST = LOSSES["none-uniform-2048"]
 TRIALS: dict[str, Trial] = {
-    **{f"codes-{weight:g}": Trial(_BEST | {"code_weight": weight}) for weight in (0.3, 1.0, 3.0)},
+    **{f"codes-{weight:g}": Trial(_BEST | {"code_weight": weight}) for weight in (0.3, 0.5, 1.0, 2.0, 3.0)},
     "types": Trial(_BEST, of_types=True),
     "lora-8": Trial(_BEST, lora_rank=8),
     **{name: Trial(options) for name, options in LOSSES.items()},

@@ -50,7 +50,7 @@ def code_loss(embeddings: Tensor, levels: Sequence[Tensor]) -> Tensor:
     """Compute the mean squared distance of embeddings to what their codes decode to, which has no gradient.
 
     Args:
-        embeddings: Embeddings (A, D) of items of the catalog; 0 for a rejected item, which does not count.
+        embeddings: Embeddings (B, D) of items; 0 for a rejected item, which does not count.
         levels: Centroids of each level.
 
     Returns:

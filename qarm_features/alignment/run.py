@@ -142,7 +142,7 @@ class AlignmentRun:
         seed = (self.options.seed * 1_000_003 + step) * self.processes.world_size + self.processes.rank
         torch.manual_seed(seed % 2**63)
         self.optimizer.zero_grad(set_to_none=True)
-        kept_near = self.options.num_anchors if self.options.geometry_weight or self.options.code_weight else 0
+        kept_near = self.options.num_anchors if self.options.geometry_weight else 0
         num_anchors = max(kept_near, self.options.uniform_negatives or 0)
         anchors = self.data.anchors(self.state["epoch"], self.state["batch"], number=num_anchors)
         loss = add_gradients(

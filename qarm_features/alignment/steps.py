@@ -170,13 +170,12 @@ def add_gradients(
         content: Encoder and content of the items.
         batch: Global batch; an item that occurs several times in a share is encoded once.
         anchors: Indexes (A,) of items of the whole catalog, whose cosines are kept near those of the frozen backbones with
-            ``geometry_weight``, which are pulled to their codes with ``code_weight``, and which are negatives with
-            ``uniform_negatives``.
+            ``geometry_weight``, and which are negatives with ``uniform_negatives``.
         weights: Trained weights by name, with ``log_temperature`` among them; their ``grad`` is changed in place.
         data: Packed training data.
         options: Options of the training run.
         processes: Processes that train together.
-        codes: Centroids of each level of residual codes; none of them pulls nothing.
+        codes: Centroids of each level of residual codes, to which all these items are pulled with ``code_weight``.
 
     Returns:
         The loss of the global batch.
@@ -207,7 +206,7 @@ def add_gradients(
             first, second = (gather_rows(view, processes) for view in (embeddings[again], embeddings[uniques:]))
             loss = loss + options.view_weight * view_loss(first, second, weights[LOG_TEMPERATURE])
         if options.code_weight and codes:
-            loss = loss + options.code_weight * code_loss(anchor, codes)
+            loss = loss + options.code_weight * code_loss(torch.cat([trigger, target, anchor]), codes)
         return loss if frozen is None else loss + options.geometry_weight * geometry_loss(anchor, frozen)
 
     loss = cached_gradients(
