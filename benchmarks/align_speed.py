@@ -4,7 +4,8 @@ As it was: the cached tokens of a batch are put together item by item, and each 
 cache). As it is: one gather, and what fits into ``step_bytes`` is encoded once; and the same with matrix products in
 bfloat16, which needs a CPU that has them. All train the same encoder on the same batches in short rounds that alternate,
 because other programs may use the machine; the medians are compared. The texts are those of MovieLens-1M, repeated to
-``--items`` items. Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
+``--items`` items with the number of the item, because equal ones would be one item.
+Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
 
     python benchmarks/align_speed.py --items 12086 --threads 2
 """
@@ -73,7 +74,10 @@ def write_source(folder: Path, texts: list[str], *, items: int, pairs: int) -> N
     trigger, target = trigger[kept], target[kept]
     split = np.where(rng.random(len(trigger)) < 0.01, "valid", "train")
     tables = {
-        "items": {"item_index": np.arange(items), "text": [texts[item % len(texts)] for item in range(items)]},
+        "items": {
+            "item_index": np.arange(items),
+            "text": [f"{texts[item % len(texts)]} {item}" for item in range(items)],
+        },
         "pairs": {"trigger_index": trigger, "target_index": target, "weight": np.ones(len(trigger)), "split": split},
     }
     for name, columns in tables.items():
