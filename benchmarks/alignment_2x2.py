@@ -37,7 +37,7 @@ from torch.nn.functional import normalize
 
 from qarm_features.alignment import AlignmentOptions
 from qarm_features.alignment.packing import packed
-from qarm_features.alignment.residual_codes import decode, fit_codes
+from qarm_features.alignment.residual_codes import ResidualCodes, codes_of, fit_centroids
 from qarm_features.alignment.run import AlignmentRun
 from qarm_features.alignment.training_data import TrainingData
 from qarm_features.evaluation.intervals import user_interval
@@ -121,7 +121,8 @@ def measure(embeddings: np.ndarray, pairs: pd.DataFrame, matched: pd.DataFrame, 
     """
     found = ranked(embeddings, pairs, matched, added)
     vectors = torch.from_numpy(embeddings)
-    of_codes = decode(vectors, fit_codes(vectors, seed=0)).numpy()
+    centroids = fit_centroids(vectors, seed=0)
+    of_codes = ResidualCodes(codes_of(vectors, centroids), centroids).decode(np.arange(len(embeddings))).numpy()
     lost = np.square(embeddings - of_codes).sum() / np.square(embeddings - embeddings.mean(0)).sum()
     by_codes = ranked(of_codes / np.linalg.norm(of_codes, axis=1, keepdims=True).clip(1e-9), pairs, matched, added)
     return found.assign(decoded=by_codes["hit"], decoded_beats=by_codes["beats"], lost=lost)

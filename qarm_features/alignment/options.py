@@ -32,8 +32,8 @@ class AlignmentOptions:
             beside the items of the batch, at least 0; None is 0.
         geometry_weight: Weight of the loss that keeps cosines of items near those of the frozen backbones, at least 0.
         num_anchors: Number of items of the catalog on which this loss is computed in each batch, at least 2.
-        code_weight: Weight of the squared distance of the items of a batch to what residual codes decode to, at least 0; None
-            is 0.
+        code_weight: Weight of the squared distance of the items of a batch to what their residual codes of the start of the
+            epoch decode to, at least 0; None is 0.
         view_weight: Weight of the contrastive loss between two augmentations of an item, at least 0. It prevents that a
             backbone trained from scratch collapses: that all items get nearly the same embedding. Frozen backbones need 0.
         num_views: Number of items of a batch that are encoded a second time for this loss, over all processes, at least 2.

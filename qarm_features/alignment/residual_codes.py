@@ -1,12 +1,14 @@
-"""Pull embeddings to what residual codes decode to, so that codes fitted afterwards lose less of them.
+"""Pull items to what their residual codes decode to, so that codes that are fitted afterwards lose less of them.
 
-In: embeddings of a sample of the catalog. Out: a loss. The codes of training are small and fitted anew at the start of each
-epoch; those that are published are fitted afterwards. Source: the commitment loss of VQ-VAE, arXiv 1711.00937, equation 3.
+In: embeddings of all items at the start of an epoch. Out: codes, which stay until the next epoch, and a loss. The codes of
+training are small; those that are published are fitted afterwards. Source: the commitment loss of VQ-VAE, arXiv 1711.00937,
+equation 3, with codes that are not chosen anew in each step, which keeps an item near its place as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,10 +17,44 @@ from torch import Tensor
 from qarm_features.quantizers.sample_fits import fit_sample
 
 LEVELS, SIZE = 3, 64
-SAMPLE = 20_000  # greatest number of items that the codes are fitted to
+SAMPLE = 20_000  # approximate number of items that the codes are fitted to
+AT_ONCE = 65_536  # items whose embeddings are in memory together
 
 
-def fit_codes(embeddings: Tensor, *, seed: int) -> list[Tensor]:
+class ResidualCodes(NamedTuple):
+    """Hold the codes of all items.
+
+    Attributes:
+        codes: Codes (m, L) uint8.
+        centroids: Centroids (K, D) float32 of each level, with K at most 64.
+    """
+
+    codes: Tensor
+    centroids: tuple[Tensor, ...]
+
+    def decode(self, index: np.ndarray) -> Tensor:
+        """Return what the codes of B items decode to.
+
+        Args:
+            index: Item indexes (B,) int64.
+
+        Returns:
+            The sum (B, D) float32 of the centroids, 0 without levels.
+        """
+        codes = self.codes[torch.from_numpy(index)].long()
+        return torch.stack([level[codes[:, number]] for number, level in enumerate(self.centroids)]).sum(0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by name, for a checkpoint."""
+        return {"codes": self.codes, **{str(level): one for level, one in enumerate(self.centroids)}}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> ResidualCodes:
+        """Return the codes whose ``tensors`` these are."""
+        return cls(tensors["codes"], tuple(tensors[str(level)] for level in range(len(tensors) - 1)))
+
+
+def fit_centroids(embeddings: Tensor, *, seed: int) -> tuple[Tensor, ...]:
     """Fit residual codes to a sample.
 
     Args:
@@ -28,34 +64,35 @@ def fit_codes(embeddings: Tensor, *, seed: int) -> list[Tensor]:
     Returns:
         Centroids (K, D) float32 of each level, with K at most 64; none if all items are rejected.
     """
-    left = embeddings[embeddings.any(1)].numpy(force=True).astype(np.float32)
+    left = embeddings[embeddings.any(1)].float().cpu()
     levels: list[Tensor] = []
     for level in range(LEVELS if len(left) else 0):
-        centroids = torch.from_numpy(fit_sample(left, SIZE, seed=seed * LEVELS + level))
-        levels.append(centroids.to(embeddings.device))
-        left = left - centroids[torch.cdist(torch.from_numpy(left), centroids).argmin(1)].numpy()
-    return levels
+        levels.append(torch.from_numpy(fit_sample(left.numpy(), SIZE, seed=seed * LEVELS + level)))
+        left = left - levels[-1][torch.cdist(left, levels[-1]).argmin(1)]
+    return tuple(levels)
 
 
-@torch.no_grad()
-def decode(embeddings: Tensor, levels: Sequence[Tensor]) -> Tensor:
-    """Return what the codes of embeddings (B, D) decode to: the sum (B, D) of the nearest centroid of each level."""
-    left = embeddings.float()
-    for centroids in levels:
-        left = left - centroids[torch.cdist(left, centroids).argmin(1)]
-    return embeddings.float() - left
+def codes_of(embeddings: Tensor, centroids: tuple[Tensor, ...]) -> Tensor:
+    """Return the codes (B, L) uint8 of embeddings (B, D): the nearest centroid of each level."""
+    left, codes = embeddings.float().cpu(), []
+    for level in centroids:
+        codes.append(torch.cdist(left, level).argmin(1))
+        left = left - level[codes[-1]]
+    return torch.stack(codes, 1).to(torch.uint8)
 
 
-def code_loss(embeddings: Tensor, levels: Sequence[Tensor]) -> Tensor:
-    """Compute the mean squared distance of embeddings to what their codes decode to, which has no gradient.
+def code_loss(embeddings: Tensor, index: np.ndarray, codes: ResidualCodes) -> Tensor:
+    """Compute the mean squared distance of items to what their codes decode to.
 
     Args:
         embeddings: Embeddings (B, D) of items; 0 for a rejected item, which does not count.
-        levels: Centroids of each level.
+        index: Item indexes (B,) int64; an item that occurs several times counts once.
+        codes: Codes of all items.
 
     Returns:
         The loss, of shape (), at least 0.
     """
-    counts = embeddings.detach().any(1)
-    distance = (embeddings - decode(embeddings, levels)).square().sum(1)
-    return (distance * counts).sum() / counts.sum().clamp(min=1)
+    _, place, times = np.unique(index, return_inverse=True, return_counts=True)
+    weight = torch.from_numpy(1 / times[place]).to(embeddings) * embeddings.detach().any(1)
+    distance = (embeddings - codes.decode(index).to(embeddings.device)).square().sum(1)
+    return (distance * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)

@@ -30,7 +30,7 @@ from qarm_features.alignment.held_out import draw_held_out, encode_items, held_o
 from qarm_features.alignment.item_content import ItemContent
 from qarm_features.alignment.loss import LOG_TEMPERATURE_BOUNDS, bounded_temperature
 from qarm_features.alignment.options import AlignmentOptions
-from qarm_features.alignment.residual_codes import SAMPLE, fit_codes
+from qarm_features.alignment.residual_codes import AT_ONCE, SAMPLE, ResidualCodes, codes_of, fit_centroids
 from qarm_features.alignment.steps import (
     LOG_TEMPERATURE,
     adamw,
@@ -80,7 +80,7 @@ class AlignmentRun:
         broadcast_weights(self.weights.values(), processes)
         self.optimizer = adamw(self.weights, learning_rate=options.learning_rate, weight_decay=options.weight_decay)
         self.best: dict[str, Tensor] = {}
-        self.codes: list[Tensor] = []
+        self.codes: ResidualCodes | None = None
         self.state: dict[str, Any] = {"epoch": 0, "batch": 0, "loss_sum": 0.0, "seconds": 0.0, "epochs": []}
 
     def train(self) -> dict[str, Any]:
@@ -160,13 +160,16 @@ class AlignmentRun:
         self.weights[LOG_TEMPERATURE].data.clamp_(*LOG_TEMPERATURE_BOUNDS)
         return loss
 
-    def _fit_codes(self) -> list[Tensor]:
-        """Fit residual codes to the present embeddings of a sample of the catalog, the same in every process."""
+    def _fit_codes(self) -> ResidualCodes | None:
+        """Fit residual codes to the present embeddings of all items, the same in every process."""
         self.encoder.eval()
-        sample = self.data.anchors(self.state["epoch"], self.data.num_batches, number=SAMPLE)
-        embeddings = self._encoded(sample)
-        codes: list[Tensor] = self.processes.broadcast(lambda: fit_codes(embeddings.cpu(), seed=self.options.seed))
-        return [centroids.to(self.processes.device) for centroids in codes]
+        sample = self._encoded(self.data.anchors(self.state["epoch"], self.data.num_batches, number=SAMPLE))
+        centroids = self.processes.broadcast(lambda: fit_centroids(sample, seed=self.options.seed))
+        if not centroids:
+            return None
+        everything = np.arange(len(self.data.items))
+        parts = np.split(everything, range(AT_ONCE, len(everything), AT_ONCE))
+        return ResidualCodes(torch.cat([codes_of(self._encoded(part), centroids) for part in parts]), centroids)
 
     def _encoded(self, items: np.ndarray) -> Tensor:
         return encode_items(
@@ -274,7 +277,7 @@ class AlignmentRun:
                 "weights": self._copy_weights(),
                 "best": self.best,
                 "optimizer": optimizer_tensors(self.optimizer, self.weights),
-                **({"codes": {str(level): one.cpu() for level, one in enumerate(self.codes)}} if self.codes else {}),
+                **({} if self.codes is None else {"codes": self.codes.tensors()}),
             }
             save_checkpoint(self.checkpoint_dir, self._steps_done(), Checkpoint(self.state, tensors))
         self.processes.wait()
@@ -289,8 +292,8 @@ class AlignmentRun:
             return False
         self.state, self.best = found.state, found.tensors["best"]
         self._load(found.tensors["weights"])
-        codes = found.tensors.get("codes", {})
-        self.codes = [codes[level].to(self.processes.device) for level in sorted(codes, key=int)]
+        if "codes" in found.tensors:
+            self.codes = ResidualCodes.from_tensors(found.tensors["codes"])
         restore_optimizer(self.optimizer, self.weights, found.tensors["optimizer"])
         logger.info("Training continues from epoch %d, batch %d.", self.state["epoch"], self.state["batch"])
         return True

@@ -7,7 +7,7 @@ to rounding, do not depend on the number of processes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from qarm_features.alignment.loss import (
     no_negatives_of,
 )
 from qarm_features.alignment.options import AlignmentOptions
-from qarm_features.alignment.residual_codes import code_loss
+from qarm_features.alignment.residual_codes import ResidualCodes, code_loss
 from qarm_features.alignment.training_data import PairBatch, TrainingData
 from qarm_features.settings.sections import Precision
 from qarm_features.torch_processes import Processes
@@ -162,7 +162,7 @@ def add_gradients(
     data: TrainingData,
     options: AlignmentOptions,
     processes: Processes,
-    codes: Sequence[Tensor] = (),
+    codes: ResidualCodes | None = None,
 ) -> float:
     """Add the gradient of a global batch to the weights; each process encodes its share of the batch.
 
@@ -175,7 +175,7 @@ def add_gradients(
         data: Packed training data.
         options: Options of the training run.
         processes: Processes that train together.
-        codes: Centroids of each level of residual codes, to which all these items are pulled with ``code_weight``.
+        codes: Residual codes, to which all these items are pulled with ``code_weight``.
 
     Returns:
         The loss of the global batch.
@@ -205,8 +205,9 @@ def add_gradients(
         if len(again):
             first, second = (gather_rows(view, processes) for view in (embeddings[again], embeddings[uniques:]))
             loss = loss + options.view_weight * view_loss(first, second, weights[LOG_TEMPERATURE])
-        if options.code_weight and codes:
-            loss = loss + options.code_weight * code_loss(torch.cat([trigger, target, anchor]), codes)
+        if options.code_weight and codes is not None:
+            everything = np.concatenate([batch.trigger_index, batch.target_index, drawn])
+            loss = loss + options.code_weight * code_loss(torch.cat([trigger, target, anchor]), everything, codes)
         return loss if frozen is None else loss + options.geometry_weight * geometry_loss(anchor, frozen)
 
     loss = cached_gradients(

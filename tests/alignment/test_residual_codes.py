@@ -11,45 +11,65 @@ from torch.nn.functional import normalize
 
 from qarm_features import ItemEncoder
 from qarm_features.alignment import AlignmentOptions, align
-from qarm_features.alignment.residual_codes import code_loss, decode, fit_codes
+from qarm_features.alignment.residual_codes import ResidualCodes, code_loss, codes_of, fit_centroids
 from tests.alignment.planted_pairs import planted_encoder, write_planted_source
 
 OPTIONS = AlignmentOptions(batch_size=64, micro_batch_size=32, epochs=6, patience=6, learning_rate=1e-2, num_threads=1)
-TWO_LEVELS = [torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.2, 0.0], [0.0, 0.0], [0.0, -0.2]])]
+TWO_LEVELS = (torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.2, 0.0], [0.0, 0.0], [0.0, -0.2]]))
 
 
-def test_codes_decode_to_the_sum_of_the_nearest_centroid_of_each_level():
+def test_codes_are_the_nearest_centroid_of_each_level_and_decode_to_their_sum():
     embeddings = torch.tensor([[1.3, 0.1], [0.1, 0.7]])
 
+    codes = codes_of(embeddings, TWO_LEVELS)
+
     # (1, 0) leaves (.3, .1), nearest to (.2, 0); (0, 1) leaves (.1, -.3), nearest to (0, -.2).
-    assert torch.allclose(decode(embeddings, TWO_LEVELS), torch.tensor([[1.2, 0.0], [0.0, 0.8]]))
-    assert torch.equal(decode(embeddings, []), torch.zeros(2, 2))
+    assert codes.tolist() == [[0, 0], [1, 2]]
+    decoded = ResidualCodes(codes, TWO_LEVELS).decode(np.array([1, 0, 1]))
+    assert torch.allclose(decoded, torch.tensor([[0.0, 0.8], [1.2, 0.0], [0.0, 0.8]]))
 
 
-def test_the_loss_is_the_mean_squared_distance_without_rejected_items_and_pulls_the_embeddings_alone():
-    embeddings = torch.tensor([[1.3, 0.1], [0.0, 0.0], [0.1, 0.7]], requires_grad=True)
+def test_the_loss_counts_each_item_once_and_no_rejected_one_and_pulls_the_embeddings_alone():
+    embeddings = torch.tensor([[1.3, 0.1], [0.0, 0.0], [0.1, 0.7], [1.3, 0.1]], requires_grad=True)
+    codes = ResidualCodes(torch.tensor([[0, 0], [1, 2], [0, 0]], dtype=torch.uint8), TWO_LEVELS)
 
-    loss = code_loss(embeddings, TWO_LEVELS)
+    loss = code_loss(embeddings, np.array([0, 2, 1, 0]), codes)
     loss.backward()
 
     assert float(loss.detach()) == pytest.approx((0.1**2 + 0.1**2 + 0.1**2 + 0.1**2) / 2)
-    assert torch.allclose(embeddings.grad, torch.tensor([[0.1, 0.1], [0.0, 0.0], [0.1, -0.1]]))
-    assert float(code_loss(torch.zeros(3, 2), TWO_LEVELS)) == 0.0
+    expected = torch.tensor([[0.05, 0.05], [0.0, 0.0], [0.1, -0.1], [0.05, 0.05]])
+    assert torch.allclose(embeddings.grad, expected)
+    assert float(code_loss(torch.zeros(3, 2), np.arange(3), codes)) == 0.0
 
 
 def test_codes_are_those_of_the_sample_and_the_seed_and_leave_out_rejected_items():
     sample = normalize(torch.randn(500, 8, generator=torch.Generator().manual_seed(0)), dim=1)
 
-    levels, again = (fit_codes(sample, seed=3) for _ in range(2))
+    levels, again = (fit_centroids(sample, seed=3) for _ in range(2))
 
     assert [tuple(level.shape) for level in levels] == [(64, 8)] * 3
     assert all(torch.equal(one, other) for one, other in zip(levels, again))
-    losses = [float(code_loss(sample, levels[:number])) for number in (1, 2, 3)]
+    losses = [lost_of(sample, levels[:number]) for number in (1, 2, 3)]
     assert 1 > losses[0] > 2 * losses[1] > 4 * losses[2] > 0
-    with_rejected = fit_codes(torch.cat([torch.zeros(50, 8), sample]), seed=3)
+    with_rejected = fit_centroids(torch.cat([torch.zeros(50, 8), sample]), seed=3)
     assert all(torch.equal(one, other) for one, other in zip(levels, with_rejected))
-    assert fit_codes(torch.zeros(5, 8), seed=3) == []
-    assert len(fit_codes(sample[:10], seed=3)[0]) == 10
+    assert fit_centroids(torch.zeros(5, 8), seed=3) == ()
+    assert len(fit_centroids(sample[:10], seed=3)[0]) == 10
+
+
+def test_tensors_of_a_checkpoint_are_the_codes():
+    codes = ResidualCodes(torch.tensor([[0, 0], [1, 2]], dtype=torch.uint8), TWO_LEVELS)
+
+    again = ResidualCodes.from_tensors(codes.tensors())
+
+    assert torch.equal(again.codes, codes.codes)
+    assert all(torch.equal(one, other) for one, other in zip(again.centroids, TWO_LEVELS, strict=True))
+
+
+def lost_of(embeddings: torch.Tensor, centroids) -> float:
+    """Returns the mean squared distance of embeddings to what their codes decode to."""
+    codes = ResidualCodes(codes_of(embeddings, centroids), centroids)
+    return float(code_loss(embeddings, np.arange(len(embeddings)), codes))
 
 
 def test_codes_lose_less_of_an_encoder_that_was_pulled_to_them(tmp_path):
@@ -68,7 +88,7 @@ def test_codes_lose_less_of_an_encoder_that_was_pulled_to_them(tmp_path):
         with torch.inference_mode():
             embeddings = encoder.encode(columns).embeddings
         variance = (embeddings - embeddings.mean(0)).square().sum(1).mean()
-        return float(code_loss(embeddings, fit_codes(embeddings, seed=0)) / variance), metrics["valid"]["hit_rate"]
+        return lost_of(embeddings, fit_centroids(embeddings, seed=0)) / float(variance), metrics["valid"]["hit_rate"]
 
     (plain, found), (pulled, also_found) = lost(None), lost(10.0)
 
