@@ -32,6 +32,7 @@ import numpy as np
 import pandas as pd
 import torch
 from alignment_2x2_inputs import DATA, PAIRS, Contents, build_encoder, prepare
+from alignment_trials.places import Places
 from alignment_trials.types import OfOtherTypes
 from torch.nn.functional import normalize
 
@@ -53,12 +54,14 @@ class Trial(NamedTuple):
     Attributes:
         options: Options of the loss.
         of_types: True if a drawn item is a negative of a row only if it shares a genre with an end of its pair.
+        to_places: True if items are pulled to their embeddings of the start of the epoch, and not to those of their codes.
         lora_rank: Rank of LoRA in the backbone of the text; 0 leaves the backbone frozen.
     """
 
     options: dict[str, Any]
     of_types: bool = False
     lora_rank: int = 0
+    to_places: bool = False
 
 
 LOSSES: dict[str, dict[str, Any]] = {
@@ -73,7 +76,8 @@ LOSSES: dict[str, dict[str, Any]] = {
 }
 _BEST = LOSSES["none-uniform-2048"]
 TRIALS: dict[str, Trial] = {
-    **{f"codes-{weight:g}": Trial(_BEST | {"code_weight": weight}) for weight in (0.3, 0.5, 1.0, 2.0, 3.0)},
+    **{f"codes-{weight:g}": Trial(_BEST | {"code_weight": weight}) for weight in (0.3, 0.5, 1.0)},
+    "places": Trial(_BEST | {"code_weight": 0.5}, to_places=True),
     "types": Trial(_BEST, of_types=True),
     "lora-8": Trial(_BEST, lora_rank=8),
     **{name: Trial(options) for name, options in LOSSES.items()},
@@ -82,6 +86,11 @@ TRIALS: dict[str, Trial] = {
 
 class LastWeights(AlignmentRun):
     """A training run that keeps the weights of its last epoch, whatever the held-out pairs say."""
+
+    to_places = False
+
+    def _fit_codes(self) -> Any:
+        return Places(self._encoded(np.arange(len(self.data.items)))) if self.to_places else super()._fit_codes()
 
     def _measure(self) -> dict[str, Any]:
         measured = {"loss": 0.0, "hit_rate": 0.0, "hit_rates": {}, "beats_matched": {}}
@@ -95,6 +104,7 @@ def train(work: Path, pairs: str, trial: Trial, options: AlignmentOptions) -> np
         contents = Contents(data, work)
         encoder = build_encoder(lora_rank=trial.lora_rank)
         run = LastWeights(encoder, data, options, processes, None)
+        run.to_places = trial.to_places
         if not trial.lora_rank:  # or else the tokens change in training
             run.content = contents.of(encoder, data)
         if trial.of_types:

@@ -1,20 +1,21 @@
-"""Embeddings are pulled to what residual codes decode to, so that codes lose less of them."""
+"""Items are pulled to what their residual codes of the start of an epoch decode to."""
 
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.nn.functional import normalize
 
-from qarm_features import ItemEncoder
-from qarm_features.alignment import AlignmentOptions, align
+from qarm_features.alignment import AlignmentOptions
+from qarm_features.alignment.packing import packed
 from qarm_features.alignment.residual_codes import ResidualCodes, code_loss, codes_of, fit_centroids
+from qarm_features.alignment.run import AlignmentRun
+from qarm_features.alignment.training_data import TrainingData
+from qarm_features.torch_processes import joined_processes
 from tests.alignment.planted_pairs import planted_encoder, write_planted_source
 
-OPTIONS = AlignmentOptions(batch_size=64, micro_batch_size=32, epochs=6, patience=6, learning_rate=1e-2, num_threads=1)
+OPTIONS = AlignmentOptions(batch_size=64, micro_batch_size=32, epochs=2, patience=2, learning_rate=1e-2, num_threads=1)
 TWO_LEVELS = (torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.2, 0.0], [0.0, 0.0], [0.0, -0.2]]))
 
 
@@ -72,28 +73,27 @@ def lost_of(embeddings: torch.Tensor, centroids) -> float:
     return float(code_loss(embeddings, np.arange(len(embeddings)), codes))
 
 
-def test_codes_lose_less_of_an_encoder_that_was_pulled_to_them(tmp_path):
-    source = write_planted_source(tmp_path / "source", num_items=1200, num_groups=120, num_pairs=2000)
-    vectors = pa.concat_tables(map(pq.read_table, (source / "items").glob("*.parquet")))["precomputed"]
-    columns = {"precomputed": [np.array(vector, np.float32) for vector in vectors.to_pylist()]}
+class Watched(AlignmentRun):
+    """Measures at the end of each epoch how far items are from what their codes decode to."""
 
-    def lost(code_weight: float | None) -> tuple[float, float]:
-        metrics = align(
-            planted_encoder,
-            source,
-            tmp_path / str(code_weight),
-            options=replace(OPTIONS, code_weight=code_weight),
-        )
-        encoder = ItemEncoder.from_pretrained(tmp_path / str(code_weight))
+    def _end_epoch(self, log):
+        everything = np.arange(len(self.data.items))
         with torch.inference_mode():
-            embeddings = encoder.encode(columns).embeddings
-        variance = (embeddings - embeddings.mean(0)).square().sum(1).mean()
-        return lost_of(embeddings, fit_centroids(embeddings, seed=0)) / float(variance), metrics["valid"]["hit_rate"]
+            self.distance = float(code_loss(self.content.encode(everything), everything, self.codes))
+        super()._end_epoch(log)
 
-    (plain, found), (pulled, also_found) = lost(None), lost(10.0)
 
-    assert pulled < 0.9 * plain
-    assert also_found > 0.8 * found
+def test_items_stay_near_what_their_codes_of_the_start_of_the_epoch_decode_to(tmp_path):
+    data, distances = TrainingData(packed(write_planted_source(tmp_path / "source")), batch_size=64), []
+
+    for weight in (0.01, 30.0):
+        with joined_processes(seed=0, num_threads=1, use_gpu=False) as processes:
+            run = Watched(planted_encoder(), data, replace(OPTIONS, code_weight=weight), processes, None)
+            run.train()
+        distances.append(run.distance)
+
+    assert run.codes.codes.shape == (120, 3)
+    assert distances[1] < 0.1 * distances[0]
 
 
 def test_a_negative_weight_is_refused():
