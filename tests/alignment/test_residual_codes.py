@@ -93,7 +93,7 @@ def test_items_stay_near_what_their_codes_of_the_start_of_the_epoch_decode_to(tm
         distances.append(run.distance)
 
     assert run.codes.codes.shape == (120, 3)
-    assert distances[1] < 0.1 * distances[0]
+    assert distances[1] < 0.3 * distances[0]
 
 
 def test_a_negative_weight_is_refused():
