@@ -241,8 +241,8 @@ class Alignment(Section):
     code_weight: float | None = Field(
         None,
         ge=0,
-        description="Weight, at least 0, of the squared distance of an item to what small residual codes decode to, so that "
-        "codebooks lose less of the aligned embedding; null is 0.",
+        description="Weight, at least 0, of the squared distance of an item to what its residual codes of the start of the "
+        "epoch decode to, so that codebooks lose less of the aligned embedding; null is 0.",
     )
     # The default is None, so that encoders that were aligned before this option existed are still found.
     precision: Precision | None = Field(
