@@ -45,7 +45,7 @@ def start_seconds(rows: int = 16_384, centroids: int = 512, dim: int = 256) -> f
     """Return the seconds of a multiply-add of the draw of initial centroids, which the driver does alone."""
     from qarm_features.planning.sizes import Sizes
     from qarm_features.planning.work import start_multiply_adds
-    from qarm_features.quantizers.starts import draw_centroids
+    from qarm_features.quantizers.arrays.centroid_draws import draw_centroids
 
     sizes = Sizes(items=rows, events=1, users=1, dim=dim, levels=1, codebook_size=centroids)
     values, weights = _on_grid(rows, dim), np.ones(rows, np.int64)

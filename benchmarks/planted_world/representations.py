@@ -13,11 +13,11 @@ from qarm_features.alignment import contrastive_loss
 from qarm_features.alignment.loss import LogPopularity, bounded_temperature, false_negatives
 from qarm_features.fusion.q_former import FusionQFormer
 from qarm_features.fusion.tokens import Tokens
+from qarm_features.quantizers.arrays.centroid_draws import draw_centroids
 from qarm_features.quantizers.arrays.grid import choose_grid
 from qarm_features.quantizers.arrays.lloyd import assign_codes, lloyd_step, nearest_codes, update_centroids
 from qarm_features.quantizers.arrays.nearest_rows import Nearest, Rows, merge_shard
 from qarm_features.quantizers.arrays.splits import split_largest, without_poorest
-from qarm_features.quantizers.starts import draw_centroids
 
 MODALITY, DIM = "content", 32
 _STEPS, _BATCH, _ENCODE_ROWS = 800, 512, 8192

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from qarm_features.quantizers.arrays.centroid_draws import draw_centroids
 from qarm_features.quantizers.arrays.grid import choose_grid
 from qarm_features.quantizers.arrays.lloyd import lloyd_step, nearest_centroids, update_centroids
-from qarm_features.quantizers.starts import draw_centroids
 
 _STEPS = 10
 _RESTARTS, _RESTARTS_UP_TO = 4, 64  # few centroids can settle badly, and cost little to fit again

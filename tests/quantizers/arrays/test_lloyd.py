@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.cluster import kmeans_plusplus
 
+from qarm_features.quantizers.arrays.centroid_draws import draw_centroids
 from qarm_features.quantizers.arrays.grid import choose_grid
 from qarm_features.quantizers.arrays.lloyd import (
     assign_codes,
@@ -18,7 +19,6 @@ from qarm_features.quantizers.arrays.lloyd import (
 from qarm_features.quantizers.arrays.resting_centroids import nearest_after_moves
 from qarm_features.quantizers.arrays.splits import split_largest
 from qarm_features.quantizers.arrays.torch_products import torch_device
-from qarm_features.quantizers.starts import draw_centroids
 
 
 def steps(generator, *shape, bits=10):
