@@ -18,10 +18,7 @@ ITEM_ROW_BYTES = 76  # ID, hash of the content and offsets beside the vector of 
 TRAIN_SHARE = 0.8
 BATCH_ROWS = 1_024
 SPARSE_FROM = 1_000_000  # that of ranking/train/training_options.py, which imports torch
-_SAMPLE_BYTES, _MOST_DRAWS = (
-    64 << 20,
-    32_768,
-)  # of the draw of initial centroids
+_SAMPLE_BYTES, _MOST_DRAWS = 64 << 20, 32_768  # of the draw of initial centroids
 _ALIGN_EPOCHS, _PAIRS_PER_ITEM = 12, 20
 
 
