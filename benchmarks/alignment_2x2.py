@@ -10,7 +10,7 @@ trains the same number of passes and keeps its last weights, so that no row is c
 Columns: HitRate@10 of later co-clicks, of targets with at most 5 positives and of new targets; the same after the targets
 were exchanged at random (popularity alone); and the share of items as popular as the target that are farther than it, .5 by
 chance. The columns of codes replace each embedding by what 3 levels of 64 codes decode to, and say which share of variance
-this loses. Differences from the frozen encoder have a 95% interval by resampled users.
+this loses. Differences from the row ``--against`` have a 95% interval by resampled users.
 
 Each trained encoder's embeddings are stored in ``--work``, and a second call goes on from there.
 Data: ``$QARM_DATA/ml1m`` or ``../shared/data/ml1m``. ::
@@ -38,7 +38,7 @@ from torch.nn.functional import normalize
 
 from qarm_features.alignment import AlignmentOptions
 from qarm_features.alignment.packing import packed
-from qarm_features.alignment.residual_codes import ResidualCodes, codes_of, fit_centroids
+from qarm_features.alignment.residual_codes import ResidualCodes, codes_of, fit_codebooks
 from qarm_features.alignment.run import AlignmentRun
 from qarm_features.alignment.training_data import TrainingData
 from qarm_features.evaluation.intervals import user_interval
@@ -53,9 +53,9 @@ class Trial(NamedTuple):
 
     Attributes:
         options: Options of the loss.
-        of_types: True if a drawn item is a negative of a row only if it shares a genre with an end of its pair.
-        to_places: True if items are pulled to their embeddings of the start of the epoch, and not to those of their codes.
+        of_types: True if a drawn item is a negative of an item only if the two share a genre.
         lora_rank: Rank of LoRA in the backbone of the text; 0 leaves the backbone frozen.
+        to_places: True if items are pulled to their embeddings of the start of the epoch, and not to those of their codes.
     """
 
     options: dict[str, Any]
@@ -131,8 +131,10 @@ def measure(embeddings: np.ndarray, pairs: pd.DataFrame, matched: pd.DataFrame, 
     """
     found = ranked(embeddings, pairs, matched, added)
     vectors = torch.from_numpy(embeddings)
-    centroids = fit_centroids(vectors, seed=0)
-    of_codes = ResidualCodes(codes_of(vectors, centroids), centroids).decode(np.arange(len(embeddings))).numpy()
+    codebooks = fit_codebooks(vectors, seed=0)
+    assert codebooks is not None  # no item is rejected
+    codes = ResidualCodes(codes_of(vectors, codebooks), torch.from_numpy(codebooks))
+    of_codes = codes.decode(np.arange(len(embeddings))).numpy()
     lost = np.square(embeddings - of_codes).sum() / np.square(embeddings - embeddings.mean(0)).sum()
     by_codes = ranked(of_codes / np.linalg.norm(of_codes, axis=1, keepdims=True).clip(1e-9), pairs, matched, added)
     return found.assign(decoded=by_codes["hit"], decoded_beats=by_codes["beats"], lost=lost)
@@ -158,7 +160,8 @@ def embeddings_of(name: str, seed: int, work: Path, arguments: argparse.Namespac
     """Return the embeddings of an aligned encoder for one seed, from the work folder or trained now."""
     file = work / "rows" / f"{name.replace('/', '-')}-{seed}.npy"
     if not file.exists():
-        pairs, trial = name.split("/")[0], TRIALS[name.split("/")[1]]
+        pairs, loss = name.split("/")
+        trial = TRIALS[loss]
         options = AlignmentOptions(
             **trial.options,
             epochs=arguments.epochs,
@@ -200,9 +203,9 @@ def table(rows: dict[str, list[pd.DataFrame]], pairs: pd.DataFrame, against: str
         shown.append(f"lift {lifts.mean():.4f}")
         shown.append(f"of codes: lost {mean['lost'].mean():.3f} HR {mean['decoded'].mean():.4f}")
         shown.append(f"beats {np.nanmean(mean['decoded_beats']):.4f}")
-        for words, column in (("beats", "beats"), ("beats of codes", "decoded_beats")) if name != against else ():
-            shown.append(difference(f"{words} - {against}", mean[column], base[column], users))
         if name != against:
+            for words, column in (("beats", "beats"), ("beats of codes", "decoded_beats")):
+                shown.append(difference(f"{words} - {against}", mean[column], base[column], users))
             shown.append(difference(f"lift - {against}", lifts, base["hit"] - base["exchanged"], users))
         print(f"{name:22} {'  '.join(shown)}")
 

@@ -1,6 +1,6 @@
-"""Hard negatives: of the items that are drawn from the whole catalog, a row keeps those of its target's types.
+"""Hard negatives: of the items that are drawn from the whole catalog, an item keeps those that share a type with it.
 
-In: the types of items. Out: training data whose drawn items are negatives of few rows.
+In: the types of items. Out: known pairs for the training data, which then has few negatives among the drawn items.
 """
 
 from __future__ import annotations

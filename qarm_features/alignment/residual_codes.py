@@ -7,13 +7,14 @@ equation 3, with codes that are not chosen anew in each step, which keeps an ite
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from qarm_features.quantizers.arrays.codebooks import pad_levels
+from qarm_features.quantizers.arrays.lloyd import assign_codes, nearest_codes
 from qarm_features.quantizers.sample_fits import fit_sample
 
 LEVELS, SIZE = 3, 64
@@ -26,11 +27,11 @@ class ResidualCodes(NamedTuple):
 
     Attributes:
         codes: Codes (m, L) uint8.
-        centroids: Centroids (K, D) float32 of each level, with K at most 64.
+        codebooks: Codebooks (L, K, D) float32, with K at most 64; smaller levels end in rows of NaN.
     """
 
     codes: Tensor
-    centroids: tuple[Tensor, ...]
+    codebooks: Tensor
 
     def decode(self, index: np.ndarray) -> Tensor:
         """Return what the codes of B items decode to.
@@ -39,22 +40,12 @@ class ResidualCodes(NamedTuple):
             index: Item indexes (B,) int64.
 
         Returns:
-            The sum (B, D) float32 of the centroids, 0 without levels.
+            The sum (B, D) float32 of their centroids.
         """
-        codes = self.codes[torch.from_numpy(index)].long()
-        return torch.stack([level[codes[:, number]] for number, level in enumerate(self.centroids)]).sum(0)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors by name, for a checkpoint."""
-        return {"codes": self.codes, **{str(level): one for level, one in enumerate(self.centroids)}}
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> ResidualCodes:
-        """Return the codes whose ``tensors`` these are."""
-        return cls(tensors["codes"], tuple(tensors[str(level)] for level in range(len(tensors) - 1)))
+        return self.codebooks[torch.arange(len(self.codebooks)), self.codes[torch.from_numpy(index)].long()].sum(1)
 
 
-def fit_centroids(embeddings: Tensor, *, seed: int) -> tuple[Tensor, ...]:
+def fit_codebooks(embeddings: Tensor, *, seed: int) -> np.ndarray | None:
     """Fit residual codes to a sample.
 
     Args:
@@ -62,23 +53,21 @@ def fit_centroids(embeddings: Tensor, *, seed: int) -> tuple[Tensor, ...]:
         seed: Seed of the draws, at least 0.
 
     Returns:
-        Centroids (K, D) float32 of each level, with K at most 64; none if all items are rejected.
+        Codebooks (L, K, D) float32, with K at most 64; None if all items are rejected.
     """
-    left = embeddings[embeddings.any(1)].float().cpu()
-    levels: list[Tensor] = []
-    for level in range(LEVELS if len(left) else 0):
-        levels.append(torch.from_numpy(fit_sample(left.numpy(), SIZE, seed=seed * LEVELS + level)))
-        left = left - levels[-1][torch.cdist(left, levels[-1]).argmin(1)]
-    return tuple(levels)
+    left = embeddings[embeddings.any(1)].numpy(force=True)
+    if not len(left):
+        return None
+    levels = []
+    for level in range(LEVELS):
+        levels.append(fit_sample(left, SIZE, seed=seed * LEVELS + level))
+        left = left - levels[-1][nearest_codes(left, levels[-1])]
+    return pad_levels(levels)
 
 
-def codes_of(embeddings: Tensor, centroids: tuple[Tensor, ...]) -> Tensor:
+def codes_of(embeddings: Tensor, codebooks: np.ndarray) -> Tensor:
     """Return the codes (B, L) uint8 of embeddings (B, D): the nearest centroid of each level."""
-    left, codes = embeddings.float().cpu(), []
-    for level in centroids:
-        codes.append(torch.cdist(left, level).argmin(1))
-        left = left - level[codes[-1]]
-    return torch.stack(codes, 1).to(torch.uint8)
+    return torch.from_numpy(assign_codes(embeddings.numpy(force=True), codebooks).astype(np.uint8))
 
 
 def code_loss(embeddings: Tensor, index: np.ndarray, codes: ResidualCodes) -> Tensor:

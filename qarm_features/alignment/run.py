@@ -30,7 +30,7 @@ from qarm_features.alignment.held_out import draw_held_out, encode_items, held_o
 from qarm_features.alignment.item_content import ItemContent
 from qarm_features.alignment.loss import LOG_TEMPERATURE_BOUNDS, bounded_temperature
 from qarm_features.alignment.options import AlignmentOptions
-from qarm_features.alignment.residual_codes import AT_ONCE, SAMPLE, ResidualCodes, codes_of, fit_centroids
+from qarm_features.alignment.residual_codes import AT_ONCE, SAMPLE, ResidualCodes, codes_of, fit_codebooks
 from qarm_features.alignment.steps import (
     LOG_TEMPERATURE,
     adamw,
@@ -163,13 +163,15 @@ class AlignmentRun:
     def _fit_codes(self) -> ResidualCodes | None:
         """Fit residual codes to the present embeddings of all items, the same in every process."""
         self.encoder.eval()
-        sample = self._encoded(self.data.anchors(self.state["epoch"], self.data.num_batches, number=SAMPLE))
-        centroids = self.processes.broadcast(lambda: fit_centroids(sample, seed=self.options.seed))
-        if not centroids:
+        sample = self.data.anchors(self.state["epoch"], self.data.num_batches, number=SAMPLE)
+        encoded = self._encoded(sample)
+        codebooks = self.processes.broadcast(lambda: fit_codebooks(encoded, seed=self.options.seed))
+        if codebooks is None:
             return None
         everything = np.arange(len(self.data.items))
         parts = np.split(everything, range(AT_ONCE, len(everything), AT_ONCE))
-        return ResidualCodes(torch.cat([codes_of(self._encoded(part), centroids) for part in parts]), centroids)
+        of_all = [encoded] if len(sample) == len(everything) else map(self._encoded, parts)
+        return ResidualCodes(torch.cat([codes_of(one, codebooks) for one in of_all]), torch.from_numpy(codebooks))
 
     def _encoded(self, items: np.ndarray) -> Tensor:
         return encode_items(
@@ -277,7 +279,7 @@ class AlignmentRun:
                 "weights": self._copy_weights(),
                 "best": self.best,
                 "optimizer": optimizer_tensors(self.optimizer, self.weights),
-                **({} if self.codes is None else {"codes": self.codes.tensors()}),
+                **({} if self.codes is None else {"codes": self.codes._asdict()}),
             }
             save_checkpoint(self.checkpoint_dir, self._steps_done(), Checkpoint(self.state, tensors))
         self.processes.wait()
@@ -293,7 +295,7 @@ class AlignmentRun:
         self.state, self.best = found.state, found.tensors["best"]
         self._load(found.tensors["weights"])
         if "codes" in found.tensors:
-            self.codes = ResidualCodes.from_tensors(found.tensors["codes"])
+            self.codes = ResidualCodes(**found.tensors["codes"])
         restore_optimizer(self.optimizer, self.weights, found.tensors["optimizer"])
         logger.info("Training continues from epoch %d, batch %d.", self.state["epoch"], self.state["batch"])
         return True

@@ -5,18 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from qarm_features.alignment import AlignmentOptions
 from qarm_features.alignment.packing import packed
-from qarm_features.alignment.residual_codes import ResidualCodes, code_loss, codes_of, fit_centroids
+from qarm_features.alignment.residual_codes import ResidualCodes, code_loss, codes_of, fit_codebooks
 from qarm_features.alignment.run import AlignmentRun
 from qarm_features.alignment.training_data import TrainingData
+from qarm_features.quantizers.arrays.codebooks import pad_levels
 from qarm_features.torch_processes import joined_processes
 from tests.alignment.planted_pairs import planted_encoder, write_planted_source
 
 OPTIONS = AlignmentOptions(batch_size=64, micro_batch_size=32, epochs=2, patience=2, learning_rate=1e-2, num_threads=1)
-TWO_LEVELS = (torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.2, 0.0], [0.0, 0.0], [0.0, -0.2]]))
+TWO_LEVELS = pad_levels([np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.2, 0.0], [0.0, 0.0], [0.0, -0.2]])])
 
 
 def test_codes_are_the_nearest_centroid_of_each_level_and_decode_to_their_sum():
@@ -26,13 +28,13 @@ def test_codes_are_the_nearest_centroid_of_each_level_and_decode_to_their_sum():
 
     # (1, 0) leaves (.3, .1), nearest to (.2, 0); (0, 1) leaves (.1, -.3), nearest to (0, -.2).
     assert codes.tolist() == [[0, 0], [1, 2]]
-    decoded = ResidualCodes(codes, TWO_LEVELS).decode(np.array([1, 0, 1]))
+    decoded = ResidualCodes(codes, torch.from_numpy(TWO_LEVELS)).decode(np.array([1, 0, 1]))
     assert torch.allclose(decoded, torch.tensor([[0.0, 0.8], [1.2, 0.0], [0.0, 0.8]]))
 
 
 def test_the_loss_counts_each_item_once_and_no_rejected_one_and_pulls_the_embeddings_alone():
     embeddings = torch.tensor([[1.3, 0.1], [0.0, 0.0], [0.1, 0.7], [1.3, 0.1]], requires_grad=True)
-    codes = ResidualCodes(torch.tensor([[0, 0], [1, 2], [0, 0]], dtype=torch.uint8), TWO_LEVELS)
+    codes = ResidualCodes(torch.tensor([[0, 0], [1, 2], [0, 0]], dtype=torch.uint8), torch.from_numpy(TWO_LEVELS))
 
     loss = code_loss(embeddings, np.array([0, 2, 1, 0]), codes)
     loss.backward()
@@ -46,30 +48,31 @@ def test_the_loss_counts_each_item_once_and_no_rejected_one_and_pulls_the_embedd
 def test_codes_are_those_of_the_sample_and_the_seed_and_leave_out_rejected_items():
     sample = normalize(torch.randn(500, 8, generator=torch.Generator().manual_seed(0)), dim=1)
 
-    levels, again = (fit_centroids(sample, seed=3) for _ in range(2))
+    levels, again = (fit_codebooks(sample, seed=3) for _ in range(2))
 
     assert [tuple(level.shape) for level in levels] == [(64, 8)] * 3
-    assert all(torch.equal(one, other) for one, other in zip(levels, again))
+    assert np.array_equal(levels, again)
     losses = [lost_of(sample, levels[:number]) for number in (1, 2, 3)]
     assert 1 > losses[0] > 2 * losses[1] > 4 * losses[2] > 0
-    with_rejected = fit_centroids(torch.cat([torch.zeros(50, 8), sample]), seed=3)
-    assert all(torch.equal(one, other) for one, other in zip(levels, with_rejected))
-    assert fit_centroids(torch.zeros(5, 8), seed=3) == ()
-    assert len(fit_centroids(sample[:10], seed=3)[0]) == 10
+    with_rejected = fit_codebooks(torch.cat([torch.zeros(50, 8), sample]), seed=3)
+    assert np.array_equal(levels, with_rejected)
+    assert fit_codebooks(torch.zeros(5, 8), seed=3) is None
+    assert len(fit_codebooks(sample[:10], seed=3)[0]) == 10
 
 
-def test_tensors_of_a_checkpoint_are_the_codes():
-    codes = ResidualCodes(torch.tensor([[0, 0], [1, 2]], dtype=torch.uint8), TWO_LEVELS)
+def test_a_checkpoint_gives_back_the_codes(tmp_path):
+    codes = ResidualCodes(torch.tensor([[0, 0], [1, 2]], dtype=torch.uint8), torch.from_numpy(TWO_LEVELS))
+    save_file(codes._asdict(), tmp_path / "codes.safetensors")
 
-    again = ResidualCodes.from_tensors(codes.tensors())
+    again = ResidualCodes(**load_file(tmp_path / "codes.safetensors"))
 
     assert torch.equal(again.codes, codes.codes)
-    assert all(torch.equal(one, other) for one, other in zip(again.centroids, TWO_LEVELS, strict=True))
+    assert torch.equal(again.codebooks.nan_to_num(9), codes.codebooks.nan_to_num(9))
 
 
-def lost_of(embeddings: torch.Tensor, centroids) -> float:
+def lost_of(embeddings: torch.Tensor, codebooks: np.ndarray) -> float:
     """Returns the mean squared distance of embeddings to what their codes decode to."""
-    codes = ResidualCodes(codes_of(embeddings, centroids), centroids)
+    codes = ResidualCodes(codes_of(embeddings, codebooks), torch.from_numpy(codebooks))
     return float(code_loss(embeddings, np.arange(len(embeddings)), codes))
 
 
