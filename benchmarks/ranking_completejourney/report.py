@@ -75,11 +75,11 @@ class Report:
         """Return the difference of each independent pair of runs, its interval, and the number of pairs."""
         pairs = paired(found[claim.row], found[claim.against])
         points = np.array([a["test"][claim.where] - b["test"][claim.where] for (_, a), (_, b) in pairs])
-        draws = [self._draws(*a, claim.where) - self._draws(*b, claim.where) for a, b in pairs]
-        alone = independent([(a, b) for (a, _), (b, _) in pairs])
-        means = np.array([points[alone == one].mean() for one in np.unique(alone)])
-        by_households = np.mean([np.mean(np.stack(draws)[alone == one], axis=0) for one in np.unique(alone)], axis=0)
-        return means, of_runs(means, by_households), len(pairs)
+        draws = np.stack([self._draws(*a, claim.where) - self._draws(*b, claim.where) for a, b in pairs])
+        group = independent([(a, b) for (a, _), (b, _) in pairs])
+        groups = [group == one for one in np.unique(group)]
+        means = np.array([points[rows].mean() for rows in groups])
+        return means, of_runs(means, np.mean([draws[rows].mean(axis=0) for rows in groups], axis=0)), len(pairs)
 
     def _draws(self, run: Run, figures: Mapping[str, Any], where: str) -> np.ndarray:
         key = (run.name, where)
@@ -103,11 +103,10 @@ def independent(pairs: Sequence[tuple[Run, Run]]) -> np.ndarray:
     Encoders move all that is fitted after them. Where the pairs have one encoder, codebooks count, and then the seeds.
     """
     for part in ("encoder", "codebook", "seed"):
-        values = [
-            getattr(one, part) if getattr(one, part) is not None else getattr(other, part) for one, other in pairs
-        ]
+        both = [(getattr(one, part), getattr(other, part)) for one, other in pairs]
+        values = [own if own is not None else others for own, others in both]  # None throughout if neither row has it
         if len(set(values)) > 1:
-            return np.unique([-1 if value is None else value for value in values], return_inverse=True)[1]
+            return np.unique(values, return_inverse=True)[1]
     return np.zeros(len(pairs), int)
 
 
